@@ -1,0 +1,277 @@
+//! The circuit breaker: closed, open, half-open.
+
+mod half_open;
+mod permit;
+mod report;
+mod results;
+mod settings;
+
+use crate::backoff::exponential;
+use crate::in_flight::InFlight;
+use crate::time::{Timestamp, share_of, uniform_below};
+use crate::window::Window;
+use half_open::HalfOpen;
+
+pub use permit::{Admitted, Pending, Permit, Recorded, TripDecision};
+pub use report::{Cause, CircuitState, Mode, Rejected, Transition, WindowStatistics};
+pub use settings::BreakerSettings;
+
+/// One circuit: closed, open or half-open.
+///
+/// A call asks [`Breaker::admit`], runs, and hands its [`Permit`] back to [`Breaker::record`].
+/// Three rules keep the machine free of the usual defects:
+///
+/// - **Generations.** Every change of state starts a new generation, and nothing else does. A
+///   permit carries the generation it was issued in, so that a long stream which ends after the
+///   circuit has moved on decides nothing. The only thing that a late result may do is move the
+///   deadline of an open circuit further out.
+/// - **Leases.** A probe holds its slot for a bounded time. One that never settles delays recovery;
+///   it cannot prevent it.
+/// - **Neutral results.** A cancelled call, or one whose failure is not the upstream's, returns its
+///   slot and counts nowhere.
+#[derive(Clone, Debug)]
+pub struct Breaker {
+    settings: BreakerSettings,
+    state: State,
+    generation: u64,
+    /// Openings since the circuit last stayed closed for the sustained time, as of the last
+    /// opening.
+    openings: u32,
+    window: Window,
+    in_flight: InFlight,
+}
+
+#[derive(Clone, Debug)]
+enum State {
+    Closed { since: Timestamp },
+    Open { until: Timestamp, cause: Cause, random: u64 },
+    HalfOpen(HalfOpen),
+    ForcedOpen,
+    Disabled,
+}
+
+/// What would become of a call that asked now.
+enum Gate {
+    Pass,
+    FirstProbe {
+        random: u64,
+    },
+    Probe,
+    /// Half-open without a verdict for too long: the circuit opens again.
+    TimedOut {
+        random: u64,
+    },
+    Refuse(Rejected),
+}
+
+impl Breaker {
+    /// A closed circuit that has seen nothing. The settings should have passed
+    /// [`BreakerSettings::validate`].
+    #[must_use]
+    pub fn new(settings: BreakerSettings, now: Timestamp) -> Self {
+        Self {
+            settings,
+            state: State::Closed { since: now },
+            generation: 0,
+            openings: 0,
+            window: Window::new(settings.window, now),
+            in_flight: InFlight::new(now),
+        }
+    }
+
+    /// Asks for one call. Ask last, after all waits, so that no probe's slot is held by a call that
+    /// is not made.
+    ///
+    /// # Errors
+    ///
+    /// Why not, and when to ask again. A refused call needs no settling.
+    pub fn admit(&mut self, now: Timestamp) -> Result<Admitted, Rejected> {
+        let transition = match self.gate(now) {
+            Gate::Refuse(rejected) => return Err(rejected),
+            Gate::TimedOut { random } => {
+                let until = self.cooldown_end(now, random);
+                let cause = Cause::HalfOpenTimedOut;
+                let transition = Some(self.open(cause, until, now, random));
+                return Err(Rejected::Open { until, cause, transition });
+            }
+            Gate::FirstProbe { random } => {
+                let half_open = State::HalfOpen(HalfOpen::new(now, random));
+                Some(self.enter(half_open, Cause::CooldownElapsed, None, now))
+            }
+            Gate::Pass | Gate::Probe => None,
+        };
+        let lease = match &mut self.state {
+            State::HalfOpen(half_open) => Some(half_open.grant(self.settings.probe_lease, now)),
+            State::Closed { .. } | State::Open { .. } | State::ForcedOpen | State::Disabled => None,
+        };
+        self.in_flight.start(now);
+        let permit = Permit { generation: self.generation, admitted: now, lease };
+        Ok(Admitted { permit, transition })
+    }
+
+    /// What [`admit`](Self::admit) would answer now, changing nothing: to look before queueing.
+    ///
+    /// # Errors
+    ///
+    /// Why a call would be refused, and when to ask again.
+    pub fn peek(&self, now: Timestamp) -> Result<(), Rejected> {
+        match self.gate(now) {
+            Gate::Pass | Gate::FirstProbe { .. } | Gate::Probe => Ok(()),
+            Gate::Refuse(rejected) => Err(rejected),
+            Gate::TimedOut { random } => Err(Rejected::Open {
+                until: self.cooldown_end(now, random),
+                cause: Cause::HalfOpenTimedOut,
+                transition: None,
+            }),
+        }
+    }
+
+    /// When a refused call may try again; `None` when calls pass now or only an operator can let
+    /// them. Asking earlier or later is harmless.
+    #[must_use]
+    pub fn next_wakeup(&self, now: Timestamp) -> Option<Timestamp> {
+        match self.mode() {
+            Mode::Normal => self.peek(now).err().map(|rejected| rejected.retry_at()),
+            Mode::ForcedOpen | Mode::Disabled => None,
+        }
+    }
+
+    /// Refuses every call until [`reset`](Self::reset) or [`disable`](Self::disable). Calls in
+    /// flight are let finish. Like the other operator's commands it returns a transition only if
+    /// the state as callers see it changed.
+    #[must_use = "a transition is reported only once"]
+    pub fn force_open(&mut self, now: Timestamp) -> Option<Transition> {
+        self.command(State::ForcedOpen, now)
+    }
+
+    /// Lets every call pass until [`reset`](Self::reset) or [`force_open`](Self::force_open).
+    /// Results are counted and open nothing.
+    #[must_use = "a transition is reported only once"]
+    pub fn disable(&mut self, now: Timestamp) -> Option<Transition> {
+        self.command(State::Disabled, now)
+    }
+
+    /// Closes the circuit, forgets what it has seen, and leaves it to itself again.
+    #[must_use = "a transition is reported only once"]
+    pub fn reset(&mut self, now: Timestamp) -> Option<Transition> {
+        self.openings = 0;
+        self.window = Window::new(self.settings.window, now);
+        self.command(State::Closed { since: now }, now)
+    }
+
+    fn command(&mut self, state: State, now: Timestamp) -> Option<Transition> {
+        let transition = self.enter(state, Cause::Operator, None, now);
+        (transition.from != transition.to).then_some(transition)
+    }
+
+    /// Whether calls pass. A circuit whose cooldown is over is open until a call comes to probe.
+    #[must_use]
+    pub const fn state(&self) -> CircuitState {
+        match self.state {
+            State::Closed { .. } | State::Disabled => CircuitState::Closed,
+            State::Open { .. } | State::ForcedOpen => CircuitState::Open,
+            State::HalfOpen(_) => CircuitState::HalfOpen,
+        }
+    }
+
+    /// Who decides about the circuit.
+    #[must_use]
+    pub const fn mode(&self) -> Mode {
+        match self.state {
+            State::Closed { .. } | State::Open { .. } | State::HalfOpen(_) => Mode::Normal,
+            State::ForcedOpen => Mode::ForcedOpen,
+            State::Disabled => Mode::Disabled,
+        }
+    }
+
+    /// What the circuit has seen within its window. An open circuit still shows what opened it;
+    /// closing starts afresh.
+    #[must_use]
+    pub fn statistics(&self, now: Timestamp) -> WindowStatistics {
+        let tally = self.window.tally(now);
+        let consecutive_failures = self.window.consecutive_failures(now);
+        WindowStatistics {
+            state: self.state(),
+            length: self.settings.window,
+            requests: tally.requests,
+            failures: tally.failures,
+            overloads: tally.overloads,
+            throttles: tally.throttles,
+            slow_calls: tally.slow_calls,
+            consecutive_failures,
+            in_flight: self.in_flight.count(),
+            oldest_in_flight: self.in_flight.oldest(now),
+            latencies: tally.latencies,
+            consecutive_openings: self.consecutive_openings(now),
+            thresholds_crossed: self.settings.crossed(consecutive_failures, &tally),
+        }
+    }
+
+    fn gate(&self, now: Timestamp) -> Gate {
+        match &self.state {
+            State::Closed { .. } | State::Disabled => Gate::Pass,
+            State::ForcedOpen => Gate::Refuse(Rejected::Open {
+                until: now.saturating_add(self.settings.cooldown_cap),
+                cause: Cause::Operator,
+                transition: None,
+            }),
+            State::Open { until, random, .. } if now >= *until => Gate::FirstProbe { random: *random },
+            State::Open { until, cause, .. } => {
+                Gate::Refuse(Rejected::Open { until: *until, cause: *cause, transition: None })
+            }
+            State::HalfOpen(half_open) => self.half_open_gate(half_open, now),
+        }
+    }
+
+    fn half_open_gate(&self, half_open: &HalfOpen, now: Timestamp) -> Gate {
+        let timed_out = now.saturating_since(half_open.since) >= self.settings.half_open_max_wait;
+        let slots = if timed_out { 0 } else { self.settings.probes.max(1) as usize };
+        if half_open.live(now) < slots {
+            return Gate::Probe;
+        }
+        match half_open.next_end(now) {
+            // A probe under way is never thrown away: its verdict is awaited, for its lease at
+            // most.
+            Some(lease_end) => {
+                let soon = now.saturating_add(self.settings.cooldown_base);
+                Gate::Refuse(Rejected::ProbesInFlight { retry_at: lease_end.min(soon) })
+            }
+            // The random number already made one cooldown of its high bits; the low ones are still
+            // unused.
+            None => Gate::TimedOut { random: half_open.random.rotate_left(u64::BITS / 2) },
+        }
+    }
+
+    fn consecutive_openings(&self, now: Timestamp) -> u32 {
+        match self.state {
+            State::Closed { since } if now.saturating_since(since) >= self.settings.sustained_success => 0,
+            State::Closed { .. } | State::Open { .. } | State::HalfOpen(_) | State::ForcedOpen | State::Disabled => {
+                self.openings
+            }
+        }
+    }
+
+    /// When a cooldown that began now would end.
+    fn cooldown_end(&self, now: Timestamp, random: u64) -> Timestamp {
+        let settings = &self.settings;
+        let openings = self.consecutive_openings(now);
+        let cooldown = exponential(settings.cooldown_base, settings.cooldown_cap, openings);
+        let jitter = uniform_below(share_of(cooldown, settings.cooldown_jitter), random);
+        now.saturating_add(cooldown.saturating_add(jitter))
+    }
+
+    fn open(&mut self, cause: Cause, until: Timestamp, now: Timestamp, random: u64) -> Transition {
+        self.openings = self.consecutive_openings(now).saturating_add(1);
+        self.enter(State::Open { until, cause, random }, cause, Some(until), now)
+    }
+
+    fn enter(&mut self, state: State, cause: Cause, until: Option<Timestamp>, now: Timestamp) -> Transition {
+        let from = self.state();
+        self.state = state;
+        self.generation = self.generation.wrapping_add(1);
+        Transition { from, to: self.state(), cause, until, at: now }
+    }
+}
+
+#[cfg(test)]
+mod tests;

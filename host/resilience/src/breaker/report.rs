@@ -1,0 +1,196 @@
+//! What a breaker tells its caller: states, causes, transitions, rejections and statistics.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::histogram::Histogram;
+use crate::time::Timestamp;
+
+/// Whether calls pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CircuitState {
+    /// Calls pass and their results are watched.
+    Closed,
+    /// Calls are refused.
+    Open,
+    /// A few probes pass; their results decide.
+    HalfOpen,
+}
+
+impl fmt::Display for CircuitState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half-open",
+        })
+    }
+}
+
+/// Who decides about the circuit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// The breaker itself.
+    Normal,
+    /// An operator refuses every call until further notice.
+    ForcedOpen,
+    /// An operator lets every call pass until further notice. Results are still counted, so that
+    /// the statistics show what the breaker would have done.
+    Disabled,
+}
+
+/// Why a circuit changed its state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// This many failures without a success between them.
+    ConsecutiveFailures(u32),
+    /// Too large a share of failures and overloads in the window.
+    FailureRate {
+        /// Failures and overloads.
+        failures: u32,
+        /// Calls they are a share of; throttled ones are left out.
+        requests: u32,
+    },
+    /// Too large a share of slow calls in the window.
+    SlowCallRate {
+        /// Slow calls.
+        slow_calls: u32,
+        /// Calls they are a share of; throttled ones are left out.
+        requests: u32,
+    },
+    /// The trip policy said so.
+    Policy,
+    /// The provider or the classifier named a time before which no call makes sense.
+    CoolOff,
+    /// A probe found the upstream still failing.
+    ProbeFailed,
+    /// Enough probes succeeded.
+    ProbeSucceeded,
+    /// The cooldown is over and a call came to probe.
+    CooldownElapsed,
+    /// The probes brought no verdict in time.
+    HalfOpenTimedOut,
+    /// An operator's command.
+    Operator,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ConsecutiveFailures(1) => f.write_str("a call failed"),
+            Self::ConsecutiveFailures(count) => write!(f, "{count} calls in a row failed"),
+            Self::FailureRate { failures, requests } => {
+                write!(f, "{failures} of the last {requests} calls failed")
+            }
+            Self::SlowCallRate { slow_calls, requests } => {
+                write!(f, "{slow_calls} of the last {requests} calls were slow")
+            }
+            Self::Policy => f.write_str("the trip policy decided so"),
+            Self::CoolOff => f.write_str("the upstream asked for a pause"),
+            Self::ProbeFailed => f.write_str("a probe failed"),
+            Self::ProbeSucceeded => f.write_str("the probes succeeded"),
+            Self::CooldownElapsed => f.write_str("the cooldown is over"),
+            Self::HalfOpenTimedOut => f.write_str("the probes brought no verdict in time"),
+            Self::Operator => f.write_str("an operator decided so"),
+        }
+    }
+}
+
+/// A change of state, returned once by the call that caused it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transition {
+    /// The state before.
+    pub from: CircuitState,
+    /// The state since.
+    pub to: CircuitState,
+    /// Why.
+    pub cause: Cause,
+    /// When the first probe becomes possible; `None` unless the circuit opened, and for an
+    /// operator's opening, which has no end.
+    pub until: Option<Timestamp>,
+    /// When it happened.
+    pub at: Timestamp,
+}
+
+/// Why a call may not pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "it may carry a transition to report"]
+pub enum Rejected {
+    /// The circuit is open.
+    Open {
+        /// When a probe becomes possible. An operator's opening has no end; asking again one
+        /// longest cooldown from now is as good as any time.
+        until: Timestamp,
+        /// Why the circuit opened.
+        cause: Cause,
+        /// Set when this very call found that the probes brought no verdict in time, and opened the
+        /// circuit again.
+        transition: Option<Transition>,
+    },
+    /// The circuit is half-open and all its probes are in flight.
+    ProbesInFlight {
+        /// When to ask again: a probe may settle at any time, and at the latest its lease ends.
+        retry_at: Timestamp,
+    },
+}
+
+impl Rejected {
+    /// When asking again makes sense.
+    #[must_use]
+    pub const fn retry_at(&self) -> Timestamp {
+        match self {
+            Self::Open { until, .. } => *until,
+            Self::ProbesInFlight { retry_at } => *retry_at,
+        }
+    }
+
+    /// The transition that the refused call caused, if any.
+    #[must_use]
+    pub const fn transition(&self) -> Option<Transition> {
+        match self {
+            Self::Open { transition, .. } => *transition,
+            Self::ProbesInFlight { .. } => None,
+        }
+    }
+}
+
+/// What a circuit has seen within its window, and how it stands.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct WindowStatistics {
+    /// How the circuit stands.
+    pub state: CircuitState,
+    /// Length of the window. Results stay in view for between nine tenths of it and all of it.
+    pub length: Duration,
+    /// Calls of any counted outcome, throttled ones included.
+    pub requests: u32,
+    /// Calls that failed.
+    pub failures: u32,
+    /// Calls that the upstream refused for overload.
+    pub overloads: u32,
+    /// Calls that a rate limit refused.
+    pub throttles: u32,
+    /// Calls that took longer than the slow-call duration, throttled ones excluded.
+    pub slow_calls: u32,
+    /// Failures and overloads since the last success.
+    pub consecutive_failures: u32,
+    /// Calls admitted and not settled.
+    pub in_flight: u32,
+    /// Age of the oldest of them, at most a second too low; it is counted up to 255 s. Zero when
+    /// there is none.
+    pub oldest_in_flight: Duration,
+    /// How long the window's calls took.
+    pub latencies: Histogram,
+    /// Openings since the circuit last stayed closed for the sustained time.
+    pub consecutive_openings: u32,
+    /// The first configured threshold that these figures reach.
+    pub thresholds_crossed: Option<Cause>,
+}
+
+impl WindowStatistics {
+    /// The duration below which a share of `q` (0 to 1) of the window's calls stayed, at most 25 %
+    /// too high (see [`Histogram::quantile`]); `None` when there are none.
+    #[must_use]
+    pub fn latency(&self, q: f32) -> Option<Duration> {
+        self.latencies.quantile(q)
+    }
+}

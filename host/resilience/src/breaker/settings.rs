@@ -1,0 +1,219 @@
+//! The numbers that govern one circuit breaker.
+
+use std::time::Duration;
+
+use crate::Mistake;
+use crate::breaker::report::Cause;
+use crate::window::Tally;
+
+/// When a circuit opens, for how long, and what closes it again.
+///
+/// A threshold that is `None` is off. With all of them off, only a policy, a cool-off or an
+/// operator opens the circuit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BreakerSettings {
+    /// Failures and overloads without a success between them that open the circuit; at least 1.
+    pub consecutive_failures: Option<u32>,
+    /// Share of failures and overloads among the window's calls, throttled ones left out, that
+    /// opens the circuit; above 0, at most 1. Reaching it is enough.
+    pub failure_rate: Option<f64>,
+    /// Neither rate is looked at before the window holds this many calls, throttled ones left out;
+    /// at least 1.
+    pub minimum_requests: u32,
+    /// A call is slow when it takes strictly longer than this.
+    pub slow_call_duration: Duration,
+    /// Share of slow calls that opens the circuit, as for `failure_rate`.
+    pub slow_call_rate: Option<f64>,
+    /// Length of the sliding window, between a second and an hour.
+    pub window: Duration,
+    /// Probes in flight at once while half-open; at least 1.
+    pub probes: u32,
+    /// Successful probes that close the circuit; at least 1.
+    pub probe_successes: u32,
+    /// A probe that has not settled within this time loses its slot to the next call. Not shorter
+    /// than an attempt's time-out, or a slow upstream is probed more often than `probes` says.
+    pub probe_lease: Duration,
+    /// A circuit that finds no verdict within this time of turning half-open opens again, once no
+    /// live probe is left.
+    pub half_open_max_wait: Duration,
+    /// The first opening's cooldown; every further one doubles it.
+    pub cooldown_base: Duration,
+    /// Longest cooldown before jitter. It sets the time to recovery: an upstream that comes back
+    /// waits this long for the probe that notices.
+    pub cooldown_cap: Duration,
+    /// Share of the cooldown, 0 to 1, up to which chance lengthens it. It never shortens it.
+    pub cooldown_jitter: f64,
+    /// Once the circuit has stayed closed this long, cooldowns start again at `cooldown_base`.
+    pub sustained_success: Duration,
+    /// Longest time that a `Retry-After`, a cool-off or a policy can keep the circuit open.
+    pub open_for_cap: Duration,
+}
+
+impl BreakerSettings {
+    /// Five failures in a row: the usual figure, and 0 false openings in a million calls at 2 %
+    /// random errors.
+    pub const DEFAULT_CONSECUTIVE_FAILURES: u32 = 5;
+    /// Half of the calls: a run of failures is rare when only every other call fails, so the rate
+    /// must catch that.
+    pub const DEFAULT_FAILURE_RATE: f64 = 0.5;
+    /// Below twenty calls a rate is noise.
+    pub const DEFAULT_MINIMUM_REQUESTS: u32 = 20;
+    /// A minute. It only matters for statistics as long as `slow_call_rate` is off: long answers
+    /// are slow by nature.
+    pub const DEFAULT_SLOW_CALL_DURATION: Duration = Duration::from_secs(60);
+    /// Half a minute of history.
+    pub const DEFAULT_WINDOW: Duration = Duration::from_secs(30);
+    /// One probe at a time: what a struggling upstream can bear.
+    pub const DEFAULT_PROBES: u32 = 1;
+    /// One good answer closes the circuit; a relapse opens it soon enough, for longer.
+    pub const DEFAULT_PROBE_SUCCESSES: u32 = 1;
+    /// A minute, as long as an attempt commonly waits for its first content.
+    pub const DEFAULT_PROBE_LEASE: Duration = Duration::from_secs(60);
+    /// Two leases: one lost probe is forgiven.
+    pub const DEFAULT_HALF_OPEN_MAX_WAIT: Duration = Duration::from_secs(120);
+    /// One second outlasts a hiccup without being noticed.
+    pub const DEFAULT_COOLDOWN_BASE: Duration = Duration::from_secs(1);
+    /// With jitter the longest cooldown is 4.8 s, so that a recovered upstream is back in use
+    /// within five.
+    pub const DEFAULT_COOLDOWN_CAP: Duration = Duration::from_secs(4);
+    /// A fifth spreads the probes of many proxies.
+    pub const DEFAULT_COOLDOWN_JITTER: f64 = 0.2;
+    /// One window's worth of staying closed counts as recovered.
+    pub const DEFAULT_SUSTAINED_SUCCESS: Duration = Duration::from_secs(30);
+    /// A day, the longest period after which providers reset quotas that are worth waiting for.
+    pub const DEFAULT_OPEN_FOR_CAP: Duration = Duration::from_secs(24 * 3600);
+
+    /// Shortest allowed window: its buckets must not be finer than the spacing of calls.
+    pub const WINDOW_MIN: Duration = Duration::from_secs(1);
+    /// Longest allowed window: older results say nothing about now.
+    pub const WINDOW_MAX: Duration = Duration::from_secs(3600);
+    /// Most probes at once, because each lease is remembered.
+    pub const PROBES_MAX: u32 = 100;
+
+    /// Every mistake in these settings; none when they are sound. A breaker made of unsound ones
+    /// does not panic, but may open late or never.
+    #[must_use]
+    pub fn validate(&self) -> Vec<Mistake> {
+        let mut mistakes = Vec::new();
+        let mut unless = |holds, field, message| {
+            Mistake::unless(&mut mistakes, holds, field, message);
+        };
+        let at_least_one = || "must be at least 1".to_owned();
+        let not_zero = || "must be longer than zero".to_owned();
+        let rate = |rate: Option<f64>| rate.is_none_or(|rate| rate > 0.0 && rate <= 1.0);
+        let rate_range = || "must be above 0 and at most 1".to_owned();
+
+        unless(self.consecutive_failures != Some(0), "consecutive_failures", at_least_one());
+        unless(rate(self.failure_rate), "failure_rate", rate_range());
+        unless(self.minimum_requests > 0, "minimum_requests", at_least_one());
+        unless(!self.slow_call_duration.is_zero(), "slow_call_duration", not_zero());
+        unless(rate(self.slow_call_rate), "slow_call_rate", rate_range());
+        unless(
+            (Self::WINDOW_MIN..=Self::WINDOW_MAX).contains(&self.window),
+            "window",
+            format!("must lie between {:?} and {:?}", Self::WINDOW_MIN, Self::WINDOW_MAX),
+        );
+        unless(
+            (1..=Self::PROBES_MAX).contains(&self.probes),
+            "probes",
+            format!("must lie between 1 and {}", Self::PROBES_MAX),
+        );
+        unless(self.probe_successes > 0, "probe_successes", at_least_one());
+        unless(!self.probe_lease.is_zero(), "probe_lease", not_zero());
+        unless(!self.half_open_max_wait.is_zero(), "half_open_max_wait", not_zero());
+        unless(!self.cooldown_base.is_zero(), "cooldown_base", not_zero());
+        unless(
+            self.cooldown_cap >= self.cooldown_base,
+            "cooldown_cap",
+            format!("must not be shorter than cooldown_base ({:?})", self.cooldown_base),
+        );
+        unless((0.0..=1.0).contains(&self.cooldown_jitter), "cooldown_jitter", "must lie between 0 and 1".to_owned());
+        unless(
+            self.open_for_cap >= self.cooldown_cap,
+            "open_for_cap",
+            format!("must not be shorter than cooldown_cap ({:?})", self.cooldown_cap),
+        );
+        mistakes
+    }
+
+    /// The first threshold that these counts reach, in the order of the fields.
+    pub(super) fn crossed(&self, consecutive_failures: u32, tally: &Tally) -> Option<Cause> {
+        if self.consecutive_failures.is_some_and(|limit| consecutive_failures >= limit) {
+            return Some(Cause::ConsecutiveFailures(consecutive_failures));
+        }
+        let requests = tally.rated();
+        if requests < self.minimum_requests.max(1) {
+            return None;
+        }
+        // The quotient is rounded just as the decimal in the configuration was, so that 7 of 100
+        // reaches 0.07.
+        let reaches =
+            |count: u32, rate: Option<f64>| rate.is_some_and(|rate| f64::from(count) / f64::from(requests) >= rate);
+        let failures = tally.failed();
+        if reaches(failures, self.failure_rate) {
+            return Some(Cause::FailureRate { failures, requests });
+        }
+        let slow_calls = tally.slow_calls;
+        reaches(slow_calls, self.slow_call_rate).then_some(Cause::SlowCallRate { slow_calls, requests })
+    }
+}
+
+impl Default for BreakerSettings {
+    fn default() -> Self {
+        Self {
+            consecutive_failures: Some(Self::DEFAULT_CONSECUTIVE_FAILURES),
+            failure_rate: Some(Self::DEFAULT_FAILURE_RATE),
+            minimum_requests: Self::DEFAULT_MINIMUM_REQUESTS,
+            slow_call_duration: Self::DEFAULT_SLOW_CALL_DURATION,
+            slow_call_rate: None,
+            window: Self::DEFAULT_WINDOW,
+            probes: Self::DEFAULT_PROBES,
+            probe_successes: Self::DEFAULT_PROBE_SUCCESSES,
+            probe_lease: Self::DEFAULT_PROBE_LEASE,
+            half_open_max_wait: Self::DEFAULT_HALF_OPEN_MAX_WAIT,
+            cooldown_base: Self::DEFAULT_COOLDOWN_BASE,
+            cooldown_cap: Self::DEFAULT_COOLDOWN_CAP,
+            cooldown_jitter: Self::DEFAULT_COOLDOWN_JITTER,
+            sustained_success: Self::DEFAULT_SUSTAINED_SUCCESS,
+            open_for_cap: Self::DEFAULT_OPEN_FOR_CAP,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_sound() {
+        assert_eq!(BreakerSettings::default().validate(), []);
+    }
+
+    #[test]
+    fn every_mistake_is_listed_at_once() {
+        let broken = BreakerSettings {
+            consecutive_failures: Some(0),
+            failure_rate: Some(f64::NAN),
+            minimum_requests: 0,
+            slow_call_duration: Duration::ZERO,
+            slow_call_rate: Some(1.5),
+            window: Duration::ZERO,
+            probes: 0,
+            probe_successes: 0,
+            probe_lease: Duration::ZERO,
+            half_open_max_wait: Duration::ZERO,
+            cooldown_base: Duration::ZERO,
+            cooldown_cap: Duration::from_secs(1),
+            cooldown_jitter: -0.1,
+            sustained_success: Duration::ZERO,
+            open_for_cap: Duration::ZERO,
+        };
+        let fields: Vec<_> = broken.validate().iter().map(|mistake| mistake.field).collect();
+        let all = "consecutive_failures failure_rate minimum_requests slow_call_duration \
+                   slow_call_rate window probes probe_successes probe_lease half_open_max_wait \
+                   cooldown_base cooldown_jitter open_for_cap";
+        assert_eq!(fields, all.split_whitespace().collect::<Vec<_>>());
+        let shrinking = BreakerSettings { cooldown_base: Duration::from_secs(9), ..BreakerSettings::default() };
+        assert_eq!(shrinking.validate()[0].to_string(), "cooldown_cap: must not be shorter than cooldown_base (9s)");
+    }
+}

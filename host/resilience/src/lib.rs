@@ -1,0 +1,64 @@
+//! Every resilience decision of Spillway as a pure value.
+//!
+//! Nothing here reads a clock, draws a random number, takes a lock, logs or performs input or
+//! output. Each method is handed `now` (a [`Timestamp`]) and, where it needs chance, `random` (a
+//! `u64` uniform over all 64 bits), and returns what it decided. The caller performs the effects:
+//! it maps a returned [`Transition`] to metrics and logs, and it makes sure that every [`Permit`]
+//! and every [`Reservation`] is settled, cancelled calls included.
+//!
+//! | Question | Type |
+//! |---|---|
+//! | May this call go to this upstream now? | [`Breaker`] |
+//! | Does it fit the quota of requests and tokens? | [`Limiter`], made of [`TokenBucket`]s |
+//! | Is another attempt sensible, and when? | [`next_step`], with [`Backoff`] |
+//! | May anything be retried at all? | [`RetryBudget`] |
+
+#![forbid(unsafe_code)]
+
+mod backoff;
+mod breaker;
+mod bucket;
+mod budget;
+mod decide;
+mod histogram;
+mod in_flight;
+mod limiter;
+mod time;
+mod window;
+
+pub use backoff::{Backoff, Jitter};
+pub use breaker::{
+    Admitted, Breaker, BreakerSettings, Cause, CircuitState, Mode, Pending, Permit, Recorded, Rejected, Transition,
+    TripDecision, WindowStatistics,
+};
+pub use bucket::{TokenBucket, Wait};
+pub use budget::{RetryBudget, RetryBudgetSettings};
+pub use decide::{Advice, Reason, RetrySettings, Step, next_step};
+pub use histogram::Histogram;
+pub use limiter::{Dimension, Exceeded, Limiter, Reservation, Settlement};
+pub use time::Timestamp;
+pub use window::{Outcome, Tally, Window};
+
+/// One thing wrong with a settings value: which field, and what it should be instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistake {
+    /// The field's name, as it is spelled in the settings struct.
+    pub field: &'static str,
+    /// What is wrong, and which values are allowed.
+    pub message: String,
+}
+
+impl std::fmt::Display for Mistake {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.field, self.message)
+    }
+}
+
+impl Mistake {
+    /// Notes a mistake in `field` unless `holds`.
+    fn unless(list: &mut Vec<Self>, holds: bool, field: &'static str, message: String) {
+        if !holds {
+            list.push(Self { field, message });
+        }
+    }
+}
