@@ -1,0 +1,79 @@
+//! For a provider that answers 200 and puts its errors into the body.
+//!
+//! Without this policy such an answer is a success: it is not retried, it never opens the circuit, and the
+//! application finds the error where it expected a completion.
+
+use serde::Deserialize;
+use spillway_sdk::{Exchange, Hooks, Policy, Settings, Verdict};
+
+/// Looks for an error where a success was announced.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct ErrorInSuccess {
+    /// Error codes that mean a rate limit rather than a failure.
+    throttle_codes: Vec<String>,
+}
+
+impl Policy for ErrorInSuccess {
+    const SUMMARY: &'static str = "Takes a 200 whose body is an error for what it is";
+    const HOOKS: Hooks = Hooks { classify: true, ..Hooks::NONE };
+
+    fn configure(&mut self, settings: Settings<'_>) -> Result<(), String> {
+        *self = settings.parse()?;
+        Ok(())
+    }
+
+    fn classify(&self, exchange: &Exchange<'_>) -> Option<Verdict> {
+        if !exchange.is_success_status() || exchange.fault().is_some() {
+            return None;
+        }
+        let error = exchange.provider_error()?;
+        let throttled = error.code.as_ref().is_some_and(|code| self.throttle_codes.contains(code));
+        Some(if throttled {
+            Verdict::throttled(format!("200 with rate limit: {}", error.message)).cool_off(exchange.retry_after())
+        } else {
+            Verdict::failure(format!("200 with error: {}", error.message))
+        })
+    }
+}
+
+spillway_sdk::export!(ErrorInSuccess);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use spillway_sdk::{Class, testing::exchange};
+
+    fn class_of(policy: &ErrorInSuccess, status: u16, body: &str) -> Option<Class> {
+        let facts = exchange().status(status).body(body);
+        policy.classify(&facts.exchange()).map(|verdict| verdict.class)
+    }
+
+    #[test]
+    fn an_error_under_a_200_is_a_failure() {
+        let policy = ErrorInSuccess::default();
+        let body = r#"{"error":{"code":"engine_error","message":"worker died"}}"#;
+        assert_eq!(class_of(&policy, 200, body), Some(Class::Failure));
+    }
+
+    #[test]
+    fn a_configured_code_is_a_rate_limit() {
+        let mut policy = ErrorInSuccess::default();
+        policy.configure(Settings::from_json(r#"{"throttle_codes":["too_fast"]}"#)).expect("valid settings");
+        let body = r#"{"error":{"code":"too_fast","message":"slow down"}}"#;
+        assert_eq!(class_of(&policy, 200, body), Some(Class::Throttled));
+    }
+
+    #[test]
+    fn everything_else_is_left_to_the_built_in_policy() {
+        let policy = ErrorInSuccess::default();
+        assert_eq!(class_of(&policy, 200, r#"{"choices":[]}"#), None);
+        assert_eq!(class_of(&policy, 500, r#"{"error":{"code":"engine_error"}}"#), None);
+    }
+
+    #[test]
+    fn a_misspelt_setting_is_refused_by_name() {
+        let refused = ErrorInSuccess::default().configure(Settings::from_json(r#"{"throttle_code":[]}"#));
+        assert!(refused.is_err_and(|message| message.contains("throttle_code")));
+    }
+}

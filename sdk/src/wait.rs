@@ -1,0 +1,127 @@
+//! Reads how long a provider asks to wait, in each of the forms that providers use.
+
+use serde_json::Value;
+use std::time::{Duration, SystemTime};
+
+/// The longest wait believed. A longer one is a mistake of its sender, and is cut to this.
+pub const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The wait that a response's headers ask for.
+///
+/// In order of trust: `retry-after-ms`; `retry-after` as seconds (fractions allowed) or as an HTTP date relative to
+/// `now`. Rate-limit reset headers are no wait: they say when a bucket is *full*, not when it may be used.
+pub fn from_headers<'a>(header: impl Fn(&str) -> Option<&'a [u8]>, now: SystemTime) -> Option<Duration> {
+    let text = |name| header(name).and_then(|value| std::str::from_utf8(value).ok()).map(str::trim);
+    text("retry-after-ms")
+        .and_then(|value| decimal(value, 0.001))
+        .or_else(|| text("retry-after").and_then(|value| decimal(value, 1.0).or_else(|| until_date(value, now))))
+}
+
+/// The wait that an error body asks for: Google's `RetryInfo.retryDelay`, anywhere among the error's details.
+pub fn from_body(body: &[u8]) -> Option<Duration> {
+    // Most bodies have none: look for the word before parsing.
+    if !body.windows(b"retryDelay".len()).any(|window| window == b"retryDelay") {
+        return None;
+    }
+    let value: Value = serde_json::from_slice(body).ok()?;
+    let top = value.as_array().and_then(|list| list.first()).unwrap_or(&value);
+    let details = top.get("error")?.get("details")?.as_array()?;
+    details.iter().find_map(|detail| duration(detail.get("retryDelay")?.as_str()?))
+}
+
+/// A duration as Go and Protocol Buffers write it: `37s`, `1.5s`, `6m0s`, `12ms`, `1h2m3s`.
+pub fn duration(text: &str) -> Option<Duration> {
+    let mut rest = text.trim();
+    if rest.is_empty() {
+        return None;
+    }
+    let mut seconds = 0.0;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let number: f64 = rest[..digits].parse().ok()?;
+        let unit_length = rest[digits..].find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len() - digits);
+        let (unit, tail) = rest[digits..].split_at(unit_length);
+        seconds += number
+            * match unit {
+                "h" => 3600.0,
+                "m" => 60.0,
+                "s" => 1.0,
+                "ms" => 1e-3,
+                "us" | "µs" => 1e-6,
+                "ns" => 1e-9,
+                _ => return None,
+            };
+        rest = tail;
+    }
+    bounded(seconds)
+}
+
+fn decimal(text: &str, unit_seconds: f64) -> Option<Duration> {
+    // `f64` would also read `inf`, `nan` and a sign; none of these is a wait.
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    if plain { bounded(text.parse::<f64>().ok()? * unit_seconds) } else { None }
+}
+
+fn until_date(text: &str, now: SystemTime) -> Option<Duration> {
+    let date = httpdate::parse_http_date(text).ok()?;
+    Some(date.duration_since(now).unwrap_or_default().min(WAIT_MAX))
+}
+
+fn bounded(seconds: f64) -> Option<Duration> {
+    (seconds >= 0.0).then(|| Duration::from_secs_f64(seconds.min(WAIT_MAX.as_secs_f64())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(headers: &[(&str, &str)]) -> Option<Duration> {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        from_headers(|name| headers.iter().find(|(n, _)| *n == name).map(|(_, value)| value.as_bytes()), now)
+    }
+
+    #[test]
+    fn retry_after_is_read_in_all_its_forms() {
+        let cases = [
+            (&[("retry-after", "3")][..], Some(Duration::from_secs(3))),
+            (&[("retry-after", "0.5")], Some(Duration::from_millis(500))),
+            (&[("retry-after-ms", "120"), ("retry-after", "3")], Some(Duration::from_millis(120))),
+            (&[("retry-after", "Sun, 06 Nov 1994 08:49:47 GMT")], Some(Duration::from_secs(10))),
+            (&[("retry-after", "Sun, 06 Nov 1994 08:49:07 GMT")], Some(Duration::ZERO)),
+            (&[("retry-after", "999999999999")], Some(WAIT_MAX)),
+            (&[("retry-after", "-1")], None),
+            (&[("retry-after", "nan")], None),
+            (&[("retry-after", "soon")], None),
+            (&[("x-ratelimit-reset-tokens", "6m0s")], None),
+        ];
+        for (headers, expected) in cases {
+            assert_eq!(asked(headers), expected, "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn durations_are_read_as_go_and_protobuf_write_them() {
+        let cases = [
+            ("37s", Some(37_000)),
+            ("1.5s", Some(1_500)),
+            ("6m0s", Some(360_000)),
+            ("12ms", Some(12)),
+            ("1h2m3s", Some(3_723_000)),
+            ("", None),
+            ("12", None),
+            ("s", None),
+            ("3 weeks", None),
+        ];
+        for (text, expected_ms) in cases {
+            assert_eq!(duration(text), expected_ms.map(Duration::from_millis), "{text}");
+        }
+    }
+
+    #[test]
+    fn googles_retry_delay_is_found_among_the_details() {
+        let body =
+            br#"{"error":{"code":429,"details":[{"@type":"QuotaFailure"},{"@type":"RetryInfo","retryDelay":"37s"}]}}"#;
+        assert_eq!(from_body(body), Some(Duration::from_secs(37)));
+        assert_eq!(from_body(br#"{"error":{"message":"retryDelay"}}"#), None);
+    }
+}
