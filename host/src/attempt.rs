@@ -1,0 +1,326 @@
+//! One call to one upstream: sent within its timeouts, and held until its first content says what it is worth.
+
+use crate::call::{Call, CallBody};
+use crate::client::{Client, RequestBody, fault_of};
+use crate::clock::random;
+use crate::dialect::{Dialect, EventKind, Operation};
+use crate::sse::Splitter;
+use bytes::Bytes;
+use http::{HeaderMap, Request, StatusCode, header};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use spillway_sdk::{AttemptFacts, Fault, Phase, ProviderError, wait};
+use std::borrow::Cow;
+use std::cell::{Cell, OnceCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tokio::time::{Instant, timeout_at};
+
+/// Most of a response's body that is held and shown to policies.
+pub const BODY_PREFIX_BYTES: usize = 8 << 10;
+/// Most of a stream that is held while it says nothing. Beyond it the stream is taken for content.
+pub const PREAMBLE_BYTES_MAX: usize = 64 << 10;
+/// Longest time for which a stream's preamble is held back from the caller, hoping for a word of content or error.
+pub const PREAMBLE_HOLD: Duration = Duration::from_secs(1);
+
+/// How an attempt ended, as far as the first content.
+#[derive(Debug)]
+pub struct Ended {
+    /// What a policy may see of it.
+    pub record: Record,
+    /// The response, when its head arrived and nothing broke since.
+    pub held: Option<Held>,
+}
+
+/// A response whose beginning is held.
+#[derive(Debug)]
+pub struct Held {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers, shared with the record of the attempt.
+    pub headers: Rc<HeaderMap>,
+    /// What has arrived of the body, whole events where it is a stream.
+    pub arrived: VecDeque<Bytes>,
+    /// The part of a stream's event that has arrived.
+    pub splitter: Option<Splitter>,
+    /// What is still to come.
+    pub rest: Option<Incoming>,
+}
+
+/// How far an attempt has come, kept outside of its future so that it survives a timeout.
+#[derive(Debug)]
+struct Progress {
+    phase: Cell<Phase>,
+    head: OnceCell<(StatusCode, Rc<HeaderMap>)>,
+}
+
+/// Makes one attempt.
+pub async fn make(client: &Client, call: &Call, number: u32) -> Ended {
+    let began = Instant::now();
+    let timeout = began + call.upstream.config.first_content_timeout;
+    let progress = Progress { phase: Cell::new(Phase::Connecting), head: OnceCell::new() };
+    let outcome = timeout_at(timeout.min(call.deadline), begin(client, call, &progress)).await;
+    let outcome = outcome.unwrap_or_else(|_| {
+        Err(if call.deadline < timeout { Fault::AttemptTimeout } else { Fault::FirstContentTimeout })
+    });
+    let elapsed = began.elapsed();
+    let (status, headers) = match progress.head.into_inner() {
+        Some((status, headers)) => (Some(status.as_u16()), headers),
+        None => (None, Rc::default()),
+    };
+    let mut record = Record {
+        upstream: Arc::clone(&call.upstream.name),
+        dialect: call.dialect,
+        model: call.asked.model.clone(),
+        streaming: call.asked.streaming,
+        number,
+        phase: progress.phase.get(),
+        fault: None,
+        status,
+        headers,
+        prefix: Bytes::new(),
+        error: OnceCell::new(),
+        elapsed,
+        first_content: None,
+        deadline: call.deadline,
+    };
+    match outcome {
+        Ok((held, error)) => {
+            record.first_content = Some(elapsed);
+            record.prefix = prefix_of(&held.arrived);
+            if held.splitter.is_some() {
+                // A stream's error is an event of it; its beginning as a whole is no JSON.
+                let _ = record.error.set(error);
+            }
+            Ended { record, held: Some(held) }
+        }
+        Err(fault) => {
+            record.fault = Some(fault);
+            Ended { record, held: None }
+        }
+    }
+}
+
+/// Sends the request, and holds the response until it is clear what it is.
+async fn begin(client: &Client, call: &Call, progress: &Progress) -> Result<(Held, Option<ProviderError>), Fault> {
+    let response = client.send(request(call)?).await.map_err(|(fault, phase)| {
+        progress.phase.set(phase);
+        fault
+    })?;
+    progress.phase.set(Phase::BeforeContent);
+    let (head, body) = response.into_parts();
+    // The future is polled once, so nobody has set it before.
+    let headers = Rc::new(head.headers);
+    let _ = progress.head.set((head.status, Rc::clone(&headers)));
+    let mut held = Held { status: head.status, headers, arrived: VecDeque::new(), splitter: None, rest: Some(body) };
+    let stream = held.status.is_success() && is_event_stream(&held.headers);
+    let error = if stream {
+        hold_stream(call, &mut held).await?
+    } else if call.operation == Operation::Generate || !held.status.is_success() {
+        hold_body(&mut held).await?;
+        None
+    } else {
+        None
+    };
+    Ok((held, error))
+}
+
+fn request(call: &Call) -> Result<Request<RequestBody>, Fault> {
+    let body = match &call.body {
+        CallBody::Whole(bytes) => {
+            RequestBody::Whole(Full::new(call.body_demanding_usage.as_ref().unwrap_or(bytes).clone()))
+        }
+        // Taken by the first attempt; a second one never comes.
+        CallBody::Streaming(body) => {
+            body.take().map_or_else(|| RequestBody::Whole(Full::default()), RequestBody::Streaming)
+        }
+    };
+    // Identifying the call has made sure that these parts make a request.
+    let uri = call.upstream.config.base.join(&call.path_and_query).map_err(|_| Fault::Protocol)?;
+    let mut request = Request::new(body);
+    *request.method_mut() = call.method.clone();
+    *request.uri_mut() = uri;
+    *request.headers_mut() = call.upstream_headers.clone();
+    Ok(request)
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes());
+    content_type.is_some_and(|value| value.to_ascii_lowercase().starts_with(b"text/event-stream"))
+}
+
+/// Holds a stream through its preamble, up to the event that is content or an error.
+async fn hold_stream(call: &Call, held: &mut Held) -> Result<Option<ProviderError>, Fault> {
+    let mut splitter = Splitter::default();
+    let mut bytes = 0;
+    let mut release: Option<Instant> = None;
+    let error = loop {
+        let Some(body) = held.rest.as_mut() else { break None };
+        let frame = match release {
+            None => body.frame().await,
+            Some(release) => match timeout_at(release, body.frame()).await {
+                Ok(frame) => frame,
+                Err(_) => break None,
+            },
+        };
+        let frame = match frame {
+            Some(Ok(frame)) => frame,
+            Some(Err(error)) => return Err(fault_of(&error, false)),
+            // Nothing but a preamble, and then a clean end: not an answer.
+            None if call.operation == Operation::Generate => return Err(Fault::Truncated),
+            None => {
+                held.rest = None;
+                break None;
+            }
+        };
+        let Ok(data) = frame.into_data() else { continue };
+        bytes += data.len();
+        splitter.push(data);
+        let mut telling = None;
+        while let Some(event) = splitter.next_event() {
+            let kind = call.dialect.read_event(&event);
+            held.arrived.push_back(event);
+            match kind {
+                EventKind::Preamble if call.operation == Operation::Generate => {}
+                EventKind::Preamble | EventKind::Content | EventKind::Terminal => {
+                    telling = Some(None);
+                    break;
+                }
+                EventKind::Error(error) => {
+                    telling = Some(Some(error));
+                    break;
+                }
+            }
+        }
+        if let Some(error) = telling {
+            break error;
+        }
+        if bytes > PREAMBLE_BYTES_MAX {
+            break None;
+        }
+        if !held.arrived.is_empty() {
+            release.get_or_insert_with(|| Instant::now() + PREAMBLE_HOLD);
+        }
+    };
+    held.splitter = Some(splitter);
+    Ok(error)
+}
+
+/// Holds a body until it is whole or long enough to tell.
+async fn hold_body(held: &mut Held) -> Result<(), Fault> {
+    let mut bytes = 0;
+    while bytes < BODY_PREFIX_BYTES {
+        let Some(body) = held.rest.as_mut() else { break };
+        match body.frame().await {
+            None => held.rest = None,
+            Some(Err(error)) => return Err(fault_of(&error, false)),
+            Some(Ok(frame)) => {
+                if let Ok(data) = frame.into_data() {
+                    bytes += data.len();
+                    held.arrived.push_back(data);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn prefix_of(arrived: &VecDeque<Bytes>) -> Bytes {
+    match arrived.front() {
+        None => Bytes::new(),
+        Some(only) if arrived.len() == 1 => only.slice(..only.len().min(BODY_PREFIX_BYTES)),
+        Some(_) => arrived.iter().flatten().copied().take(BODY_PREFIX_BYTES).collect(),
+    }
+}
+
+/// What a policy may see of an attempt: nothing that the caller sent but its model, and no cookies.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// The upstream's name.
+    pub upstream: Arc<str>,
+    /// The API spoken.
+    pub dialect: Dialect,
+    /// The model asked for.
+    pub model: Option<String>,
+    /// Whether a stream was asked for.
+    pub streaming: bool,
+    /// 1 for the first attempt.
+    pub number: u32,
+    /// How far it came.
+    pub phase: Phase,
+    /// Why a whole response is missing.
+    pub fault: Option<Fault>,
+    /// The response's status.
+    pub status: Option<u16>,
+    /// The response's headers.
+    pub headers: Rc<HeaderMap>,
+    /// The beginning of its body.
+    pub prefix: Bytes,
+    /// The provider's own error, read when it is first asked for.
+    pub error: OnceCell<Option<ProviderError>>,
+    /// How long the attempt took so far.
+    pub elapsed: Duration,
+    /// How long its first content took.
+    pub first_content: Option<Duration>,
+    /// When the request must be answered.
+    pub deadline: Instant,
+}
+
+impl AttemptFacts for Record {
+    fn upstream(&self) -> Cow<'_, str> {
+        Cow::Borrowed(&self.upstream)
+    }
+    fn dialect(&self) -> Cow<'_, str> {
+        Cow::Borrowed(self.dialect.as_str())
+    }
+    fn model(&self) -> Option<Cow<'_, str>> {
+        self.model.as_deref().map(Cow::Borrowed)
+    }
+    fn streaming(&self) -> bool {
+        self.streaming
+    }
+    fn number(&self) -> u32 {
+        self.number
+    }
+    fn phase(&self) -> Phase {
+        self.phase
+    }
+    fn fault(&self) -> Option<Fault> {
+        self.fault
+    }
+    fn status(&self) -> Option<u16> {
+        self.status
+    }
+    fn header(&self, name: &str) -> Option<Cow<'_, [u8]>> {
+        let value = self.headers.get(name).filter(|_| name != "set-cookie")?;
+        Some(Cow::Borrowed(value.as_bytes()))
+    }
+    fn header_names(&self) -> Vec<String> {
+        self.headers.keys().filter(|name| *name != header::SET_COOKIE).map(|name| name.as_str().to_owned()).collect()
+    }
+    fn body_prefix(&self, limit: u32) -> Cow<'_, [u8]> {
+        let end = self.prefix.len().min(usize::try_from(limit).unwrap_or(usize::MAX));
+        Cow::Borrowed(&self.prefix[..end])
+    }
+    fn provider_error(&self) -> Option<ProviderError> {
+        self.error.get_or_init(|| ProviderError::parse(&self.prefix)).clone()
+    }
+    fn retry_after(&self) -> Option<Duration> {
+        let header = |name: &str| self.headers.get(name).map(|value| value.as_bytes());
+        wait::from_headers(header, SystemTime::now()).or_else(|| wait::from_body(&self.prefix))
+    }
+    fn elapsed(&self) -> Duration {
+        self.elapsed
+    }
+    fn first_content(&self) -> Option<Duration> {
+        self.first_content
+    }
+    fn remaining(&self) -> Option<Duration> {
+        Some(self.deadline.saturating_duration_since(Instant::now()))
+    }
+    fn random(&self) -> u64 {
+        random()
+    }
+}

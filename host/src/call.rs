@@ -1,0 +1,294 @@
+//! What a caller wants of an upstream, read from the request once and never changed.
+
+use crate::dialect::{Asked, Dialect, Operation};
+use crate::headers;
+use crate::refusal::{Kind, Refusal};
+use crate::upstream::Upstream;
+use bytes::Bytes;
+use http::{HeaderMap, Method, request};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Bytes per token, on average over the languages that people write in; see the estimate in [`Call::new`].
+const BYTES_PER_TOKEN: u64 = 4;
+
+/// Where a request goes.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// The upstream.
+    pub upstream: Arc<Upstream>,
+    /// The API spoken.
+    pub dialect: Dialect,
+    /// The path and query, as the upstream knows them.
+    pub path_and_query: String,
+}
+
+impl Route {
+    /// Finds the upstream: by name, when the path begins with one, else by the API that path and headers belong to.
+    ///
+    /// # Errors
+    /// When neither tells.
+    pub fn find(upstreams: &BTreeMap<String, Arc<Upstream>>, head: &request::Parts) -> Result<Route, Refusal> {
+        let path = head.uri.path();
+        let no_route = || Refusal::from(Kind::NoSuchRoute { path: path.to_owned() });
+        let named = path.strip_prefix('/').and_then(|path| {
+            let (name, _) = path.split_once('/')?;
+            upstreams.get(name).map(|upstream| (upstream, &path[name.len()..]))
+        });
+        let (upstream, path) = match named {
+            Some((upstream, rest)) => (upstream, rest),
+            None => {
+                let dialect = Dialect::recognise(path, &head.headers).ok_or_else(no_route)?;
+                (upstreams.get(dialect.as_str()).ok_or_else(no_route)?, path)
+            }
+        };
+        let dialect = upstream.config.dialect;
+        let mut path_and_query = dialect.canonical_path(path);
+        if let Some(query) = head.uri.query() {
+            path_and_query.push('?');
+            path_and_query.push_str(query);
+        }
+        Ok(Route { upstream: Arc::clone(upstream), dialect, path_and_query })
+    }
+
+    fn path(&self) -> &str {
+        self.path_and_query.split('?').next().unwrap_or_default()
+    }
+}
+
+/// A request's body on its way upstream.
+#[derive(Debug)]
+pub enum CallBody {
+    /// Held, so that it can be sent again.
+    Whole(Bytes),
+    /// Passing through, once.
+    Streaming(RefCell<Option<Incoming>>),
+}
+
+/// What a caller wants of an upstream.
+#[derive(Debug)]
+pub struct Call {
+    /// Under which the log knows it.
+    pub request_id: String,
+    /// Who shall serve it.
+    pub upstream: Arc<Upstream>,
+    /// The API spoken.
+    pub dialect: Dialect,
+    /// What its path asks for.
+    pub operation: Operation,
+    /// Its method.
+    pub method: Method,
+    /// Its path and query, as the upstream knows them.
+    pub path_and_query: String,
+    /// Its headers, as they came.
+    pub headers: HeaderMap,
+    /// Its headers, as they go upstream.
+    pub upstream_headers: HeaderMap,
+    /// Its body.
+    pub body: CallBody,
+    /// What the body asks for.
+    pub asked: Asked,
+    /// What is sent in the body's place, so that a stream reports usage for which the caller did not ask.
+    pub body_demanding_usage: Option<Bytes>,
+    /// Tells its credential from others.
+    pub credential: Option<u64>,
+    /// Upper estimate of its tokens, input and output.
+    pub tokens_estimate: u64,
+    /// When it must be answered.
+    pub deadline: Instant,
+}
+
+impl Call {
+    /// Reads a request whose route is known, its body included.
+    ///
+    /// # Errors
+    /// When the body is too large, breaks off, or the request cannot be sent on.
+    pub async fn receive(
+        route: Route,
+        head: request::Parts,
+        body: Incoming,
+        request_id: String,
+        body_bytes_max: usize,
+        timeout: Duration,
+    ) -> Result<Call, Refusal> {
+        if headers::is_loop(&head.headers) {
+            return Err(Kind::BadRequest {
+                reason: "it has passed through Spillway before: an upstream points back here".into(),
+            }
+            .into());
+        }
+        let operation = match head.method {
+            Method::POST => route.dialect.operation(route.path()),
+            _ => Operation::PassThrough,
+        };
+        let has_body = !hyper::body::Body::is_end_stream(&body);
+        let body = if operation == Operation::Generate || !has_body {
+            CallBody::Whole(read(body, &head.headers, body_bytes_max).await?)
+        } else {
+            CallBody::Streaming(RefCell::new(Some(body)))
+        };
+        let deadline = Instant::now() + timeout.min(callers_timeout(&head.headers).unwrap_or(timeout));
+        Call::new(route, operation, head.method, head.headers, body, request_id, deadline)
+    }
+
+    /// As [`Call::receive`], of parts that are at hand.
+    ///
+    /// # Errors
+    /// When they make no request.
+    pub fn new(
+        route: Route,
+        operation: Operation,
+        method: Method,
+        headers: HeaderMap,
+        body: CallBody,
+        request_id: String,
+        deadline: Instant,
+    ) -> Result<Call, Refusal> {
+        let base = &route.upstream.config.base;
+        base.join(&route.path_and_query)
+            .map_err(|error| Kind::BadRequest { reason: format!("its path is no URL's: {error}") })?;
+        let (asked, whole) = match &body {
+            CallBody::Whole(bytes) if operation == Operation::Generate => {
+                (route.dialect.read_request(route.path(), bytes), true)
+            }
+            CallBody::Whole(_) => (Asked::default(), true),
+            CallBody::Streaming(_) => (Asked::default(), false),
+        };
+        let mut body_demanding_usage = None;
+        let mut tokens_estimate = 0;
+        if let CallBody::Whole(bytes) = &body
+            && operation == Operation::Generate
+        {
+            let output = asked.output_tokens_max.unwrap_or(route.upstream.config.limits.default_output_tokens);
+            tokens_estimate = (bytes.len() as u64 / BYTES_PER_TOKEN).saturating_add(output);
+            if asked.usage_withheld && route.upstream.counts_tokens() {
+                body_demanding_usage = route.dialect.demand_usage(bytes);
+            }
+        }
+        Ok(Call {
+            request_id,
+            credential: headers::credential_fingerprint(&headers),
+            upstream_headers: headers::for_upstream(
+                &headers,
+                base.authority().as_str(),
+                whole && operation == Operation::Generate,
+            ),
+            upstream: route.upstream,
+            dialect: route.dialect,
+            operation,
+            method,
+            path_and_query: route.path_and_query,
+            headers,
+            body,
+            asked,
+            body_demanding_usage,
+            tokens_estimate,
+            deadline,
+        })
+    }
+
+    /// Whether another attempt can be made: its body is at hand, and repeating it means the same.
+    pub fn is_repeatable(&self) -> bool {
+        match self.body {
+            CallBody::Whole(_) => {
+                self.operation == Operation::Generate || matches!(self.method, Method::GET | Method::HEAD)
+            }
+            CallBody::Streaming(_) => false,
+        }
+    }
+}
+
+async fn read(body: Incoming, headers: &HeaderMap, limit: usize) -> Result<Bytes, Refusal> {
+    let too_large = || Refusal::from(Kind::BodyTooLarge { limit });
+    // Refused before a byte of it is read, when its length is announced.
+    let announced =
+        headers.get(http::header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > limit) {
+        return Err(too_large());
+    }
+    match Limited::new(body, limit).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
+        Err(error) => Err(Kind::BadRequest { reason: format!("its body broke off: {error}") }.into()),
+    }
+}
+
+/// The caller's own patience, which SDKs announce in seconds.
+fn callers_timeout(headers: &HeaderMap) -> Option<Duration> {
+    ["x-stainless-read-timeout", "x-stainless-timeout", "x-server-timeout"]
+        .iter()
+        .filter_map(|name| headers.get(*name)?.to_str().ok()?.parse::<f64>().ok())
+        .find(|seconds| *seconds > 0.0)
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+}
+
+/// What a caller prefers, by RFC 7240.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Preference {
+    /// `respond-async`: a 202 is welcome, should the request not be served now.
+    pub respond_async: bool,
+    /// `wait`: for so long an answer is preferred to a 202.
+    pub wait: Option<Duration>,
+}
+
+impl Preference {
+    /// Longest wait honoured: Node's own HTTP client gives up after 300 seconds.
+    pub const WAIT_MAX: Duration = Duration::from_secs(240);
+
+    /// Reads every `Prefer` header.
+    pub fn read(headers: &HeaderMap) -> Preference {
+        let mut preference = Preference::default();
+        let values = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+        for token in values.flat_map(|value| value.split(',')) {
+            let (name, value) = token.split_once('=').unwrap_or((token, ""));
+            if name.trim().eq_ignore_ascii_case("respond-async") {
+                preference.respond_async = true;
+            } else if name.trim().eq_ignore_ascii_case("wait") {
+                let seconds = value.trim().trim_matches('"').parse::<u64>().ok();
+                preference.wait = seconds.map(|seconds| Duration::from_secs(seconds).min(Preference::WAIT_MAX));
+            }
+        }
+        preference
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    #[test]
+    fn preferences_are_read_from_every_header() {
+        let read = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append("prefer", HeaderValue::from_static(value));
+            }
+            Preference::read(&headers)
+        };
+        let seconds = |n| Some(Duration::from_secs(n));
+        assert_eq!(read(&[]), Preference::default());
+        assert_eq!(read(&["respond-async"]), Preference { respond_async: true, wait: None });
+        assert_eq!(read(&["respond-async, wait=20"]), Preference { respond_async: true, wait: seconds(20) });
+        assert_eq!(read(&["Wait=5", "Respond-Async"]), Preference { respond_async: true, wait: seconds(5) });
+        assert_eq!(read(&["respond-async, wait=9999"]).wait, Some(Preference::WAIT_MAX));
+        assert_eq!(read(&["respond-async, wait=soon"]).wait, None);
+    }
+
+    #[test]
+    fn the_callers_timeout_counts_when_it_is_a_number() {
+        let of = |name: &'static str, value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, HeaderValue::from_static(value));
+            callers_timeout(&headers)
+        };
+        assert_eq!(of("x-stainless-read-timeout", "30"), Some(Duration::from_secs(30)));
+        assert_eq!(of("x-stainless-timeout", "NOT_GIVEN"), None);
+        assert_eq!(of("x-server-timeout", "0"), None);
+    }
+}

@@ -1,0 +1,290 @@
+//! The configuration: one TOML file, all of it optional, parsed once into values that cannot be wrong.
+
+mod load;
+mod reader;
+
+pub use load::parse;
+pub use reader::Mistake;
+
+use crate::dialect::Dialect;
+use http::Uri;
+use http::uri::{Authority, Scheme};
+use spillway_resilience::{BreakerSettings, RetryBudgetSettings, RetrySettings};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The file that is read when none is named, if it exists.
+pub const DEFAULT_FILE: &str = "spillway.toml";
+
+/// Every default in one place, with its unit and the reason for its value.
+pub mod defaults {
+    use std::time::Duration;
+
+    /// Where callers reach Spillway.
+    pub const LISTEN: &str = "127.0.0.1:4141";
+    /// Where operators reach Spillway.
+    pub const ADMIN_LISTEN: &str = "127.0.0.1:4142";
+    /// Largest request body held. Anthropic refuses larger messages anyway.
+    pub const BODY_BYTES_MAX: u64 = 32 << 20;
+    /// Longest life of a request: the timeout that the official SDKs use.
+    pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(600);
+    /// How long in-flight requests may take to finish after a termination signal.
+    pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+    /// The official SDKs give a connection five seconds.
+    pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+    /// Reasoning models think for minutes before their first content.
+    pub const FIRST_CONTENT_TIMEOUT: Duration = Duration::from_secs(300);
+    /// Longest silence between two pieces of an answer.
+    pub const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+    /// Output tokens reserved for a request that names no maximum.
+    pub const OUTPUT_TOKENS: u64 = 1_024;
+    /// Jobs kept in the spool.
+    pub const SPOOL_JOBS_MAX: u64 = 100_000;
+    /// Bytes kept in the spool.
+    pub const SPOOL_BYTES_MAX: u64 = 4 << 30;
+    /// How long answers and dead letters are kept.
+    pub const SPOOL_RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
+    /// How long a job may wait to be served before it expires.
+    pub const SPOOL_EXPIRY: Duration = Duration::from_secs(24 * 60 * 60);
+    /// Calls of one job that may fail before it is dead.
+    pub const SPOOL_ATTEMPTS_MAX: u32 = 8;
+    /// Jobs being served at once; live traffic should not notice the spool.
+    pub const SPOOL_CONCURRENCY: u32 = 4;
+    /// Where the spool lives, relative to the configuration file.
+    pub const DATA_DIR: &str = "spillway-data";
+    /// Where policies are dropped, relative to the configuration file.
+    pub const POLICY_DIR: &str = "policies";
+    /// The policy of an upstream that names none.
+    pub const POLICY: &str = "default";
+}
+
+/// Everything Spillway is told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The data plane.
+    pub server: Server,
+    /// Where the control plane listens.
+    pub admin_listen: SocketAddr,
+    /// Policies and their settings.
+    pub policies: Policies,
+    /// Upstreams by name. Never empty.
+    pub upstreams: BTreeMap<String, UpstreamConfig>,
+    /// The durable queue; `None` when switched off.
+    pub spool: Option<SpoolConfig>,
+    /// How to log.
+    pub log: LogFormat,
+}
+
+/// The data plane's settings.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Where callers reach Spillway.
+    pub listen: SocketAddr,
+    /// Worker threads, each with a listener of its own.
+    pub workers: usize,
+    /// Largest request body held, in bytes.
+    pub body_bytes_max: usize,
+    /// Longest life of a request.
+    pub request_timeout: Duration,
+    /// How long in-flight requests may take to finish after a termination signal.
+    pub drain_timeout: Duration,
+    /// `Host` names accepted besides the loopback's.
+    pub allowed_hosts: Vec<String>,
+    /// `Origin`s accepted; none by default, because no page has a reason to spend the user's key.
+    pub allowed_origins: Vec<String>,
+}
+
+/// Where policies come from and what they are told.
+#[derive(Clone, Debug)]
+pub struct Policies {
+    /// The folder that is watched.
+    pub dir: PathBuf,
+    /// Each policy's own table, as JSON, by the policy's name.
+    pub settings: BTreeMap<String, String>,
+}
+
+/// One provider, or one server of one's own.
+#[derive(Clone, Debug)]
+pub struct UpstreamConfig {
+    /// Where it is.
+    pub base: BaseUrl,
+    /// The API it speaks.
+    pub dialect: Dialect,
+    /// The policy that judges it.
+    pub policy: String,
+    /// Longest time to a connection, TLS included.
+    pub connect_timeout: Duration,
+    /// Longest time from sending a request to the first content of its answer.
+    pub first_content_timeout: Duration,
+    /// Longest silence within an answer.
+    pub idle_timeout: Duration,
+    /// When its circuits open and close.
+    pub breaker: BreakerSettings,
+    /// Whether and when a failed attempt is followed by another.
+    pub retry: RetrySettings,
+    /// How many retries all requests together may cause.
+    pub retry_budget: RetryBudgetSettings,
+    /// What the provider's quota allows.
+    pub limits: Limits,
+}
+
+/// A quota, mirrored so that it is not overrun.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Requests per minute.
+    pub requests_per_minute: Option<u64>,
+    /// Tokens per minute, input and output together.
+    pub tokens_per_minute: Option<u64>,
+    /// Output tokens reserved for a request that names no maximum.
+    pub default_output_tokens: u64,
+}
+
+/// The durable queue's settings.
+#[derive(Clone, Debug)]
+pub struct SpoolConfig {
+    /// Its folder.
+    pub dir: PathBuf,
+    /// Most jobs kept.
+    pub jobs_max: u64,
+    /// Most bytes kept.
+    pub bytes_max: u64,
+    /// How long answers and dead letters are kept.
+    pub retention: Duration,
+    /// How long a job may wait to be served.
+    pub expiry: Duration,
+    /// Calls of one job that may fail before it is dead.
+    pub attempts_max: u32,
+    /// Jobs being served at once.
+    pub concurrency: u32,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Scheme, authority and path prefix of an upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BaseUrl {
+    scheme: Scheme,
+    authority: Authority,
+    prefix: String,
+}
+
+impl BaseUrl {
+    /// Parses `http://` or `https://`, a host, perhaps a port, perhaps a path.
+    ///
+    /// # Errors
+    /// What is wrong, in words for the operator.
+    pub fn parse(text: &str) -> Result<BaseUrl, String> {
+        let uri: Uri = text.parse().map_err(|error| format!("\"{text}\" is no URL: {error}"))?;
+        let parts = uri.into_parts();
+        let scheme = match parts.scheme {
+            Some(scheme) if scheme == Scheme::HTTP || scheme == Scheme::HTTPS => scheme,
+            Some(_) | None => return Err(format!("\"{text}\" must begin with http:// or https://")),
+        };
+        let authority = parts.authority.ok_or_else(|| format!("\"{text}\" names no host"))?;
+        if authority.as_str().contains('@') {
+            return Err("must hold no user name or password: credentials come with each request".into());
+        }
+        let path = parts.path_and_query.map(|path| path.as_str().to_owned()).unwrap_or_default();
+        if path.contains('?') {
+            return Err(format!("\"{text}\" must have no query"));
+        }
+        Ok(BaseUrl { scheme, authority, prefix: path.trim_end_matches('/').to_owned() })
+    }
+
+    /// The URL of a request. `path_and_query` begins with a slash.
+    ///
+    /// # Errors
+    /// When the two together are no URL.
+    pub fn join(&self, path_and_query: &str) -> Result<Uri, http::Error> {
+        // Base URLs of OpenAI-like servers usually end in /v1, and so do the paths that SDKs append.
+        let suffix = match self.prefix.ends_with("/v1") {
+            true => path_and_query.strip_prefix("/v1").filter(|rest| rest.starts_with('/')).unwrap_or(path_and_query),
+            false => path_and_query,
+        };
+        Uri::builder()
+            .scheme(self.scheme.clone())
+            .authority(self.authority.clone())
+            .path_and_query(format!("{}{suffix}", self.prefix))
+            .build()
+    }
+
+    /// Host and port, as they belong into a `Host` header.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+}
+
+impl fmt::Display for BaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}{}", self.scheme, self.authority, self.prefix)
+    }
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file could not be read.
+    #[error("cannot read {path}: {source}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file was read, and is wrong.
+    #[error("{}", list(path, mistakes))]
+    Wrong {
+        /// The file.
+        path: PathBuf,
+        /// Everything that is wrong with it.
+        mistakes: Vec<Mistake>,
+    },
+}
+
+fn list(path: &Path, mistakes: &[Mistake]) -> String {
+    let mut text = match mistakes.len() {
+        1 => format!("{} has a mistake:", path.display()),
+        count => format!("{} has {count} mistakes:", path.display()),
+    };
+    for mistake in mistakes {
+        text.push_str(&format!("\n  {mistake}"));
+    }
+    text
+}
+
+impl Config {
+    /// Reads `file`; without one, [`DEFAULT_FILE`] if it exists, else the defaults.
+    ///
+    /// Relative paths in a file are relative to the folder it lies in.
+    ///
+    /// # Errors
+    /// When the file cannot be read or has mistakes; all of them are listed.
+    pub fn load(file: Option<&Path>) -> Result<Config, ConfigError> {
+        let default = Path::new(DEFAULT_FILE);
+        let path = match file {
+            Some(path) => path,
+            None if default.exists() => default,
+            None => {
+                return parse("", Path::new(""))
+                    .map_err(|mistakes| ConfigError::Wrong { path: default.into(), mistakes });
+            }
+        };
+        let text =
+            std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.into(), source })?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        parse(&text, folder).map_err(|mistakes| ConfigError::Wrong { path: path.into(), mistakes })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,352 @@
+//! Reads TOML into checked values and keeps every mistake, each with its line and path.
+//!
+//! serde stops at the first mistake; an operator wants all of them at once.
+
+use spillway_sdk::wait;
+use std::cell::RefCell;
+use std::fmt;
+use std::ops::{Range, RangeInclusive};
+use std::time::Duration;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// One thing wrong with a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistake {
+    /// Line in the file, from 1.
+    pub line: usize,
+    /// Dotted path of the key.
+    pub path: String,
+    /// What is wrong, and what would be right.
+    pub message: String,
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.path.is_empty() {
+            write!(f, "line {}: {}", self.line, self.message)
+        } else {
+            write!(f, "line {}: {}: {}", self.line, self.path, self.message)
+        }
+    }
+}
+
+/// A document being read, and the mistakes found in it so far.
+pub(super) struct Document<'a> {
+    text: &'a str,
+    mistakes: RefCell<Vec<Mistake>>,
+}
+
+impl<'a> Document<'a> {
+    pub(super) fn new(text: &'a str) -> Self {
+        Document { text, mistakes: RefCell::default() }
+    }
+
+    /// Parses the text. Syntax errors are mistakes too; whatever could be read is returned.
+    pub(super) fn parse(&self) -> Spanned<DeTable<'a>> {
+        let (table, errors) = DeTable::parse_recoverable(self.text);
+        for error in errors {
+            let span = error.span().unwrap_or_default();
+            self.note(&span, String::new(), error.message().to_owned());
+        }
+        table
+    }
+
+    pub(super) fn note(&self, span: &Range<usize>, path: String, message: String) {
+        let before = self.text.get(..span.start).unwrap_or(self.text);
+        let line = 1 + before.bytes().filter(|&byte| byte == b'\n').count();
+        self.mistakes.borrow_mut().push(Mistake { line, path, message });
+    }
+
+    pub(super) fn into_mistakes(self) -> Vec<Mistake> {
+        let mut mistakes = self.mistakes.into_inner();
+        mistakes.sort_by_key(|mistake| mistake.line);
+        mistakes
+    }
+}
+
+/// One table of the document. Each getter names a key it knows; [`Section::finish`] reports all others.
+pub(super) struct Section<'a> {
+    document: &'a Document<'a>,
+    table: &'a DeTable<'a>,
+    span: Range<usize>,
+    path: String,
+    known: RefCell<Vec<&'static str>>,
+}
+
+impl<'a> Section<'a> {
+    pub(super) fn root(document: &'a Document<'a>, table: &'a Spanned<DeTable<'a>>) -> Self {
+        Section::new(document, table.get_ref(), 0..0, String::new())
+    }
+
+    fn new(document: &'a Document<'a>, table: &'a DeTable<'a>, span: Range<usize>, path: String) -> Self {
+        Section { document, table, span, path, known: RefCell::default() }
+    }
+
+    fn path_of(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+
+    fn find(&self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
+        self.known.borrow_mut().push(key);
+        self.table.get(key)
+    }
+
+    fn wrong(&self, key: &str, value: &Spanned<DeValue<'_>>, expected: &str) {
+        let message = format!("expected {expected}, found {}", kind(value.get_ref()));
+        self.document.note(&value.span(), self.path_of(key), message);
+    }
+
+    /// A mistake about this section as a whole, or about one of its keys.
+    pub(super) fn mistake(&self, key: &str, message: impl Into<String>) {
+        let span = self.table.get(key).map_or_else(|| self.span.clone(), Spanned::span);
+        self.document.note(&span, self.path_of(key), message.into());
+    }
+
+    /// Whether the document has this key.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.get(key).is_some()
+    }
+
+    /// The sub-table `key`, if there is one.
+    pub(super) fn section(&self, key: &'static str) -> Option<Section<'a>> {
+        let value = self.find(key)?;
+        match value.get_ref() {
+            DeValue::Table(table) => Some(Section::new(self.document, table, value.span(), self.path_of(key))),
+            _ => {
+                self.wrong(key, value, "a table");
+                None
+            }
+        }
+    }
+
+    /// Every sub-table of this section, by name; for tables whose keys the operator chooses.
+    pub(super) fn named_sections(&self) -> Vec<(String, Section<'a>)> {
+        let mut sections = Vec::new();
+        for (name, value) in self.table {
+            match value.get_ref() {
+                DeValue::Table(table) => {
+                    let path = self.path_of(name.get_ref());
+                    sections.push((name.get_ref().to_string(), Section::new(self.document, table, value.span(), path)));
+                }
+                _ => self.wrong(name.get_ref(), value, "a table"),
+            }
+        }
+        sections
+    }
+
+    /// Every entry of this section as JSON, for tables that only a policy understands.
+    pub(super) fn to_json(&self) -> serde_json::Value {
+        let entries = self.table.iter().map(|(key, value)| (key.get_ref().to_string(), json(value.get_ref())));
+        serde_json::Value::Object(entries.collect())
+    }
+
+    pub(super) fn string(&self, key: &'static str) -> Option<String> {
+        let value = self.find(key)?;
+        match value.get_ref() {
+            DeValue::String(text) => Some(text.to_string()),
+            _ => {
+                self.wrong(key, value, "a string");
+                None
+            }
+        }
+    }
+
+    pub(super) fn strings(&self, key: &'static str) -> Vec<String> {
+        let Some(value) = self.find(key) else { return Vec::new() };
+        let list = match value.get_ref() {
+            DeValue::Array(list) => list,
+            _ => {
+                self.wrong(key, value, "a list of strings");
+                return Vec::new();
+            }
+        };
+        let mut strings = Vec::new();
+        for entry in list {
+            match entry.get_ref() {
+                DeValue::String(text) => strings.push(text.to_string()),
+                _ => self.wrong(key, entry, "a string"),
+            }
+        }
+        strings
+    }
+
+    pub(super) fn boolean(&self, key: &'static str, default: bool) -> bool {
+        let Some(value) = self.find(key) else { return default };
+        match value.get_ref() {
+            DeValue::Boolean(boolean) => *boolean,
+            _ => {
+                self.wrong(key, value, "true or false");
+                default
+            }
+        }
+    }
+
+    /// A whole number within `range`.
+    pub(super) fn integer(&self, key: &'static str, range: RangeInclusive<u64>) -> Option<u64> {
+        let value = self.find(key)?;
+        let parsed = match value.get_ref() {
+            DeValue::Integer(integer) => integer.to_string().parse::<u64>().ok(),
+            _ => {
+                self.wrong(key, value, "a whole number");
+                return None;
+            }
+        };
+        match parsed {
+            Some(number) if range.contains(&number) => Some(number),
+            Some(_) | None => {
+                self.mistake(key, format!("must be from {} to {}", range.start(), range.end()));
+                None
+            }
+        }
+    }
+
+    /// As [`Section::integer`], within 32 bits.
+    pub(super) fn small(&self, key: &'static str, range: RangeInclusive<u32>) -> Option<u32> {
+        let wide = u64::from(*range.start())..=u64::from(*range.end());
+        self.integer(key, wide).and_then(|number| u32::try_from(number).ok())
+    }
+
+    /// A share from 0 to 1.
+    pub(super) fn share(&self, key: &'static str) -> Option<f64> {
+        let value = self.find(key)?;
+        let parsed = match value.get_ref() {
+            DeValue::Float(float) => float.to_string().parse::<f64>().ok(),
+            DeValue::Integer(integer) => integer.to_string().parse::<f64>().ok(),
+            _ => {
+                self.wrong(key, value, "a number from 0 to 1");
+                return None;
+            }
+        };
+        match parsed {
+            Some(share) if (0.0..=1.0).contains(&share) => Some(share),
+            Some(_) | None => {
+                self.mistake(key, "must be from 0 to 1");
+                None
+            }
+        }
+    }
+
+    /// A duration with its unit: `"500ms"`, `"30s"`, `"1h30m"`.
+    pub(super) fn duration(&self, key: &'static str) -> Option<Duration> {
+        let value = self.find(key)?;
+        let expected = "a duration with its unit, such as \"500ms\", \"30s\" or \"1h30m\"";
+        match value.get_ref() {
+            DeValue::String(text) => {
+                let duration = wait::duration(text);
+                if duration.is_none() {
+                    self.mistake(key, format!("expected {expected}, found \"{text}\""));
+                }
+                duration
+            }
+            _ => {
+                self.wrong(key, value, expected);
+                None
+            }
+        }
+    }
+
+    /// A size with its unit: `"64KiB"`, `"32MiB"`, `"1GiB"`.
+    pub(super) fn size(&self, key: &'static str) -> Option<u64> {
+        let value = self.find(key)?;
+        let expected = "a size with its unit, such as \"64KiB\", \"32MiB\" or \"1GiB\"";
+        match value.get_ref() {
+            DeValue::String(text) => {
+                let size = size_bytes(text);
+                if size.is_none() {
+                    self.mistake(key, format!("expected {expected}, found \"{text}\""));
+                }
+                size
+            }
+            _ => {
+                self.wrong(key, value, expected);
+                None
+            }
+        }
+    }
+
+    /// Reports every key that no getter asked for.
+    pub(super) fn finish(self) {
+        let known = self.known.borrow();
+        for (key, value) in self.table {
+            let name: &str = key.get_ref();
+            if known.contains(&name) {
+                continue;
+            }
+            let message = match nearest(name, &known) {
+                Some(meant) => format!("unknown key; did you mean `{meant}`?"),
+                None => format!("unknown key; known here are: {}", known.join(", ")),
+            };
+            let _ = value;
+            self.document.note(&key.span(), self.path_of(name), message);
+        }
+    }
+}
+
+fn kind(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a number",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+fn json(value: &DeValue<'_>) -> serde_json::Value {
+    match value {
+        DeValue::String(text) => serde_json::Value::String(text.to_string()),
+        DeValue::Integer(integer) => {
+            let text = integer.to_string();
+            text.parse::<i64>().map_or(serde_json::Value::String(text), serde_json::Value::from)
+        }
+        DeValue::Float(float) => {
+            let text = float.to_string();
+            text.parse::<f64>().map_or(serde_json::Value::String(text), serde_json::Value::from)
+        }
+        DeValue::Boolean(boolean) => serde_json::Value::Bool(*boolean),
+        DeValue::Datetime(date) => serde_json::Value::String(date.to_string()),
+        DeValue::Array(list) => list.iter().map(|entry| json(entry.get_ref())).collect(),
+        DeValue::Table(table) => serde_json::Value::Object(
+            table.iter().map(|(key, value)| (key.get_ref().to_string(), json(value.get_ref()))).collect(),
+        ),
+    }
+}
+
+fn size_bytes(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let number: u64 = text[..digits].parse().ok()?;
+    let unit = match text[digits..].trim() {
+        "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return None,
+    };
+    number.checked_mul(unit)
+}
+
+/// The known key that differs from `name` by the fewest edits, if it differs by few.
+fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
+    let best = known.iter().map(|candidate| (edits(name, candidate), *candidate)).min()?;
+    (best.0 <= 1 + name.len() / 4).then_some(best.1)
+}
+
+/// Levenshtein's distance.
+fn edits(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, to) in b.iter().enumerate() {
+            let substituted = diagonal + usize::from(from != *to);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}

@@ -1,0 +1,96 @@
+//! Google's Gemini API.
+
+use super::{Asked, EventKind, Usage, has_string_behind, sum};
+use crate::refusal::{Kind, Refusal};
+use http::HeaderMap;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+pub(super) fn recognises(path: &str, headers: &HeaderMap) -> bool {
+    headers.contains_key("x-goog-api-key") || path.starts_with("/v1beta/") || method(path).is_some()
+}
+
+/// The part behind the colon: `/v1/models/gemini-3-pro:generateContent`.
+fn method(path: &str) -> Option<&str> {
+    path.rsplit_once("/models/")?.1.split_once(':').map(|(_, method)| method)
+}
+
+pub(super) fn generates(path: &str) -> bool {
+    matches!(
+        method(path),
+        Some("generateContent" | "streamGenerateContent" | "embedContent" | "batchEmbedContents" | "countTokens")
+    )
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Body {
+    generation_config: Option<GenerationConfig>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct GenerationConfig {
+    max_output_tokens: Option<u64>,
+    candidate_count: Option<u64>,
+}
+
+pub(super) fn read_request(path: &str, body: &[u8]) -> Asked {
+    let model = path.rsplit_once("/models/").and_then(|(_, rest)| rest.split(':').next()).map(str::to_owned);
+    let config = serde_json::from_slice::<Body>(body).ok().and_then(|body| body.generation_config);
+    let bound = config.and_then(|config| {
+        config.max_output_tokens.map(|bound| bound.saturating_mul(config.candidate_count.unwrap_or(1).max(1)))
+    });
+    let generates_text = method(path).is_some_and(|method| method.ends_with("enerateContent"));
+    Asked {
+        model,
+        streaming: method(path) == Some("streamGenerateContent"),
+        output_tokens_max: if generates_text { bound } else { Some(0) },
+        usage_withheld: false,
+    }
+}
+
+pub(super) fn read_event(data: &[u8]) -> EventKind {
+    if data.is_empty() {
+        EventKind::Preamble
+    } else if has_string_behind(data, b"\"finishReason\"") {
+        EventKind::Terminal
+    } else {
+        EventKind::Content
+    }
+}
+
+/// Gemini counts cached input inside of the prompt, but thoughts beside the candidates.
+pub(super) fn usage(usage: &Value) -> Option<Usage> {
+    usage.is_object().then(|| Usage {
+        input: sum(usage, &["promptTokenCount", "toolUsePromptTokenCount"]),
+        output: sum(usage, &["candidatesTokenCount", "thoughtsTokenCount"]),
+    })
+}
+
+pub(super) fn envelope(refusal: &Refusal) -> Value {
+    let status = match refusal.kind {
+        Kind::LimitExceeded { .. } => "RESOURCE_EXHAUSTED",
+        Kind::TimedOut { .. } => "DEADLINE_EXCEEDED",
+        Kind::CircuitOpen { .. }
+        | Kind::Unreachable { .. }
+        | Kind::SpoolFull { .. }
+        | Kind::SpoolUnavailable { .. }
+        | Kind::Draining => "UNAVAILABLE",
+        Kind::JudgedFailed { .. } | Kind::StreamCut { .. } => "INTERNAL",
+        Kind::NoSuchRoute { .. } | Kind::NoSuchJob => "NOT_FOUND",
+        Kind::Forbidden { .. } => "PERMISSION_DENIED",
+        Kind::BodyTooLarge { .. } | Kind::BadRequest { .. } | Kind::WrongMethod { .. } => "INVALID_ARGUMENT",
+        Kind::Conflict { .. } => "FAILED_PRECONDITION",
+    };
+    let mut details = vec![json!({
+        "@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": refusal.code(), "domain": "spillway",
+    })];
+    if let Some(wait) = refusal.retry_after {
+        let delay = format!("{:.3}s", wait.as_secs_f64());
+        details.push(json!({"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay}));
+    }
+    // Google's SDKs need a number here.
+    let code = refusal.status().as_u16();
+    json!({"error": {"code": code, "message": refusal.message(), "status": status, "details": details}})
+}

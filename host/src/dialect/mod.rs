@@ -1,0 +1,251 @@
+//! The APIs that callers speak. Each provider's habits stand in one file; here is what they have in common.
+
+mod anthropic;
+mod gemini;
+mod openai;
+
+use crate::refusal::Refusal;
+use crate::sse;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, StatusCode};
+use serde_json::Value;
+use spillway_sdk::ProviderError;
+
+/// An API that a caller speaks and an upstream answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dialect {
+    /// OpenAI's, which most self-hosted servers speak too.
+    OpenAi,
+    /// Anthropic's.
+    Anthropic,
+    /// Google's Gemini API.
+    Gemini,
+    /// Something else, passed through unread.
+    Other,
+}
+
+/// What a path asks for, as far as it matters to a proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// A completion: held, judged, retried, spooled.
+    Generate,
+    /// Anything else: streamed through once, judged, but never repeated, since it may not be repeatable.
+    PassThrough,
+}
+
+/// What a request's body says that matters to a proxy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// The model, when it is named.
+    pub model: Option<String>,
+    /// Whether the answer is to be streamed.
+    pub streaming: bool,
+    /// The bound on output tokens, all alternatives together.
+    pub output_tokens_max: Option<u64>,
+    /// Whether a stream of this API reports usage only on demand, and this request did not demand it.
+    pub usage_withheld: bool,
+}
+
+/// Tokens as the provider counted them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// All input tokens, cached ones included.
+    pub input: u64,
+    /// All output tokens, reasoning included.
+    pub output: u64,
+}
+
+impl Usage {
+    /// Input and output together.
+    pub fn total(self) -> u64 {
+        self.input.saturating_add(self.output)
+    }
+}
+
+/// What an event of a stream means to a proxy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    /// Says nothing yet: the stream can still fail as if it had not begun.
+    Preamble,
+    /// Part of the answer.
+    Content,
+    /// The last event of a whole answer, or one that makes it whole.
+    Terminal,
+    /// The provider says that it failed.
+    Error(ProviderError),
+}
+
+impl Dialect {
+    /// The word used in configuration, logs and policies.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Dialect::OpenAi => "openai",
+            Dialect::Anthropic => "anthropic",
+            Dialect::Gemini => "gemini",
+            Dialect::Other => "other",
+        }
+    }
+
+    /// The dialect that [`Dialect::as_str`] calls so.
+    pub fn from_word(word: &str) -> Option<Dialect> {
+        [Dialect::OpenAi, Dialect::Anthropic, Dialect::Gemini, Dialect::Other]
+            .into_iter()
+            .find(|dialect| dialect.as_str() == word)
+    }
+
+    /// The dialect of a request that names no upstream in its path.
+    ///
+    /// OpenAI and Gemini share `/v1`, and so the path's end and the headers decide.
+    pub fn recognise(path: &str, headers: &HeaderMap) -> Option<Dialect> {
+        if anthropic::recognises(path, headers) {
+            Some(Dialect::Anthropic)
+        } else if gemini::recognises(path, headers) {
+            Some(Dialect::Gemini)
+        } else if openai::recognises(path) {
+            Some(Dialect::OpenAi)
+        } else {
+            None
+        }
+    }
+
+    /// What `path` asks for.
+    pub fn operation(self, path: &str) -> Operation {
+        let generates = match self {
+            Dialect::OpenAi => openai::generates(path),
+            Dialect::Anthropic => anthropic::generates(path),
+            Dialect::Gemini => gemini::generates(path),
+            Dialect::Other => false,
+        };
+        if generates { Operation::Generate } else { Operation::PassThrough }
+    }
+
+    /// The path as the provider knows it; SDKs differ on who adds `/v1`.
+    pub fn canonical_path(self, path: &str) -> String {
+        match self {
+            Dialect::OpenAi | Dialect::Anthropic => {
+                let rest = path.strip_prefix("/v1").filter(|rest| rest.starts_with('/')).unwrap_or(path);
+                let rest = rest.strip_prefix("/v1").filter(|rest| rest.starts_with('/')).unwrap_or(rest);
+                format!("/v1{rest}")
+            }
+            Dialect::Gemini | Dialect::Other => path.to_owned(),
+        }
+    }
+
+    /// Reads what matters in a request. A body that is not understood asks for nothing in particular: the provider
+    /// will say what is wrong with it.
+    pub fn read_request(self, path: &str, body: &[u8]) -> Asked {
+        match self {
+            Dialect::OpenAi => openai::read_request(path, body),
+            Dialect::Anthropic => anthropic::read_request(body),
+            Dialect::Gemini => gemini::read_request(path, body),
+            Dialect::Other => Asked::default(),
+        }
+    }
+
+    /// Says what an event of a stream means.
+    pub fn read_event(self, event: &[u8]) -> EventKind {
+        let data = sse::data(event);
+        // Events with errors are rare, and a key cannot occur inside of a JSON string without its backslashes.
+        if (has_key(&data, b"\"error\"") || sse::name(event) == Some(b"error"))
+            && let Some(error) = ProviderError::parse(&data)
+        {
+            return EventKind::Error(error);
+        }
+        match self {
+            Dialect::OpenAi => openai::read_event(event, &data),
+            Dialect::Anthropic => anthropic::read_event(event, &data),
+            Dialect::Gemini => gemini::read_event(&data),
+            Dialect::Other => EventKind::Terminal,
+        }
+    }
+
+    /// The usage reported in an answer or in an event, from wherever it stands.
+    pub fn read_usage(self, json: &[u8]) -> Option<Usage> {
+        match self {
+            Dialect::OpenAi => openai::usage(&object_behind(json, b"\"usage\"")?),
+            Dialect::Anthropic => anthropic::usage(&object_behind(json, b"\"usage\"")?),
+            Dialect::Gemini => gemini::usage(&object_behind(json, b"\"usageMetadata\"")?),
+            Dialect::Other => None,
+        }
+    }
+
+    /// The body of a request changed so that its stream reports usage; `None` where it cannot be changed.
+    pub fn demand_usage(self, body: &[u8]) -> Option<Bytes> {
+        match self {
+            Dialect::OpenAi => openai::demand_usage(body),
+            Dialect::Anthropic | Dialect::Gemini | Dialect::Other => None,
+        }
+    }
+
+    /// Whether an event is there only because [`Dialect::demand_usage`] asked for it. Callers that did not ask
+    /// break on it.
+    pub fn is_usage_event(self, data: &[u8]) -> bool {
+        match self {
+            Dialect::OpenAi => openai::is_usage_event(data),
+            Dialect::Anthropic | Dialect::Gemini | Dialect::Other => false,
+        }
+    }
+
+    /// The status with which this API says what a refusal says.
+    pub fn status(self, refusal: &Refusal) -> StatusCode {
+        match self {
+            Dialect::Anthropic => anthropic::status(refusal),
+            Dialect::OpenAi | Dialect::Gemini | Dialect::Other => refusal.status(),
+        }
+    }
+
+    /// A refusal's body in this API's envelope.
+    pub fn envelope(self, refusal: &Refusal, request_id: &str) -> Value {
+        match self {
+            Dialect::OpenAi | Dialect::Other => openai::envelope(refusal),
+            Dialect::Anthropic => anthropic::envelope(refusal, request_id),
+            Dialect::Gemini => gemini::envelope(refusal),
+        }
+    }
+
+    /// The event that tells a reader of this API's streams that the stream has failed.
+    pub fn error_event(self, refusal: &Refusal, request_id: &str) -> Bytes {
+        let envelope = self.envelope(refusal, request_id);
+        Bytes::from(match self {
+            Dialect::OpenAi | Dialect::Gemini | Dialect::Other => format!("data: {envelope}\n\n"),
+            Dialect::Anthropic => format!("event: error\ndata: {envelope}\n\n"),
+        })
+    }
+
+    /// The header in which this API's SDKs look for a request's id.
+    pub fn request_id_header(self) -> HeaderName {
+        match self {
+            Dialect::Anthropic => HeaderName::from_static("request-id"),
+            Dialect::OpenAi | Dialect::Gemini | Dialect::Other => HeaderName::from_static("x-request-id"),
+        }
+    }
+}
+
+/// Whether `json` has this quoted key.
+fn has_key(json: &[u8], key: &[u8]) -> bool {
+    memchr::memmem::find(json, key).is_some()
+}
+
+/// The value behind the last occurrence of a quoted key.
+///
+/// Only that value is parsed: answers are long, and the rest of them is none of our business.
+fn object_behind(json: &[u8], key: &[u8]) -> Option<Value> {
+    let at = memchr::memmem::rfind(json, key)? + key.len();
+    let behind = json.get(at..)?.trim_ascii_start().strip_prefix(b":")?;
+    serde_json::Deserializer::from_slice(behind).into_iter::<Value>().next()?.ok()
+}
+
+/// The sum of the named numbers; absent ones count nothing.
+fn sum(object: &Value, keys: &[&str]) -> u64 {
+    keys.iter().filter_map(|key| object.get(key)?.as_u64()).fold(0, u64::saturating_add)
+}
+
+/// Whether the value behind `key` is a string, and so no null.
+fn has_string_behind(json: &[u8], key: &[u8]) -> bool {
+    memchr::memmem::find(json, key)
+        .and_then(|at| json[at + key.len()..].trim_ascii_start().strip_prefix(b":"))
+        .is_some_and(|value| value.trim_ascii_start().starts_with(b"\""))
+}
+
+#[cfg(test)]
+mod tests;

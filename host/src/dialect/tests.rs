@@ -1,0 +1,100 @@
+use super::*;
+
+fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+    pairs.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().expect("a value"))).collect()
+}
+
+#[test]
+fn requests_are_recognised_by_path_and_headers() {
+    let cases = [
+        ("/v1/chat/completions", &[][..], Some(Dialect::OpenAi)),
+        ("/chat/completions", &[], Some(Dialect::OpenAi)),
+        ("/v1/models", &[], Some(Dialect::OpenAi)),
+        ("/v1/models", &[("anthropic-version", "2023-06-01")], Some(Dialect::Anthropic)),
+        ("/v1/models", &[("x-goog-api-key", "k")], Some(Dialect::Gemini)),
+        ("/v1/messages", &[], Some(Dialect::Anthropic)),
+        ("/messages", &[], Some(Dialect::Anthropic)),
+        ("/v1/threads/t1/messages", &[], Some(Dialect::OpenAi)),
+        ("/v1beta/models/gemini-3-pro:generateContent", &[], Some(Dialect::Gemini)),
+        ("/v1/models/gemini-3-pro:streamGenerateContent", &[], Some(Dialect::Gemini)),
+        ("/favicon.ico", &[], None),
+    ];
+    for (path, pairs, expected) in cases {
+        assert_eq!(Dialect::recognise(path, &headers(pairs)), expected, "{path} {pairs:?}");
+    }
+}
+
+#[test]
+fn paths_with_too_few_or_too_many_v1_are_mended() {
+    for path in ["/messages", "/v1/messages", "/v1/v1/messages"] {
+        assert_eq!(Dialect::Anthropic.canonical_path(path), "/v1/messages");
+    }
+    assert_eq!(Dialect::Gemini.canonical_path("/v1beta/models"), "/v1beta/models");
+}
+
+#[test]
+fn the_bound_on_output_tokens_is_found_in_every_api() {
+    let chat =
+        Dialect::OpenAi.read_request("/v1/chat/completions", br#"{"model":"m","max_completion_tokens":7,"n":3}"#);
+    assert_eq!((chat.model.as_deref(), chat.output_tokens_max), (Some("m"), Some(21)));
+    let responses = Dialect::OpenAi.read_request("/v1/responses", br#"{"model":"m","max_output_tokens":9}"#);
+    assert_eq!(responses.output_tokens_max, Some(9));
+    let embeddings = Dialect::OpenAi.read_request("/v1/embeddings", br#"{"model":"m","input":"x"}"#);
+    assert_eq!(embeddings.output_tokens_max, Some(0));
+    let message = Dialect::Anthropic.read_request("/v1/messages", br#"{"model":"m","max_tokens":5,"stream":true}"#);
+    assert_eq!((message.streaming, message.output_tokens_max), (true, Some(5)));
+    let gemini = Dialect::Gemini
+        .read_request("/v1/models/g:streamGenerateContent", br#"{"generationConfig":{"maxOutputTokens":4}}"#);
+    assert_eq!((gemini.model.as_deref(), gemini.streaming, gemini.output_tokens_max), (Some("g"), true, Some(4)));
+    assert_eq!(Dialect::OpenAi.read_request("/v1/chat/completions", b"not json"), Asked::default());
+}
+
+#[test]
+fn usage_is_read_wherever_it_stands() {
+    let usage = |dialect: Dialect, text: &str| dialect.read_usage(text.as_bytes()).expect("usage");
+    let chat = r#"{"choices":[{"message":{"content":"the word \"usage\": none"}}],"usage":{"prompt_tokens":3,"completion_tokens":4,"prompt_tokens_details":{"cached_tokens":2}}}"#;
+    assert_eq!(usage(Dialect::OpenAi, chat), Usage { input: 3, output: 4 });
+    let message = r#"{"usage":{"input_tokens":1,"cache_read_input_tokens":10,"cache_creation_input_tokens":100,"output_tokens":7}}"#;
+    assert_eq!(usage(Dialect::Anthropic, message), Usage { input: 111, output: 7 });
+    let gemini = r#"{"usageMetadata":{"promptTokenCount":5,"candidatesTokenCount":6,"thoughtsTokenCount":7}}"#;
+    assert_eq!(usage(Dialect::Gemini, gemini), Usage { input: 5, output: 13 });
+    assert_eq!(Dialect::OpenAi.read_usage(br#"{"usage":null}"#), None);
+    assert_eq!(Dialect::OpenAi.read_usage(br#"{"choices":[]}"#), None);
+}
+
+#[test]
+fn events_are_told_apart() {
+    let kind = |dialect: Dialect, text: &str| dialect.read_event(text.as_bytes());
+    assert_eq!(kind(Dialect::OpenAi, "data: [DONE]\n\n"), EventKind::Terminal);
+    let delta = "data: {\"choices\":[{\"delta\":{\"content\":\"a\"},\"finish_reason\":null}]}\n\n";
+    assert_eq!(kind(Dialect::OpenAi, delta), EventKind::Content);
+    let last = "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+    assert_eq!(kind(Dialect::OpenAi, last), EventKind::Terminal);
+    let created = "event: response.created\ndata: {\"type\":\"response.created\",\"response\":{\"error\":null}}\n\n";
+    assert_eq!(kind(Dialect::OpenAi, created), EventKind::Preamble);
+    assert_eq!(kind(Dialect::OpenAi, ": keep-alive\n\n"), EventKind::Preamble);
+    assert_eq!(kind(Dialect::Anthropic, "event: message_start\ndata: {}\n\n"), EventKind::Preamble);
+    assert_eq!(kind(Dialect::Anthropic, "event: message_stop\ndata: {}\n\n"), EventKind::Terminal);
+    let last = "data: {\"candidates\":[{\"finishReason\":\"STOP\"}]}\n\n";
+    assert_eq!(kind(Dialect::Gemini, last), EventKind::Terminal);
+    let error =
+        "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"m\"}}\n\n";
+    assert!(
+        matches!(kind(Dialect::Anthropic, error), EventKind::Error(e) if e.kind.as_deref() == Some("overloaded_error"))
+    );
+}
+
+#[test]
+fn usage_is_demanded_without_touching_the_rest() {
+    let body = br#"{"model":"m","stream":true,"stream_options":{"include_obfuscation":false},"messages":[]}"#;
+    let changed = Dialect::OpenAi.demand_usage(body).expect("changed");
+    let expected = br#"{"model":"m","stream":true,"stream_options":{"include_obfuscation":false,"include_usage":true},"messages":[]}"#;
+    assert_eq!(&changed[..], expected);
+}
+
+#[test]
+fn only_the_event_that_was_demanded_is_taken_for_it() {
+    assert!(Dialect::OpenAi.is_usage_event(br#"{"choices":[],"usage":{"prompt_tokens":1}}"#));
+    assert!(!Dialect::OpenAi.is_usage_event(br#"{"choices":[{"delta":{}}],"usage":null}"#));
+    assert!(!Dialect::OpenAi.is_usage_event(br#"{"choices":[],"prompt_filter_results":[]}"#));
+}

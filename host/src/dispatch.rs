@@ -1,0 +1,254 @@
+//! Serves what the spool keeps: the same attempt loop, behind the same breakers and limits as live traffic.
+
+use crate::body::Body;
+use crate::call::{Call, CallBody, Route};
+use crate::clock::{random, unix_ms};
+use crate::dialect::Operation;
+use crate::explain::Story;
+use crate::jobs::{dialect_of, headers_of, stored};
+use crate::request::{Unserved, attempts};
+use crate::spool::{ClaimedJob, Lease, Spool, StoreError, StoredResponse};
+use crate::worker::{Shared, Worker};
+use bytes::Bytes;
+use http::{Method, Response};
+use http_body_util::BodyExt;
+use spillway_resilience::{Backoff, CircuitState, Jitter};
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The longest sleep between two looks at the spool, in case a bell was missed.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// How often old jobs are purged and counts are shown.
+const UPKEEP: Duration = Duration::from_secs(2);
+/// Largest answer kept.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// Between two calls of the same job. The growth keeps one job that always fails from being the only one tried.
+const JOB_BACKOFF: Backoff =
+    Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(30), jitter: Jitter::Equal };
+/// How often an answer that was paid for is offered to a store that cannot take it.
+const STORE_TRIES: u32 = 5;
+
+/// Serves jobs until the process drains. Runs on a thread of its own, like a worker without a listener.
+pub async fn run(worker: Rc<Worker>, spool: Spool) {
+    let shared = Arc::clone(&worker.shared);
+    let concurrency = shared.config.spool.as_ref().map_or(1, |spool| spool.concurrency);
+    let running = Rc::new(Cell::new(0));
+    let mut upkeep = tokio::time::interval(UPKEEP);
+    while !shared.is_draining() {
+        // Listening begins before looking, so that nothing that happens in between is missed.
+        let changed = shared.circuit_changed.notified();
+        tokio::pin!(changed);
+        changed.as_mut().enable();
+        let sleep = claim_what_may_run(&worker, &spool, &running, concurrency).await;
+        tokio::select! {
+            () = tokio::time::sleep(sleep) => {}
+            () = shared.spool_bell.notified() => {}
+            () = &mut changed => {}
+            _ = upkeep.tick() => keep_up(&shared, &spool).await,
+        }
+    }
+    while running.get() > 0 {
+        shared.spool_bell.notified().await;
+    }
+}
+
+/// Claims and starts jobs, and returns for how long there is nothing more to do.
+async fn claim_what_may_run(worker: &Rc<Worker>, spool: &Spool, running: &Rc<Cell<u32>>, concurrency: u32) -> Duration {
+    let shared = &worker.shared;
+    let mut sleep = LOOK_AGAIN;
+    let upstreams = match spool.runnable_upstreams().await {
+        Ok(upstreams) => upstreams,
+        Err(error) => {
+            tracing::error!(%error, "the spool cannot be read");
+            return sleep;
+        }
+    };
+    for (name, next_ms) in upstreams {
+        loop {
+            if running.get() >= concurrency {
+                return sleep;
+            }
+            let now_ms = unix_ms();
+            if next_ms > now_ms {
+                sleep = sleep.min(Duration::from_millis(next_ms - now_ms));
+                break;
+            }
+            let circuits = shared.upstreams.get(&name).map(|upstream| &upstream.circuits);
+            if let Some(until) = circuits.and_then(|circuits| circuits.blocked_until()) {
+                sleep = sleep.min(shared.clock.until(until));
+                break;
+            }
+            match spool.claim(&name, now_ms).await {
+                Ok(Some(job)) => {
+                    running.set(running.get() + 1);
+                    let (worker, spool, running) = (Rc::clone(worker), spool.clone(), Rc::clone(running));
+                    tokio::task::spawn_local(async move {
+                        serve(&worker, &spool, job).await;
+                        running.set(running.get() - 1);
+                        worker.shared.spool_bell.notify_one();
+                    });
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::error!(%error, "no job can be claimed");
+                    return sleep;
+                }
+            }
+            // One probe at a time: the others would only be turned away.
+            if circuits.is_some_and(|circuits| circuits.state() != CircuitState::Closed) {
+                break;
+            }
+        }
+    }
+    sleep
+}
+
+async fn serve(worker: &Rc<Worker>, spool: &Spool, claimed: ClaimedJob) {
+    let ClaimedJob { lease, job, attempts: counted } = claimed;
+    let shared = &worker.shared;
+    let Some(upstream) = shared.upstreams.get(&job.upstream) else {
+        let reason = format!("the configuration has no upstream {} any more", job.upstream);
+        return bury(spool, &lease, reason, None).await;
+    };
+    let mut story = Story::begin(&job.request_id, shared.begin_request());
+    story.goes_to(&job.upstream, job.model.as_deref());
+    story.tell(&format!("{} taken from the spool", lease.id()));
+    let route = Route {
+        upstream: Arc::clone(upstream),
+        dialect: dialect_of(&job.dialect),
+        path_and_query: job.path_and_query.clone(),
+    };
+    let path = job.path_and_query.split('?').next().unwrap_or_default();
+    let call = Call::new(
+        route,
+        dialect_of(&job.dialect).operation(path),
+        Method::from_bytes(job.method.as_bytes()).unwrap_or(Method::POST),
+        headers_of(&job.headers),
+        CallBody::Whole(Bytes::from(job.body)),
+        job.request_id,
+        Instant::now() + shared.config.server.request_timeout,
+    );
+    let call = match call {
+        Ok(call) => Rc::new(call),
+        Err(refusal) => return bury(spool, &lease, refusal.message(), None).await,
+    };
+    debug_assert!(call.operation == Operation::Generate || call.is_repeatable());
+    let result = attempts(worker, &call, Instant::now(), story).await;
+    settle(worker, spool, &call, &lease, counted, result).await;
+}
+
+/// Ends a job's lease with what came of its call. `counted` is how many calls count so far, this one included.
+pub async fn settle(
+    worker: &Rc<Worker>,
+    spool: &Spool,
+    call: &Rc<Call>,
+    lease: &Lease,
+    counted: u32,
+    result: Result<Response<Body>, Unserved>,
+) {
+    match result {
+        Ok(response) => match whole(response).await {
+            Ok(answer) => complete(spool, lease, answer).await,
+            Err(reason) if is_last(worker, counted) => bury(spool, lease, reason, None).await,
+            Err(reason) => release(spool, lease, reason, JOB_BACKOFF.delay(lease.attempt(), random()), true).await,
+        },
+        Err(unserved) => {
+            let reason = unserved.refusal.message();
+            let blocked = call.upstream.circuits.blocked_until().map(|until| worker.shared.clock.until(until));
+            let delay = unserved.delay(blocked, JOB_BACKOFF.delay(lease.attempt(), random()));
+            if unserved.suspect && is_last(worker, counted) {
+                // The last answer is kept with a job that dies of it.
+                let answer = whole(unserved.into_response(worker, call)).await.ok();
+                bury(spool, lease, reason, answer).await;
+            } else {
+                let counts = unserved.suspect;
+                unserved.close();
+                release(spool, lease, reason, delay, counts).await;
+            }
+        }
+    }
+}
+
+fn is_last(worker: &Worker, counted: u32) -> bool {
+    counted >= worker.shared.config.spool.as_ref().map_or(u32::MAX, |spool| spool.attempts_max)
+}
+
+/// Stores an answer. It was paid for, so a store that cannot take it is asked again before the job is.
+async fn complete(spool: &Spool, lease: &Lease, answer: StoredResponse) {
+    let answer = Arc::new(answer);
+    for attempt in 1..=STORE_TRIES {
+        match spool.complete(lease, Arc::clone(&answer), unix_ms()).await {
+            Ok(()) => {
+                tracing::info!(job = %lease.id(), status = answer.status, "job finished");
+                return;
+            }
+            Err(StoreError::Unavailable(reason)) if attempt < STORE_TRIES => {
+                tracing::error!(job = %lease.id(), reason, "the answer could not be stored yet");
+                tokio::time::sleep(JOB_BACKOFF.delay(attempt, random())).await;
+            }
+            Err(error @ StoreError::TooLarge { .. }) => {
+                return bury(spool, lease, error.to_string(), None).await;
+            }
+            Err(error) => return report(lease, Err(error)),
+        }
+    }
+}
+
+/// Puts a job back, to be tried again after `delay`.
+async fn release(spool: &Spool, lease: &Lease, reason: String, delay: Duration, counts: bool) {
+    let now_ms = unix_ms();
+    let not_before_ms = now_ms.saturating_add(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
+    report(lease, spool.release(lease, not_before_ms, reason, counts, now_ms).await);
+}
+
+/// Gives a job up.
+async fn bury(spool: &Spool, lease: &Lease, reason: String, answer: Option<StoredResponse>) {
+    tracing::warn!(job = %lease.id(), reason, "job is dead");
+    report(lease, spool.bury(lease, reason, answer, unix_ms()).await);
+}
+
+fn report(lease: &Lease, result: Result<(), StoreError>) {
+    if let Err(error) = result {
+        // The lease ends with this process, and the job is then taken up again.
+        tracing::error!(job = %lease.id(), %error, "the job's state could not be stored");
+    }
+}
+
+/// Reads an answer to its end, through the same path that live answers take.
+async fn whole(response: Response<Body>) -> Result<StoredResponse, String> {
+    let (head, mut body) = response.into_parts();
+    let mut bytes = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| error.to_string())?;
+        if let Ok(data) = frame.into_data() {
+            if bytes.len() + data.len() > ANSWER_BYTES_MAX {
+                return Err(format!("the answer is larger than {ANSWER_BYTES_MAX} bytes"));
+            }
+            bytes.extend_from_slice(&data);
+        }
+    }
+    Ok(StoredResponse { status: head.status.as_u16(), headers: stored(&head.headers), body: bytes })
+}
+
+/// Purges what is over, and shows what is there.
+async fn keep_up(shared: &Shared, spool: &Spool) {
+    if let Err(error) = spool.purge_expired(unix_ms()).await {
+        tracing::error!(%error, "the spool cannot be tidied");
+    }
+    if let Ok(counts) = spool.counts().await {
+        let by_state = BTreeMap::from([
+            ("queued", counts.queued),
+            ("running", counts.leased),
+            ("done", counts.done),
+            ("dead", counts.dead),
+            ("cancelled", counts.cancelled),
+            ("expired", counts.expired),
+        ]);
+        let oldest = Duration::from_millis(counts.oldest_queued_age_ms(unix_ms()).unwrap_or(0));
+        shared.metrics.show_jobs(&by_state, oldest);
+    }
+}

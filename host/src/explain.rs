@@ -1,0 +1,116 @@
+//! One record per request that says why it ended as it did. It becomes one line of the log, and a few headers.
+
+use crate::attempt::Record;
+use crate::metrics::Outcome;
+use crate::policy::Judged;
+use crate::worker::InFlight;
+use http::{HeaderMap, HeaderValue};
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Why a request ended as it did, written while it lives.
+#[derive(Debug)]
+pub struct Story {
+    request_id: String,
+    began: Instant,
+    upstream: String,
+    model: Option<String>,
+    /// What happened, in a few words each.
+    chapters: String,
+    attempts: u32,
+    judged_by: Option<Arc<str>>,
+    /// Time spent upstream and waiting: all the rest is Spillway's own.
+    elsewhere: Duration,
+    /// The request is in flight for as long as its story goes on, streams included.
+    _in_flight: InFlight,
+}
+
+impl Story {
+    /// Begins with the request's arrival.
+    pub fn begin(request_id: &str, in_flight: InFlight) -> Story {
+        Story {
+            request_id: request_id.to_owned(),
+            began: Instant::now(),
+            upstream: String::new(),
+            model: None,
+            chapters: String::new(),
+            attempts: 0,
+            judged_by: None,
+            elsewhere: Duration::ZERO,
+            _in_flight: in_flight,
+        }
+    }
+
+    /// Where the request goes.
+    pub fn goes_to(&mut self, upstream: &str, model: Option<&str>) {
+        self.upstream = upstream.to_owned();
+        self.model = model.map(str::to_owned);
+    }
+
+    /// An attempt ended, and this is what it was worth.
+    pub fn attempt(&mut self, record: &Record, judged: &Judged) {
+        self.attempts += 1;
+        self.elsewhere += record.elapsed;
+        self.judged_by = Some(Arc::clone(&judged.by));
+        let verdict = &judged.verdict;
+        let mut chapter =
+            format!("attempt {} {} in {} ms", self.attempts, verdict.class.as_str(), record.elapsed.as_millis());
+        if !verdict.reason.is_empty() {
+            // Writing into a string cannot fail.
+            let _ = write!(chapter, " ({})", verdict.reason);
+        }
+        self.tell(&chapter);
+    }
+
+    /// The request waited.
+    pub fn waited(&mut self, for_what: &str, wait: Duration) {
+        self.elsewhere += wait;
+        self.tell(&format!("waited {} ms for {for_what}", wait.as_millis()));
+    }
+
+    /// Something happened that explains the end.
+    pub fn tell(&mut self, what: &str) {
+        if !self.chapters.is_empty() {
+            self.chapters.push_str("; ");
+        }
+        self.chapters.push_str(what);
+    }
+
+    /// Time that Spillway itself has taken so far.
+    pub fn overhead(&self) -> Duration {
+        self.began.elapsed().saturating_sub(self.elsewhere)
+    }
+
+    /// Calls made so far.
+    pub fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// Says the essence in response headers.
+    pub fn insert_headers(&self, headers: &mut HeaderMap) {
+        let mut insert = |name: &'static str, value: &str| {
+            if let Ok(value) = HeaderValue::from_str(value) {
+                headers.insert(name, value);
+            }
+        };
+        insert("x-spillway-request-id", &self.request_id);
+        if !self.upstream.is_empty() {
+            insert("x-spillway-upstream", &self.upstream);
+            insert("x-spillway-attempts", &self.attempts.to_string());
+        }
+        if let Some(by) = &self.judged_by {
+            insert("x-spillway-policy", by);
+        }
+        insert("server-timing", &format!("spillway;dur={:.3}", self.overhead().as_secs_f64() * 1e3));
+    }
+
+    /// Ends with a line in the log.
+    pub fn end(&self, outcome: Outcome, status: u16) {
+        let duration_ms = self.began.elapsed().as_millis();
+        let (request_id, upstream, model) = (&*self.request_id, &*self.upstream, self.model.as_deref());
+        let (attempts, why, policy) = (self.attempts, &*self.chapters, self.judged_by.as_deref());
+        let outcome = outcome.as_str();
+        tracing::info!(request_id, upstream, model, outcome, status, attempts, duration_ms, policy, why, "request");
+    }
+}

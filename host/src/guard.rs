@@ -1,0 +1,98 @@
+//! Keeps web pages away: none of them has a reason to spend the user's key.
+//!
+//! A page can send requests to the loopback interface (cross-site POST), and by DNS rebinding under a name of its
+//! own. The first shows in `Origin`, the second in `Host`.
+
+use crate::refusal::{Kind, Refusal};
+use http::uri::Authority;
+use http::{HeaderMap, header};
+
+/// Which hosts and origins are let in, besides the loopback's own names.
+#[derive(Clone, Debug, Default)]
+pub struct Guard {
+    /// Additional `Host` names, without port.
+    pub hosts: Vec<String>,
+    /// Additional `Origin`s, in full.
+    pub origins: Vec<String>,
+}
+
+impl Guard {
+    /// Lets the request pass, or says why not.
+    ///
+    /// # Errors
+    /// A refusal that names the header and the setting that would allow it.
+    pub fn check(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        let mut hosts = headers.get_all(header::HOST).iter();
+        let host = match (hosts.next(), hosts.next()) {
+            (Some(host), None) => host.to_str().ok().and_then(|host| host.parse::<Authority>().ok()),
+            (None, _) => return Err(bad("it has no Host header")),
+            (Some(_), Some(_)) => return Err(bad("it has more than one Host header")),
+        };
+        let Some(host) = host else { return Err(bad("its Host header is no host name")) };
+        if !self.knows(host.host()) {
+            return Err(forbidden(format!(
+                "it was sent to the name {}, which server.allowed_hosts does not list",
+                host.host()
+            )));
+        }
+        for origin in headers.get_all(header::ORIGIN) {
+            if !self.origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes()) {
+                return Err(forbidden(
+                    "a web page sent it, and server.allowed_origins does not list the page's origin".into(),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn knows(&self, host: &str) -> bool {
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        bare.eq_ignore_ascii_case("localhost")
+            || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+            || self.hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(host))
+    }
+}
+
+fn bad(reason: &str) -> Refusal {
+    Kind::BadRequest { reason: reason.to_owned() }.into()
+}
+
+fn forbidden(reason: String) -> Refusal {
+    Kind::Forbidden { reason }.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    fn verdict(pairs: &[(header::HeaderName, &'static str)]) -> Result<(), u16> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        let guard = Guard { hosts: vec!["proxy.internal".into()], origins: vec!["https://app.example".into()] };
+        guard.check(&headers).map_err(|refusal| refusal.status().as_u16())
+    }
+
+    #[test]
+    fn only_known_names_and_origins_pass() {
+        use header::{HOST, ORIGIN};
+        let cases = [
+            (&[(HOST, "127.0.0.1:4141")][..], Ok(())),
+            (&[(HOST, "localhost:4141")], Ok(())),
+            (&[(HOST, "[::1]:4141")], Ok(())),
+            (&[(HOST, "proxy.internal")], Ok(())),
+            (&[(HOST, "evil.example")], Err(403)),
+            (&[(HOST, "127.0.0.1.evil.example")], Err(403)),
+            (&[(HOST, "localhost"), (ORIGIN, "https://evil.example")], Err(403)),
+            (&[(HOST, "localhost"), (ORIGIN, "null")], Err(403)),
+            (&[(HOST, "localhost"), (ORIGIN, "https://app.example")], Ok(())),
+            (&[], Err(400)),
+            (&[(HOST, "localhost"), (HOST, "localhost")], Err(400)),
+        ];
+        for (pairs, expected) in cases {
+            assert_eq!(verdict(pairs), expected, "{pairs:?}");
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! Jobs as callers meet them: the 202 that promises an answer, and the place where it will be.
+
+use crate::body::Body;
+use crate::call::{Call, CallBody, Preference};
+use crate::clock::unix_ms;
+use crate::dialect::Dialect;
+use crate::dispatch;
+use crate::explain::Story;
+use crate::headers::strip_hop_by_hop;
+use crate::metrics::Outcome;
+use crate::refusal::{Kind, Refusal};
+use crate::request::{Unserved, attempts};
+use crate::spool::{CancelOutcome, EnqueueError, JobId, JobState, JobView, NewJob, Spool, StoreError, StoredResponse};
+use crate::worker::{Shared, Worker};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header, request};
+use serde_json::{Value, json};
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
+
+/// Where jobs are.
+const PATH: &str = "/spillway/jobs";
+/// How long a caller should wait before it looks at an unfinished job again.
+const POLL_AFTER: Duration = Duration::from_secs(2);
+
+/// Whether a path belongs to Spillway itself.
+pub fn owns(path: &str) -> bool {
+    path == "/spillway" || path.starts_with("/spillway/")
+}
+
+/// Answers questions about jobs. Whoever knows a job's id may ask: ids cannot be guessed.
+///
+/// # Errors
+/// When there is no such job, or nothing of the kind to do with it.
+pub async fn serve(shared: &Shared, head: &request::Parts) -> Result<Response<Body>, Refusal> {
+    let path = head.uri.path();
+    let no_route = || Refusal::from(Kind::NoSuchRoute { path: path.to_owned() });
+    let rest = path.strip_prefix(PATH).and_then(|rest| rest.strip_prefix('/')).ok_or_else(no_route)?;
+    let spool = shared.spool.as_ref().ok_or(Kind::NoSuchJob)?;
+    let (id, tail) = rest.split_once('/').unwrap_or((rest, ""));
+    let id: JobId = id.parse().map_err(|_| Kind::NoSuchJob)?;
+    match (tail, &head.method) {
+        ("", &Method::GET) => show(spool, id).await,
+        ("", &Method::DELETE) => cancel(spool, id).await,
+        ("", _) => Err(Kind::WrongMethod { allowed: "GET, DELETE" }.into()),
+        ("result", &Method::GET) => result(spool, id).await,
+        ("result", _) => Err(Kind::WrongMethod { allowed: "GET" }.into()),
+        _ => Err(no_route()),
+    }
+}
+
+async fn show(spool: &Spool, id: JobId) -> Result<Response<Body>, Refusal> {
+    let view = spool.get(id).await.map_err(store_error)?.ok_or(Kind::NoSuchJob)?;
+    let response = match view.has_response {
+        true => spool.response(id).await.map_err(store_error)?,
+        false => None,
+    };
+    let mut answer = json_response(StatusCode::OK, &describe(&view, response.as_ref()));
+    if !view.state.is_terminal() {
+        crate::refusal::insert_wait(answer.headers_mut(), POLL_AFTER);
+    }
+    Ok(answer)
+}
+
+/// The provider's answer, as the provider gave it.
+async fn result(spool: &Spool, id: JobId) -> Result<Response<Body>, Refusal> {
+    let view = spool.get(id).await.map_err(store_error)?.ok_or(Kind::NoSuchJob)?;
+    let Some(stored) = spool.response(id).await.map_err(store_error)? else {
+        let reason = format!("The job is {} and has no answer", word(view.state));
+        let wait = (!view.state.is_terminal()).then_some(POLL_AFTER);
+        return Err(Refusal::after(Kind::Conflict { reason }, wait));
+    };
+    let mut response = Response::new(Body::from(bytes::Bytes::from(stored.body)));
+    *response.status_mut() = StatusCode::from_u16(stored.status).unwrap_or(StatusCode::BAD_GATEWAY);
+    *response.headers_mut() = headers_of(&stored.headers);
+    response.headers_mut().remove(header::CONTENT_LENGTH);
+    Ok(response)
+}
+
+async fn cancel(spool: &Spool, id: JobId) -> Result<Response<Body>, Refusal> {
+    match spool.cancel(id, unix_ms()).await.map_err(store_error)? {
+        CancelOutcome::Cancelled => show(spool, id).await,
+        CancelOutcome::Running => {
+            Err(Kind::Conflict { reason: "The job is being served and can no longer be cancelled".into() }.into())
+        }
+        CancelOutcome::Finished(state) => {
+            Err(Kind::Conflict { reason: format!("The job is {} already", word(state)) }.into())
+        }
+        CancelOutcome::NotFound => Err(Kind::NoSuchJob.into()),
+    }
+}
+
+/// The state in the caller's words.
+pub fn word(state: JobState) -> &'static str {
+    match state {
+        JobState::Queued => "queued",
+        JobState::Leased => "running",
+        JobState::Done => "done",
+        JobState::Dead => "dead",
+        JobState::Cancelled => "cancelled",
+        JobState::Expired => "expired",
+    }
+}
+
+fn describe(view: &JobView, response: Option<&StoredResponse>) -> Value {
+    let answer = response.map(|response| {
+        let body = serde_json::from_slice::<Value>(&response.body)
+            .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&response.body).into_owned()));
+        json!({"status": response.status, "body": body})
+    });
+    json!({
+        "id": view.id.to_string(),
+        "object": "spillway.job",
+        "status": word(view.state),
+        "upstream": view.upstream,
+        "model": view.model,
+        "request_id": view.request_id,
+        "created_at_ms": view.created_ms,
+        "updated_at_ms": view.updated_ms,
+        "not_before_ms": view.not_before_ms,
+        "attempts": view.attempts,
+        "reason": view.last_reason,
+        "result_url": view.has_response.then(|| format!("{PATH}/{}/result", view.id)),
+        "response": answer,
+    })
+}
+
+fn json_response(status: StatusCode, value: &Value) -> Response<Body> {
+    let mut response = Response::new(Body::from(value.to_string()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// Serves a request whose caller welcomes a 202: now if possible, within its wait if it named one, else later.
+pub async fn serve_or_keep(
+    worker: &Rc<Worker>,
+    spool: &Spool,
+    call: &Rc<Call>,
+    preference: Preference,
+    story: Story,
+) -> Response<Body> {
+    let Some(wait) = preference.wait else {
+        return match attempts(worker, call, Instant::now(), story).await {
+            Ok(response) => response,
+            Err(unserved) => keep(worker, spool, call, preference, unserved).await,
+        };
+    };
+    let patience = Instant::now() + wait;
+    let (task_worker, task_call) = (Rc::clone(worker), Rc::clone(call));
+    let task = tokio::task::spawn_local(async move { attempts(&task_worker, &task_call, patience, story).await });
+    let mut task = AbortOnDrop(Some(task));
+    let finished = tokio::select! {
+        finished = task.join() => Some(finished),
+        () = sleep_until(patience) => None,
+    };
+    match finished {
+        Some(Some(Ok(response))) => response,
+        Some(Some(Err(unserved))) => keep(worker, spool, call, preference, unserved).await,
+        // The task is ours alone and was not aborted: it has panicked, which the panic hook has logged.
+        Some(None) => refuse(call, Kind::SpoolUnavailable { reason: "serving the request failed".into() }.into()),
+        // The call may be under way, and cancelling it may cost twice: the job is kept together with it.
+        None => adopt(worker, spool, call, preference, task).await,
+    }
+}
+
+/// A task that ends with whoever waits for it, so that a caller who leaves cancels the upstream call.
+struct AbortOnDrop(Option<JoinHandle<Result<Response<Body>, Unserved>>>);
+
+impl AbortOnDrop {
+    async fn join(&mut self) -> Option<Result<Response<Body>, Unserved>> {
+        let result = self.0.as_mut()?.await.ok();
+        self.0 = None;
+        result
+    }
+}
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
+    }
+}
+
+async fn keep(
+    worker: &Rc<Worker>,
+    spool: &Spool,
+    call: &Rc<Call>,
+    preference: Preference,
+    unserved: Unserved,
+) -> Response<Body> {
+    match spool.enqueue(new_job(&worker.shared, call)).await {
+        Ok(id) => {
+            let mut story = unserved.story;
+            story.tell(unserved.refusal.code());
+            story.tell(&format!("kept as {id}"));
+            story.end(Outcome::Spooled, StatusCode::ACCEPTED.as_u16());
+            let response = accepted(call, preference, id, unserved.refusal.retry_after, &story);
+            worker.shared.spool_bell.notify_one();
+            response
+        }
+        Err(error) => refuse(call, enqueue_error(error)),
+    }
+}
+
+/// Keeps a request whose call goes on: the job begins as running, and ends with that call.
+async fn adopt(
+    worker: &Rc<Worker>,
+    spool: &Spool,
+    call: &Rc<Call>,
+    preference: Preference,
+    mut task: AbortOnDrop,
+) -> Response<Body> {
+    let (adopter, spool, job) = (Rc::clone(worker), spool.clone(), Rc::clone(call));
+    let (promise, promised) = oneshot::channel();
+    // A task of its own: a caller who leaves in between must not leave a job behind that nobody serves.
+    tokio::task::spawn_local(async move {
+        match spool.adopt(new_job(&adopter.shared, &job)).await {
+            Err(error) => drop(promise.send(Err(error))),
+            Ok(lease) => {
+                // Whether or not somebody still listens, the job is on disk and will be answered.
+                let _ = promise.send(Ok(lease.id()));
+                if let Some(result) = task.join().await {
+                    dispatch::settle(&adopter, &spool, &job, &lease, 1, result).await;
+                }
+            }
+        }
+    });
+    match promised.await {
+        Ok(Ok(id)) => {
+            let story = Story::begin(&call.request_id, worker.shared.begin_request());
+            accepted(call, preference, id, None, &story)
+        }
+        Ok(Err(error)) => refuse(call, enqueue_error(error)),
+        Err(_) => refuse(call, Kind::SpoolUnavailable { reason: "keeping the request failed".into() }.into()),
+    }
+}
+
+fn new_job(shared: &Shared, call: &Call) -> NewJob {
+    let mut headers = call.headers.clone();
+    strip_hop_by_hop(&mut headers);
+    headers.remove("prefer");
+    let now_ms = unix_ms();
+    let expiry = shared.config.spool.as_ref().map_or(Duration::ZERO, |spool| spool.expiry);
+    NewJob {
+        upstream: call.upstream.name.to_string(),
+        dialect: call.dialect.as_str().to_owned(),
+        model: call.asked.model.clone(),
+        method: call.method.to_string(),
+        path_and_query: call.path_and_query.clone(),
+        headers: stored(&headers),
+        body: match &call.body {
+            CallBody::Whole(bytes) => bytes.to_vec(),
+            // Only repeatable calls are kept, and those are whole.
+            CallBody::Streaming(_) => Vec::new(),
+        },
+        priority: 0,
+        created_ms: now_ms,
+        expires_at_ms: now_ms.saturating_add(u64::try_from(expiry.as_millis()).unwrap_or(u64::MAX)),
+        request_id: call.request_id.clone(),
+    }
+}
+
+/// The promise. It leaves only when the job is on disk.
+fn accepted(call: &Call, preference: Preference, id: JobId, wait: Option<Duration>, story: &Story) -> Response<Body> {
+    let location = format!("{PATH}/{id}");
+    call.upstream.metrics.request(Outcome::Spooled);
+    let mut response = json_response(
+        StatusCode::ACCEPTED,
+        &json!({"id": id.to_string(), "object": "spillway.job", "status": "queued", "status_url": location}),
+    );
+    let headers = response.headers_mut();
+    let applied = match preference.wait {
+        Some(wait) => format!("respond-async, wait={}", wait.as_secs()),
+        None => "respond-async".to_owned(),
+    };
+    for (name, value) in [(header::LOCATION, location), (HeaderName::from_static("preference-applied"), applied)] {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(name, value);
+        }
+    }
+    crate::refusal::insert_wait(headers, wait.unwrap_or_default().max(POLL_AFTER).min(crate::refusal::RETRY_AFTER_MAX));
+    story.insert_headers(headers);
+    response
+}
+
+fn refuse(call: &Call, refusal: Refusal) -> Response<Body> {
+    call.upstream.metrics.request(Outcome::Failed);
+    tracing::warn!(request_id = call.request_id, why = refusal.message(), "not kept");
+    refusal.into_response(call.dialect, &call.request_id)
+}
+
+fn enqueue_error(error: EnqueueError) -> Refusal {
+    match error {
+        EnqueueError::Full { depth, .. } => Refusal::after(Kind::SpoolFull { depth }, crate::refusal::RETRY_AFTER_MAX),
+        EnqueueError::TooLarge { limit_bytes, .. } => {
+            Kind::BodyTooLarge { limit: usize::try_from(limit_bytes).unwrap_or(usize::MAX) }.into()
+        }
+        EnqueueError::Unavailable(reason) => Refusal::after(Kind::SpoolUnavailable { reason }, POLL_AFTER),
+    }
+}
+
+fn store_error(error: StoreError) -> Refusal {
+    Refusal::after(Kind::SpoolUnavailable { reason: error.to_string() }, POLL_AFTER)
+}
+
+/// Headers as the spool keeps them.
+pub fn stored(headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {
+    headers.iter().map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect()
+}
+
+/// Headers as they were before the spool kept them.
+pub fn headers_of(stored: &[(String, Vec<u8>)]) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(stored.len());
+    for (name, value) in stored {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value.as_slice())) {
+            headers.append(name, value);
+        }
+    }
+    headers
+}
+
+/// The dialect of a job, by the word it was stored with.
+pub fn dialect_of(word: &str) -> Dialect {
+    Dialect::from_word(word).unwrap_or(Dialect::Other)
+}

@@ -1,0 +1,29 @@
+//! Spillway: a local proxy that keeps applications standing when an LLM provider fails, throttles or runs dry.
+//!
+//! Begin with [`request`]: it is the life of one request, from top to bottom. Every decision it makes is a value of
+//! the crate `spillway-resilience` or an answer of a policy; ARCHITECTURE.md has the map.
+
+pub mod admin;
+pub mod attempt;
+pub mod body;
+pub mod call;
+pub mod circuit;
+pub mod client;
+pub mod clock;
+pub mod config;
+pub mod dialect;
+pub mod dispatch;
+pub mod explain;
+pub mod forward;
+pub mod guard;
+pub mod headers;
+pub mod jobs;
+pub mod metrics;
+pub mod policy;
+pub mod refusal;
+pub mod request;
+pub mod server;
+pub mod spool;
+pub mod sse;
+pub mod upstream;
+pub mod worker;

@@ -1,0 +1,107 @@
+//! The command line.
+
+use clap::{Parser, Subcommand};
+use spillway::config::{Config, LogFormat, UpstreamConfig};
+use spillway::dialect::Dialect;
+use spillway::server;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+/// A local proxy that keeps applications standing when an LLM provider fails, throttles or runs dry.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve. Without a configuration: OpenAI, Anthropic and Gemini on 127.0.0.1:4141.
+    Run {
+        /// The configuration; spillway.toml is read if it exists.
+        #[arg(short, long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Check a configuration, and list every mistake in it.
+    Check {
+        /// The configuration; spillway.toml is read if it exists.
+        #[arg(short, long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Print the settings that send the official SDKs through Spillway: eval "$(spillway env)".
+    Env {
+        /// The configuration; spillway.toml is read if it exists.
+        #[arg(short, long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Run { config } => with_config(config.as_deref(), run),
+        Command::Check { config } => with_config(config.as_deref(), |config| {
+            println!(
+                "The configuration is valid: {} upstreams, listening on {}.",
+                config.upstreams.len(),
+                config.server.listen
+            );
+            ExitCode::SUCCESS
+        }),
+        Command::Env { config } => with_config(config.as_deref(), |config| {
+            print!("{}", exports(&config));
+            ExitCode::SUCCESS
+        }),
+    }
+}
+
+/// Exit code 2 is for what the user can mend in arguments and configuration.
+fn with_config(file: Option<&Path>, then: impl FnOnce(Config) -> ExitCode) -> ExitCode {
+    match Config::load(file) {
+        Ok(config) => then(config),
+        Err(error) => {
+            eprintln!("spillway: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(config: Config) -> ExitCode {
+    let filter = EnvFilter::try_from_env("SPILLWAY_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colour)
+        .with_target(false);
+    match config.log {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
+    match server::run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("spillway: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// One variable per SDK, for the upstream that speaks its API.
+fn exports(config: &Config) -> String {
+    let base = format!("http://{}", config.server.listen);
+    let mut text = String::new();
+    for (dialect, variable, suffix) in [
+        (Dialect::OpenAi, "OPENAI_BASE_URL", "/v1"),
+        (Dialect::Anthropic, "ANTHROPIC_BASE_URL", ""),
+        (Dialect::Gemini, "GOOGLE_GEMINI_BASE_URL", ""),
+    ] {
+        let serves = |upstream: &UpstreamConfig| upstream.dialect == dialect;
+        if config.upstreams.get(dialect.as_str()).is_some_and(serves) {
+            text.push_str(&format!("export {variable}={base}/{}{suffix}\n", dialect.as_str()));
+        }
+    }
+    text
+}

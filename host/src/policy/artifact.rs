@@ -1,0 +1,213 @@
+//! Checks a policy file before anything is compiled, and turns it into a component.
+
+use sha2::{Digest, Sha256};
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use wasmparser::{Encoding, Parser, Payload, Validator};
+
+/// Largest policy file. Compilation cannot be interrupted, so its input is bounded.
+pub(super) const MODULE_BYTES_MAX: u64 = 16 << 20;
+
+/// The contract that this Spillway serves.
+pub(super) const CONTRACT: &str = "spillway:policy";
+/// Its version. Modules for another patch version of the same minor one load as well.
+pub(super) const CONTRACT_VERSION: &str = "0.1.0";
+
+/// What a policy must export.
+const EXPORTS: [&str; 4] = ["description", "classifier", "retrying", "tripping"];
+
+/// SHA-256 of a policy file: which code judges is always known.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Sha256Sum([u8; 32]);
+
+impl Sha256Sum {
+    /// Of these bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        Sha256Sum(Sha256::digest(bytes).into())
+    }
+
+    /// Its first eight hexadecimal digits, for where the whole would be too long.
+    pub fn short(&self) -> String {
+        self.to_string()[..8].to_owned()
+    }
+}
+
+impl fmt::Display for Sha256Sum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Sha256Sum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sha256Sum({self})")
+    }
+}
+
+/// Why a file is no policy. Written for whoever dropped it.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub(super) enum ArtifactError {
+    /// Nothing in it.
+    #[error("the file is empty")]
+    Empty,
+    /// More than [`MODULE_BYTES_MAX`].
+    #[error("the file has {0} bytes; a policy has at most {MODULE_BYTES_MAX}")]
+    TooLarge(u64),
+    /// Something else altogether.
+    #[error("the file is no WebAssembly")]
+    NotWasm,
+    /// Broken or cut off.
+    #[error("the file is no valid WebAssembly: {0}")]
+    Invalid(String),
+    /// Valid, but without the contract.
+    #[error(
+        "the file is a WebAssembly module, but no policy: it was not built with spillway-sdk and its export! macro"
+    )]
+    NoContract,
+    /// Needs what a policy does not get.
+    #[error(
+        "it needs {0}, which policies do not get; build it for wasm32-unknown-unknown, where there is no WASI to need"
+    )]
+    ForeignImport(String),
+    /// Made for another Spillway.
+    #[error(
+        "it was built for {found}; this Spillway serves {CONTRACT}@{CONTRACT_VERSION}: rebuild it with a matching spillway-sdk"
+    )]
+    OtherVersion {
+        /// What it was built for.
+        found: String,
+    },
+    /// A component with some of the contract.
+    #[error("it does not export {0}; a policy exports all of description, classifier, retrying and tripping")]
+    MissingExport(String),
+}
+
+/// Makes a component of a policy file, or says why it is none.
+///
+/// # Errors
+/// See [`ArtifactError`].
+pub(super) fn componentize(bytes: &[u8]) -> Result<Vec<u8>, ArtifactError> {
+    if bytes.is_empty() {
+        return Err(ArtifactError::Empty);
+    }
+    if bytes.len() as u64 > MODULE_BYTES_MAX {
+        return Err(ArtifactError::TooLarge(bytes.len() as u64));
+    }
+    if !bytes.starts_with(b"\0asm") {
+        return Err(ArtifactError::NotWasm);
+    }
+    Validator::new().validate_all(bytes).map_err(|error| ArtifactError::Invalid(error.message().to_owned()))?;
+    let outline = outline(bytes)?;
+    let component = match outline.encoding {
+        Encoding::Component => bytes.to_vec(),
+        Encoding::Module if outline.has_contract => encode(bytes)?,
+        Encoding::Module => return Err(ArtifactError::NoContract),
+    };
+    check_names(&component)?;
+    Ok(component)
+}
+
+/// Wraps a core module in a component. The encoder has been seen to panic on odd input, and it is fed with files.
+fn encode(module: &[u8]) -> Result<Vec<u8>, ArtifactError> {
+    let encoded = catch_unwind(AssertUnwindSafe(|| {
+        wit_component::ComponentEncoder::default().module(module).and_then(|mut encoder| encoder.encode())
+    }));
+    match encoded {
+        Ok(Ok(component)) => Ok(component),
+        Ok(Err(error)) => Err(ArtifactError::Invalid(format!("{error:#}"))),
+        Err(_) => Err(ArtifactError::Invalid("its component type section cannot be read".into())),
+    }
+}
+
+struct Outline {
+    encoding: Encoding,
+    has_contract: bool,
+    imports: Vec<String>,
+    exports: Vec<String>,
+}
+
+/// What a module or component says of itself at its outermost level.
+fn outline(bytes: &[u8]) -> Result<Outline, ArtifactError> {
+    let mut outline =
+        Outline { encoding: Encoding::Module, has_contract: false, imports: Vec::new(), exports: Vec::new() };
+    let mut depth = 0u32;
+    for payload in Parser::new(0).parse_all(bytes) {
+        let payload = payload.map_err(|error| ArtifactError::Invalid(error.message().to_owned()))?;
+        match payload {
+            Payload::Version { encoding, .. } if depth == 0 => outline.encoding = encoding,
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+            Payload::End(_) => depth = depth.saturating_sub(1),
+            Payload::CustomSection(section) if depth == 0 && section.name().starts_with("component-type") => {
+                outline.has_contract = true;
+            }
+            Payload::ComponentImportSection(section) if depth == 0 => {
+                for import in section {
+                    let import = import.map_err(|error| ArtifactError::Invalid(error.message().to_owned()))?;
+                    outline.imports.push(import.name.name.to_owned());
+                }
+            }
+            Payload::ComponentExportSection(section) if depth == 0 => {
+                for export in section {
+                    let export = export.map_err(|error| ArtifactError::Invalid(error.message().to_owned()))?;
+                    outline.exports.push(export.name.name.to_owned());
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(outline)
+}
+
+/// Checks imports and exports by name before the slow compilation.
+fn check_names(component: &[u8]) -> Result<(), ArtifactError> {
+    let outline = outline(component)?;
+    let names = || outline.imports.iter().chain(&outline.exports);
+    if let Some(other) = names().find(|name| name.starts_with(CONTRACT) && !is_served(name)) {
+        let version = other.split('@').nth(1).unwrap_or("no version");
+        return Err(ArtifactError::OtherVersion { found: format!("{CONTRACT}@{version}") });
+    }
+    if let Some(foreign) = outline.imports.iter().find(|name| !name.starts_with(&format!("{CONTRACT}/host@"))) {
+        return Err(ArtifactError::ForeignImport(foreign.clone()));
+    }
+    let exports = |wanted: &str| outline.exports.iter().any(|name| name.starts_with(&format!("{CONTRACT}/{wanted}@")));
+    match EXPORTS.into_iter().find(|wanted| !exports(wanted)) {
+        None => Ok(()),
+        Some(missing) => Err(ArtifactError::MissingExport(format!("{CONTRACT}/{missing}@{CONTRACT_VERSION}"))),
+    }
+}
+
+/// Whether a name of the contract has a version that is compatible with ours: the same major and minor.
+fn is_served(name: &str) -> bool {
+    let minor = CONTRACT_VERSION.rsplit_once('.').map_or(CONTRACT_VERSION, |(minor, _)| minor);
+    name.split('@').nth(1).is_some_and(|version| version.rsplit_once('.').is_some_and(|(own, _)| own == minor))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_policy_is_told_why() {
+        assert_eq!(componentize(b""), Err(ArtifactError::Empty));
+        assert_eq!(componentize(b"hello, this is a text"), Err(ArtifactError::NotWasm));
+        assert_eq!(componentize(b"\x7fELF precompiled"), Err(ArtifactError::NotWasm));
+        assert!(matches!(componentize(b"\0asm\x01\0\0\0\x01"), Err(ArtifactError::Invalid(_))));
+        assert_eq!(componentize(b"\0asm\x01\0\0\0"), Err(ArtifactError::NoContract));
+    }
+
+    #[test]
+    fn an_empty_component_lacks_the_contracts_exports() {
+        let empty_component = b"\0asm\x0d\0\x01\0";
+        assert!(
+            matches!(componentize(empty_component), Err(ArtifactError::MissingExport(name)) if name.contains("description"))
+        );
+    }
+
+    #[test]
+    fn patch_versions_are_compatible_and_others_are_not() {
+        assert!(is_served("spillway:policy/host@0.1.0"));
+        assert!(is_served("spillway:policy/host@0.1.7"));
+        assert!(!is_served("spillway:policy/host@0.2.0"));
+        assert!(!is_served("spillway:policy/host"));
+    }
+}

@@ -1,0 +1,616 @@
+//! The Wasm engine: compiling policies and calling them within limits. The only module that names wasmtime.
+
+use rustix::time::{ClockId, clock_gettime};
+use spillway_sdk::{
+    Advice, AttemptFacts, CircuitState, Class, Fault, Hooks, Phase, RetryDecision, Scope, TripDecision, Verdict,
+    WindowFacts,
+};
+use std::borrow::Cow;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use wasmtime::component::{Component, HasSelf, Linker, Resource};
+use wasmtime::{Config, Engine, Store, StoreLimits, StoreLimitsBuilder, Trap, UpdateDeadline};
+
+/// What wasmtime makes of the contract.
+#[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
+mod contract {
+    wasmtime::component::bindgen!({
+        world: "policy",
+        path: "../sdk/wit/v0.1",
+        ownership: Borrowing { duplicate_if_necessary: true },
+        imports: { default: trappable },
+        with: {
+            "spillway:policy/host.attempt": super::AttemptHandle,
+            "spillway:policy/host.window": super::WindowHandle,
+        },
+    });
+}
+
+use contract::exports::spillway::policy::{classifier, retrying, tripping};
+use contract::spillway::policy::host;
+
+/// How often the engine's epoch advances.
+const TICK: Duration = Duration::from_millis(1);
+/// Ticks before a call's time is looked at at all. One tick alone can pass within a microsecond.
+const FREE_TICKS: u64 = 2;
+/// Processor time a call may use from then on. A healthy call takes a microsecond.
+const CPU_BUDGET: Duration = Duration::from_millis(5);
+/// Wall-clock time a call may use from then on, should the processor be busy elsewhere.
+const WALL_BUDGET: Duration = Duration::from_millis(50);
+/// Memory of one instance. A policy of a few kilobytes starts with 1.1 MiB, nearly all of it stack.
+const MEMORY_BYTES_MAX: usize = 16 << 20;
+/// Stack of one call, on the worker's own stack.
+const STACK_BYTES_MAX: usize = 256 << 10;
+/// Core instances in one component; the encoder makes four of one module.
+const CORE_INSTANCES_MAX: usize = 32;
+/// Entries of one table.
+const TABLE_ELEMENTS_MAX: usize = 10_000;
+/// Longest text taken from a policy: a verdict's reason, a summary.
+const TEXT_BYTES_MAX: usize = 200;
+/// Longest line a policy may log.
+const LOG_BYTES_MAX: usize = 1_024;
+/// Lines that an instance may log in a second.
+const LOG_LINES_PER_SECOND: u32 = 10;
+
+/// Why a call of a policy gave no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// It ran for too long.
+    #[error("took longer than {} ms", CPU_BUDGET.as_millis())]
+    Deadline,
+    /// It panicked, ran out of memory or stack, or did something else that ends an instance.
+    #[error("{0}")]
+    Trap(String),
+}
+
+/// Why a component is not served.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The engine refuses it.
+    #[error("it does not compile: {0}")]
+    Compile(String),
+    /// It refuses its settings.
+    #[error("it refuses its settings: {0}")]
+    Settings(String),
+    /// It fails when it is tried out.
+    #[error("it failed its self-test: {hook} {error}")]
+    SelfTest {
+        /// Which call.
+        hook: &'static str,
+        /// How.
+        error: CallError,
+    },
+}
+
+/// The engine, and the thread that counts its time.
+pub struct Runtime {
+    engine: Engine,
+    linker: Linker<Context>,
+}
+
+impl Runtime {
+    /// Starts an engine.
+    ///
+    /// # Errors
+    /// When this machine cannot run one.
+    pub fn start() -> Result<Self, wasmtime::Error> {
+        let mut config = Config::new();
+        config.epoch_interruption(true);
+        config.concurrency_support(false);
+        config.max_wasm_stack(STACK_BYTES_MAX);
+        // What a policy has no use for is not offered to it.
+        config.wasm_relaxed_simd(false).wasm_multi_memory(false).wasm_memory64(false).wasm_tail_call(false);
+        let engine = Engine::new(&config)?;
+        let mut linker = Linker::new(&engine);
+        contract::Policy::add_to_linker::<_, HasSelf<_>>(&mut linker, |context: &mut Context| context)?;
+
+        // The thread ends with the engine: it only borrows it.
+        let weak = engine.weak();
+        std::thread::Builder::new().name("policy-ticker".into()).spawn(move || {
+            while let Some(engine) = weak.upgrade() {
+                engine.increment_epoch();
+                drop(engine);
+                std::thread::sleep(TICK);
+            }
+        })?;
+        Ok(Runtime { engine, linker })
+    }
+
+    /// Compiles a component, configures it and tries it out. Slow: never on a worker.
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub fn load(&self, component: &[u8], name: &str, settings: &str) -> Result<Module, LoadError> {
+        let compile = |error: wasmtime::Error| LoadError::Compile(format!("{error:#}"));
+        let component = Component::new(&self.engine, component).map_err(compile)?;
+        let instance = self.linker.instantiate_pre(&component).map_err(compile)?;
+        let mut module = Module {
+            pre: contract::PolicyPre::new(instance).map_err(compile)?,
+            name: name.into(),
+            settings: settings.into(),
+            about: About { version: String::new(), summary: String::new(), hooks: Hooks::ALL },
+        };
+        let mut instance = module.instantiate()?;
+        module.about = instance.describe().map_err(|error| LoadError::SelfTest { hook: "describe", error })?;
+        self_test(&mut instance, module.about.hooks)?;
+        Ok(module)
+    }
+}
+
+impl std::fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Runtime").finish_non_exhaustive()
+    }
+}
+
+/// Asks every hook once, as an ordinary success, an ordinary failure and an empty window would.
+fn self_test(instance: &mut Instance, hooks: Hooks) -> Result<(), LoadError> {
+    use spillway_sdk::testing::{exchange, window};
+    for facts in [exchange().status(200), exchange().status(500), exchange().fault(Fault::ConnectRefused)] {
+        let facts: Rc<dyn AttemptFacts> = Rc::new(facts);
+        let failed = |hook| move |error| LoadError::SelfTest { hook, error };
+        if hooks.classify {
+            instance.classify(Rc::clone(&facts)).map_err(failed("classify"))?;
+        }
+        if hooks.backoff {
+            instance.backoff(facts, &Verdict::failure("self-test")).map_err(failed("backoff"))?;
+        }
+        if hooks.trip {
+            instance.trip(Rc::new(window())).map_err(failed("trip"))?;
+        }
+    }
+    Ok(())
+}
+
+/// What a policy says of itself.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// Of its crate.
+    pub version: String,
+    /// One line.
+    pub summary: String,
+    /// What it wants to be asked.
+    pub hooks: Hooks,
+}
+
+/// A compiled policy, ready to be instantiated by every worker.
+pub struct Module {
+    pre: contract::PolicyPre<Context>,
+    name: Arc<str>,
+    settings: String,
+    about: About,
+}
+
+impl Module {
+    /// What it says of itself.
+    pub fn about(&self) -> &About {
+        &self.about
+    }
+
+    /// A configured instance, for one thread.
+    ///
+    /// # Errors
+    /// When it cannot be instantiated within the limits, or refuses its settings.
+    pub fn instantiate(&self) -> Result<Instance, LoadError> {
+        let limits = StoreLimitsBuilder::new()
+            .memory_size(MEMORY_BYTES_MAX)
+            .table_elements(TABLE_ELEMENTS_MAX)
+            .instances(CORE_INSTANCES_MAX)
+            .memories(4)
+            .tables(32)
+            .trap_on_grow_failure(true)
+            .build();
+        let context = Context {
+            limits,
+            policy: Arc::clone(&self.name),
+            attempt: None,
+            window: None,
+            watch: None,
+            log: LogBudget::default(),
+        };
+        let mut store = Store::new(self.pre.engine(), context);
+        store.limiter(|context| &mut context.limits);
+        store.epoch_deadline_callback(|mut context| Ok(context.data_mut().on_tick()));
+        store.set_epoch_deadline(FREE_TICKS);
+        let compile = |error: wasmtime::Error| LoadError::Compile(format!("{error:#}"));
+        let bindings = self.pre.instantiate(&mut store).map_err(compile)?;
+        let mut instance = Instance { store, bindings };
+        match instance.configure(&self.settings) {
+            Ok(Ok(())) => Ok(instance),
+            Ok(Err(message)) => Err(LoadError::Settings(clipped(message, TEXT_BYTES_MAX))),
+            Err(error) => Err(LoadError::SelfTest { hook: "configure", error }),
+        }
+    }
+}
+
+impl std::fmt::Debug for Module {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Module").field("name", &self.name).field("about", &self.about).finish_non_exhaustive()
+    }
+}
+
+/// A policy at work on one thread. After an error it must be dropped: a trap leaves it in no known state.
+pub struct Instance {
+    store: Store<Context>,
+    bindings: contract::Policy,
+}
+
+impl Instance {
+    fn begin(&mut self) {
+        self.store.data_mut().watch = None;
+        self.store.set_epoch_deadline(FREE_TICKS);
+    }
+
+    fn describe(&mut self) -> Result<About, CallError> {
+        self.begin();
+        let description =
+            self.bindings.spillway_policy_description().call_describe(&mut self.store).map_err(call_error)?;
+        use contract::exports::spillway::policy::description::Hooks as Flags;
+        Ok(About {
+            version: clipped(description.version, TEXT_BYTES_MAX),
+            summary: clipped(description.summary, TEXT_BYTES_MAX),
+            hooks: Hooks {
+                classify: description.hooks.contains(Flags::CLASSIFY),
+                backoff: description.hooks.contains(Flags::BACKOFF),
+                trip: description.hooks.contains(Flags::TRIP),
+            },
+        })
+    }
+
+    fn configure(&mut self, settings: &str) -> Result<Result<(), String>, CallError> {
+        self.begin();
+        self.bindings.spillway_policy_description().call_configure(&mut self.store, settings).map_err(call_error)
+    }
+
+    /// Asks what an attempt's end means.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub fn classify(&mut self, attempt: Rc<dyn AttemptFacts>) -> Result<Option<Verdict>, CallError> {
+        self.begin();
+        self.store.data_mut().attempt = Some(attempt);
+        let answer =
+            self.bindings.spillway_policy_classifier().call_classify(&mut self.store, Resource::new_borrow(THE_ONE));
+        self.store.data_mut().attempt = None;
+        Ok(answer.map_err(call_error)?.map(verdict_from))
+    }
+
+    /// Asks what to do after an attempt that is to be tried again.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub fn backoff(
+        &mut self,
+        attempt: Rc<dyn AttemptFacts>,
+        verdict: &Verdict,
+    ) -> Result<Option<RetryDecision>, CallError> {
+        self.begin();
+        self.store.data_mut().attempt = Some(attempt);
+        let answer = self.bindings.spillway_policy_retrying().call_backoff(
+            &mut self.store,
+            Resource::new_borrow(THE_ONE),
+            verdict_into(verdict),
+        );
+        self.store.data_mut().attempt = None;
+        Ok(answer.map_err(call_error)?.map(|decision| match decision {
+            retrying::Decision::RetryAfter(ms) => RetryDecision::After(Duration::from_millis(ms)),
+            retrying::Decision::NextUpstream => RetryDecision::NextUpstream,
+            retrying::Decision::GiveUp => RetryDecision::GiveUp,
+            retrying::Decision::SpoolFor(ms) => RetryDecision::SpoolFor(Duration::from_millis(ms)),
+        }))
+    }
+
+    /// Asks whether a circuit opens.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub fn trip(&mut self, window: Rc<dyn WindowFacts>) -> Result<Option<TripDecision>, CallError> {
+        self.begin();
+        self.store.data_mut().window = Some(window);
+        let answer = self.bindings.spillway_policy_tripping().call_trip(&mut self.store, Resource::new_borrow(THE_ONE));
+        self.store.data_mut().window = None;
+        Ok(answer.map_err(call_error)?.map(|decision| match decision {
+            tripping::Decision::Stay => TripDecision::Stay,
+            tripping::Decision::Open => TripDecision::Open,
+            tripping::Decision::OpenFor(ms) => TripDecision::OpenFor(Duration::from_millis(ms)),
+        }))
+    }
+}
+
+impl std::fmt::Debug for Instance {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Instance").field("policy", &self.store.data().policy).finish_non_exhaustive()
+    }
+}
+
+fn call_error(error: wasmtime::Error) -> CallError {
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::Interrupt) => CallError::Deadline,
+        Some(trap) => CallError::Trap(format!("trapped: {trap}")),
+        None => CallError::Trap(clipped(error.root_cause().to_string(), TEXT_BYTES_MAX)),
+    }
+}
+
+fn clipped(mut text: String, bytes_max: usize) -> String {
+    let mut end = text.len().min(bytes_max);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.truncate(end);
+    text
+}
+
+fn verdict_from(verdict: classifier::VerdictResult) -> Verdict {
+    Verdict {
+        class: match verdict.class {
+            classifier::Class::Success => Class::Success,
+            classifier::Class::Ignored => Class::Ignored,
+            classifier::Class::Failure => Class::Failure,
+            classifier::Class::Overloaded => Class::Overloaded,
+            classifier::Class::Throttled => Class::Throttled,
+            classifier::Class::Exhausted => Class::Exhausted,
+            classifier::Class::Rejected => Class::Rejected,
+            classifier::Class::Unauthorized => Class::Unauthorized,
+        },
+        scope: match verdict.scope {
+            classifier::Scope::Upstream => Scope::Upstream,
+            classifier::Scope::Model => Scope::Model,
+            classifier::Scope::Credential => Scope::Credential,
+        },
+        advice: match verdict.advice {
+            classifier::Advice::Retry => Advice::Retry,
+            classifier::Advice::NextUpstream => Advice::NextUpstream,
+            classifier::Advice::GiveUp => Advice::GiveUp,
+        },
+        cool_off: verdict.cool_off_ms.map(Duration::from_millis),
+        reason: Cow::Owned(clipped(verdict.reason, TEXT_BYTES_MAX)),
+    }
+}
+
+fn verdict_into(verdict: &Verdict) -> classifier::VerdictParam<'_> {
+    classifier::VerdictParam {
+        class: match verdict.class {
+            Class::Success => classifier::Class::Success,
+            Class::Ignored => classifier::Class::Ignored,
+            Class::Failure => classifier::Class::Failure,
+            Class::Overloaded => classifier::Class::Overloaded,
+            Class::Throttled => classifier::Class::Throttled,
+            Class::Exhausted => classifier::Class::Exhausted,
+            Class::Rejected => classifier::Class::Rejected,
+            Class::Unauthorized => classifier::Class::Unauthorized,
+        },
+        scope: match verdict.scope {
+            Scope::Upstream => classifier::Scope::Upstream,
+            Scope::Model => classifier::Scope::Model,
+            Scope::Credential => classifier::Scope::Credential,
+        },
+        advice: match verdict.advice {
+            Advice::Retry => classifier::Advice::Retry,
+            Advice::NextUpstream => classifier::Advice::NextUpstream,
+            Advice::GiveUp => classifier::Advice::GiveUp,
+        },
+        cool_off_ms: verdict.cool_off.map(milliseconds),
+        reason: &verdict.reason,
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The only handle there is: during a call, the host lends one attempt or one window, which [`Context`] holds.
+const THE_ONE: u32 = 0;
+
+/// Stands for the attempt that is lent.
+#[derive(Debug)]
+#[allow(unreachable_pub, reason = "the generated code exports it again")]
+pub enum AttemptHandle {}
+/// Stands for the window that is lent.
+#[derive(Debug)]
+#[allow(unreachable_pub, reason = "the generated code exports it again")]
+pub enum WindowHandle {}
+
+/// What an instance can reach: the facts lent to the call under way, and the log.
+struct Context {
+    limits: StoreLimits,
+    policy: Arc<str>,
+    attempt: Option<Rc<dyn AttemptFacts>>,
+    window: Option<Rc<dyn WindowFacts>>,
+    /// Set once a call has outlived its free ticks: processor and wall-clock time at that moment.
+    watch: Option<(Duration, Instant)>,
+    log: LogBudget,
+}
+
+impl Context {
+    /// Decides whether a call that still runs at a tick may go on.
+    ///
+    /// Processor time, not wall-clock time, tells a slow policy from a busy machine: under load a healthy call can
+    /// be off the processor for longer than any sensible deadline.
+    fn on_tick(&mut self) -> UpdateDeadline {
+        let now = (thread_cpu_time(), Instant::now());
+        let (cpu, wall) = *self.watch.get_or_insert(now);
+        if now.0.saturating_sub(cpu) > CPU_BUDGET || now.1.duration_since(wall) > WALL_BUDGET {
+            UpdateDeadline::Interrupt
+        } else {
+            UpdateDeadline::Continue(1)
+        }
+    }
+
+    fn attempt(&self) -> Result<&Rc<dyn AttemptFacts>, wasmtime::Error> {
+        self.attempt.as_ref().ok_or_else(|| wasmtime::Error::msg("the attempt was used after the call it was lent for"))
+    }
+
+    fn window(&self) -> Result<&Rc<dyn WindowFacts>, wasmtime::Error> {
+        self.window.as_ref().ok_or_else(|| wasmtime::Error::msg("the window was used after the call it was lent for"))
+    }
+}
+
+fn thread_cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// Keeps one policy from flooding the log.
+#[derive(Default)]
+struct LogBudget {
+    second: Option<Instant>,
+    lines: u32,
+}
+
+impl LogBudget {
+    fn allows(&mut self) -> bool {
+        if self.second.is_none_or(|second| second.elapsed() >= Duration::from_secs(1)) {
+            *self = LogBudget { second: Some(Instant::now()), lines: 0 };
+        }
+        self.lines += 1;
+        self.lines <= LOG_LINES_PER_SECOND
+    }
+}
+
+impl host::Host for Context {
+    fn log(&mut self, level: host::Level, message: String) -> Lent<()> {
+        if !self.log.allows() {
+            return Ok(());
+        }
+        let (policy, message) = (&*self.policy, clipped(message, LOG_BYTES_MAX));
+        match level {
+            host::Level::Debug => tracing::debug!(policy, "policy says: {message}"),
+            host::Level::Info => tracing::info!(policy, "policy says: {message}"),
+            host::Level::Warn => tracing::warn!(policy, "policy says: {message}"),
+            host::Level::Error => tracing::error!(policy, "policy says: {message}"),
+        }
+        Ok(())
+    }
+}
+
+type Lent<T> = Result<T, wasmtime::Error>;
+
+impl host::HostAttempt for Context {
+    fn upstream(&mut self, _: Resource<AttemptHandle>) -> Lent<String> {
+        Ok(self.attempt()?.upstream().into_owned())
+    }
+    fn dialect(&mut self, _: Resource<AttemptHandle>) -> Lent<String> {
+        Ok(self.attempt()?.dialect().into_owned())
+    }
+    fn model(&mut self, _: Resource<AttemptHandle>) -> Lent<Option<String>> {
+        Ok(self.attempt()?.model().map(Cow::into_owned))
+    }
+    fn streaming(&mut self, _: Resource<AttemptHandle>) -> Lent<bool> {
+        Ok(self.attempt()?.streaming())
+    }
+    fn number(&mut self, _: Resource<AttemptHandle>) -> Lent<u32> {
+        Ok(self.attempt()?.number())
+    }
+    fn phase(&mut self, _: Resource<AttemptHandle>) -> Lent<host::Phase> {
+        Ok(match self.attempt()?.phase() {
+            Phase::Connecting => host::Phase::Connecting,
+            Phase::Waiting => host::Phase::Waiting,
+            Phase::BeforeContent => host::Phase::BeforeContent,
+            Phase::Committed => host::Phase::Committed,
+        })
+    }
+    fn fault(&mut self, _: Resource<AttemptHandle>) -> Lent<Option<host::Fault>> {
+        Ok(self.attempt()?.fault().map(|fault| match fault {
+            Fault::Dns => host::Fault::Dns,
+            Fault::ConnectRefused => host::Fault::ConnectRefused,
+            Fault::ConnectTimeout => host::Fault::ConnectTimeout,
+            Fault::Tls => host::Fault::Tls,
+            Fault::Reset => host::Fault::Reset,
+            Fault::Protocol => host::Fault::Protocol,
+            Fault::FirstContentTimeout => host::Fault::FirstContentTimeout,
+            Fault::IdleTimeout => host::Fault::IdleTimeout,
+            Fault::AttemptTimeout => host::Fault::AttemptTimeout,
+            Fault::Truncated => host::Fault::Truncated,
+        }))
+    }
+    fn status(&mut self, _: Resource<AttemptHandle>) -> Lent<Option<u16>> {
+        Ok(self.attempt()?.status())
+    }
+    fn header(&mut self, _: Resource<AttemptHandle>, name: String) -> Lent<Option<Vec<u8>>> {
+        Ok(self.attempt()?.header(&name).map(Cow::into_owned))
+    }
+    fn header_names(&mut self, _: Resource<AttemptHandle>) -> Lent<Vec<String>> {
+        Ok(self.attempt()?.header_names())
+    }
+    fn body_prefix(&mut self, _: Resource<AttemptHandle>, limit: u32) -> Lent<Vec<u8>> {
+        Ok(self.attempt()?.body_prefix(limit).into_owned())
+    }
+    fn provider_error(&mut self, _: Resource<AttemptHandle>) -> Lent<Option<host::ProviderError>> {
+        let error = self.attempt()?.provider_error();
+        Ok(error.map(|error| host::ProviderError { code: error.code, kind: error.kind, message: error.message }))
+    }
+    fn retry_after_ms(&mut self, _: Resource<AttemptHandle>) -> Lent<Option<u64>> {
+        Ok(self.attempt()?.retry_after().map(milliseconds))
+    }
+    fn elapsed_ms(&mut self, _: Resource<AttemptHandle>) -> Lent<u64> {
+        Ok(milliseconds(self.attempt()?.elapsed()))
+    }
+    fn first_content_ms(&mut self, _: Resource<AttemptHandle>) -> Lent<Option<u64>> {
+        Ok(self.attempt()?.first_content().map(milliseconds))
+    }
+    fn remaining_ms(&mut self, _: Resource<AttemptHandle>) -> Lent<Option<u64>> {
+        Ok(self.attempt()?.remaining().map(milliseconds))
+    }
+    fn random(&mut self, _: Resource<AttemptHandle>) -> Lent<u64> {
+        Ok(self.attempt()?.random())
+    }
+    fn drop(&mut self, _: Resource<AttemptHandle>) -> Lent<()> {
+        Ok(())
+    }
+}
+
+impl host::HostWindow for Context {
+    fn upstream(&mut self, _: Resource<WindowHandle>) -> Lent<String> {
+        Ok(self.window()?.upstream().into_owned())
+    }
+    fn state(&mut self, _: Resource<WindowHandle>) -> Lent<host::CircuitState> {
+        Ok(match self.window()?.state() {
+            CircuitState::Closed => host::CircuitState::Closed,
+            CircuitState::Open => host::CircuitState::Open,
+            CircuitState::HalfOpen => host::CircuitState::HalfOpen,
+        })
+    }
+    fn length_ms(&mut self, _: Resource<WindowHandle>) -> Lent<u64> {
+        Ok(milliseconds(self.window()?.length()))
+    }
+    fn requests(&mut self, _: Resource<WindowHandle>) -> Lent<u32> {
+        Ok(self.window()?.requests())
+    }
+    fn failures(&mut self, _: Resource<WindowHandle>) -> Lent<u32> {
+        Ok(self.window()?.failures())
+    }
+    fn overloads(&mut self, _: Resource<WindowHandle>) -> Lent<u32> {
+        Ok(self.window()?.overloads())
+    }
+    fn throttles(&mut self, _: Resource<WindowHandle>) -> Lent<u32> {
+        Ok(self.window()?.throttles())
+    }
+    fn slow_calls(&mut self, _: Resource<WindowHandle>) -> Lent<u32> {
+        Ok(self.window()?.slow_calls())
+    }
+    fn consecutive_failures(&mut self, _: Resource<WindowHandle>) -> Lent<u32> {
+        Ok(self.window()?.consecutive_failures())
+    }
+    fn in_flight(&mut self, _: Resource<WindowHandle>) -> Lent<u32> {
+        Ok(self.window()?.in_flight())
+    }
+    fn oldest_in_flight_ms(&mut self, _: Resource<WindowHandle>) -> Lent<u64> {
+        Ok(milliseconds(self.window()?.oldest_in_flight()))
+    }
+    fn latency_ms(&mut self, _: Resource<WindowHandle>, quantile: f32) -> Lent<Option<u64>> {
+        Ok(self.window()?.latency(quantile).map(milliseconds))
+    }
+    fn consecutive_openings(&mut self, _: Resource<WindowHandle>) -> Lent<u32> {
+        Ok(self.window()?.consecutive_openings())
+    }
+    fn thresholds_crossed(&mut self, _: Resource<WindowHandle>) -> Lent<bool> {
+        Ok(self.window()?.thresholds_crossed())
+    }
+    fn random(&mut self, _: Resource<WindowHandle>) -> Lent<u64> {
+        Ok(self.window()?.random())
+    }
+    fn drop(&mut self, _: Resource<WindowHandle>) -> Lent<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,244 @@
+//! Starts everything, listens, and ends in order.
+
+use crate::admin;
+use crate::clock::{Clock, unix_ms};
+use crate::config::{Config, SpoolConfig};
+use crate::dispatch;
+use crate::policy::{Registry, Runtime, Watcher};
+use crate::request;
+use crate::spool::{OpenError, Spool, SpoolSettings};
+use crate::worker::{Shared, Worker};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::{Domain, Protocol, Socket, Type};
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::LocalSet;
+
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 1_024;
+/// Time for a request's head to arrive.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Largest head. OpenAI asks its callers to stay below 64 KiB.
+const HEAD_BYTES_MAX: usize = 128 << 10;
+
+/// Why Spillway does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address} ({setting}): {reason}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The setting that names it.
+        setting: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// The spool's folder cannot be used.
+    #[error("{0}")]
+    Spool(#[from] OpenError),
+    /// The Wasm engine does not work on this machine.
+    #[error("the policy engine does not start: {0}")]
+    Engine(String),
+    /// The system refuses a thread or a signal handler.
+    #[error("the system refuses what Spillway needs: {0}")]
+    System(#[from] io::Error),
+}
+
+/// Runs until a signal ends it.
+///
+/// # Errors
+/// When something that is needed cannot be had. Nothing has been served then.
+pub fn run(config: Config) -> Result<(), StartError> {
+    let clock = Clock::start();
+    // Ports first: two processes must not get as far as to share a spool.
+    let mut listeners = Vec::new();
+    let mut listen = config.server.listen;
+    for _ in 0..config.server.workers {
+        let listener = bind(listen, "server.listen", Sharing::WithWorkers { first: listeners.is_empty() })?;
+        // With port 0 the system chooses once, and all workers share its choice.
+        listen = listener.local_addr()?;
+        listeners.push(listener);
+    }
+    let admin_listener = bind(config.admin_listen, "admin.listen", Sharing::Alone)?;
+    let admin_address = admin_listener.local_addr()?;
+
+    let registry = Arc::new(Registry::new(clock));
+    let runtime = Arc::new(Runtime::start().map_err(|error| StartError::Engine(error.to_string()))?);
+    let policies = config.policies.clone();
+    let watcher = Watcher::start(policies.dir, policies.settings, Arc::clone(&registry), runtime)?;
+    let spool = config.spool.as_ref().map(open_spool).transpose()?;
+    let shared = Arc::new(Shared::new(config, clock, registry, spool.clone()));
+    warn_of_missing_policies(&shared);
+
+    let mut threads = Vec::new();
+    for (index, listener) in listeners.into_iter().enumerate() {
+        let shared = Arc::clone(&shared);
+        threads.push(thread(&format!("worker-{index}"), move || async move {
+            accept(Worker::new(shared), listener).await;
+        })?);
+    }
+    if let Some(spool) = spool {
+        let shared = Arc::clone(&shared);
+        threads.push(thread("dispatcher", move || async move {
+            dispatch::run(Worker::new(shared), spool).await;
+        })?);
+    }
+
+    let control = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    control.block_on(async {
+        tracing::info!(listen = %listen, admin = %admin_address, "Spillway is ready");
+        let admin = tokio::spawn(admin::serve(Arc::clone(&shared), TcpListener::from_std(admin_listener)?));
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        let drain_timeout = shared.config.server.drain_timeout;
+        tracing::info!(drain_timeout_s = drain_timeout.as_secs(), "draining; a second signal ends at once");
+        shared.begin_drain();
+        let ended = tokio::select! {
+            () = shared.idle() => "all requests have ended",
+            () = tokio::time::sleep(drain_timeout) => "the drain timeout has passed",
+            _ = terminate.recv() => "a second signal came",
+            _ = interrupt.recv() => "a second signal came",
+        };
+        tracing::info!(why = ended, "Spillway ends");
+        admin.abort();
+        Ok::<(), StartError>(())
+    })?;
+    drop(watcher);
+    // Workers end with the process: whatever they still hold has had its time. Jobs under way are on disk.
+    Ok(())
+}
+
+fn open_spool(config: &SpoolConfig) -> Result<Spool, OpenError> {
+    let settings = SpoolSettings {
+        max_jobs: config.jobs_max,
+        max_bytes: config.bytes_max,
+        retention: config.retention,
+        ..SpoolSettings::new(&config.dir)
+    };
+    Spool::open(settings, unix_ms())
+}
+
+fn warn_of_missing_policies(shared: &Shared) {
+    for upstream in shared.upstreams.values() {
+        let policy = upstream.policy.name();
+        let missing = shared.policies.hash(policy).is_none();
+        if missing && policy != crate::config::defaults::POLICY {
+            let dir = shared.config.policies.dir.display();
+            tracing::warn!(upstream = &*upstream.name, policy, %dir, "no such policy file; the built-in policy judges until it appears");
+        }
+    }
+}
+
+/// Starts a thread with a runtime of its own, on which nothing needs to be sent to other threads.
+fn thread<F, T>(name: &str, main: F) -> io::Result<std::thread::JoinHandle<()>>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Future<Output = ()>,
+{
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let local = LocalSet::new();
+        local.block_on(&runtime, async move { main().await });
+    })
+}
+
+/// Who else listens on an address.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sharing {
+    Alone,
+    WithWorkers { first: bool },
+}
+
+fn bind(address: SocketAddr, setting: &'static str, sharing: Sharing) -> Result<std::net::TcpListener, StartError> {
+    let listen = || -> io::Result<std::net::TcpListener> {
+        if sharing == (Sharing::WithWorkers { first: true }) {
+            // With SO_REUSEPORT a second Spillway would share the port in silence: it is first tried without.
+            drop(std::net::TcpListener::bind(address)?);
+        }
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(sharing != Sharing::Alone)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    };
+    listen().map_err(|error| StartError::Listen {
+        address,
+        setting,
+        reason: match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                "the port is in use; is another Spillway running? Stop it, or choose another port".into()
+            }
+            io::ErrorKind::PermissionDenied => "not permitted; ports below 1024 need privileges".into(),
+            _ => error.to_string(),
+        },
+    })
+}
+
+/// Accepts connections until the process drains, and then waits for those that are open.
+async fn accept(worker: Rc<Worker>, listener: std::net::TcpListener) {
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(%error, "a worker cannot listen");
+            return;
+        }
+    };
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = worker.shared.drain_begun() => break,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                tokio::task::spawn_local(connection(Rc::clone(&worker), stream));
+            }
+            Err(error) => {
+                // Out of file descriptors, most likely: closing connections will help, accepting faster will not.
+                tracing::error!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+    drop(listener);
+    worker.shared.idle().await;
+}
+
+async fn connection(worker: Rc<Worker>, stream: TcpStream) {
+    // Delayed acknowledgements and Nagle's algorithm together would cost each small event 40 ms.
+    let _ = stream.set_nodelay(true);
+    let shared = Arc::clone(&worker.shared);
+    let service = service_fn(move |request| {
+        let worker = Rc::clone(&worker);
+        async move { Ok::<_, std::convert::Infallible>(request::serve(worker, request).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let result = tokio::select! {
+        result = &mut connection => result,
+        () = shared.drain_begun() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}

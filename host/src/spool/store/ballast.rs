@@ -1,0 +1,171 @@
+//! Space held back for the day the disk is full: even to delete a job, a database must write.
+//!
+//! While the ballast is spent no request is admitted, so that the space it gave serves only those
+//! that were admitted before.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use ring::rand::SystemRandom;
+
+use super::folder::sync_dir;
+use crate::spool::job::random_bytes;
+
+/// Enough, as measured, to drain a backlog of 20,000 jobs on a disk without a free byte: it holds the
+/// write-ahead log between two checkpoints and a group of answers.
+const BALLAST_BYTES: u64 = 16 << 20;
+
+/// The smallest `max_bytes` with which a ballast is kept; for less it would be out of proportion.
+const QUOTA_MIN_BYTES: u64 = 4 * BALLAST_BYTES;
+
+/// Free space at which a ballast is put back: as much again stays free for others.
+const RESTORE_AT_BYTES: u64 = 2 * BALLAST_BYTES;
+
+/// Free space that SQLite wants to open a database and recover its log.
+const OPEN_BYTES: u64 = 1 << 20;
+
+const CHUNK_BYTES: usize = 64 << 10;
+
+#[derive(Debug)]
+pub(super) struct Ballast {
+    path: PathBuf,
+    wanted: bool,
+    present: bool,
+}
+
+impl Ballast {
+    pub(super) fn new(dir: &Path, max_bytes: u64) -> Self {
+        let path = dir.join("spool.ballast");
+        let wanted = max_bytes >= QUOTA_MIN_BYTES;
+        let size = std::fs::metadata(&path).map_or(0, |found| found.len());
+        let mut ballast = Self { path, wanted, present: size > 0 };
+        if size != 0 && (!wanted || size != BALLAST_BYTES) {
+            ballast.remove();
+        }
+        ballast
+    }
+
+    /// Gives the space up if the disk is too full for the database to be opened.
+    pub(super) fn make_room_to_open(&mut self) {
+        if self.present && available_bytes(&self.path).is_some_and(|bytes| bytes < OPEN_BYTES) {
+            self.remove();
+        }
+    }
+
+    /// Gives the space up if it is the disk that is full, and not only the database's own quota.
+    pub(super) fn make_room_to_drain(&mut self) {
+        if self.present && available_bytes(&self.path).is_some_and(|bytes| bytes < BALLAST_BYTES) {
+            tracing::warn!(
+                "the spool's disk is full: its ballast is given up to finish the jobs it holds, and \
+                 new ones are refused until there is space"
+            );
+            self.remove();
+        }
+    }
+
+    /// Whether requests may be admitted: while the ballast is spent, only once it could be put back.
+    pub(super) fn admits(&mut self) -> bool {
+        if !self.wanted || self.present {
+            return true;
+        }
+        self.restore();
+        self.present
+    }
+
+    /// Puts the ballast (back) if it is wanted and there is enough space.
+    pub(super) fn restore(&mut self) {
+        let enough = || available_bytes(&self.path).is_some_and(|bytes| bytes >= RESTORE_AT_BYTES);
+        if !self.wanted || self.present || !enough() {
+            return;
+        }
+        match create(&self.path) {
+            Ok(()) => self.present = true,
+            Err(error) => {
+                tracing::warn!(%error, "cannot create the spool's ballast");
+                self.remove();
+            }
+        }
+    }
+
+    fn remove(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(%error, path = %self.path.display(), "cannot remove the spool's ballast");
+        }
+        self.present = false;
+    }
+}
+
+/// Random bytes, so that no file system compresses them away.
+fn create(path: &Path) -> io::Result<()> {
+    let chunk: [u8; CHUNK_BYTES] =
+        random_bytes(&SystemRandom::new()).ok_or_else(|| io::Error::other("the system's random generator failed"))?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    for _ in 0..BALLAST_BYTES / CHUNK_BYTES as u64 {
+        file.write_all(&chunk)?;
+    }
+    file.sync_all()?;
+    path.parent().map_or(Ok(()), sync_dir)
+}
+
+/// What an unprivileged process may still write to the disk that holds `path`'s folder.
+fn available_bytes(path: &Path) -> Option<u64> {
+    let found = rustix::fs::statvfs(path.parent()?).ok()?;
+    Some(found.f_bavail.saturating_mul(found.f_frsize))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ballast_is_kept_only_with_a_quota_in_proportion() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("spool.ballast");
+        let mut ballast = Ballast::new(dir.path(), QUOTA_MIN_BYTES);
+        ballast.restore();
+        assert_eq!(std::fs::metadata(&file).unwrap().len(), BALLAST_BYTES);
+
+        let mut smaller = Ballast::new(dir.path(), QUOTA_MIN_BYTES - 1);
+        assert!(!file.exists());
+        assert!(smaller.admits());
+        smaller.restore();
+        assert!(!file.exists());
+    }
+
+    #[test]
+    fn a_spent_ballast_is_put_back_before_anything_is_admitted_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("spool.ballast");
+        let mut ballast = Ballast::new(dir.path(), QUOTA_MIN_BYTES);
+        ballast.restore();
+        ballast.remove();
+        assert!(!file.exists());
+        assert!(ballast.admits());
+        assert_eq!(std::fs::metadata(&file).unwrap().len(), BALLAST_BYTES);
+    }
+
+    #[test]
+    fn a_ballast_cut_short_by_a_crash_is_written_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("spool.ballast");
+        std::fs::write(&file, b"short").unwrap();
+        let mut ballast = Ballast::new(dir.path(), QUOTA_MIN_BYTES);
+        assert!(!file.exists());
+        ballast.restore();
+        assert_eq!(std::fs::metadata(&file).unwrap().len(), BALLAST_BYTES);
+    }
+
+    #[test]
+    fn a_ballast_stays_while_the_disk_has_space() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut ballast = Ballast::new(dir.path(), QUOTA_MIN_BYTES);
+        ballast.restore();
+        ballast.make_room_to_open();
+        ballast.make_room_to_drain();
+        assert!(ballast.present);
+    }
+}

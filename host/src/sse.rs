@@ -1,0 +1,145 @@
+//! Server-sent events: finding where one ends, and what it says.
+
+use bytes::{Bytes, BytesMut};
+use std::borrow::Cow;
+
+/// Largest event that is kept together. A longer one is passed on in pieces, unread.
+pub const EVENT_BYTES_MAX: usize = 1 << 20;
+
+/// Cuts a stream of bytes into whole events.
+#[derive(Debug, Default)]
+pub struct Splitter {
+    pending: Bytes,
+    /// How much of `pending` is known to hold no end of an event.
+    searched: usize,
+}
+
+impl Splitter {
+    /// Adds what has arrived. Copies nothing when no partial event is waiting.
+    pub fn push(&mut self, arrived: Bytes) {
+        if self.pending.is_empty() {
+            self.pending = arrived;
+        } else {
+            let mut joined = BytesMut::with_capacity(self.pending.len() + arrived.len());
+            joined.extend_from_slice(&self.pending);
+            joined.extend_from_slice(&arrived);
+            self.pending = joined.freeze();
+        }
+    }
+
+    /// The next whole event, its closing blank line included.
+    pub fn next_event(&mut self) -> Option<Bytes> {
+        match event_end(&self.pending, self.searched) {
+            Some(end) => {
+                self.searched = 0;
+                Some(self.pending.split_to(end))
+            }
+            None if self.pending.len() > EVENT_BYTES_MAX => Some(self.take_rest()),
+            None => {
+                // The closing line may arrive in pieces of at most four bytes.
+                self.searched = self.pending.len().saturating_sub(3);
+                None
+            }
+        }
+    }
+
+    /// What has arrived of an event that is not whole.
+    pub fn take_rest(&mut self) -> Bytes {
+        self.searched = 0;
+        std::mem::take(&mut self.pending)
+    }
+}
+
+/// Where the first event ends: behind an empty line, whichever of the three line ends is used.
+fn event_end(bytes: &[u8], from: usize) -> Option<usize> {
+    for at in memchr::memchr2_iter(b'\n', b'\r', &bytes[from..]).map(|at| at + from) {
+        let rest = &bytes[at..];
+        for blank in [&b"\n\n"[..], b"\n\r\n", b"\r\n\r\n", b"\r\r"] {
+            if rest.starts_with(blank) {
+                return Some(at + blank.len());
+            }
+        }
+    }
+    None
+}
+
+/// The event's `data`, its lines joined by line feeds; empty when it has none.
+pub fn data(event: &[u8]) -> Cow<'_, [u8]> {
+    let mut joined: Cow<'_, [u8]> = Cow::Borrowed(b"");
+    for (index, line) in fields(event, b"data").enumerate() {
+        if index == 0 {
+            joined = Cow::Borrowed(line);
+        } else {
+            let owned = joined.to_mut();
+            owned.push(b'\n');
+            owned.extend_from_slice(line);
+        }
+    }
+    joined
+}
+
+/// The event's name, when it has one.
+pub fn name(event: &[u8]) -> Option<&[u8]> {
+    fields(event, b"event").last()
+}
+
+fn fields<'e>(event: &'e [u8], field: &'static [u8]) -> impl Iterator<Item = &'e [u8]> {
+    event.split(|&byte| byte == b'\n' || byte == b'\r').filter_map(move |line| {
+        let value = line.strip_prefix(field)?.strip_prefix(b":")?;
+        Some(value.strip_prefix(b" ").unwrap_or(value))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn split(pieces: &[&[u8]]) -> (Vec<Vec<u8>>, Vec<u8>) {
+        let mut splitter = Splitter::default();
+        let mut events = Vec::new();
+        for piece in pieces {
+            splitter.push(Bytes::copy_from_slice(piece));
+            while let Some(event) = splitter.next_event() {
+                events.push(event.to_vec());
+            }
+        }
+        (events, splitter.take_rest().to_vec())
+    }
+
+    #[test]
+    fn each_of_the_three_line_ends_closes_an_event() {
+        let (events, rest) = split(&[b"data: a\n\ndata: b\r\n\r\ndata: c\r\rdata: d"]);
+        assert_eq!(events, [b"data: a\n\n".to_vec(), b"data: b\r\n\r\n".to_vec(), b"data: c\r\r".to_vec()]);
+        assert_eq!(rest, b"data: d");
+    }
+
+    #[test]
+    fn data_lines_are_joined_and_the_optional_space_is_dropped() {
+        assert_eq!(&*data(b"event: x\ndata: one\ndata:two\n\n"), b"one\ntwo");
+        assert_eq!(name(b"event: x\r\ndata: one\r\n\r\n"), Some(&b"x"[..]));
+        assert_eq!(&*data(b": comment\n\n"), b"");
+    }
+
+    #[test]
+    fn an_event_without_end_is_passed_on_in_pieces() {
+        let huge = vec![b'x'; EVENT_BYTES_MAX + 1];
+        let (events, rest) = split(&[&huge]);
+        assert_eq!((events.len(), rest.len()), (1, 0));
+    }
+
+    proptest! {
+        #[test]
+        fn how_the_bytes_arrive_does_not_change_the_events(
+            text in "(data: [a-z]{0,5}(\n\n|\r\n\r\n|\n)){0,6}",
+            cuts in proptest::collection::vec(0usize..60, 0..6),
+        ) {
+            let bytes = text.as_bytes();
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(bytes.len())).collect();
+            cuts.extend([0, bytes.len()]);
+            cuts.sort_unstable();
+            let pieces: Vec<&[u8]> = cuts.windows(2).map(|pair| &bytes[pair[0]..pair[1]]).collect();
+            prop_assert_eq!(split(&pieces), split(&[bytes]));
+        }
+    }
+}
