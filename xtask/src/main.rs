@@ -1,0 +1,135 @@
+//! `cargo xtask`: everything that is done to this repository, in one place that needs nothing but Cargo.
+
+mod debian;
+mod demo;
+mod policies;
+mod process;
+mod python;
+mod test;
+mod wasm;
+mod workspace;
+
+use std::process::ExitCode;
+use wasm::Source;
+use workspace::Workspace;
+
+const USAGE: &str = "\
+Usage: cargo xtask COMMAND
+
+  test [--fast] [--long]  everything a change must pass: policies, binaries, all Rust tests, clippy, rustfmt,
+                          and the official Python SDKs driving the real proxy
+        --fast            without the Python SDKs
+        --long            with the tests that take minutes (SPILLWAY_LONG=1)
+  demo [--stay]           a provider fails, and the application behind Spillway does not notice
+        --stay            leave everything running afterwards, to try things by hand
+  policies [--debian]     build policies/* and put them into target/policies/NAME.wasm
+        --debian          with Debian's Rust packages, even where rustup has the Wasm target
+  help                    this text
+
+CARGO_TARGET_DIR is respected. Exit codes: 0 well, 1 something failed, 2 the arguments are wrong.
+";
+
+/// What the arguments ask for.
+#[derive(Debug, PartialEq, Eq)]
+enum Request {
+    Help,
+    Policies(Source),
+    Test(test::Options),
+    Demo { stay: bool },
+}
+
+impl Request {
+    /// Reads the arguments behind the program's name; an error says which of them is wrong.
+    fn parse(arguments: &[String]) -> Result<Request, String> {
+        let mut words = arguments.iter().map(String::as_str);
+        let (command, options): (_, Vec<&str>) = (words.next(), words.collect());
+        let only = |known: &[&str]| match options.iter().find(|option| !known.contains(option)) {
+            Some(unknown) => Err(format!("{} has no option {unknown}", command.unwrap_or_default())),
+            None => Ok(()),
+        };
+        let given = |option: &str| options.contains(&option);
+        match command {
+            None => Err("a command is missing".to_owned()),
+            Some("help" | "--help" | "-h") => Ok(Request::Help),
+            Some("policies") => {
+                only(&["--debian"])?;
+                Ok(Request::Policies(if given("--debian") { Source::Debian } else { Source::Any }))
+            }
+            Some("test") => {
+                only(&["--fast", "--long"])?;
+                Ok(Request::Test(test::Options { python: !given("--fast"), long: given("--long") }))
+            }
+            Some("demo") => {
+                only(&["--stay"])?;
+                Ok(Request::Demo { stay: given("--stay") })
+            }
+            Some(unknown) => Err(format!("there is no command {unknown}")),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let request = match Request::parse(&arguments) {
+        Ok(request) => request,
+        Err(mistake) => {
+            eprintln!("xtask: {mistake}\n\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match serve(&request) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("\nxtask: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(request: &Request) -> Result<(), String> {
+    let workspace = Workspace::find()?;
+    match request {
+        Request::Help => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        Request::Policies(source) => policies::build(&workspace, *source, &[policies::POLICIES]),
+        Request::Test(options) => test::run_steps(&workspace, *options),
+        Request::Demo { stay } => demo::run_demo(&workspace, *stay),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Request, String> {
+        let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        Request::parse(&words)
+    }
+
+    #[test]
+    fn commands_and_their_options_are_understood() {
+        assert_eq!(parse("--help"), Ok(Request::Help));
+        assert_eq!(parse("policies"), Ok(Request::Policies(Source::Any)));
+        assert_eq!(parse("policies --debian"), Ok(Request::Policies(Source::Debian)));
+        assert_eq!(parse("test"), Ok(Request::Test(test::Options { python: true, long: false })));
+        assert_eq!(parse("test --long --fast"), Ok(Request::Test(test::Options { python: false, long: true })));
+        assert_eq!(parse("demo --stay"), Ok(Request::Demo { stay: true }));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_named() {
+        for (line, named) in [("deploy", "deploy"), ("test --quick", "--quick"), ("demo --fast", "--fast")] {
+            assert!(parse(line).is_err_and(|mistake| mistake.contains(named)), "{line}");
+        }
+        assert!(parse("").is_err());
+    }
+
+    #[test]
+    fn the_usage_text_names_every_command_and_option() {
+        for word in ["test", "--fast", "--long", "demo", "--stay", "policies", "--debian", "help"] {
+            assert!(USAGE.contains(&format!("  {word}")), "{word}");
+        }
+    }
+}

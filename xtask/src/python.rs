@@ -1,0 +1,77 @@
+//! A Python of our own with the official SDKs, kept in the target folder until what it should hold changes.
+
+use crate::debian;
+use crate::process::{output, run, succeeds};
+use crate::workspace::Workspace;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Oldest Python that the pinned SDKs support.
+const OLDEST: (u32, u32) = (3, 10);
+
+/// Prepares the environment and returns its interpreter.
+///
+/// # Errors
+/// When Python is missing or too old, or the packages cannot be had; with what to do about it.
+pub(crate) fn environment(workspace: &Workspace) -> Result<PathBuf, String> {
+    let requirements = workspace.root.join("tests/sdk/requirements.txt");
+    let wanted = fs::read_to_string(&requirements).map_err(|error| format!("{}: {error}", requirements.display()))?;
+    let folder = workspace.target.join("python-sdks");
+    let (python, stamp) = (folder.join("bin/python"), folder.join("installed.txt"));
+    if !succeeds(workspace.command(&python).args(["-m", "pip", "--version"])) {
+        create(workspace, &folder)?;
+    }
+    if fs::read_to_string(&stamp).ok().as_ref() != Some(&wanted) {
+        let mut pip = workspace.command(&python);
+        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"]);
+        run(pip.arg(&requirements)).map_err(|message| {
+            format!(
+                "{message}\nThe SDKs come from Python's package index; `cargo xtask test --fast` does without them."
+            )
+        })?;
+        fs::write(&stamp, wanted).map_err(|error| format!("{}: {error}", stamp.display()))?;
+    }
+    Ok(python)
+}
+
+/// Makes a fresh environment in place of whatever is there, such as one whose interpreter has been upgraded away.
+fn create(workspace: &Workspace, folder: &Path) -> Result<(), String> {
+    let version = output(workspace.command("python3").arg("--version")).unwrap_or_default();
+    if parse(&version).is_none_or(|version| version < OLDEST) {
+        let found = if version.is_empty() { "no python3" } else { &version };
+        let (major, minor) = OLDEST;
+        return Err(format!(
+            "there is {found} here, and the SDKs need Python {major}.{minor} or newer. \
+             Install it, or leave the SDKs out with `cargo xtask test --fast`."
+        ));
+    }
+    // Debian's Python comes without these two.
+    if !succeeds(workspace.command("python3").args(["-c", "import venv, ensurepip"])) {
+        debian::require(&["python3-venv"]).map_err(|message| {
+            format!("python3 lacks the modules venv and ensurepip, with which environments are made: {message}")
+        })?;
+    }
+    if folder.exists() {
+        fs::remove_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    }
+    run(workspace.command("python3").args(["-m", "venv"]).arg(folder))
+}
+
+/// Reads "Python 3.11.7".
+fn parse(version: &str) -> Option<(u32, u32)> {
+    let mut numbers = version.strip_prefix("Python ")?.split('.');
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        assert_eq!(parse("Python 3.11.7"), Some((3, 11)));
+        assert!(parse("Python 3.9.2").is_some_and(|version| version < OLDEST));
+        assert!(parse("Python 3.14.0rc1").is_some_and(|version| version > OLDEST));
+        assert_eq!(parse(""), None);
+    }
+}

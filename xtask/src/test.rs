@@ -1,0 +1,62 @@
+//! `cargo xtask test`: everything that a change must pass, cheapest to build first, stopping at the first failure.
+
+use crate::policies::{self, GUESTS, POLICIES};
+use crate::process::{run, step, succeeds};
+use crate::python;
+use crate::wasm::Source;
+use crate::workspace::Workspace;
+use std::process::Command;
+
+/// What is tested.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Options {
+    /// Drive the proxy with the official Python SDKs too.
+    pub(crate) python: bool,
+    /// Run the tests that take minutes.
+    pub(crate) long: bool,
+}
+
+/// Runs the steps.
+///
+/// # Errors
+/// The first step's that fails.
+pub(crate) fn run_steps(workspace: &Workspace, options: Options) -> Result<(), String> {
+    step("policies", || policies::build(workspace, Source::Any, &[POLICIES, GUESTS]))?;
+    step("binaries", || run(&mut workspace.build_binaries()))?;
+    step("Rust tests", || {
+        let mut cargo = workspace.with_products(workspace.cargo());
+        cargo.args(["test", "--release", "--workspace"]);
+        run(with_long(&mut cargo, options))
+    })?;
+    // In the profile of everything else: another one would compile all dependencies another time.
+    let clippy = ["--release", "--workspace", "--all-targets", "--", "-D", "warnings"];
+    step("clippy", || component(workspace, "clippy", &clippy))?;
+    step("rustfmt", || component(workspace, "fmt", &["--all", "--check"]))?;
+    if options.python {
+        step("Python SDKs", || {
+            let python = python::environment(workspace)?;
+            let mut pytest = workspace.with_products(workspace.command(python));
+            // The sources stay as clean as they were.
+            pytest.env("PYTHONDONTWRITEBYTECODE", "1");
+            pytest.args(["-m", "pytest", "-p", "no:cacheprovider", "-q", "tests/sdk"]);
+            run(with_long(&mut pytest, options))
+        })?;
+    }
+    println!("\nAll of it passed.");
+    Ok(())
+}
+
+fn with_long(command: &mut Command, options: Options) -> &mut Command {
+    if options.long { command.env("SPILLWAY_LONG", "1") } else { command }
+}
+
+/// Runs a part of the toolchain that a minimal installation lacks. What it would find does not change how the code
+/// works, so its absence is said and is no failure.
+fn component(workspace: &Workspace, name: &str, arguments: &[&str]) -> Result<(), String> {
+    if !succeeds(workspace.cargo().args([name, "--version"])) {
+        let component = if name == "fmt" { "rustfmt" } else { name };
+        println!("SKIPPED: this toolchain has no {component}; `rustup component add {component}` adds it.");
+        return Ok(());
+    }
+    run(workspace.cargo().arg(name).args(arguments))
+}

@@ -1,0 +1,74 @@
+//! Where things are: the repository and what is built from it.
+
+use crate::policies::{GUESTS, POLICIES};
+use std::env;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The repository and its target folder, both absolute.
+#[derive(Debug)]
+pub(crate) struct Workspace {
+    pub(crate) root: PathBuf,
+    pub(crate) target: PathBuf,
+}
+
+impl Workspace {
+    /// The repository that this program belongs to. `CARGO_TARGET_DIR` counts from where the user stands, as it does
+    /// for Cargo.
+    pub(crate) fn find() -> Result<Workspace, String> {
+        // What Cargo says now goes first: a checkout may have moved since this program was compiled.
+        let manifest_dir = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+        let root = Path::new(&manifest_dir).parent().map(Path::to_path_buf).filter(|root| root.is_dir());
+        let root = root.ok_or("the repository is not where it was built; start this with `cargo xtask`")?;
+        let target = env::var_os("CARGO_TARGET_DIR").filter(|dir| !dir.is_empty());
+        let target = target.map_or_else(|| root.join("target"), PathBuf::from);
+        let target = std::path::absolute(&target).map_err(|error| format!("{}: {error}", target.display()))?;
+        Ok(Workspace { root, target })
+    }
+
+    /// A command that runs in the repository's root.
+    pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(&self.root).env("CARGO_TARGET_DIR", &self.target);
+        // `cargo run` describes this package to this program. Build scripts that watch these variables would run
+        // again under `cargo xtask`, and once more under a plain `cargo build`, for ever in turns.
+        let described = |name: &str| {
+            ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"].iter().any(|start| name.starts_with(start))
+        };
+        for (name, _) in env::vars_os() {
+            if name.to_str().is_some_and(described) {
+                command.env_remove(&name);
+            }
+        }
+        command
+    }
+
+    /// The Cargo that runs this program.
+    pub(crate) fn cargo(&self) -> Command {
+        self.command(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    }
+
+    /// A command in whose environment tests and demo find the proxy and the policies.
+    pub(crate) fn with_products(&self, mut command: Command) -> Command {
+        command
+            .env("SPILLWAY_BIN", self.binary("spillway"))
+            .env("SPILLWAY_POLICIES", self.target.join(POLICIES.place))
+            .env("SPILLWAY_GUESTS", self.target.join(GUESTS.place))
+            .env("SPILLWAY_MOCK_PROVIDER", self.binary("mock-provider"));
+        command
+    }
+
+    /// A binary of the workspace, as [`Workspace::build_binaries`] leaves it.
+    pub(crate) fn binary(&self, name: &str) -> PathBuf {
+        self.target.join("release").join(name)
+    }
+
+    /// All binaries at once, also where one would do: Cargo chooses the features of dependencies by what is selected,
+    /// and another selection would compile wasmtime another time.
+    pub(crate) fn build_binaries(&self) -> Command {
+        let mut cargo = self.cargo();
+        cargo.args(["build", "--release", "--workspace", "--bins"]);
+        cargo
+    }
+}
