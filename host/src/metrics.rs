@@ -12,7 +12,6 @@ use prometheus_client::registry::{Registry, Unit};
 use spillway_resilience::{CircuitState, Transition};
 use spillway_sdk::Class;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// How a request ended, as its caller saw it.
@@ -157,7 +156,6 @@ impl Metrics {
             first_content: self.first_content.get_or_create(&only()).clone(),
             overhead: self.overhead.clone(),
             state,
-            recent: Mutex::default(),
         }
     }
 
@@ -191,7 +189,6 @@ pub struct UpstreamMetrics {
     first_content: Histogram,
     overhead: Histogram,
     state: Gauge,
-    recent: Mutex<Option<Transition>>,
 }
 
 impl UpstreamMetrics {
@@ -225,11 +222,6 @@ impl UpstreamMetrics {
     pub fn overhead(&self, duration: Duration) {
         self.overhead.observe(duration.as_secs_f64());
     }
-
-    /// The last transition of the upstream's own circuit.
-    pub fn last_transition(&self) -> Option<Transition> {
-        *self.recent.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Observer for UpstreamMetrics {
@@ -242,7 +234,6 @@ impl Observer for UpstreamMetrics {
         self.transitions[index].inc();
         if *protects == Protects::Upstream {
             self.state.set(value);
-            *self.recent.lock().unwrap_or_else(PoisonError::into_inner) = Some(*transition);
         }
         let cooldown_ms = transition.until.map(|until| until.saturating_since(transition.at).as_millis());
         tracing::warn!(
@@ -256,6 +247,3 @@ impl Observer for UpstreamMetrics {
         );
     }
 }
-
-/// Shared, so that every part can count.
-pub type SharedMetrics = Arc<Metrics>;

@@ -94,7 +94,9 @@ pub fn run(config: Config) -> Result<(), StartError> {
 
     let control = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     control.block_on(async {
-        tracing::info!(listen = %listen, admin = %admin_address, "Spillway is ready");
+        let policies = shared.config.policies.dir.display();
+        let spool = shared.config.spool.as_ref().map_or("off".to_owned(), |spool| spool.dir.display().to_string());
+        tracing::info!(%listen, admin = %admin_address, %policies, spool, "Spillway is ready");
         let admin = tokio::spawn(admin::serve(Arc::clone(&shared), TcpListener::from_std(admin_listener)?));
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -125,7 +127,8 @@ fn open_spool(config: &SpoolConfig) -> Result<Spool, OpenError> {
         max_jobs: config.jobs_max,
         max_bytes: config.bytes_max,
         retention: config.retention,
-        ..SpoolSettings::new(&config.dir)
+        dir: config.dir.clone(),
+        sealer: None,
     };
     Spool::open(settings, unix_ms())
 }

@@ -16,7 +16,4 @@ pub use job::{
     CancelOutcome, ClaimedJob, Counts, JobId, JobState, JobView, Lease, NewJob, ParseJobIdError, StoredResponse,
 };
 pub use seal::{KEY_BYTES, Sealer};
-pub use store::{
-    CRASHES_MAX, DEFAULT_MAX_BYTES, DEFAULT_MAX_JOBS, DEFAULT_RETENTION, ENQUEUE_DEADLINE, GROUP_MAX, Spool,
-    SpoolSettings,
-};
+pub use store::{CRASHES_MAX, ENQUEUE_DEADLINE, GROUP_MAX, Spool, SpoolSettings};

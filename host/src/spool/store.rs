@@ -47,16 +47,6 @@ pub use self::writer::GROUP_MAX;
 /// one.
 pub const ENQUEUE_DEADLINE: Duration = Duration::from_secs(5);
 
-/// The default bound on queued and running jobs: some hours of a busy service's traffic, and a
-/// backlog from which SQLite still claims without delay.
-pub const DEFAULT_MAX_JOBS: u64 = 100_000;
-
-/// The default bound on bytes kept: a GiB is 100,000 jobs of 10 KiB, and fits any developer's disk.
-pub const DEFAULT_MAX_BYTES: u64 = 1 << 30;
-
-/// How long ended jobs are kept by default: a dead letter of Friday is still there after the weekend.
-pub const DEFAULT_RETENTION: Duration = Duration::from_hours(7 * 24);
-
 /// Requests to the writer that may wait; senders beyond wait for a place. Four groups keep the writer
 /// busy, and more would only be memory.
 const WRITES_WAITING_MAX: usize = 4 * GROUP_MAX;
@@ -80,20 +70,6 @@ pub struct SpoolSettings {
     /// The key for what is stored; without it, the folder's own `spool.key` is used and, in an empty
     /// folder, created.
     pub sealer: Option<Sealer>,
-}
-
-impl SpoolSettings {
-    /// The defaults, in the folder `dir`.
-    #[must_use]
-    pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self {
-            dir: dir.into(),
-            max_jobs: DEFAULT_MAX_JOBS,
-            max_bytes: DEFAULT_MAX_BYTES,
-            retention: DEFAULT_RETENTION,
-            sealer: None,
-        }
-    }
 }
 
 /// The handle to the spool; clones share one store.

@@ -17,7 +17,13 @@ use crate::spool::job::JobState;
 const NOW: u64 = 1_700_000_000_000;
 
 fn settings(dir: &Path) -> SpoolSettings {
-    SpoolSettings { max_jobs: 1000, max_bytes: 8 << 20, ..SpoolSettings::new(dir.join("spool")) }
+    SpoolSettings {
+        dir: dir.join("spool"),
+        max_jobs: 1000,
+        max_bytes: 8 << 20,
+        retention: Duration::from_secs(7 * 24 * 60 * 60),
+        sealer: None,
+    }
 }
 
 fn open(dir: &Path) -> Spool {
