@@ -15,6 +15,7 @@ use std::cell::{Cell, OnceCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, timeout_at};
 
@@ -32,6 +33,29 @@ pub struct Ended {
     pub record: Record,
     /// The response, when its head arrived and nothing broke since.
     pub held: Option<Held>,
+    /// What ended it, when that was the caller's own doing and says nothing about the upstream.
+    pub by_caller: Option<CallersDoing>,
+}
+
+/// How a caller can end an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallersDoing {
+    /// It did not finish sending its body.
+    BodyBroken,
+    /// It announced that it would not wait for longer.
+    Impatient,
+}
+
+/// Why an attempt has no response.
+enum Failed {
+    Fault(Fault),
+    ByCaller(CallersDoing),
+}
+
+impl From<Fault> for Failed {
+    fn from(fault: Fault) -> Self {
+        Failed::Fault(fault)
+    }
 }
 
 /// A response whose beginning is held.
@@ -47,6 +71,8 @@ pub struct Held {
     pub splitter: Option<Splitter>,
     /// What is still to come.
     pub rest: Option<Incoming>,
+    /// Whether it is known to have begun, rather than being a preamble that was held for long enough.
+    pub has_content: bool,
 }
 
 /// How far an attempt has come, kept outside of its future so that it survives a timeout.
@@ -63,9 +89,17 @@ pub async fn make(client: &Client, call: &Call, number: u32) -> Ended {
     let progress = Progress { phase: Cell::new(Phase::Connecting), head: OnceCell::new() };
     let outcome = timeout_at(timeout.min(call.deadline), begin(client, call, &progress)).await;
     let outcome = outcome.unwrap_or_else(|_| {
-        Err(if call.deadline < timeout { Fault::AttemptTimeout } else { Fault::FirstContentTimeout })
+        Err(match (call.deadline < timeout, call.deadline_is_callers) {
+            (true, true) => Failed::ByCaller(CallersDoing::Impatient),
+            (true, false) => Failed::Fault(Fault::AttemptTimeout),
+            (false, _) => Failed::Fault(Fault::FirstContentTimeout),
+        })
     });
     let elapsed = began.elapsed();
+    // The client does not say when it has connected, but it gives up when that takes too long.
+    if progress.phase.get() == Phase::Connecting && elapsed > call.upstream.config.connect_timeout {
+        progress.phase.set(Phase::Waiting);
+    }
     let (status, headers) = match progress.head.into_inner() {
         Some((status, headers)) => (Some(status.as_u16()), headers),
         None => (None, Rc::default()),
@@ -83,43 +117,58 @@ pub async fn make(client: &Client, call: &Call, number: u32) -> Ended {
         prefix: Bytes::new(),
         error: OnceCell::new(),
         elapsed,
-        first_content: None,
+        first_content: Cell::new(None),
+        began,
         deadline: call.deadline,
     };
     match outcome {
         Ok((held, error)) => {
-            record.first_content = Some(elapsed);
+            record.first_content.set(held.has_content.then_some(elapsed));
             record.prefix = prefix_of(&held.arrived);
             if held.splitter.is_some() {
                 // A stream's error is an event of it; its beginning as a whole is no JSON.
                 let _ = record.error.set(error);
             }
-            Ended { record, held: Some(held) }
+            Ended { record, held: Some(held), by_caller: None }
         }
-        Err(fault) => {
+        Err(Failed::Fault(fault)) => {
             record.fault = Some(fault);
-            Ended { record, held: None }
+            Ended { record, held: None, by_caller: None }
         }
+        Err(Failed::ByCaller(doing)) => Ended { record, held: None, by_caller: Some(doing) },
     }
 }
 
 /// Sends the request, and holds the response until it is clear what it is.
-async fn begin(client: &Client, call: &Call, progress: &Progress) -> Result<(Held, Option<ProviderError>), Fault> {
-    let response = client.send(request(call)?).await.map_err(|(fault, phase)| {
+async fn begin(client: &Client, call: &Call, progress: &Progress) -> Result<(Held, Option<ProviderError>), Failed> {
+    let upload_broken = Arc::new(AtomicBool::new(false));
+    let response = client.send(request(call, &upload_broken)?).await.map_err(|(fault, phase)| {
         progress.phase.set(phase);
-        fault
+        match upload_broken.load(Ordering::Relaxed) {
+            true => Failed::ByCaller(CallersDoing::BodyBroken),
+            false => Failed::Fault(fault),
+        }
     })?;
     progress.phase.set(Phase::BeforeContent);
     let (head, body) = response.into_parts();
     // The future is polled once, so nobody has set it before.
     let headers = Rc::new(head.headers);
     let _ = progress.head.set((head.status, Rc::clone(&headers)));
-    let mut held = Held { status: head.status, headers, arrived: VecDeque::new(), splitter: None, rest: Some(body) };
+    let mut held = Held {
+        status: head.status,
+        headers,
+        arrived: VecDeque::new(),
+        splitter: None,
+        rest: Some(body),
+        has_content: true,
+    };
     let stream = held.status.is_success() && is_event_stream(&held.headers);
     let error = if stream {
         hold_stream(call, &mut held).await?
     } else if call.operation == Operation::Generate || !held.status.is_success() {
-        hold_body(&mut held).await?;
+        // Parts of an answer that streams in some other form must not wait for each other.
+        let bytes = if call.asked.streaming && held.status.is_success() { 1 } else { BODY_PREFIX_BYTES };
+        hold_body(&mut held, bytes).await?;
         None
     } else {
         None
@@ -127,15 +176,16 @@ async fn begin(client: &Client, call: &Call, progress: &Progress) -> Result<(Hel
     Ok((held, error))
 }
 
-fn request(call: &Call) -> Result<Request<RequestBody>, Fault> {
+fn request(call: &Call, upload_broken: &Arc<AtomicBool>) -> Result<Request<RequestBody>, Fault> {
     let body = match &call.body {
         CallBody::Whole(bytes) => {
             RequestBody::Whole(Full::new(call.body_demanding_usage.as_ref().unwrap_or(bytes).clone()))
         }
         // Taken by the first attempt; a second one never comes.
-        CallBody::Streaming(body) => {
-            body.take().map_or_else(|| RequestBody::Whole(Full::default()), RequestBody::Streaming)
-        }
+        CallBody::Streaming(body) => match body.take() {
+            Some(body) => RequestBody::Streaming { body, broken: Arc::clone(upload_broken) },
+            None => RequestBody::Whole(Full::default()),
+        },
     };
     // Identifying the call has made sure that these parts make a request.
     let uri = call.upstream.config.base.join(&call.path_and_query).map_err(|_| Fault::Protocol)?;
@@ -146,9 +196,11 @@ fn request(call: &Call) -> Result<Request<RequestBody>, Fault> {
     Ok(request)
 }
 
+/// Whether the body is a stream of events that can be read as it comes, rather than a compressed one.
 fn is_event_stream(headers: &HeaderMap) -> bool {
+    let plain = headers.get(header::CONTENT_ENCODING).is_none_or(|encoding| encoding == "identity");
     let content_type = headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes());
-    content_type.is_some_and(|value| value.to_ascii_lowercase().starts_with(b"text/event-stream"))
+    plain && content_type.is_some_and(|value| value.to_ascii_lowercase().starts_with(b"text/event-stream"))
 }
 
 /// Holds a stream through its preamble, up to the event that is content or an error.
@@ -162,7 +214,10 @@ async fn hold_stream(call: &Call, held: &mut Held) -> Result<Option<ProviderErro
             None => body.frame().await,
             Some(release) => match timeout_at(release, body.frame()).await {
                 Ok(frame) => frame,
-                Err(_) => break None,
+                Err(_) => {
+                    held.has_content = false;
+                    break None;
+                }
             },
         };
         let frame = match frame {
@@ -209,9 +264,9 @@ async fn hold_stream(call: &Call, held: &mut Held) -> Result<Option<ProviderErro
 }
 
 /// Holds a body until it is whole or long enough to tell.
-async fn hold_body(held: &mut Held) -> Result<(), Fault> {
+async fn hold_body(held: &mut Held, enough: usize) -> Result<(), Fault> {
     let mut bytes = 0;
-    while bytes < BODY_PREFIX_BYTES {
+    while bytes < enough {
         let Some(body) = held.rest.as_mut() else { break };
         match body.frame().await {
             None => held.rest = None,
@@ -262,8 +317,10 @@ pub struct Record {
     pub error: OnceCell<Option<ProviderError>>,
     /// How long the attempt took so far.
     pub elapsed: Duration,
-    /// How long its first content took.
-    pub first_content: Option<Duration>,
+    /// How long its first content took; still unknown when a long preamble was passed on without it.
+    pub first_content: Cell<Option<Duration>>,
+    /// When it began.
+    pub began: Instant,
     /// When the request must be answered.
     pub deadline: Instant,
 }
@@ -315,7 +372,7 @@ impl AttemptFacts for Record {
         self.elapsed
     }
     fn first_content(&self) -> Option<Duration> {
-        self.first_content
+        self.first_content.get()
     }
     fn remaining(&self) -> Option<Duration> {
         Some(self.deadline.saturating_duration_since(Instant::now()))

@@ -56,6 +56,14 @@ impl Route {
         Ok(Route { upstream: Arc::clone(upstream), dialect, path_and_query })
     }
 
+    /// What a request along this route asks for.
+    fn operation(&self, method: &Method) -> Operation {
+        match *method {
+            Method::POST => self.dialect.operation(self.path()),
+            _ => Operation::PassThrough,
+        }
+    }
+
     fn path(&self) -> &str {
         self.path_and_query.split('?').next().unwrap_or_default()
     }
@@ -96,11 +104,13 @@ pub struct Call {
     /// What is sent in the body's place, so that a stream reports usage for which the caller did not ask.
     pub body_demanding_usage: Option<Bytes>,
     /// Tells its credential from others.
-    pub credential: Option<u64>,
+    pub credential: u64,
     /// Upper estimate of its tokens, input and output.
     pub tokens_estimate: u64,
     /// When it must be answered.
     pub deadline: Instant,
+    /// Whether the deadline is the caller's own wish, and so no fault of the upstream's when it passes.
+    pub deadline_is_callers: bool,
 }
 
 impl Call {
@@ -122,18 +132,18 @@ impl Call {
             }
             .into());
         }
-        let operation = match head.method {
-            Method::POST => route.dialect.operation(route.path()),
-            _ => Operation::PassThrough,
-        };
+        let operation = route.operation(&head.method);
         let has_body = !hyper::body::Body::is_end_stream(&body);
         let body = if operation == Operation::Generate || !has_body {
             CallBody::Whole(read(body, &head.headers, body_bytes_max).await?)
         } else {
             CallBody::Streaming(RefCell::new(Some(body)))
         };
-        let deadline = Instant::now() + timeout.min(callers_timeout(&head.headers).unwrap_or(timeout));
-        Call::new(route, operation, head.method, head.headers, body, request_id, deadline)
+        let wish = callers_timeout(&head.headers).filter(|wish| *wish < timeout);
+        let deadline = Instant::now() + wish.unwrap_or(timeout);
+        let mut call = Call::new(route, head.method, head.headers, body, request_id, deadline)?;
+        call.deadline_is_callers = wish.is_some();
+        Ok(call)
     }
 
     /// As [`Call::receive`], of parts that are at hand.
@@ -142,13 +152,13 @@ impl Call {
     /// When they make no request.
     pub fn new(
         route: Route,
-        operation: Operation,
         method: Method,
         headers: HeaderMap,
         body: CallBody,
         request_id: String,
         deadline: Instant,
     ) -> Result<Call, Refusal> {
+        let operation = route.operation(&method);
         let base = &route.upstream.config.base;
         base.join(&route.path_and_query)
             .map_err(|error| Kind::BadRequest { reason: format!("its path is no URL's: {error}") })?;
@@ -172,7 +182,10 @@ impl Call {
         }
         Ok(Call {
             request_id,
-            credential: headers::credential_fingerprint(&headers),
+            credential: headers::credential_fingerprint(
+                &headers,
+                route.path_and_query.split_once('?').map_or("", |(_, query)| query),
+            ),
             upstream_headers: headers::for_upstream(
                 &headers,
                 base.authority().as_str(),
@@ -189,6 +202,7 @@ impl Call {
             body_demanding_usage,
             tokens_estimate,
             deadline,
+            deadline_is_callers: false,
         })
     }
 

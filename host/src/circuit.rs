@@ -240,11 +240,11 @@ impl Circuits {
     ///
     /// # Errors
     /// The refusal of the first circuit that refuses; those passed before are settled as neutral.
-    pub fn admit(&self, model: Option<&str>, credential: Option<u64>) -> Result<Admission, Refused> {
+    pub fn admit(&self, model: Option<&str>, credential: u64) -> Result<Admission, Refused> {
         let mut admission =
             Admission { whole: None, model: None, credential: None, named: (model.map(str::to_owned), credential) };
         let refused = |circuit: &Circuit, rejected: Rejected| Refused { protects: circuit.protects.clone(), rejected };
-        if let Some(circuit) = credential.and_then(|credential| self.find(&Protects::Credential(credential))) {
+        if let Some(circuit) = self.find(&Protects::Credential(credential)) {
             admission.credential = Some(circuit.admit().map_err(|rejected| refused(&circuit, rejected))?);
         }
         if let Some(circuit) = model.and_then(|model| self.find(&Protects::Model(model.to_owned()))) {
@@ -297,12 +297,12 @@ impl Circuits {
         let (existing, named) = match verdict.scope {
             Scope::Upstream => (admission.whole.take(), None),
             Scope::Model => (admission.model.take(), admission.named.0.take().map(Protects::Model)),
-            Scope::Credential => (admission.credential.take(), admission.named.1.take().map(Protects::Credential)),
+            Scope::Credential => (admission.credential.take(), Some(Protects::Credential(admission.named.1))),
         };
         let permit = match (existing, named) {
             (Some(permit), _) => Some(permit),
             (None, Some(protects)) => self.late_permit(protects, verdict),
-            // A request that names no model or credential shares that of all others like it: the upstream's.
+            // A request that names no model speaks of whatever the upstream serves then.
             (None, None) => admission.whole.take(),
         };
         // What is left in the admission is dropped, and so settled as neutral.
@@ -361,7 +361,7 @@ pub struct Admission {
     whole: Option<CircuitPermit>,
     model: Option<CircuitPermit>,
     credential: Option<CircuitPermit>,
-    named: (Option<String>, Option<u64>),
+    named: (Option<String>, u64),
 }
 
 impl Admission {

@@ -16,6 +16,8 @@ use std::error::Error;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tower_service::Service;
@@ -40,8 +42,11 @@ impl Client {
         let mut http = HttpConnector::new_with_resolver(Resolver(GaiResolver::new()));
         http.enforce_http(false);
         http.set_nodelay(true);
-        let https =
-            HttpsConnectorBuilder::new().with_tls_config(tls()).https_or_http().enable_http1().wrap_connector(http);
+        let https = HttpsConnectorBuilder::new()
+            .with_tls_config(tls().clone())
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(http);
         let connector = Connector { inner: https, timeout: upstream.connect_timeout };
         let pool = Pool::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
@@ -64,14 +69,18 @@ impl Client {
     }
 }
 
-/// The operating system's trust store; Mozilla's where there is none, as in an empty container.
-fn tls() -> rustls::ClientConfig {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    }
-    rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()
+/// The operating system's trust store, read once; Mozilla's where there is none, as in an empty container. Clones
+/// share its sessions, so that every worker can resume what one has begun.
+fn tls() -> &'static rustls::ClientConfig {
+    static CONFIG: OnceLock<rustls::ClientConfig> = OnceLock::new();
+    CONFIG.get_or_init(|| {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        if roots.is_empty() {
+            roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        }
+        rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()
+    })
 }
 
 /// What happened, from an error and everything it was caused by.
@@ -113,7 +122,12 @@ pub enum RequestBody {
     /// Held.
     Whole(Full<Bytes>),
     /// Passing through.
-    Streaming(Incoming),
+    Streaming {
+        /// What arrives from the caller.
+        body: Incoming,
+        /// Set when the caller has not finished it. The client's own error says only that the connection ended.
+        broken: Arc<AtomicBool>,
+    },
 }
 
 impl http_body::Body for RequestBody {
@@ -123,21 +137,24 @@ impl http_body::Body for RequestBody {
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.get_mut() {
             RequestBody::Whole(body) => Pin::new(body).poll_frame(context).map_err(|never| match never {}),
-            RequestBody::Streaming(body) => Pin::new(body).poll_frame(context).map_err(Into::into),
+            RequestBody::Streaming { body, broken } => Pin::new(body).poll_frame(context).map_err(|error| {
+                broken.store(true, Ordering::Relaxed);
+                error.into()
+            }),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             RequestBody::Whole(body) => body.is_end_stream(),
-            RequestBody::Streaming(body) => body.is_end_stream(),
+            RequestBody::Streaming { body, .. } => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             RequestBody::Whole(body) => body.size_hint(),
-            RequestBody::Streaming(body) => body.size_hint(),
+            RequestBody::Streaming { body, .. } => body.size_hint(),
         }
     }
 }

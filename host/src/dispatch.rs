@@ -2,13 +2,12 @@
 
 use crate::body::Body;
 use crate::call::{Call, CallBody, Route};
-use crate::clock::{random, unix_ms};
-use crate::dialect::Operation;
+use crate::clock::{milliseconds, random, unix_ms};
 use crate::explain::Story;
 use crate::jobs::{dialect_of, headers_of, stored};
 use crate::request::{Unserved, attempts};
 use crate::spool::{ClaimedJob, Lease, Spool, StoreError, StoredResponse};
-use crate::worker::{Shared, Worker};
+use crate::worker::{InFlight, Shared, Worker};
 use bytes::Bytes;
 use http::{Method, Response};
 use http_body_util::BodyExt;
@@ -29,8 +28,6 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// Between two calls of the same job. The growth keeps one job that always fails from being the only one tried.
 const JOB_BACKOFF: Backoff =
     Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(30), jitter: Jitter::Equal };
-/// How often an answer that was paid for is offered to a store that cannot take it.
-const STORE_TRIES: u32 = 5;
 
 /// Serves jobs until the process drains. Runs on a thread of its own, like a worker without a listener.
 pub async fn run(worker: Rc<Worker>, spool: Spool) {
@@ -51,8 +48,28 @@ pub async fn run(worker: Rc<Worker>, spool: Spool) {
             _ = upkeep.tick() => keep_up(&shared, &spool).await,
         }
     }
-    while running.get() > 0 {
-        shared.spool_bell.notified().await;
+    shared.idle().await;
+}
+
+/// One of the places for jobs that are being served. It is given back however the job ends.
+struct Place {
+    running: Rc<Cell<u32>>,
+    shared: Arc<Shared>,
+    /// The process does not end before the job's new state is stored.
+    _in_flight: InFlight,
+}
+
+impl Place {
+    fn take(running: &Rc<Cell<u32>>, shared: &Arc<Shared>) -> Place {
+        running.set(running.get() + 1);
+        Place { running: Rc::clone(running), shared: Arc::clone(shared), _in_flight: shared.begin_request() }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.running.set(self.running.get() - 1);
+        self.shared.spool_bell.notify_one();
     }
 }
 
@@ -84,12 +101,11 @@ async fn claim_what_may_run(worker: &Rc<Worker>, spool: &Spool, running: &Rc<Cel
             }
             match spool.claim(&name, now_ms).await {
                 Ok(Some(job)) => {
-                    running.set(running.get() + 1);
-                    let (worker, spool, running) = (Rc::clone(worker), spool.clone(), Rc::clone(running));
+                    let place = Place::take(running, shared);
+                    let (worker, spool) = (Rc::clone(worker), spool.clone());
                     tokio::task::spawn_local(async move {
+                        let _place = place;
                         serve(&worker, &spool, job).await;
-                        running.set(running.get() - 1);
-                        worker.shared.spool_bell.notify_one();
                     });
                 }
                 Ok(None) => break,
@@ -115,17 +131,14 @@ async fn serve(worker: &Rc<Worker>, spool: &Spool, claimed: ClaimedJob) {
         return bury(spool, &lease, reason, None).await;
     };
     let mut story = Story::begin(&job.request_id, shared.begin_request());
-    story.goes_to(&job.upstream, job.model.as_deref());
-    story.tell(&format!("{} taken from the spool", lease.id()));
+    story.serves(lease.id(), &job.upstream, job.model.as_deref());
     let route = Route {
         upstream: Arc::clone(upstream),
         dialect: dialect_of(&job.dialect),
         path_and_query: job.path_and_query.clone(),
     };
-    let path = job.path_and_query.split('?').next().unwrap_or_default();
     let call = Call::new(
         route,
-        dialect_of(&job.dialect).operation(path),
         Method::from_bytes(job.method.as_bytes()).unwrap_or(Method::POST),
         headers_of(&job.headers),
         CallBody::Whole(Bytes::from(job.body)),
@@ -136,7 +149,6 @@ async fn serve(worker: &Rc<Worker>, spool: &Spool, claimed: ClaimedJob) {
         Ok(call) => Rc::new(call),
         Err(refusal) => return bury(spool, &lease, refusal.message(), None).await,
     };
-    debug_assert!(call.operation == Operation::Generate || call.is_repeatable());
     let result = attempts(worker, &call, Instant::now(), story).await;
     settle(worker, spool, &call, &lease, counted, result).await;
 }
@@ -153,8 +165,19 @@ pub async fn settle(
     match result {
         Ok(response) => match whole(response).await {
             Ok(answer) => complete(spool, lease, answer).await,
-            Err(reason) if is_last(worker, counted) => bury(spool, lease, reason, None).await,
-            Err(reason) => release(spool, lease, reason, JOB_BACKOFF.delay(lease.attempt(), random()), true).await,
+            Err(Incomplete::TooLarge) => {
+                let reason = format!("the answer is larger than {ANSWER_BYTES_MAX} bytes");
+                bury(spool, lease, reason, None).await;
+            }
+            Err(Incomplete::Broken(reason)) => {
+                // In an outage it is the outage's fault; otherwise each further call may cost as much as this one.
+                let counts = call.upstream.circuits.state() == CircuitState::Closed;
+                if counts && is_last(worker, counted) {
+                    bury(spool, lease, reason, None).await;
+                } else {
+                    release(spool, lease, reason, JOB_BACKOFF.delay(lease.attempt(), random()), counts).await;
+                }
+            }
         },
         Err(unserved) => {
             let reason = unserved.refusal.message();
@@ -177,56 +200,71 @@ fn is_last(worker: &Worker, counted: u32) -> bool {
     counted >= worker.shared.config.spool.as_ref().map_or(u32::MAX, |spool| spool.attempts_max)
 }
 
-/// Stores an answer. It was paid for, so a store that cannot take it is asked again before the job is.
+/// Stores an answer. It was paid for.
 async fn complete(spool: &Spool, lease: &Lease, answer: StoredResponse) {
     let answer = Arc::new(answer);
-    for attempt in 1..=STORE_TRIES {
-        match spool.complete(lease, Arc::clone(&answer), unix_ms()).await {
-            Ok(()) => {
-                tracing::info!(job = %lease.id(), status = answer.status, "job finished");
-                return;
-            }
-            Err(StoreError::Unavailable(reason)) if attempt < STORE_TRIES => {
-                tracing::error!(job = %lease.id(), reason, "the answer could not be stored yet");
-                tokio::time::sleep(JOB_BACKOFF.delay(attempt, random())).await;
-            }
-            Err(error @ StoreError::TooLarge { .. }) => {
-                return bury(spool, lease, error.to_string(), None).await;
-            }
-            Err(error) => return report(lease, Err(error)),
-        }
+    let stored = persist(lease, || spool.complete(lease, Arc::clone(&answer), unix_ms())).await;
+    match stored {
+        Ok(()) => tracing::info!(job = %lease.id(), status = answer.status, "job finished"),
+        Err(error @ StoreError::TooLarge { .. }) => bury(spool, lease, error.to_string(), None).await,
+        Err(error) => report(lease, &error),
     }
 }
 
 /// Puts a job back, to be tried again after `delay`.
 async fn release(spool: &Spool, lease: &Lease, reason: String, delay: Duration, counts: bool) {
-    let now_ms = unix_ms();
-    let not_before_ms = now_ms.saturating_add(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
-    report(lease, spool.release(lease, not_before_ms, reason, counts, now_ms).await);
+    let not_before_ms = unix_ms().saturating_add(milliseconds(delay));
+    let stored = persist(lease, || spool.release(lease, not_before_ms, reason.clone(), counts, unix_ms())).await;
+    stored.unwrap_or_else(|error| report(lease, &error));
 }
 
 /// Gives a job up.
 async fn bury(spool: &Spool, lease: &Lease, reason: String, answer: Option<StoredResponse>) {
     tracing::warn!(job = %lease.id(), reason, "job is dead");
-    report(lease, spool.bury(lease, reason, answer, unix_ms()).await);
+    let stored = persist(lease, || spool.bury(lease, reason.clone(), answer.clone(), unix_ms())).await;
+    stored.unwrap_or_else(|error| report(lease, &error));
 }
 
-fn report(lease: &Lease, result: Result<(), StoreError>) {
-    if let Err(error) = result {
-        // The lease ends with this process, and the job is then taken up again.
-        tracing::error!(job = %lease.id(), %error, "the job's state could not be stored");
+/// Stores a job's new state for as long as it takes: a lease that is forgotten would keep its job from being served
+/// until the process ends.
+async fn persist<F>(lease: &Lease, mut store: impl FnMut() -> F) -> Result<(), StoreError>
+where
+    F: Future<Output = Result<(), StoreError>>,
+{
+    let mut attempt = 0;
+    loop {
+        match store().await {
+            Err(StoreError::Unavailable(reason)) => {
+                attempt += 1;
+                tracing::error!(job = %lease.id(), reason, "the job's state could not be stored yet");
+                tokio::time::sleep(JOB_BACKOFF.delay(attempt, random())).await;
+            }
+            // An earlier try may have been stored although its answer was lost.
+            Err(StoreError::StaleLease) if attempt > 0 => return Ok(()),
+            result => return result,
+        }
     }
 }
 
+fn report(lease: &Lease, error: &StoreError) {
+    tracing::error!(job = %lease.id(), %error, "the job's state could not be stored");
+}
+
+/// Why an answer cannot be kept.
+enum Incomplete {
+    Broken(String),
+    TooLarge,
+}
+
 /// Reads an answer to its end, through the same path that live answers take.
-async fn whole(response: Response<Body>) -> Result<StoredResponse, String> {
+async fn whole(response: Response<Body>) -> Result<StoredResponse, Incomplete> {
     let (head, mut body) = response.into_parts();
     let mut bytes = Vec::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| error.to_string())?;
+        let frame = frame.map_err(|error| Incomplete::Broken(error.to_string()))?;
         if let Ok(data) = frame.into_data() {
             if bytes.len() + data.len() > ANSWER_BYTES_MAX {
-                return Err(format!("the answer is larger than {ANSWER_BYTES_MAX} bytes"));
+                return Err(Incomplete::TooLarge);
             }
             bytes.extend_from_slice(&data);
         }

@@ -1,8 +1,11 @@
 //! One record per request that says why it ended as it did. It becomes one line of the log, and a few headers.
 
 use crate::attempt::Record;
-use crate::metrics::Outcome;
+use crate::clock::milliseconds;
+use crate::metrics::{Outcome, UpstreamMetrics};
 use crate::policy::Judged;
+use crate::spool::JobId;
+use crate::upstream::Upstream;
 use crate::worker::InFlight;
 use http::{HeaderMap, HeaderValue};
 use std::fmt::Write;
@@ -22,6 +25,9 @@ pub struct Story {
     judged_by: Option<Arc<str>>,
     /// Time spent upstream and waiting: all the rest is Spillway's own.
     elsewhere: Duration,
+    /// Where the end is counted; a job's story is not, since its request was counted when it was kept.
+    counted: Option<Arc<UpstreamMetrics>>,
+    ended: bool,
     /// The request is in flight for as long as its story goes on, streams included.
     _in_flight: InFlight,
 }
@@ -38,14 +44,24 @@ impl Story {
             attempts: 0,
             judged_by: None,
             elsewhere: Duration::ZERO,
+            counted: None,
+            ended: false,
             _in_flight: in_flight,
         }
     }
 
-    /// Where the request goes.
-    pub fn goes_to(&mut self, upstream: &str, model: Option<&str>) {
+    /// Where the request goes. From here on its end is counted there.
+    pub fn goes_to(&mut self, upstream: &Upstream, model: Option<&str>) {
+        self.upstream = upstream.name.to_string();
+        self.model = model.map(str::to_owned);
+        self.counted = Some(Arc::clone(&upstream.metrics));
+    }
+
+    /// The request is a job's.
+    pub fn serves(&mut self, job: JobId, upstream: &str, model: Option<&str>) {
         self.upstream = upstream.to_owned();
         self.model = model.map(str::to_owned);
+        self.tell(&format!("{job} taken from the spool"));
     }
 
     /// An attempt ended, and this is what it was worth.
@@ -105,12 +121,27 @@ impl Story {
         insert("server-timing", &format!("spillway;dur={:.3}", self.overhead().as_secs_f64() * 1e3));
     }
 
-    /// Ends with a line in the log.
-    pub fn end(&self, outcome: Outcome, status: u16) {
-        let duration_ms = self.began.elapsed().as_millis();
+    /// Ends: counted, with a line in the log, once.
+    pub fn end(&mut self, outcome: Outcome, status: u16) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        if let Some(metrics) = &self.counted {
+            metrics.request(outcome);
+        }
+        let duration_ms = milliseconds(self.began.elapsed());
         let (request_id, upstream, model) = (&*self.request_id, &*self.upstream, self.model.as_deref());
         let (attempts, why, policy) = (self.attempts, &*self.chapters, self.judged_by.as_deref());
         let outcome = outcome.as_str();
         tracing::info!(request_id, upstream, model, outcome, status, attempts, duration_ms, policy, why, "request");
+    }
+}
+
+impl Drop for Story {
+    /// A story that nobody has ended is that of a caller who went away.
+    fn drop(&mut self) {
+        if !self.upstream.is_empty() {
+            self.end(Outcome::Abandoned, 0);
+        }
     }
 }

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use spillway_resilience::Settlement;
-use spillway_sdk::{Fault, Phase, ProviderError, Verdict};
+use spillway_sdk::{Class, Fault, Phase, ProviderError, Verdict};
 use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::fmt;
@@ -25,7 +25,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 /// The end of an answer in which its usage is looked for.
 const USAGE_TAIL_BYTES: usize = 64 << 10;
@@ -51,6 +51,7 @@ pub struct Forward {
     reader: Reader,
     idle: Pin<Box<Sleep>>,
     idle_timeout: Duration,
+    has_content: bool,
     abort: Abort,
     usage: Option<Usage>,
     affair: Option<Affair>,
@@ -104,7 +105,7 @@ pub struct Affair {
 
 impl Forward {
     /// Takes over a response whose head is on its way to the caller.
-    pub fn new(held: Held, affair: Affair) -> Forward {
+    pub fn new(held: Held, mut affair: Affair) -> Forward {
         let call = &affair.call;
         let is_answer = affair.outcome == Outcome::Answered && held.status.is_success();
         let mut forward = Forward {
@@ -123,8 +124,12 @@ impl Forward {
                 }),
                 None => Reader::Tail(VecDeque::new(), 0),
             },
-            idle: Box::pin(sleep(call.upstream.config.idle_timeout)),
+            idle: Box::pin(sleep_until(match held.has_content {
+                true => Instant::now() + call.upstream.config.idle_timeout,
+                false => affair.record.began + call.upstream.config.first_content_timeout,
+            })),
             idle_timeout: call.upstream.config.idle_timeout,
+            has_content: held.has_content,
             abort: Abort::No,
             usage: None,
             affair: None,
@@ -132,9 +137,12 @@ impl Forward {
         for bytes in held.arrived {
             forward.read(bytes);
         }
+        if forward.has_content {
+            affair.content_began();
+        }
+        forward.affair = Some(affair);
         // Events behind the telling one may have arrived with it.
         forward.drain_splitter();
-        forward.affair = Some(affair);
         forward
     }
 
@@ -142,13 +150,19 @@ impl Forward {
     fn read(&mut self, bytes: Bytes) {
         match &mut self.reader {
             Reader::Events(events) => {
-                if let Some(event) = events.read(bytes, &mut self.usage) {
-                    self.ready.push_back(event);
+                let (kind, event) = events.read(bytes, &mut self.usage);
+                self.ready.extend(event);
+                if kind != EventKind::Preamble && !std::mem::replace(&mut self.has_content, true) {
+                    self.idle.as_mut().reset(Instant::now() + self.idle_timeout);
+                    if let Some(affair) = &mut self.affair {
+                        affair.content_began();
+                    }
                 }
             }
             Reader::Tail(tail, length) => {
                 *length += bytes.len();
                 tail.push_back(bytes.clone());
+                // Only the end can hold the usage.
                 while tail.front().is_some_and(|first| *length - first.len() >= USAGE_TAIL_BYTES) {
                     *length -= tail.pop_front().map_or(0, |first| first.len());
                 }
@@ -190,7 +204,7 @@ impl Forward {
             Reader::Events(events) => {
                 if let Some(error) = events.error.take() {
                     end = End::Failed(error);
-                } else if events.terminal_expected && !events.terminal_seen {
+                } else if events.terminal_expected && !events.terminal_seen && !events.splitter.overflowed() {
                     return self.broke(Fault::Truncated);
                 }
                 let rest = events.splitter.take_rest();
@@ -230,11 +244,12 @@ impl Forward {
 }
 
 impl Events {
-    /// Reads an event, and returns it unless the caller must not see it.
-    fn read(&mut self, event: Bytes, usage: &mut Option<Usage>) -> Option<Bytes> {
-        match self.dialect.read_event(&event) {
+    /// Reads an event, and returns what it means, and itself unless the caller must not see it.
+    fn read(&mut self, event: Bytes, usage: &mut Option<Usage>) -> (EventKind, Option<Bytes>) {
+        let kind = self.dialect.read_event(&event);
+        match &kind {
             EventKind::Terminal => self.terminal_seen = true,
-            EventKind::Error(error) => self.error = Some(error),
+            EventKind::Error(error) => self.error = Some(error.clone()),
             EventKind::Preamble | EventKind::Content => {}
         }
         if let Some(reported) = self.dialect.read_usage(&event) {
@@ -243,14 +258,30 @@ impl Events {
             known.input = known.input.max(reported.input);
             known.output = known.output.max(reported.output);
             if self.strip_usage && self.dialect.is_usage_event(&sse::data(&event)) {
-                return None;
+                return (kind, None);
             }
         }
-        Some(event)
+        (kind, Some(event))
     }
 }
 
 impl Affair {
+    /// The first content is on its way to the caller.
+    fn content_began(&mut self) {
+        if self.outcome != Outcome::Answered || self.verdict.class != Class::Success {
+            return;
+        }
+        let upstream = &self.call.upstream;
+        let duration = self.record.first_content.get().unwrap_or_else(|| self.record.began.elapsed());
+        self.record.first_content.set(Some(duration));
+        upstream.metrics.first_content(duration);
+        // A probe has shown what it was sent for: nobody should wait for the end of its stream.
+        if let Some(probe) = self.admission.take_if(|admission| admission.is_probe()) {
+            let mut judge = self.worker.judge.borrow_mut();
+            upstream.circuits.settle(probe, &self.verdict, duration, &mut judge, &upstream.policy);
+        }
+    }
+
     /// Settles everything, once.
     fn settle(mut self, end: End, usage: Option<Usage>) {
         let metrics = &self.call.upstream.metrics;
@@ -280,12 +311,11 @@ impl Affair {
             }
         };
         if let Some(admission) = self.admission.take() {
-            let duration = self.record.first_content.unwrap_or(self.record.elapsed);
+            let duration = self.record.first_content.get().unwrap_or_else(|| self.record.began.elapsed());
             let mut judge = self.worker.judge.borrow_mut();
             let upstream = &self.call.upstream;
             upstream.circuits.settle(admission, &self.verdict, duration, &mut judge, &upstream.policy);
         }
-        self.call.upstream.metrics.request(outcome);
         self.story.end(outcome, self.record.status.unwrap_or(0));
     }
 
@@ -293,11 +323,12 @@ impl Affair {
     fn judge_again(&mut self, fault: Option<Fault>, error: Option<ProviderError>) {
         let mut record = Record::clone(&self.record);
         record.phase = Phase::Committed;
+        record.elapsed = record.began.elapsed();
+        record.prefix = Bytes::new();
         record.fault = fault;
         record.error = OnceCell::from(error);
         let upstream = &self.call.upstream;
         let judged = self.worker.judge.borrow_mut().classify(&upstream.policy, Rc::new(record));
-        upstream.metrics.attempt(judged.verdict.class);
         self.verdict = judged.verdict;
     }
 }
@@ -331,7 +362,9 @@ impl http_body::Body for Forward {
             };
             match Pin::new(upstream).poll_frame(context) {
                 Poll::Ready(Some(Ok(frame))) => {
-                    this.idle.as_mut().reset(Instant::now() + this.idle_timeout);
+                    if this.has_content {
+                        this.idle.as_mut().reset(Instant::now() + this.idle_timeout);
+                    }
                     if let Ok(data) = frame.into_data() {
                         this.arrived(data);
                     }
@@ -339,7 +372,8 @@ impl http_body::Body for Forward {
                 Poll::Ready(Some(Err(error))) => this.broke(fault_of(&error, false)),
                 Poll::Ready(None) => this.ended(),
                 Poll::Pending => match this.idle.as_mut().poll(context) {
-                    Poll::Ready(()) => this.broke(Fault::IdleTimeout),
+                    Poll::Ready(()) if this.has_content => this.broke(Fault::IdleTimeout),
+                    Poll::Ready(()) => this.broke(Fault::FirstContentTimeout),
                     Poll::Pending => return Poll::Pending,
                 },
             }

@@ -75,10 +75,15 @@ pub fn is_loop(headers: &HeaderMap) -> bool {
 }
 
 /// A number that tells credentials apart and says nothing else about them, not even in the next process.
-pub fn credential_fingerprint(headers: &HeaderMap) -> Option<u64> {
+///
+/// Google's may also stand in the query, as `key`. Requests without any share one fingerprint: to the provider they
+/// are one caller.
+pub fn credential_fingerprint(headers: &HeaderMap, query: &str) -> u64 {
     static KEY: OnceLock<RandomState> = OnceLock::new();
-    let credential = CREDENTIALS.iter().find_map(|name| headers.get(name))?;
-    Some(KEY.get_or_init(RandomState::new).hash_one(credential.as_bytes()))
+    let in_query = || query.split('&').find_map(|pair| pair.strip_prefix("key="));
+    let in_headers = CREDENTIALS.iter().find_map(|name| headers.get(name)).map(HeaderValue::as_bytes);
+    let credential = in_headers.or_else(|| in_query().map(str::as_bytes));
+    KEY.get_or_init(RandomState::new).hash_one(credential)
 }
 
 #[cfg(test)]
@@ -127,9 +132,12 @@ mod tests {
 
     #[test]
     fn credentials_are_told_apart_by_their_fingerprint() {
-        let one = credential_fingerprint(&map(&[("authorization", "Bearer one")]));
-        let two = credential_fingerprint(&map(&[("x-api-key", "two")]));
-        assert!(one.is_some() && two.is_some() && one != two);
-        assert_eq!(credential_fingerprint(&map(&[("x-other", "three")])), None);
+        let one = credential_fingerprint(&map(&[("authorization", "Bearer one")]), "");
+        let two = credential_fingerprint(&map(&[("x-api-key", "two")]), "");
+        let in_query = credential_fingerprint(&map(&[]), "alt=sse&key=three");
+        let none = credential_fingerprint(&map(&[("x-other", "four")]), "alt=sse");
+        let all = std::collections::BTreeSet::from([one, two, in_query, none]);
+        assert_eq!(all.len(), 4);
+        assert_eq!(none, credential_fingerprint(&map(&[]), ""));
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::body::Body;
 use crate::call::{Call, CallBody, Preference};
-use crate::clock::unix_ms;
+use crate::clock::{milliseconds, unix_ms};
 use crate::dialect::Dialect;
 use crate::dispatch;
 use crate::explain::Story;
@@ -159,8 +159,7 @@ pub async fn serve_or_keep(
     match finished {
         Some(Some(Ok(response))) => response,
         Some(Some(Err(unserved))) => keep(worker, spool, call, preference, unserved).await,
-        // The task is ours alone and was not aborted: it has panicked, which the panic hook has logged.
-        Some(None) => refuse(call, Kind::SpoolUnavailable { reason: "serving the request failed".into() }.into()),
+        Some(None) => failed(worker, call),
         // The call may be under way, and cancelling it may cost twice: the job is kept together with it.
         None => adopt(worker, spool, call, preference, task).await,
     }
@@ -197,12 +196,16 @@ async fn keep(
             let mut story = unserved.story;
             story.tell(unserved.refusal.code());
             story.tell(&format!("kept as {id}"));
+            let response = accepted(preference, id, JobState::Queued, unserved.refusal.retry_after, &story);
             story.end(Outcome::Spooled, StatusCode::ACCEPTED.as_u16());
-            let response = accepted(call, preference, id, unserved.refusal.retry_after, &story);
             worker.shared.spool_bell.notify_one();
             response
         }
-        Err(error) => refuse(call, enqueue_error(error)),
+        Err(error) => {
+            let mut story = unserved.story;
+            story.tell(unserved.refusal.code());
+            refuse(call, enqueue_error(error), story)
+        }
     }
 }
 
@@ -218,8 +221,10 @@ async fn adopt(
     let (promise, promised) = oneshot::channel();
     // A task of its own: a caller who leaves in between must not leave a job behind that nobody serves.
     tokio::task::spawn_local(async move {
+        let _in_flight = adopter.shared.begin_request();
         match spool.adopt(new_job(&adopter.shared, &job)).await {
-            Err(error) => drop(promise.send(Err(error))),
+            // Not kept, but still under way and paid for: the caller may wait for it after all.
+            Err(error) => drop(promise.send(Err((error, task)))),
             Ok(lease) => {
                 // Whether or not somebody still listens, the job is on disk and will be answered.
                 let _ = promise.send(Ok(lease.id()));
@@ -231,11 +236,22 @@ async fn adopt(
     });
     match promised.await {
         Ok(Ok(id)) => {
-            let story = Story::begin(&call.request_id, worker.shared.begin_request());
-            accepted(call, preference, id, None, &story)
+            let mut story = Story::begin(&call.request_id, worker.shared.begin_request());
+            story.goes_to(&call.upstream, call.asked.model.as_deref());
+            story.tell(&format!("kept as {id} while its call goes on"));
+            let response = accepted(preference, id, JobState::Leased, None, &story);
+            story.end(Outcome::Spooled, StatusCode::ACCEPTED.as_u16());
+            response
         }
-        Ok(Err(error)) => refuse(call, enqueue_error(error)),
-        Err(_) => refuse(call, Kind::SpoolUnavailable { reason: "keeping the request failed".into() }.into()),
+        Ok(Err((error, mut task))) => {
+            tracing::warn!(request_id = call.request_id, %error, "not kept; its caller waits for the call under way");
+            match task.join().await {
+                Some(Ok(response)) => response,
+                Some(Err(unserved)) => unserved.into_response(worker, call),
+                None => failed(worker, call),
+            }
+        }
+        Err(_) => failed(worker, call),
     }
 }
 
@@ -259,18 +275,23 @@ fn new_job(shared: &Shared, call: &Call) -> NewJob {
         },
         priority: 0,
         created_ms: now_ms,
-        expires_at_ms: now_ms.saturating_add(u64::try_from(expiry.as_millis()).unwrap_or(u64::MAX)),
+        expires_at_ms: now_ms.saturating_add(milliseconds(expiry)),
         request_id: call.request_id.clone(),
     }
 }
 
 /// The promise. It leaves only when the job is on disk.
-fn accepted(call: &Call, preference: Preference, id: JobId, wait: Option<Duration>, story: &Story) -> Response<Body> {
+fn accepted(
+    preference: Preference,
+    id: JobId,
+    state: JobState,
+    wait: Option<Duration>,
+    story: &Story,
+) -> Response<Body> {
     let location = format!("{PATH}/{id}");
-    call.upstream.metrics.request(Outcome::Spooled);
     let mut response = json_response(
         StatusCode::ACCEPTED,
-        &json!({"id": id.to_string(), "object": "spillway.job", "status": "queued", "status_url": location}),
+        &json!({"id": id.to_string(), "object": "spillway.job", "status": word(state), "status_url": location}),
     );
     let headers = response.headers_mut();
     let applied = match preference.wait {
@@ -287,10 +308,23 @@ fn accepted(call: &Call, preference: Preference, id: JobId, wait: Option<Duratio
     response
 }
 
-fn refuse(call: &Call, refusal: Refusal) -> Response<Body> {
-    call.upstream.metrics.request(Outcome::Failed);
-    tracing::warn!(request_id = call.request_id, why = refusal.message(), "not kept");
-    refusal.into_response(call.dialect, &call.request_id)
+fn refuse(call: &Call, refusal: Refusal, mut story: Story) -> Response<Body> {
+    story.tell(&format!("not kept: {}", refusal.code()));
+    let mut response = refusal.into_response(call.dialect, &call.request_id);
+    story.insert_headers(response.headers_mut());
+    story.end(Outcome::Failed, response.status().as_u16());
+    response
+}
+
+/// The task that served the request is ours alone and was not aborted: it has panicked, which is logged where it did.
+fn failed(worker: &Worker, call: &Call) -> Response<Body> {
+    let mut story = Story::begin(&call.request_id, worker.shared.begin_request());
+    story.goes_to(&call.upstream, call.asked.model.as_deref());
+    refuse(
+        call,
+        Kind::SpoolUnavailable { reason: "serving the request failed inside of Spillway".into() }.into(),
+        story,
+    )
 }
 
 fn enqueue_error(error: EnqueueError) -> Refusal {

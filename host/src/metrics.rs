@@ -3,6 +3,7 @@
 //! Every counter of the hot path is found once, at start-up; counting is then one atomic addition.
 
 use crate::circuit::{Observer, Protects};
+use crate::clock::milliseconds;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -235,7 +236,7 @@ impl Observer for UpstreamMetrics {
         if *protects == Protects::Upstream {
             self.state.set(value);
         }
-        let cooldown_ms = transition.until.map(|until| until.saturating_since(transition.at).as_millis());
+        let cooldown_ms = transition.until.map(|until| milliseconds(until.saturating_since(transition.at)));
         tracing::warn!(
             upstream = self.upstream,
             scope = %protects,

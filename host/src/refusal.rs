@@ -1,6 +1,7 @@
 //! Spillway's own errors, and the one place that turns them into responses.
 
 use crate::body::Body;
+use crate::clock::milliseconds;
 use crate::dialect::Dialect;
 use http::{HeaderValue, Response, StatusCode, header};
 use spillway_resilience::Dimension;
@@ -102,8 +103,6 @@ pub enum Kind {
         /// Why.
         reason: String,
     },
-    /// Spillway is shutting down.
-    Draining,
 }
 
 /// An error of Spillway's own, ready to be said in any API's words.
@@ -145,14 +144,13 @@ impl Refusal {
             Kind::Conflict { .. } => "spillway_conflict",
             Kind::SpoolFull { .. } => "spillway_spool_full",
             Kind::SpoolUnavailable { .. } => "spillway_spool_unavailable",
-            Kind::Draining => "spillway_draining",
         }
     }
 
     /// The status, where the API has no habit of its own.
     pub fn status(&self) -> StatusCode {
         match &self.kind {
-            Kind::CircuitOpen { .. } | Kind::SpoolFull { .. } | Kind::SpoolUnavailable { .. } | Kind::Draining => {
+            Kind::CircuitOpen { .. } | Kind::SpoolFull { .. } | Kind::SpoolUnavailable { .. } => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Kind::LimitExceeded { .. } => StatusCode::TOO_MANY_REQUESTS,
@@ -185,7 +183,8 @@ impl Refusal {
                 dimension.as_str()
             ),
             Kind::Unreachable { upstream, fault } => {
-                format!("Spillway could not reach {upstream}: {}.{again}", fault.as_str())
+                let check = format!("Check the network and [upstreams.{upstream}] url.");
+                format!("Spillway got no answer from {upstream}: {}. {check}{again}", fault.as_str())
             }
             Kind::TimedOut { upstream, fault } => {
                 format!("{upstream} did not answer in time: {}.{again}", fault.as_str())
@@ -214,7 +213,6 @@ impl Refusal {
             Kind::SpoolUnavailable { reason } => {
                 format!("The spool cannot keep the request: {reason}.{again}")
             }
-            Kind::Draining => format!("Spillway is shutting down.{again}"),
         }
     }
 
@@ -240,7 +238,7 @@ impl Refusal {
 /// Says a wait so that every SDK acts on it as it is meant.
 pub fn insert_wait(headers: &mut http::HeaderMap, wait: Duration) {
     // Some SDKs take 0 as "at once, as often as you like".
-    let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
+    let wait_ms = milliseconds(wait).max(1);
     if wait <= RETRY_AFTER_MAX {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(wait_ms.div_ceil(1_000)));
         headers.insert("retry-after-ms", HeaderValue::from(wait_ms));

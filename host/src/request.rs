@@ -1,6 +1,6 @@
 //! The life of one request, from top to bottom.
 
-use crate::attempt::{self, Ended, Held, Record};
+use crate::attempt::{self, CallersDoing, Ended, Held, Record};
 use crate::body::Body;
 use crate::call::{Call, Preference, Route};
 use crate::circuit::{Admission, Protects, Refused};
@@ -17,7 +17,7 @@ use crate::worker::Worker;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use spillway_resilience::{Rejected, Settlement, Step, next_step};
-use spillway_sdk::{Advice, AttemptFacts, Class, Fault, RetryDecision, Verdict};
+use spillway_sdk::{Advice, AttemptFacts, Class, Fault, Phase, RetryDecision, Verdict};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,7 +59,7 @@ pub async fn serve(worker: Rc<Worker>, request: Request<Incoming>) -> Response<B
             return refused(refusal, dialect, &request_id, &story);
         }
     };
-    story.goes_to(&call.upstream.name, call.asked.model.as_deref());
+    story.goes_to(&call.upstream, call.asked.model.as_deref());
 
     // Serve it now, or keep it if the caller likes that better than an error.
     match worker.shared.spool.as_ref().filter(|_| preference.respond_async && call.is_repeatable()) {
@@ -100,6 +100,8 @@ pub struct Unserved {
     pub suspect: bool,
     /// Whether a call was made at all.
     tried: bool,
+    /// Whether the upstream asked for less load.
+    throttled: bool,
     /// Why.
     pub story: Story,
 }
@@ -113,14 +115,14 @@ impl Unserved {
 
     /// How long to leave a job alone that was not served.
     ///
-    /// What may be the job's own fault waits longer each time, so that it does not remain the only one that is
-    /// tried. What is not waits for its circuit and a moment more, so that another job gets the next probe.
+    /// What may be the job's own fault, or asks for less load, waits longer each time. What an open circuit explains
+    /// waits for that circuit and a moment more, so that another job gets the next probe.
     pub fn delay(&self, circuit: Option<Duration>, own: Duration) -> Duration {
         let asked = self.refusal.retry_after.unwrap_or_default();
-        match (self.tried, self.suspect) {
+        match (self.tried, circuit) {
             (false, _) => asked,
-            (true, false) => asked.max(circuit.unwrap_or_default() + PROBE_TURN),
-            (true, true) => asked.max(own),
+            (true, Some(circuit)) if !self.suspect && !self.throttled => asked.max(circuit + PROBE_TURN),
+            (true, _) => asked.max(own),
         }
     }
 
@@ -129,13 +131,12 @@ impl Unserved {
         if let Some(answer) = self.answer {
             return answer.forward(worker, call, None, None, self.story);
         }
-        call.upstream.metrics.request(self.outcome);
-        call.upstream.metrics.overhead(self.story.overhead());
-        let mut story = self.story;
-        story.tell(self.refusal.code());
-        story.end(self.outcome, call.dialect.status(&self.refusal).as_u16());
-        let mut response = self.refusal.into_response(call.dialect, &call.request_id);
+        let (mut story, refusal) = (self.story, self.refusal);
+        call.upstream.metrics.overhead(story.overhead());
+        story.tell(refusal.code());
+        let mut response = refusal.into_response(call.dialect, &call.request_id);
         story.insert_headers(response.headers_mut());
+        story.end(self.outcome, response.status().as_u16());
         response
     }
 }
@@ -154,6 +155,7 @@ pub async fn attempts(
 ) -> Result<Response<Body>, Unserved> {
     let upstream = &call.upstream;
     let client = worker.client(upstream);
+    let patience = patience.min(call.deadline);
     let mut last: Option<Failed> = None;
     let mut number = 0;
     upstream.budget().deposit();
@@ -171,7 +173,7 @@ pub async fn attempts(
                     limit: exceeded.limit,
                 };
                 let refusal = Refusal::after(kind, exceeded.retry_after);
-                return Err(unserved(last, refusal, Outcome::Limited, story));
+                return Err(unserved(last, Blocked { refusal, outcome: Outcome::Limited }, story));
             }
         };
 
@@ -185,7 +187,7 @@ pub async fn attempts(
                     continue;
                 }
                 let refusal = Refusal::after(circuit_open(call, &refused), wait);
-                return Err(unserved(last, refusal, Outcome::CircuitOpen, story));
+                return Err(unserved(last, Blocked { refusal, outcome: Outcome::CircuitOpen }, story));
             }
         };
 
@@ -193,27 +195,24 @@ pub async fn attempts(
         number += 1;
         reserved.sent();
         let is_probe = admission.is_probe();
-        let Ended { record, held } = attempt::make(&client, call, number).await;
+        let Ended { record, held, by_caller } = attempt::make(&client, call, number).await;
+        if let Some(doing) = by_caller {
+            // The permits are dropped here, which counts nowhere: the upstream had no part in it.
+            return Err(abandoned(call, doing, record.elapsed, story));
+        }
         let record = Rc::new(record);
         let judged = worker.judge.borrow_mut().classify(&upstream.policy, record.clone());
         story.attempt(&record, &judged);
         upstream.metrics.attempt(judged.verdict.class);
         let verdict = judged.verdict;
-        let duration = record.first_content.unwrap_or(record.elapsed);
+        let duration = record.first_content.get().unwrap_or(record.elapsed);
 
         // Commit.
         if verdict.class == Class::Success
             && let Some(held) = held
         {
-            upstream.metrics.first_content(duration);
-            let mut admission = Some(admission);
-            // A probe has shown what it was sent for: nobody should wait for the end of its stream.
-            if let Some(probe) = admission.take_if(|admission| admission.is_probe()) {
-                let mut judge = worker.judge.borrow_mut();
-                upstream.circuits.settle(probe, &verdict, duration, &mut judge, &upstream.policy);
-            }
-            let served = Served { held, record: Rc::clone(&record), verdict, outcome: Outcome::Answered };
-            return Ok(served.forward(worker, call, admission, Some(reserved), story));
+            let served = Served { held, record, verdict, outcome: Outcome::Answered };
+            return Ok(served.forward(worker, call, Some(admission), Some(reserved), story));
         }
 
         // Record.
@@ -221,7 +220,7 @@ pub async fn attempts(
             let mut judge = worker.judge.borrow_mut();
             upstream.circuits.settle(admission, &verdict, duration, &mut judge, &upstream.policy);
         }
-        reserved.settle(settlement(&verdict));
+        reserved.settle(settlement(&record, &verdict));
 
         // What is the caller's own affair is answered as it is.
         if is_answer(&verdict)
@@ -235,20 +234,22 @@ pub async fn attempts(
         let step =
             if call.is_repeatable() { next(worker, call, &record, &verdict, number) } else { Next::GiveUp(None) };
         let refusal = refusal_for(call, &record, &verdict);
-        last = Some(Failed { held, record, verdict, is_probe });
+        let failed = last.insert(Failed { held, record, verdict, is_probe, refusal });
         match step {
             Next::RetryAfter(wait) => {
                 if !upstream.budget().try_withdraw() {
                     story.tell("no retry: the retry budget is spent");
-                    return Err(unserved(last, refusal, Outcome::Failed, story));
+                    let blocked = Blocked { refusal: failed.refusal.clone(), outcome: Outcome::Failed };
+                    return Err(unserved(last, blocked, story));
                 }
                 upstream.metrics.retry();
                 story.waited("a retry", wait);
                 tokio::time::sleep(wait).await;
             }
             Next::GiveUp(wait) => {
-                let refusal = Refusal { retry_after: wait.or(refusal.retry_after), ..refusal };
-                return Err(unserved(last, refusal, Outcome::Failed, story));
+                failed.refusal.retry_after = wait.or(failed.refusal.retry_after);
+                let blocked = Blocked { refusal: failed.refusal.clone(), outcome: Outcome::Failed };
+                return Err(unserved(last, blocked, story));
             }
         }
     }
@@ -260,9 +261,26 @@ struct Failed {
     record: Rc<Record>,
     verdict: Verdict,
     is_probe: bool,
+    /// What Spillway says of it where its own answer cannot be passed on.
+    refusal: Refusal,
 }
 
-fn unserved(last: Option<Failed>, refusal: Refusal, outcome: Outcome, story: Story) -> Unserved {
+/// What ended the attempt loop.
+struct Blocked {
+    refusal: Refusal,
+    outcome: Outcome,
+}
+
+/// Where an attempt was made, its failure is what the caller hears of, not what kept the next one from being made.
+fn unserved(last: Option<Failed>, blocked: Blocked, mut story: Story) -> Unserved {
+    let Blocked { mut refusal, mut outcome } = blocked;
+    if let (Some(failed), true) = (&last, outcome != Outcome::Failed) {
+        story.tell(&format!("no retry: {}", refusal.code()));
+        refusal = Refusal { retry_after: refusal.retry_after, kind: failed.refusal.kind.clone() };
+        outcome = Outcome::Failed;
+    }
+    let throttled =
+        last.as_ref().is_some_and(|failed| matches!(failed.verdict.class, Class::Throttled | Class::Overloaded));
     let tried = last.is_some();
     let suspect = last.as_ref().is_some_and(|failed| {
         let failing = matches!(failed.verdict.class, Class::Failure | Class::Ignored);
@@ -273,7 +291,19 @@ fn unserved(last: Option<Failed>, refusal: Refusal, outcome: Outcome, story: Sto
         let held = failed.held.filter(|held| !held.status.is_success())?;
         Some(Served { held, record: failed.record, verdict: failed.verdict, outcome: Outcome::Failed })
     });
-    Unserved { refusal, answer, outcome, suspect, tried, story }
+    Unserved { refusal, answer, outcome, suspect, tried, throttled, story }
+}
+
+/// The caller has ended its attempt by itself.
+fn abandoned(call: &Call, doing: CallersDoing, elapsed: Duration, mut story: Story) -> Unserved {
+    let upstream = call.upstream.name.to_string();
+    let (kind, outcome) = match doing {
+        CallersDoing::BodyBroken => (Kind::BadRequest { reason: "its body broke off".into() }, Outcome::Abandoned),
+        CallersDoing::Impatient => (Kind::TimedOut { upstream, fault: Fault::AttemptTimeout }, Outcome::Failed),
+    };
+    story.waited("an answer, until the caller's own timeout", elapsed);
+    let refusal = Refusal::from(kind);
+    Unserved { refusal, answer: None, outcome, suspect: false, tried: true, throttled: false, story }
 }
 
 /// What follows a failed attempt.
@@ -320,7 +350,10 @@ fn is_answer(verdict: &Verdict) -> bool {
 }
 
 /// What a failed call cost. A provider that refuses does not count; one that fails may have.
-fn settlement(verdict: &Verdict) -> Settlement {
+fn settlement(record: &Record, verdict: &Verdict) -> Settlement {
+    if record.phase == Phase::Connecting {
+        return Settlement::Refund;
+    }
     match verdict.class {
         Class::Rejected | Class::Unauthorized | Class::Throttled | Class::Exhausted | Class::Overloaded => {
             Settlement::Refund

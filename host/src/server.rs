@@ -28,6 +28,9 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Largest head. OpenAI asks its callers to stay below 64 KiB.
 const HEAD_BYTES_MAX: usize = 128 << 10;
 
+/// How long the last bytes of ended requests may take to leave before the process ends.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Why Spillway does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -113,6 +116,9 @@ pub fn run(config: Config) -> Result<(), StartError> {
             _ = terminate.recv() => "a second signal came",
             _ = interrupt.recv() => "a second signal came",
         };
+        // A request has ended when its last bytes are handed to its connection; they still have to leave. A caller
+        // that has connected and said nothing is not waited for any longer.
+        let _ = tokio::time::timeout(FLUSH_TIMEOUT, shared.disconnected()).await;
         tracing::info!(why = ended, "Spillway ends");
         admin.abort();
         Ok::<(), StartError>(())
@@ -218,12 +224,14 @@ async fn accept(worker: Rc<Worker>, listener: std::net::TcpListener) {
     }
     drop(listener);
     worker.shared.idle().await;
+    worker.shared.disconnected().await;
 }
 
 async fn connection(worker: Rc<Worker>, stream: TcpStream) {
     // Delayed acknowledgements and Nagle's algorithm together would cost each small event 40 ms.
     let _ = stream.set_nodelay(true);
     let shared = Arc::clone(&worker.shared);
+    let _connected = shared.begin_connection();
     let service = service_fn(move |request| {
         let worker = Rc::clone(&worker);
         async move { Ok::<_, std::convert::Infallible>(request::serve(worker, request).await) }

@@ -12,6 +12,7 @@ pub struct Splitter {
     pending: Bytes,
     /// How much of `pending` is known to hold no end of an event.
     searched: usize,
+    overflowed: bool,
 }
 
 impl Splitter {
@@ -20,8 +21,11 @@ impl Splitter {
         if self.pending.is_empty() {
             self.pending = arrived;
         } else {
-            let mut joined = BytesMut::with_capacity(self.pending.len() + arrived.len());
-            joined.extend_from_slice(&self.pending);
+            // Nobody else holds a partial event, so its buffer grows in place.
+            let mut joined = match std::mem::take(&mut self.pending).try_into_mut() {
+                Ok(own) => own,
+                Err(shared) => BytesMut::from(&shared[..]),
+            };
             joined.extend_from_slice(&arrived);
             self.pending = joined.freeze();
         }
@@ -34,13 +38,21 @@ impl Splitter {
                 self.searched = 0;
                 Some(self.pending.split_to(end))
             }
-            None if self.pending.len() > EVENT_BYTES_MAX => Some(self.take_rest()),
+            None if self.pending.len() > EVENT_BYTES_MAX => {
+                self.overflowed = true;
+                Some(self.take_rest())
+            }
             None => {
                 // The closing line may arrive in pieces of at most four bytes.
                 self.searched = self.pending.len().saturating_sub(3);
                 None
             }
         }
+    }
+
+    /// Whether some event was too large to be kept together, so that what it said is not known.
+    pub fn overflowed(&self) -> bool {
+        self.overflowed
     }
 
     /// What has arrived of an event that is not whole.

@@ -39,6 +39,7 @@ pub struct Shared {
     draining: AtomicBool,
     drain: watch::Sender<bool>,
     in_flight: AtomicU64,
+    connections: AtomicU64,
     finished: Notify,
 }
 
@@ -66,6 +67,7 @@ impl Shared {
             draining: AtomicBool::new(false),
             drain: watch::Sender::new(false),
             in_flight: AtomicU64::new(0),
+            connections: AtomicU64::new(0),
             finished: Notify::new(),
         }
     }
@@ -75,6 +77,25 @@ impl Shared {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         self.metrics.in_flight.inc();
         InFlight(Arc::clone(self))
+    }
+
+    /// Counts a caller's connection as open until the returned value is dropped.
+    pub fn begin_connection(self: &Arc<Self>) -> Connected {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        Connected(Arc::clone(self))
+    }
+
+    /// Waits until no caller is connected.
+    pub async fn disconnected(&self) {
+        loop {
+            let finished = self.finished.notified();
+            tokio::pin!(finished);
+            finished.as_mut().enable();
+            if self.connections.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            finished.await;
+        }
     }
 
     /// Whether new work is refused because the process is about to end.
@@ -118,6 +139,18 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.metrics.in_flight.dec();
         if self.0.in_flight.fetch_sub(1, Ordering::AcqRel) == 1 && self.0.is_draining() {
+            self.0.finished.notify_waiters();
+        }
+    }
+}
+
+/// A caller's open connection.
+#[derive(Debug)]
+pub struct Connected(Arc<Shared>);
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        if self.0.connections.fetch_sub(1, Ordering::AcqRel) == 1 && self.0.is_draining() {
             self.0.finished.notify_waiters();
         }
     }

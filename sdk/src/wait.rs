@@ -26,10 +26,10 @@ pub fn from_body(body: &[u8]) -> Option<Duration> {
     let value: Value = serde_json::from_slice(body).ok()?;
     let top = value.as_array().and_then(|list| list.first()).unwrap_or(&value);
     let details = top.get("error")?.get("details")?.as_array()?;
-    details.iter().find_map(|detail| duration(detail.get("retryDelay")?.as_str()?))
+    details.iter().find_map(|detail| duration(detail.get("retryDelay")?.as_str()?)).map(|wait| wait.min(WAIT_MAX))
 }
 
-/// A duration as Go and Protocol Buffers write it: `37s`, `1.5s`, `6m0s`, `12ms`, `1h2m3s`.
+/// A duration as Go and Protocol Buffers write it: `37s`, `1.5s`, `6m0s`, `12ms`, `1h2m3s`. It is not bounded.
 pub fn duration(text: &str) -> Option<Duration> {
     let mut rest = text.trim();
     if rest.is_empty() {
@@ -53,7 +53,7 @@ pub fn duration(text: &str) -> Option<Duration> {
             };
         rest = tail;
     }
-    bounded(seconds)
+    Duration::try_from_secs_f64(seconds).ok()
 }
 
 fn decimal(text: &str, unit_seconds: f64) -> Option<Duration> {
@@ -110,6 +110,7 @@ mod tests {
             ("", None),
             ("12", None),
             ("s", None),
+            ("168h", Some(604_800_000)),
             ("3 weeks", None),
         ];
         for (text, expected_ms) in cases {

@@ -33,7 +33,7 @@ impl Fixture {
     }
 
     fn call(&mut self, model: &str, credential: u64, verdict: Verdict) -> bool {
-        match self.circuits.admit(Some(model), Some(credential)) {
+        match self.circuits.admit(Some(model), credential) {
             Err(_) => false,
             Ok(admission) => {
                 self.circuits.settle(admission, &verdict, Duration::ZERO, &mut self.judge, &self.slot);
@@ -94,7 +94,7 @@ fn a_dropped_admission_counts_nowhere_and_gives_its_slots_back() {
     let mut fixture = Fixture::new();
     // The credential has a circuit of its own by now.
     assert!(fixture.call("m", 1, Verdict::throttled("slow down")));
-    let admission = fixture.circuits.admit(Some("m"), Some(1)).expect("admitted");
+    let admission = fixture.circuits.admit(Some("m"), 1).expect("admitted");
     assert_eq!(fixture.in_flight(), 2);
     drop(admission);
     assert_eq!(fixture.in_flight(), 0);

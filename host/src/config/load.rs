@@ -55,6 +55,9 @@ fn server(section: Option<Section<'_>>) -> Server {
         server.workers = usize::try_from(workers).unwrap_or(1);
     }
     if let Some(bytes) = section.size("max_body") {
+        if bytes == 0 {
+            section.mistake("max_body", "must be larger than zero");
+        }
         server.body_bytes_max = usize::try_from(bytes).unwrap_or(usize::MAX);
     }
     set(&mut server.request_timeout, positive(&section, "request_timeout"));
@@ -88,6 +91,10 @@ fn policies(section: Option<Section<'_>>, folder: &Path) -> Policies {
     policies
 }
 
+/// First words of paths that mean something by themselves.
+const RESERVED_NAMES: [&str; 9] =
+    ["v1", "v1beta", "spillway", "chat", "responses", "completions", "embeddings", "models", "messages"];
+
 /// The three providers that need no configuration, with whatever the file says on top.
 fn upstreams(section: Option<Section<'_>>) -> BTreeMap<String, UpstreamConfig> {
     let known = [
@@ -111,7 +118,7 @@ fn upstreams(section: Option<Section<'_>>) -> BTreeMap<String, UpstreamConfig> {
 }
 
 fn fresh(base: BaseUrl, dialect: Dialect) -> UpstreamConfig {
-    UpstreamConfig {
+    let mut upstream = UpstreamConfig {
         base,
         dialect,
         policy: defaults::POLICY.to_owned(),
@@ -122,16 +129,23 @@ fn fresh(base: BaseUrl, dialect: Dialect) -> UpstreamConfig {
         retry: RetrySettings::default(),
         retry_budget: RetryBudgetSettings::default(),
         limits: Limits { default_output_tokens: defaults::OUTPUT_TOKENS, ..Limits::default() },
-    }
+    };
+    lease_probes(&mut upstream);
+    upstream
+}
+
+/// A probe must be let finish: it may take as long as any other call.
+fn lease_probes(upstream: &mut UpstreamConfig) {
+    upstream.breaker.probe_lease = upstream.connect_timeout + upstream.first_content_timeout;
+    upstream.breaker.half_open_max_wait = 2 * upstream.breaker.probe_lease;
 }
 
 fn upstream(name: &str, section: &Section<'_>, existing: Option<UpstreamConfig>) -> Option<UpstreamConfig> {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
-    if name.is_empty() || !name.chars().all(plain) || name == "v1" || name == "v1beta" || name == "spillway" {
-        section.mistake(
-            "",
-            "an upstream's name is part of URLs: lower-case letters, digits, - and _; and not v1, v1beta or spillway",
-        );
+    if name.is_empty() || !name.chars().all(plain) {
+        section.mistake("", "an upstream's name is part of URLs: it has lower-case letters, digits, - and _ only");
+    } else if RESERVED_NAMES.contains(&name) {
+        section.mistake("", "the providers' own paths begin with this word: an upstream needs another name");
     }
     let url = section.string("url").and_then(|url| match BaseUrl::parse(&url) {
         Ok(base) => Some(base),
@@ -166,6 +180,7 @@ fn upstream(name: &str, section: &Section<'_>, existing: Option<UpstreamConfig>)
     set(&mut upstream.connect_timeout, positive(section, "connect_timeout"));
     set(&mut upstream.first_content_timeout, positive(section, "first_content_timeout"));
     set(&mut upstream.idle_timeout, positive(section, "idle_timeout"));
+    lease_probes(&mut upstream);
     breaker(section.section("breaker"), &mut upstream.breaker);
     retry(section.section("retry"), &mut upstream.retry, &mut upstream.retry_budget);
     limits(section.section("limits"), &mut upstream.limits);
@@ -204,10 +219,18 @@ fn breaker(section: Option<Section<'_>>, settings: &mut BreakerSettings) {
 
 fn retry(section: Option<Section<'_>>, settings: &mut RetrySettings, budget: &mut RetryBudgetSettings) {
     let Some(section) = section else { return };
-    set(&mut settings.max_attempts, section.small("max_attempts", 1..=100));
+    set(&mut settings.max_attempts, section.small("max_attempts", 1..=RetrySettings::MAX_ATTEMPTS_MAX));
     set(&mut settings.backoff.base, positive(&section, "backoff"));
     set(&mut settings.backoff.cap, positive(&section, "backoff_max"));
     set(&mut budget.ratio, section.share("budget_ratio"));
+    for mistake in settings.validate() {
+        let key = match mistake.field {
+            "base" => "backoff",
+            "cap" => "backoff_max",
+            field => field,
+        };
+        section.mistake(key, mistake.message);
+    }
     section.finish();
 }
 

@@ -206,11 +206,12 @@ impl BaseUrl {
     /// # Errors
     /// When the two together are no URL.
     pub fn join(&self, path_and_query: &str) -> Result<Uri, http::Error> {
-        // Base URLs of OpenAI-like servers usually end in /v1, and so do the paths that SDKs append.
-        let suffix = match self.prefix.ends_with("/v1") {
-            true => path_and_query.strip_prefix("/v1").filter(|rest| rest.starts_with('/')).unwrap_or(path_and_query),
-            false => path_and_query,
-        };
+        // A base with a version in its path, such as /v1 or /v1beta/openai, stands for the /v1 of the request's.
+        let versioned = self.prefix.split('/').any(|segment| {
+            segment.strip_prefix('v').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+        });
+        let unversioned = path_and_query.strip_prefix("/v1").filter(|rest| rest.starts_with('/'));
+        let suffix = unversioned.filter(|_| versioned).unwrap_or(path_and_query);
         Uri::builder()
             .scheme(self.scheme.clone())
             .authority(self.authority.clone())

@@ -52,6 +52,22 @@ max_size = "12 parsecs"
 }
 
 #[test]
+fn a_wrong_backoff_and_a_reserved_name_are_mistakes() {
+    let found = mistakes(
+        "[upstreams.chat]\nurl = \"http://h\"\n[upstreams.openai.retry]\nbackoff = \"10s\"\nbackoff_max = \"2s\"\nmax_attempts = 100\n",
+    );
+    for expected in ["upstreams.chat", "upstreams.openai.retry.backoff", "upstreams.openai.retry.max_attempts"] {
+        assert!(found.iter().any(|mistake| mistake.contains(expected)), "no `{expected}` in {found:#?}");
+    }
+}
+
+#[test]
+fn a_retention_of_a_week_is_a_week() {
+    let config = parse("[spool]\nretention = \"168h\"\n", Path::new("")).expect("valid");
+    assert_eq!(config.spool.expect("a spool").retention, Duration::from_secs(7 * 24 * 3600));
+}
+
+#[test]
 fn a_syntax_error_does_not_hide_the_other_mistakes() {
     let found = mistakes("[server]\nworkers = 0\nlisten = \n");
     assert!(found.iter().any(|mistake| mistake.starts_with("line 3")), "{found:?}");
@@ -94,6 +110,7 @@ fn a_base_url_and_a_path_share_their_v1() {
         ("http://host/v1", "/v1/models", "http://host/v1/models"),
         ("http://host/v1/", "/models", "http://host/v1/models"),
         ("http://host:81/api", "/v1/models?x=1", "http://host:81/api/v1/models?x=1"),
+        ("http://host/v1beta/openai", "/v1/chat/completions", "http://host/v1beta/openai/chat/completions"),
     ];
     for (base, path, expected) in cases {
         let joined = BaseUrl::parse(base).expect("a base URL").join(path).expect("a URL");

@@ -8,7 +8,16 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 pub(super) fn recognises(path: &str, headers: &HeaderMap) -> bool {
-    headers.contains_key("anthropic-version") || path.contains("/messages") && !path.contains("/threads/")
+    let mut bare = path;
+    while let Some(rest) = bare.strip_prefix("/v1").filter(|rest| rest.starts_with('/')) {
+        bare = rest;
+    }
+    headers.contains_key("anthropic-version") || is_bare(bare)
+}
+
+/// Whether this is a path of the API without its `/v1`.
+pub(super) fn is_bare(path: &str) -> bool {
+    path == "/messages" || path.starts_with("/messages/")
 }
 
 pub(super) fn generates(path: &str) -> bool {
@@ -53,9 +62,7 @@ pub(super) fn usage(usage: &Value) -> Option<Usage> {
 /// Anthropic says "try again soon" with 529, and its SDKs have a class of their own for it.
 pub(super) fn status(refusal: &Refusal) -> StatusCode {
     match refusal.kind {
-        Kind::CircuitOpen { .. } | Kind::Draining => {
-            StatusCode::from_u16(529).unwrap_or(StatusCode::SERVICE_UNAVAILABLE)
-        }
+        Kind::CircuitOpen { .. } => StatusCode::from_u16(529).unwrap_or(StatusCode::SERVICE_UNAVAILABLE),
         _ => refusal.status(),
     }
 }
@@ -63,9 +70,7 @@ pub(super) fn status(refusal: &Refusal) -> StatusCode {
 pub(super) fn envelope(refusal: &Refusal, request_id: &str) -> Value {
     let kind = match refusal.kind {
         Kind::LimitExceeded { .. } => "rate_limit_error",
-        Kind::CircuitOpen { .. } | Kind::SpoolFull { .. } | Kind::SpoolUnavailable { .. } | Kind::Draining => {
-            "overloaded_error"
-        }
+        Kind::CircuitOpen { .. } | Kind::SpoolFull { .. } | Kind::SpoolUnavailable { .. } => "overloaded_error",
         Kind::TimedOut { .. } => "timeout_error",
         Kind::Unreachable { .. } | Kind::JudgedFailed { .. } | Kind::StreamCut { .. } => "api_error",
         Kind::BodyTooLarge { .. } => "request_too_large",

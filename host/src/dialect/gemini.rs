@@ -10,16 +10,17 @@ pub(super) fn recognises(path: &str, headers: &HeaderMap) -> bool {
     headers.contains_key("x-goog-api-key") || path.starts_with("/v1beta/") || method(path).is_some()
 }
 
-/// The part behind the colon: `/v1/models/gemini-3-pro:generateContent`.
+const METHODS: [&str; 5] =
+    ["generateContent", "streamGenerateContent", "embedContent", "batchEmbedContents", "countTokens"];
+
+/// The part behind the last colon: `/v1/models/gemini-3-pro:generateContent`. Models of others have colons as well.
 fn method(path: &str) -> Option<&str> {
-    path.rsplit_once("/models/")?.1.split_once(':').map(|(_, method)| method)
+    let (_, method) = path.rsplit_once("/models/")?.1.rsplit_once(':')?;
+    METHODS.contains(&method).then_some(method)
 }
 
 pub(super) fn generates(path: &str) -> bool {
-    matches!(
-        method(path),
-        Some("generateContent" | "streamGenerateContent" | "embedContent" | "batchEmbedContents" | "countTokens")
-    )
+    method(path).is_some()
 }
 
 #[derive(Deserialize)]
@@ -53,7 +54,7 @@ pub(super) fn read_request(path: &str, body: &[u8]) -> Asked {
 pub(super) fn read_event(data: &[u8]) -> EventKind {
     if data.is_empty() {
         EventKind::Preamble
-    } else if has_string_behind(data, b"\"finishReason\"") {
+    } else if has_string_behind(data, b"\"finishReason\"") || has_string_behind(data, b"\"blockReason\"") {
         EventKind::Terminal
     } else {
         EventKind::Content
@@ -75,8 +76,7 @@ pub(super) fn envelope(refusal: &Refusal) -> Value {
         Kind::CircuitOpen { .. }
         | Kind::Unreachable { .. }
         | Kind::SpoolFull { .. }
-        | Kind::SpoolUnavailable { .. }
-        | Kind::Draining => "UNAVAILABLE",
+        | Kind::SpoolUnavailable { .. } => "UNAVAILABLE",
         Kind::JudgedFailed { .. } | Kind::StreamCut { .. } => "INTERNAL",
         Kind::NoSuchRoute { .. } | Kind::NoSuchJob => "NOT_FOUND",
         Kind::Forbidden { .. } => "PERMISSION_DENIED",

@@ -123,9 +123,14 @@ impl Dialect {
     pub fn canonical_path(self, path: &str) -> String {
         match self {
             Dialect::OpenAi | Dialect::Anthropic => {
-                let rest = path.strip_prefix("/v1").filter(|rest| rest.starts_with('/')).unwrap_or(path);
-                let rest = rest.strip_prefix("/v1").filter(|rest| rest.starts_with('/')).unwrap_or(rest);
-                format!("/v1{rest}")
+                let versioned = |path: &str| path.starts_with("/v1/");
+                let twice = path.strip_prefix("/v1").filter(|rest| versioned(rest));
+                let known = openai::is_bare(path) || anthropic::is_bare(path);
+                match twice {
+                    Some(once) => once.to_owned(),
+                    None if known => format!("/v1{path}"),
+                    None => path.to_owned(),
+                }
             }
             Dialect::Gemini | Dialect::Other => path.to_owned(),
         }

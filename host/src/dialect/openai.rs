@@ -13,7 +13,12 @@ const GENERATING: [&str; 4] = [CHAT, "/responses", "/completions", "/embeddings"
 const BARE: [&str; 5] = ["/chat/", "/responses", "/completions", "/embeddings", "/models"];
 
 pub(super) fn recognises(path: &str) -> bool {
-    path.starts_with("/v1/") || BARE.iter().any(|bare| path.starts_with(bare))
+    path.starts_with("/v1/") || is_bare(path)
+}
+
+/// Whether this is a path of the API without its `/v1`.
+pub(super) fn is_bare(path: &str) -> bool {
+    BARE.iter().any(|bare| path.starts_with(bare))
 }
 
 pub(super) fn generates(path: &str) -> bool {
@@ -96,7 +101,7 @@ pub(super) fn is_usage_event(data: &[u8]) -> bool {
 pub(super) fn envelope(refusal: &Refusal) -> Value {
     let kind = match refusal.kind {
         Kind::LimitExceeded { dimension, .. } => dimension.as_str(),
-        Kind::CircuitOpen { .. } | Kind::SpoolFull { .. } | Kind::SpoolUnavailable { .. } | Kind::Draining => {
+        Kind::CircuitOpen { .. } | Kind::SpoolFull { .. } | Kind::SpoolUnavailable { .. } => {
             "service_unavailable_error"
         }
         Kind::Unreachable { .. } | Kind::TimedOut { .. } | Kind::JudgedFailed { .. } | Kind::StreamCut { .. } => {

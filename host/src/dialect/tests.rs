@@ -14,7 +14,10 @@ fn requests_are_recognised_by_path_and_headers() {
         ("/v1/models", &[("x-goog-api-key", "k")], Some(Dialect::Gemini)),
         ("/v1/messages", &[], Some(Dialect::Anthropic)),
         ("/messages", &[], Some(Dialect::Anthropic)),
+        ("/v1/v1/messages", &[], Some(Dialect::Anthropic)),
         ("/v1/threads/t1/messages", &[], Some(Dialect::OpenAi)),
+        ("/v1/chat/completions/c1/messages", &[], Some(Dialect::OpenAi)),
+        ("/v1/models/ft:gpt-4o-mini:acme::x", &[], Some(Dialect::OpenAi)),
         ("/v1beta/models/gemini-3-pro:generateContent", &[], Some(Dialect::Gemini)),
         ("/v1/models/gemini-3-pro:streamGenerateContent", &[], Some(Dialect::Gemini)),
         ("/favicon.ico", &[], None),
@@ -29,6 +32,8 @@ fn paths_with_too_few_or_too_many_v1_are_mended() {
     for path in ["/messages", "/v1/messages", "/v1/v1/messages"] {
         assert_eq!(Dialect::Anthropic.canonical_path(path), "/v1/messages");
     }
+    assert_eq!(Dialect::OpenAi.canonical_path("/chat/completions"), "/v1/chat/completions");
+    assert_eq!(Dialect::OpenAi.canonical_path("/health"), "/health");
     assert_eq!(Dialect::Gemini.canonical_path("/v1beta/models"), "/v1beta/models");
 }
 
@@ -77,6 +82,8 @@ fn events_are_told_apart() {
     assert_eq!(kind(Dialect::Anthropic, "event: message_stop\ndata: {}\n\n"), EventKind::Terminal);
     let last = "data: {\"candidates\":[{\"finishReason\":\"STOP\"}]}\n\n";
     assert_eq!(kind(Dialect::Gemini, last), EventKind::Terminal);
+    let blocked = "data: {\"promptFeedback\":{\"blockReason\":\"SAFETY\"}}\n\n";
+    assert_eq!(kind(Dialect::Gemini, blocked), EventKind::Terminal);
     let error =
         "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"m\"}}\n\n";
     assert!(

@@ -100,7 +100,13 @@ pub(super) fn componentize(bytes: &[u8]) -> Result<Vec<u8>, ArtifactError> {
     let outline = outline(bytes)?;
     let component = match outline.encoding {
         Encoding::Component => bytes.to_vec(),
-        Encoding::Module if outline.has_contract => encode(bytes)?,
+        Encoding::Module if outline.has_contract => {
+            // The encoder would refuse it as well, but not in words that help whoever built for WASI.
+            match outline.imports.iter().find(|module| !module.contains(CONTRACT)) {
+                Some(foreign) => return Err(ArtifactError::ForeignImport(foreign.clone())),
+                None => encode(bytes)?,
+            }
+        }
         Encoding::Module => return Err(ArtifactError::NoContract),
     };
     check_names(&component)?;
@@ -139,6 +145,12 @@ fn outline(bytes: &[u8]) -> Result<Outline, ArtifactError> {
             Payload::End(_) => depth = depth.saturating_sub(1),
             Payload::CustomSection(section) if depth == 0 && section.name().starts_with("component-type") => {
                 outline.has_contract = true;
+            }
+            Payload::ImportSection(section) if depth == 0 => {
+                for import in section.into_imports() {
+                    let import = import.map_err(|error| ArtifactError::Invalid(error.message().to_owned()))?;
+                    outline.imports.push(import.module.to_owned());
+                }
             }
             Payload::ComponentImportSection(section) if depth == 0 => {
                 for import in section {

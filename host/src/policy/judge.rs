@@ -28,7 +28,7 @@ pub struct Judge {
 #[derive(Debug)]
 struct Ready {
     instance: Instance,
-    /// Weak, so that no worker keeps a replaced module alive.
+    /// Weak, so that it tells whether the module is still in service.
     installed: Weak<Installed>,
     label: Arc<str>,
 }
@@ -106,7 +106,8 @@ impl Judge {
 
     fn ready(&mut self, slot: &Slot, installed: &Arc<Installed>) -> Result<&mut Ready, String> {
         if !self.instances.contains_key(&installed.generation) {
-            // A new generation is the moment to let go of those that serve no more.
+            // A new generation is the moment to let go of the instances, and with them of the code, of those that
+            // serve no more.
             self.instances.retain(|_, ready| ready.installed.strong_count() > 0);
             let instance = installed.module.instantiate().map_err(|error| error.to_string())?;
             let label = Arc::from(format!("{}@{}", slot.name(), installed.short_hash));

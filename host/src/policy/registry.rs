@@ -168,7 +168,8 @@ impl Registry {
 
     /// The hash of the module that serves under this name.
     pub fn hash(&self, name: &str) -> Option<Sha256Sum> {
-        match &**self.slot(name).serving() {
+        let slot = self.slots.lock().unwrap_or_else(PoisonError::into_inner).get(name).map(Arc::clone)?;
+        match &**slot.serving() {
             Serving::BuiltIn => None,
             Serving::Module(installed) => Some(installed.sha256),
         }
@@ -204,15 +205,30 @@ impl Registry {
         *self.slot(name).rejected.lock().unwrap_or_else(PoisonError::into_inner) = Some(rejected);
     }
 
+    /// Forgets a rejection: the file that was rejected is mended or gone.
+    pub fn forgive(&self, name: &str) {
+        if let Some(slot) = self.slots.lock().unwrap_or_else(PoisonError::into_inner).get(name) {
+            *slot.rejected.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+    }
+
     /// Every policy, for the status page.
     pub fn status(&self) -> Vec<PolicyStatus> {
         let now = self.clock.now();
         let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        slots.values().map(|slot| slot.status(now)).collect()
+        // A name without a file, which no upstream uses either, is nobody's policy any more.
+        let shown = slots.values().filter(|slot| Arc::strong_count(slot) > 1 || slot.is_occupied());
+        shown.map(|slot| slot.status(now)).collect()
     }
 }
 
 impl Slot {
+    /// Whether a file under this name serves or was rejected.
+    fn is_occupied(&self) -> bool {
+        matches!(**self.serving(), Serving::Module(_))
+            || self.rejected.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     fn status(&self, now: Timestamp) -> PolicyStatus {
         let mut status = PolicyStatus {
             name: self.name.clone(),

@@ -7,14 +7,16 @@
 use super::artifact::{Sha256Sum, componentize};
 use super::registry::Registry;
 use super::wasm::Runtime;
+use crate::clock::milliseconds;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Metadata};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Between two looks at a file that must agree.
 const SETTLE: Duration = Duration::from_millis(40);
@@ -46,14 +48,14 @@ impl Watcher {
         settings: BTreeMap<String, String>,
         registry: Arc<Registry>,
         runtime: Arc<Runtime>,
-    ) -> std::io::Result<Watcher> {
+    ) -> io::Result<Watcher> {
         let (ring, rings) = channel();
         let mut loader =
             Loader { dir, settings, registry, runtime, seen: BTreeMap::new(), doorbell: None, ring: ring.clone() };
         // At start-up nothing is being written: each file is taken as it lies.
         loader.hang_doorbell();
-        loader.look();
-        loader.look();
+        loader.look(Duration::ZERO);
+        loader.look(Duration::ZERO);
         let thread = std::thread::Builder::new().name("policy-loader".into()).spawn(move || loader.run(&rings))?;
         Ok(Watcher { stop: ring, thread: Some(thread) })
     }
@@ -75,17 +77,25 @@ struct Stamp {
     inode: u64,
     size: u64,
     modified: (i64, i64),
+    /// Changes with permissions as well: a file that could not be read is looked at again once it can.
+    changed: (i64, i64),
 }
 
 impl Stamp {
     fn of(metadata: &Metadata) -> Self {
-        Stamp { inode: metadata.ino(), size: metadata.size(), modified: (metadata.mtime(), metadata.mtime_nsec()) }
+        Stamp {
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
     }
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Seen {
     stamp: Stamp,
+    since: Instant,
     handled: bool,
 }
 
@@ -115,7 +125,7 @@ impl Loader {
                 }
             }
             self.hang_doorbell();
-            patience = if self.look() { POLL } else { SETTLE };
+            patience = if self.look(SETTLE) { POLL } else { SETTLE };
         }
     }
 
@@ -151,11 +161,18 @@ impl Loader {
     }
 
     /// Looks at the folder. False when some file must be looked at again soon.
-    fn look(&mut self) -> bool {
-        let files = self.files();
+    fn look(&mut self, settle: Duration) -> bool {
+        let files = match self.files() {
+            Ok(files) => files,
+            Err(error) => {
+                tracing::error!(dir = %self.dir.display(), %error, "the policy folder cannot be read; nothing changes");
+                return true;
+            }
+        };
         let gone: Vec<String> = self.seen.keys().filter(|name| !files.contains_key(*name)).cloned().collect();
         for name in gone {
             self.seen.remove(&name);
+            self.registry.forgive(&name);
             if self.registry.hash(&name).is_some() {
                 self.registry.remove(&name);
                 tracing::info!(policy = name, "policy removed; the built-in policy judges in its place");
@@ -165,12 +182,13 @@ impl Loader {
         for (name, (path, stamp)) in files {
             match self.seen.get(&name) {
                 Some(seen) if seen.stamp == stamp && seen.handled => {}
-                Some(seen) if seen.stamp == stamp => {
+                Some(seen) if seen.stamp == stamp && seen.since.elapsed() >= settle => {
                     self.load(&name, &path);
-                    self.seen.insert(name, Seen { stamp, handled: true });
+                    self.seen.insert(name, Seen { stamp, since: Instant::now(), handled: true });
                 }
+                Some(seen) if seen.stamp == stamp => settled = false,
                 Some(_) | None => {
-                    self.seen.insert(name, Seen { stamp, handled: false });
+                    self.seen.insert(name, Seen { stamp, since: Instant::now(), handled: false });
                     settled = false;
                 }
             }
@@ -179,13 +197,25 @@ impl Loader {
     }
 
     /// Every `NAME.wasm` in the folder. Links are followed, so that a swap of what they point to is noticed.
-    fn files(&self) -> BTreeMap<String, (PathBuf, Stamp)> {
+    ///
+    /// # Errors
+    /// When the folder cannot be read for another reason than that there is none. A machine that is short of file
+    /// descriptors must not lose its policies.
+    fn files(&self) -> io::Result<BTreeMap<String, (PathBuf, Stamp)>> {
         let mut files = BTreeMap::new();
         let mut left_out = BTreeSet::new();
-        for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
-            let path = entry.path();
+        let entries = match fs::read_dir(&self.dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(files),
+            entries => entries?,
+        };
+        for entry in entries {
+            let path = entry?.path();
             let Some(name) = policy_name(&path) else { continue };
-            let Ok(metadata) = fs::metadata(&path) else { continue };
+            let metadata = match fs::metadata(&path) {
+                // Gone since, or a link to nowhere.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                metadata => metadata?,
+            };
             if !metadata.is_file() {
                 continue;
             }
@@ -198,13 +228,13 @@ impl Loader {
         if !left_out.is_empty() {
             tracing::warn!(left_out = left_out.len(), "more than {POLICIES_MAX} policies in the folder");
         }
-        files
+        Ok(files)
     }
 
     fn load(&self, name: &str, path: &Path) {
         let bytes = match fs::metadata(path).and_then(|metadata| match metadata.len() {
             size if size > super::artifact::MODULE_BYTES_MAX => {
-                Err(std::io::Error::other(super::artifact::ArtifactError::TooLarge(size).to_string()))
+                Err(io::Error::other(super::artifact::ArtifactError::TooLarge(size).to_string()))
             }
             _ => fs::read(path),
         }) {
@@ -213,9 +243,10 @@ impl Loader {
         };
         let sha256 = Sha256Sum::of(&bytes);
         if self.registry.hash(name) == Some(sha256) {
+            self.registry.forgive(name);
             return;
         }
-        let began = std::time::Instant::now();
+        let began = Instant::now();
         let component = match componentize(&bytes) {
             Ok(component) => component,
             Err(error) => return self.reject(name, Some(sha256), error.to_string()),
@@ -225,7 +256,7 @@ impl Loader {
             Ok(module) => {
                 let version = module.about().version.clone();
                 self.registry.install(name, sha256, module);
-                let load_ms = began.elapsed().as_millis();
+                let load_ms = milliseconds(began.elapsed());
                 tracing::info!(policy = name, sha256 = sha256.short(), version, load_ms, "policy takes over");
             }
             Err(error) => self.reject(name, Some(sha256), error.to_string()),

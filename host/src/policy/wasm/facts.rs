@@ -3,6 +3,7 @@
 use super::contract::exports::spillway::policy::classifier;
 use super::contract::spillway::policy::host;
 use super::{AttemptHandle, Context, LOG_BYTES_MAX, TEXT_BYTES_MAX, WindowHandle, clipped};
+use crate::clock::milliseconds;
 use spillway_sdk::{Advice, CircuitState, Class, Fault, Phase, Scope, Verdict};
 use std::borrow::Cow;
 use std::time::Duration;
@@ -60,10 +61,6 @@ pub(super) fn verdict_into(verdict: &Verdict) -> classifier::VerdictParam<'_> {
         cool_off_ms: verdict.cool_off.map(milliseconds),
         reason: &verdict.reason,
     }
-}
-
-fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl host::Host for Context {
