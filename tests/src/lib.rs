@@ -1,0 +1,10 @@
+//! A scriptable mock provider, and what the end-to-end tests and the demo have in common: a Spillway process to drive,
+//! and an HTTP client that sees what other clients hide.
+
+pub mod asks;
+pub mod http;
+pub mod log;
+pub mod provider;
+pub mod setup;
+pub mod spillway;
+pub mod wait;

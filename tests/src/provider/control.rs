@@ -1,0 +1,60 @@
+//! The mock as a process of its own is told over HTTP what to do: `POST /_control/fail`, `GET /_control/stats`.
+//!
+//! These requests are neither counted nor recorded, so that looking at the counts does not change them.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::failures::Failure;
+use super::lock;
+use super::observe::RecordedRequest;
+use super::reply::{Reply, error_in_200, fail, healthy, overloaded, rate_limited, respond};
+use super::script::Script;
+use super::server::Shared;
+
+const PREFIX: &str = "/_control/";
+const BEHAVIOURS: &str = "heal, fail, rate-limit?retry_after_s=2, overload, error-in-200, cut-stream, slow?ms=500";
+
+/// Does what a request to a control path says; `None` for all others.
+pub(super) fn answer(request: &RecordedRequest, shared: &Shared) -> Option<Reply> {
+    let command = request.path.strip_prefix(PREFIX)?;
+    Some(match (request.method.as_str(), command) {
+        ("GET", "stats") => respond(200).json(stats(shared)),
+        ("POST", _) => match behaviour(command, request.query.as_deref().unwrap_or_default()) {
+            Some(reply) => {
+                let mut script = Script::healthy();
+                script.always(reply);
+                *lock(&shared.script) = script;
+                respond(200).json(json!({"behaviour": command}))
+            }
+            None => respond(404).json(json!({"error": format!("no such behaviour; there are: {BEHAVIOURS}")})),
+        },
+        _ => respond(405).json(json!({"error": "GET /_control/stats and POST /_control/{behaviour} are all there is"})),
+    })
+}
+
+fn behaviour(name: &str, query: &str) -> Option<Reply> {
+    let number = |key: &str, default: u64| {
+        let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+        pairs.filter(|(name, _)| *name == key).find_map(|(_, value)| value.parse().ok()).unwrap_or(default)
+    };
+    Some(match name {
+        "heal" => healthy(),
+        "fail" => fail(Failure::ServerError).status(503),
+        "rate-limit" => rate_limited().retry_after_s(number("retry_after_s", 2)),
+        "overload" => overloaded(),
+        "error-in-200" => error_in_200(),
+        "cut-stream" => healthy().after_events(2).cut(),
+        "slow" => healthy().delay(Duration::from_millis(number("ms", 500))),
+        _ => return None,
+    })
+}
+
+fn stats(shared: &Shared) -> Value {
+    let stats = shared.observer.stats();
+    json!({
+        "started": stats.started, "completed": stats.completed, "aborted": stats.aborted, "broken": stats.broken,
+        "connections": stats.connections,
+    })
+}

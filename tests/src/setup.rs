@@ -1,0 +1,109 @@
+//! What a Spillway is started with: the binary, the policies and a configuration in a folder of its own.
+#![expect(clippy::panic, reason = "a test that cannot be set up fails, and panics are how tests fail")]
+
+use crate::provider::Provider;
+use std::collections::BTreeMap;
+use std::env;
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+/// The Spillway to test: `SPILLWAY_BIN`, or else what `cargo build --release` has left beside the running executable.
+pub fn binary() -> PathBuf {
+    env::var_os("SPILLWAY_BIN").map_or_else(|| beside_us("spillway"), PathBuf::from)
+}
+
+/// The compiled policy of this name: from `SPILLWAY_POLICIES`, or from `SPILLWAY_GUESTS` if it is one that only tests
+/// load, or else from where `cargo xtask` puts them.
+///
+/// # Panics
+/// When it is in none of them.
+pub fn policy_file(name: &str) -> PathBuf {
+    let folder = |variable, otherwise| env::var_os(variable).map_or_else(|| beside_us(otherwise), PathBuf::from);
+    let folders = [folder("SPILLWAY_POLICIES", "../policies"), folder("SPILLWAY_GUESTS", "../guests")];
+    let mut files = folders.iter().map(|folder| folder.join(format!("{name}.wasm")));
+    let file = files.find(|file| file.is_file());
+    file.unwrap_or_else(|| {
+        panic!("no {name}.wasm in {folders:?}; `cargo xtask test` builds policies before their tests")
+    })
+}
+
+/// A path relative to the folder of the profile's binaries.
+fn beside_us(relative: &str) -> PathBuf {
+    let executable = env::current_exe().unwrap_or_default();
+    let folder = executable.ancestors().skip(1).find(|folder| !folder.ends_with("deps"));
+    folder.unwrap_or(Path::new(".")).join(relative)
+}
+
+/// A configuration in the making, and the folder it will lie in.
+#[derive(Debug)]
+pub struct Setup {
+    sections: BTreeMap<String, String>,
+    folder: TempDir,
+}
+
+impl Setup {
+    /// OpenAI, Anthropic and Gemini at the mock provider, everything else as by default, on ports that are free.
+    pub fn with(provider: &Provider) -> Self {
+        let url = format!("url = \"{}\"", provider.url());
+        let upstreams = ["openai", "anthropic", "gemini"];
+        upstreams.iter().fold(Self::bare(), |setup, name| setup.set(&format!("upstreams.{name}"), &url))
+    }
+
+    /// No upstream repointed.
+    ///
+    /// # Panics
+    /// When the system has no room for a folder.
+    pub fn bare() -> Self {
+        let folder = TempDir::with_prefix("spillway-test-");
+        let folder = folder.unwrap_or_else(|error| panic!("no folder for the test: {error}"));
+        Self { sections: BTreeMap::new(), folder }.set("log", "format = \"json\"")
+    }
+
+    /// Adds lines to a table of the configuration.
+    #[must_use]
+    pub fn set(mut self, section: &str, lines: &str) -> Self {
+        self.add(section, lines);
+        self
+    }
+
+    pub(crate) fn add(&mut self, section: &str, lines: &str) {
+        let text = self.sections.entry(section.to_owned()).or_default();
+        text.push_str(lines);
+        text.push('\n');
+    }
+
+    /// The folder in which configuration, spool and policies lie.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Puts a policy into the policy folder before the start.
+    #[must_use]
+    pub fn policy(self, name: &str) -> Self {
+        let copied = fs::create_dir_all(self.folder().join("policies")).and_then(|()| {
+            let target = self.folder().join(format!("policies/{name}.wasm"));
+            fs::copy(policy_file(name), target)
+        });
+        if let Err(error) = copied {
+            panic!("the policy {name} cannot be copied: {error}");
+        }
+        self
+    }
+
+    pub(crate) fn write(&self, listen: SocketAddr, admin: SocketAddr) -> io::Result<PathBuf> {
+        let mut sections = self.sections.clone();
+        for (section, address) in [("server", listen), ("admin", admin)] {
+            let lines = sections.entry(section.to_owned()).or_default();
+            if !lines.contains("listen =") {
+                lines.push_str(&format!("listen = \"{address}\"\n"));
+            }
+        }
+        let text: String = sections.iter().map(|(name, lines)| format!("[{name}]\n{lines}\n")).collect();
+        let file = self.folder().join("spillway.toml");
+        fs::write(&file, text)?;
+        Ok(file)
+    }
+}

@@ -1,0 +1,164 @@
+//! The limiter: tokens are reserved before a call, settled with what it used, and never overrun.
+
+use serde_json::json;
+use spillway_tests::asks::{APIS, chat, chat_with};
+use spillway_tests::http::Request;
+use spillway_tests::provider::{Provider, healthy, respond};
+use spillway_tests::spillway::Setup;
+use spillway_tests::wait::eventually;
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Instant;
+
+/// Refills so slowly that a test sees next to nothing of it: ten tokens a second.
+const TOKENS_PER_MINUTE: u64 = 600;
+
+fn limited(provider: &Provider) -> Setup {
+    Setup::with(provider).set("upstreams.openai.limits", &format!("tokens_per_minute = {TOKENS_PER_MINUTE}"))
+}
+
+/// A request that reserves this many output tokens, and a few for itself.
+fn asking_for(output_tokens: u64) -> Request {
+    chat_with(json!({"max_tokens": output_tokens}))
+}
+
+#[test]
+fn an_upstream_that_cannot_be_reached_costs_no_tokens() {
+    let provider = Provider::start();
+    let setup = limited(&provider).set("upstreams.openai.retry", "max_attempts = 1");
+    let spillway = setup.set("upstreams.openai.breaker", "consecutive_failures = 0\nfailure_rate = 0").start();
+    provider.stop();
+    for _ in 0..4 {
+        let answer = spillway.send(&asking_for(TOKENS_PER_MINUTE / 2));
+        assert_eq!(answer.status(), 502, "{}", answer.text());
+    }
+}
+
+#[test]
+fn concurrent_requests_never_reserve_more_than_the_limit() {
+    const CALLERS: usize = 12;
+    // Four of these fit, and a fifth does not.
+    const RESERVED: u64 = 130;
+    let provider = Provider::start();
+    let spillway = limited(&provider).start();
+    let gate = provider.gate();
+    provider.always(healthy().hold_head(&gate));
+    let began = Instant::now();
+    thread::scope(|scope| {
+        let (results, answers) = channel();
+        for _ in 0..CALLERS {
+            let (results, spillway) = (results.clone(), &spillway);
+            scope.spawn(move || results.send(spillway.send(&asking_for(RESERVED - 30)).status()));
+        }
+        let mut refused = 0;
+        let admitted = eventually("every request is admitted or refused", || {
+            refused += answers.try_iter().inspect(|status| assert_eq!(*status, 429)).count();
+            let admitted = usize::try_from(provider.stats().started).unwrap_or(CALLERS);
+            (admitted + refused == CALLERS).then_some(admitted as u64)
+        });
+        let refilled = TOKENS_PER_MINUTE * (began.elapsed().as_secs() + 1) / 60;
+        // The body's own estimate is left out here, so the real sum is even larger than this.
+        let reserved = admitted * (RESERVED - 30);
+        assert!(reserved <= TOKENS_PER_MINUTE + refilled, "{admitted} requests reserved {reserved} tokens");
+        assert!(admitted >= 4, "only {admitted} requests were admitted");
+        assert!(spillway.upstream("openai")["tokens_available"].as_i64().is_some_and(|tokens| tokens >= 0));
+        gate.open();
+        assert_eq!(answers.iter().take(CALLERS - refused).filter(|status| *status == 200).count() as u64, admitted);
+    });
+}
+
+#[test]
+fn what_an_answer_did_not_use_is_given_back() {
+    let provider = Provider::start();
+    let spillway = limited(&provider).start();
+    provider.always(healthy().usage(5, 5));
+    for (number, request) in [asking_for(500), asking_for(500), asking_for(500)].into_iter().enumerate() {
+        assert_eq!(spillway.send(&request).status(), 200, "request {number}");
+    }
+    let streamed = chat_with(json!({"max_tokens": 500, "stream": true}));
+    for number in 0..3 {
+        assert_eq!(spillway.send(&streamed).status(), 200, "stream {number}");
+    }
+    let available = spillway.upstream("openai")["tokens_available"].as_i64().expect("a figure");
+    assert!(available >= 600 - 6 * 10, "only {available} tokens are left");
+}
+
+#[test]
+fn an_answer_that_reports_no_usage_costs_what_was_reserved() {
+    let provider = Provider::start();
+    let spillway = limited(&provider).start();
+    provider.next(respond(200).json(json!({"choices": []})));
+    assert_eq!(spillway.send(&asking_for(500)).status(), 200);
+    let refused = spillway.send(&asking_for(500));
+    assert_eq!((refused.status(), &*refused.at("/error/type")), (429, "tokens"));
+    assert_eq!(provider.stats().started, 1);
+}
+
+#[test]
+fn an_answer_that_used_more_than_was_reserved_is_paid_for_later() {
+    let provider = Provider::start();
+    let spillway = limited(&provider).start();
+    provider.next(healthy().usage(400, 900));
+    assert_eq!(spillway.send(&asking_for(10)).status(), 200);
+    let available = spillway.upstream("openai")["tokens_available"].as_i64().expect("a figure");
+    assert!(available < 0, "{available} tokens are left");
+    assert_eq!(spillway.send(&asking_for(1)).status(), 429);
+}
+
+#[test]
+fn a_request_larger_than_the_limit_is_served_once_there_is_the_most_there_can_be() {
+    let provider = Provider::start();
+    let spillway = limited(&provider).start();
+    assert_eq!(spillway.send(&asking_for(100_000)).status(), 200);
+}
+
+#[test]
+fn a_provider_that_refuses_costs_nothing() {
+    let provider = Provider::start();
+    let spillway = limited(&provider).start();
+    for _ in 0..3 {
+        provider.next(respond(400).json(json!({"error": {"message": "no", "type": "invalid_request_error"}})));
+        assert_eq!(spillway.send(&asking_for(500)).status(), 400);
+    }
+}
+
+#[test]
+fn the_limit_speaks_each_apis_language() {
+    let provider = Provider::start();
+    let setup = APIS.iter().fold(Setup::with(&provider), |setup, api| {
+        setup.set(&format!("upstreams.{}.limits", api.name), "tokens_per_minute = 60")
+    });
+    let spillway = setup.start();
+    provider.always(healthy().usage(20, 10));
+    for (api, pointer, word) in APIS
+        .into_iter()
+        .zip([
+            ("/error/code", "rate_limit_exceeded"),
+            ("/error/type", "rate_limit_error"),
+            ("/error/status", "RESOURCE_EXHAUSTED"),
+        ])
+        .map(|(api, (pointer, word))| (api, pointer, word))
+    {
+        assert_eq!(spillway.send(&(api.whole)()).status(), 200);
+        let refused = spillway.send(&(api.whole)());
+        assert_eq!((refused.status(), &*refused.at(pointer)), (429, word), "{}", api.name);
+        let wait_s: u64 = refused.header("retry-after").and_then(|wait| wait.parse().ok()).expect("a Retry-After");
+        assert!((1..=30).contains(&wait_s), "{}: Retry-After: {wait_s}", api.name);
+        let exact_ms: u64 = refused.header("retry-after-ms").and_then(|wait| wait.parse().ok()).expect("milliseconds");
+        assert_eq!(exact_ms.div_ceil(1_000), wait_s, "{}", api.name);
+        assert_eq!(spillway.circuit(api.name), "closed", "a limit is no failure");
+    }
+    assert_eq!(provider.stats().started, 3);
+}
+
+#[test]
+fn requests_are_limited_by_their_number_too() {
+    let provider = Provider::start();
+    let spillway = Setup::with(&provider).set("upstreams.openai.limits", "requests_per_minute = 2").start();
+    let answers: Vec<_> = (0..3).map(|_| spillway.send(&chat())).collect();
+    assert_eq!(answers.iter().map(|answer| answer.status()).collect::<Vec<_>>(), [200, 200, 429]);
+    assert_eq!((&*answers[2].at("/error/type"), &*answers[2].at("/error/code")), ("requests", "rate_limit_exceeded"));
+    let wait_s: u64 = answers[2].header("retry-after").and_then(|wait| wait.parse().ok()).expect("a Retry-After");
+    assert!((20..=30).contains(&wait_s), "Retry-After: {wait_s}");
+    assert_eq!(provider.stats().started, 2);
+}
