@@ -201,7 +201,7 @@ fn breaker(section: Option<Section<'_>>, settings: &mut BreakerSettings) {
     }
     set(&mut settings.slow_call_duration, positive(&section, "slow_call_duration"));
     set(&mut settings.window, positive(&section, "window"));
-    set(&mut settings.probes, section.small("probes", 1..=1_000));
+    set(&mut settings.probes, section.small("probes", 1..=BreakerSettings::PROBES_MAX));
     set(&mut settings.probe_successes, section.small("probe_successes", 1..=1_000));
     set(&mut settings.cooldown_base, positive(&section, "cooldown"));
     set(&mut settings.cooldown_cap, positive(&section, "cooldown_max"));
