@@ -1,30 +1,25 @@
 //! The life of one request, from top to bottom.
 
-use crate::attempt::{self, CallersDoing, Ended, Held, Record};
+use crate::attempt::{self, Ended, Record};
 use crate::body::Body;
 use crate::call::{Call, Preference, Route};
-use crate::circuit::{Admission, Protects, Refused};
 use crate::clock::random;
 use crate::dialect::Dialect;
 use crate::explain::Story;
-use crate::forward::{Affair, Forward};
-use crate::headers::strip_hop_by_hop;
 use crate::jobs;
 use crate::metrics::Outcome;
 use crate::refusal::{Kind, Refusal};
-use crate::upstream::Reserved;
+use crate::served::Served;
+use crate::unserved::{Blocked, Failed, Unserved, circuit_open, refusal_for};
 use crate::worker::Worker;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{Request, Response};
 use hyper::body::Incoming;
-use spillway_resilience::{Rejected, Settlement, Step, next_step};
-use spillway_sdk::{Advice, AttemptFacts, Class, Fault, Phase, RetryDecision, Verdict};
+use spillway_resilience::{Settlement, Step, next_step};
+use spillway_sdk::{Advice, AttemptFacts, Class, Phase, RetryDecision, Verdict};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-
-/// How much longer than its circuit a job waits whose call has just failed.
-const PROBE_TURN: Duration = Duration::from_millis(500);
 
 /// Serves one request.
 pub async fn serve(worker: Rc<Worker>, request: Request<Incoming>) -> Response<Body> {
@@ -87,60 +82,6 @@ fn refused(refusal: Refusal, dialect: Dialect, request_id: &str, story: &Story) 
     response
 }
 
-/// A request that was understood, and that nobody has served.
-#[derive(Debug)]
-pub struct Unserved {
-    /// What to tell the caller, unless the provider's own answer does.
-    pub refusal: Refusal,
-    /// The provider's last answer, when it gave one that can be passed on.
-    answer: Option<Served>,
-    /// How the request ended.
-    pub outcome: Outcome,
-    /// Whether the failure may be this request's own: a healthy upstream answered it with an error.
-    pub suspect: bool,
-    /// Whether a call was made at all.
-    tried: bool,
-    /// Whether the upstream asked for less load.
-    throttled: bool,
-    /// Why.
-    pub story: Story,
-}
-
-impl Unserved {
-    /// Ends the request without an answer: nobody waits for one.
-    pub fn close(mut self) {
-        self.story.tell(self.refusal.code());
-        self.story.end(self.outcome, self.refusal.status().as_u16());
-    }
-
-    /// How long to leave a job alone that was not served.
-    ///
-    /// What may be the job's own fault, or asks for less load, waits longer each time. What an open circuit explains
-    /// waits for that circuit and a moment more, so that another job gets the next probe.
-    pub fn delay(&self, circuit: Option<Duration>, own: Duration) -> Duration {
-        let asked = self.refusal.retry_after.unwrap_or_default();
-        match (self.tried, circuit) {
-            (false, _) => asked,
-            (true, Some(circuit)) if !self.suspect && !self.throttled => asked.max(circuit + PROBE_TURN),
-            (true, _) => asked.max(own),
-        }
-    }
-
-    /// What the caller gets: the provider's own answer if there is one, with its `Retry-After`; else ours.
-    pub fn into_response(self, worker: &Rc<Worker>, call: &Rc<Call>) -> Response<Body> {
-        if let Some(answer) = self.answer {
-            return answer.forward(worker, call, None, None, self.story);
-        }
-        let (mut story, refusal) = (self.story, self.refusal);
-        call.upstream.metrics.overhead(story.overhead());
-        story.tell(refusal.code());
-        let mut response = refusal.into_response(call.dialect, &call.request_id);
-        story.insert_headers(response.headers_mut());
-        story.end(self.outcome, response.status().as_u16());
-        response
-    }
-}
-
 /// The attempt loop: everything between a request that is understood and an answer that is committed.
 ///
 /// Until `patience` it waits for limits and circuits; after that it gives up at once.
@@ -173,7 +114,7 @@ pub async fn attempts(
                     limit: exceeded.limit,
                 };
                 let refusal = Refusal::after(kind, exceeded.retry_after);
-                return Err(unserved(last, Blocked { refusal, outcome: Outcome::Limited }, story));
+                return Err(Unserved::new(last, Blocked { refusal, outcome: Outcome::Limited }, story));
             }
         };
 
@@ -187,7 +128,7 @@ pub async fn attempts(
                     continue;
                 }
                 let refusal = Refusal::after(circuit_open(call, &refused), wait);
-                return Err(unserved(last, Blocked { refusal, outcome: Outcome::CircuitOpen }, story));
+                return Err(Unserved::new(last, Blocked { refusal, outcome: Outcome::CircuitOpen }, story));
             }
         };
 
@@ -198,7 +139,7 @@ pub async fn attempts(
         let Ended { record, held, by_caller } = attempt::make(&client, call, number).await;
         if let Some(doing) = by_caller {
             // The permits are dropped here, which counts nowhere: the upstream had no part in it.
-            return Err(abandoned(call, doing, record.elapsed, story));
+            return Err(Unserved::by_caller(call, doing, record.elapsed, story));
         }
         let record = Rc::new(record);
         let judged = worker.judge.borrow_mut().classify(&upstream.policy, record.clone());
@@ -237,10 +178,19 @@ pub async fn attempts(
         let failed = last.insert(Failed { held, record, verdict, is_probe, refusal });
         match step {
             Next::RetryAfter(wait) => {
+                // Waiting for a circuit that will still be open is waiting for nothing.
+                let blocked = upstream.circuits.blocked_until().map(|until| worker.shared.clock.until(until));
+                if let Some(blocked) = blocked.filter(|blocked| *blocked > wait && Instant::now() + *blocked > patience)
+                {
+                    story.tell("no retry: the circuit is open");
+                    failed.refusal.retry_after = Some(blocked);
+                    let blocked = Blocked { refusal: failed.refusal.clone(), outcome: Outcome::Failed };
+                    return Err(Unserved::new(last, blocked, story));
+                }
                 if !upstream.budget().try_withdraw() {
                     story.tell("no retry: the retry budget is spent");
                     let blocked = Blocked { refusal: failed.refusal.clone(), outcome: Outcome::Failed };
-                    return Err(unserved(last, blocked, story));
+                    return Err(Unserved::new(last, blocked, story));
                 }
                 upstream.metrics.retry();
                 story.waited("a retry", wait);
@@ -249,61 +199,10 @@ pub async fn attempts(
             Next::GiveUp(wait) => {
                 failed.refusal.retry_after = wait.or(failed.refusal.retry_after);
                 let blocked = Blocked { refusal: failed.refusal.clone(), outcome: Outcome::Failed };
-                return Err(unserved(last, blocked, story));
+                return Err(Unserved::new(last, blocked, story));
             }
         }
     }
-}
-
-/// An attempt that failed, kept in case it remains the last.
-struct Failed {
-    held: Option<Held>,
-    record: Rc<Record>,
-    verdict: Verdict,
-    is_probe: bool,
-    /// What Spillway says of it where its own answer cannot be passed on.
-    refusal: Refusal,
-}
-
-/// What ended the attempt loop.
-struct Blocked {
-    refusal: Refusal,
-    outcome: Outcome,
-}
-
-/// Where an attempt was made, its failure is what the caller hears of, not what kept the next one from being made.
-fn unserved(last: Option<Failed>, blocked: Blocked, mut story: Story) -> Unserved {
-    let Blocked { mut refusal, mut outcome } = blocked;
-    if let (Some(failed), true) = (&last, outcome != Outcome::Failed) {
-        story.tell(&format!("no retry: {}", refusal.code()));
-        refusal = Refusal { retry_after: refusal.retry_after, kind: failed.refusal.kind.clone() };
-        outcome = Outcome::Failed;
-    }
-    let throttled =
-        last.as_ref().is_some_and(|failed| matches!(failed.verdict.class, Class::Throttled | Class::Overloaded));
-    let tried = last.is_some();
-    let suspect = last.as_ref().is_some_and(|failed| {
-        let failing = matches!(failed.verdict.class, Class::Failure | Class::Ignored);
-        failing && failed.record.status.is_some() && !failed.is_probe
-    });
-    let answer = last.and_then(|failed| {
-        // A failure that looks like a success must not reach the caller as one.
-        let held = failed.held.filter(|held| !held.status.is_success())?;
-        Some(Served { held, record: failed.record, verdict: failed.verdict, outcome: Outcome::Failed })
-    });
-    Unserved { refusal, answer, outcome, suspect, tried, throttled, story }
-}
-
-/// The caller has ended its attempt by itself.
-fn abandoned(call: &Call, doing: CallersDoing, elapsed: Duration, mut story: Story) -> Unserved {
-    let upstream = call.upstream.name.to_string();
-    let (kind, outcome) = match doing {
-        CallersDoing::BodyBroken => (Kind::BadRequest { reason: "its body broke off".into() }, Outcome::Abandoned),
-        CallersDoing::Impatient => (Kind::TimedOut { upstream, fault: Fault::AttemptTimeout }, Outcome::Failed),
-    };
-    story.waited("an answer, until the caller's own timeout", elapsed);
-    let refusal = Refusal::from(kind);
-    Unserved { refusal, answer: None, outcome, suspect: false, tried: true, throttled: false, story }
 }
 
 /// What follows a failed attempt.
@@ -362,48 +261,6 @@ fn settlement(record: &Record, verdict: &Verdict) -> Settlement {
     }
 }
 
-/// What Spillway says of a failed attempt where the provider's answer cannot be passed on.
-fn refusal_for(call: &Call, record: &Record, verdict: &Verdict) -> Refusal {
-    let upstream = call.upstream.name.to_string();
-    let kind = match record.fault {
-        Some(
-            fault @ (Fault::FirstContentTimeout | Fault::IdleTimeout | Fault::AttemptTimeout | Fault::ConnectTimeout),
-        ) => Kind::TimedOut { upstream, fault },
-        Some(
-            fault @ (Fault::Dns
-            | Fault::ConnectRefused
-            | Fault::Tls
-            | Fault::Reset
-            | Fault::Protocol
-            | Fault::Truncated),
-        ) => Kind::Unreachable { upstream, fault },
-        None => Kind::JudgedFailed {
-            upstream,
-            reason: verdict.reason.to_string(),
-            status: match verdict.class {
-                Class::Throttled | Class::Exhausted => StatusCode::TOO_MANY_REQUESTS,
-                Class::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
-                Class::Success | Class::Ignored | Class::Failure | Class::Rejected | Class::Unauthorized => {
-                    StatusCode::BAD_GATEWAY
-                }
-            },
-        },
-    };
-    Refusal::after(kind, verdict.cool_off)
-}
-
-fn circuit_open(call: &Call, refused: &Refused) -> Kind {
-    let cause = match &refused.rejected {
-        Rejected::Open { cause, .. } => cause.to_string(),
-        Rejected::ProbesInFlight { .. } => "a probe is under way".to_owned(),
-    };
-    let upstream = match &refused.protects {
-        Protects::Upstream => call.upstream.name.to_string(),
-        scope => format!("{} for this {scope}", call.upstream.name),
-    };
-    Kind::CircuitOpen { upstream, cause }
-}
-
 /// Sleeps for `wait` if that ends before `patience` does.
 async fn wait_within(patience: Instant, wait: Duration, story: &mut Story, what: &str) -> bool {
     let until = Instant::now() + wait;
@@ -427,51 +284,4 @@ async fn wait_for_circuit(patience: Instant, wait: Duration, call: &Call, story:
     }
     story.waited("the circuit", began.elapsed());
     true
-}
-
-/// A response of the provider's that becomes the caller's.
-#[derive(Debug)]
-struct Served {
-    held: Held,
-    record: Rc<Record>,
-    verdict: Verdict,
-    outcome: Outcome,
-}
-
-impl Served {
-    /// Sends the head, and lets the rest follow.
-    fn forward(
-        self,
-        worker: &Rc<Worker>,
-        call: &Rc<Call>,
-        admission: Option<Admission>,
-        reserved: Option<Reserved>,
-        story: Story,
-    ) -> Response<Body> {
-        let mut response = Response::new(Body::empty());
-        *response.status_mut() = self.held.status;
-        let headers = response.headers_mut();
-        headers.clone_from(&self.held.headers);
-        strip_hop_by_hop(headers);
-        story.insert_headers(headers);
-        if self.held.splitter.is_some() {
-            // Whatever stands between here and the caller must not buffer, and events may come and go on the way.
-            headers.remove(header::CONTENT_LENGTH);
-            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
-            headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-        }
-        call.upstream.metrics.overhead(story.overhead());
-        let affair = Affair {
-            worker: Rc::clone(worker),
-            call: Rc::clone(call),
-            record: self.record,
-            verdict: self.verdict,
-            admission,
-            reserved,
-            story,
-            outcome: self.outcome,
-        };
-        *response.body_mut() = Body::Forward(Box::new(Forward::new(self.held, affair)));
-        response
-    }
 }

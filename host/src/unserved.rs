@@ -1,0 +1,175 @@
+//! Requests that were understood and that nobody has served: what is left of them, and what to tell their callers.
+
+use crate::attempt::{CallersDoing, Held, Record};
+use crate::body::Body;
+use crate::call::Call;
+use crate::circuit::{Protects, Refused};
+use crate::explain::Story;
+use crate::metrics::Outcome;
+use crate::refusal::{Kind, Refusal};
+use crate::served::Served;
+use crate::worker::Worker;
+use http::{Response, StatusCode};
+use spillway_resilience::Rejected;
+use spillway_sdk::{Class, Fault, Verdict};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// How much longer than its circuit a job waits whose call has just failed.
+const PROBE_TURN: Duration = Duration::from_millis(500);
+
+/// A request that was understood, and that nobody has served.
+#[derive(Debug)]
+pub struct Unserved {
+    /// What to tell the caller, unless the provider's own answer does.
+    pub refusal: Refusal,
+    /// The provider's last answer, when it gave one that can be passed on.
+    answer: Option<Served>,
+    /// How the request ended.
+    pub outcome: Outcome,
+    /// Whether the failure may be this request's own: a healthy upstream answered it with an error.
+    pub suspect: bool,
+    /// Whether a call was made at all.
+    tried: bool,
+    /// Whether the upstream asked for less load.
+    throttled: bool,
+    /// Why.
+    pub story: Story,
+}
+
+impl Unserved {
+    /// Where an attempt was made, its failure is what the caller hears of, not what kept the next one from being made.
+    pub fn new(last: Option<Failed>, blocked: Blocked, mut story: Story) -> Unserved {
+        let Blocked { mut refusal, mut outcome } = blocked;
+        if let (Some(failed), true) = (&last, outcome != Outcome::Failed) {
+            story.tell(&format!("no retry: {}", refusal.code()));
+            refusal = Refusal { retry_after: refusal.retry_after, kind: failed.refusal.kind.clone() };
+            outcome = Outcome::Failed;
+        }
+        let throttled =
+            last.as_ref().is_some_and(|failed| matches!(failed.verdict.class, Class::Throttled | Class::Overloaded));
+        let tried = last.is_some();
+        let suspect = last.as_ref().is_some_and(|failed| {
+            let failing = matches!(failed.verdict.class, Class::Failure | Class::Ignored);
+            failing && failed.record.status.is_some() && !failed.is_probe
+        });
+        let answer = last.and_then(|failed| {
+            // A failure that looks like a success must not reach the caller as one.
+            let held = failed.held.filter(|held| !held.status.is_success())?;
+            Some(Served { held, record: failed.record, verdict: failed.verdict, outcome: Outcome::Failed })
+        });
+        Unserved { refusal, answer, outcome, suspect, tried, throttled, story }
+    }
+
+    /// The caller has ended its attempt by itself.
+    pub fn by_caller(call: &Call, doing: CallersDoing, elapsed: Duration, mut story: Story) -> Unserved {
+        let upstream = call.upstream.name.to_string();
+        let (kind, outcome) = match doing {
+            CallersDoing::BodyBroken => (Kind::BadRequest { reason: "its body broke off".into() }, Outcome::Abandoned),
+            CallersDoing::Impatient => (Kind::TimedOut { upstream, fault: Fault::AttemptTimeout }, Outcome::Failed),
+        };
+        story.waited("an answer, until the caller's own timeout", elapsed);
+        let refusal = Refusal::from(kind);
+        Unserved { refusal, answer: None, outcome, suspect: false, tried: true, throttled: false, story }
+    }
+
+    /// Ends the request without an answer: nobody waits for one.
+    pub fn close(mut self) {
+        self.story.tell(self.refusal.code());
+        self.story.end(self.outcome, self.refusal.status().as_u16());
+    }
+
+    /// How long to leave a job alone that was not served.
+    ///
+    /// What may be the job's own fault, or asks for less load, waits longer each time. What an open circuit explains
+    /// waits for that circuit and a moment more, so that another job gets the next probe.
+    pub fn delay(&self, circuit: Option<Duration>, own: Duration) -> Duration {
+        let asked = self.refusal.retry_after.unwrap_or_default();
+        match (self.tried, circuit) {
+            (false, _) => asked,
+            (true, Some(circuit)) if !self.suspect && !self.throttled => asked.max(circuit + PROBE_TURN),
+            (true, _) => asked.max(own),
+        }
+    }
+
+    /// What the caller gets: the provider's own answer if there is one, with its `Retry-After`; else ours.
+    pub fn into_response(self, worker: &Rc<Worker>, call: &Rc<Call>) -> Response<Body> {
+        if let Some(answer) = self.answer {
+            return answer.forward(worker, call, None, None, self.story);
+        }
+        let (mut story, refusal) = (self.story, self.refusal);
+        call.upstream.metrics.overhead(story.overhead());
+        story.tell(refusal.code());
+        let mut response = refusal.into_response(call.dialect, &call.request_id);
+        story.insert_headers(response.headers_mut());
+        story.end(self.outcome, response.status().as_u16());
+        response
+    }
+}
+
+/// An attempt that failed, kept in case it remains the last.
+#[derive(Debug)]
+pub struct Failed {
+    /// Its response, when one came.
+    pub held: Option<Held>,
+    /// What policies may see of it.
+    pub record: Rc<Record>,
+    /// What it was judged to be.
+    pub verdict: Verdict,
+    /// Whether a circuit waited for its result.
+    pub is_probe: bool,
+    /// What Spillway says of it where its own answer cannot be passed on.
+    pub refusal: Refusal,
+}
+
+/// What ended the attempt loop.
+#[derive(Debug)]
+pub struct Blocked {
+    /// What it says.
+    pub refusal: Refusal,
+    /// How the request has ended, unless an attempt was made.
+    pub outcome: Outcome,
+}
+
+/// What Spillway says of a failed attempt where the provider's answer cannot be passed on.
+pub fn refusal_for(call: &Call, record: &Record, verdict: &Verdict) -> Refusal {
+    let upstream = call.upstream.name.to_string();
+    let kind = match record.fault {
+        Some(
+            fault @ (Fault::FirstContentTimeout | Fault::IdleTimeout | Fault::AttemptTimeout | Fault::ConnectTimeout),
+        ) => Kind::TimedOut { upstream, fault },
+        Some(
+            fault @ (Fault::Dns
+            | Fault::ConnectRefused
+            | Fault::Tls
+            | Fault::Reset
+            | Fault::Protocol
+            | Fault::Truncated),
+        ) => Kind::Unreachable { upstream, fault },
+        None => Kind::JudgedFailed {
+            upstream,
+            reason: verdict.reason.to_string(),
+            status: match verdict.class {
+                Class::Throttled | Class::Exhausted => StatusCode::TOO_MANY_REQUESTS,
+                Class::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+                Class::Success | Class::Ignored | Class::Failure | Class::Rejected | Class::Unauthorized => {
+                    StatusCode::BAD_GATEWAY
+                }
+            },
+        },
+    };
+    Refusal::after(kind, verdict.cool_off)
+}
+
+/// What Spillway says where a circuit refuses.
+pub fn circuit_open(call: &Call, refused: &Refused) -> Kind {
+    let cause = match &refused.rejected {
+        Rejected::Open { cause, .. } => cause.to_string(),
+        Rejected::ProbesInFlight { .. } => "a probe is under way".to_owned(),
+    };
+    let upstream = match &refused.protects {
+        Protects::Upstream => call.upstream.name.to_string(),
+        scope => format!("{} for this {scope}", call.upstream.name),
+    };
+    Kind::CircuitOpen { upstream, cause }
+}
