@@ -22,6 +22,7 @@ Usage: cargo xtask COMMAND
         --long            with the tests that take minutes (SPILLWAY_LONG=1)
   demo [--stay]           a provider fails, and the application behind Spillway does not notice
         --stay            leave everything running afterwards, to try things by hand
+  bench                   what decisions cost, by criterion: alone, and with two cores at the same lock
   policies [--debian]     build policies/* and put them into target/policies/NAME.wasm
         --debian          with Debian's Rust packages, even where rustup has the Wasm target
   help                    this text
@@ -36,6 +37,7 @@ enum Request {
     Policies(Source),
     Test(test::Options),
     Demo { stay: bool },
+    Bench,
 }
 
 impl Request {
@@ -62,6 +64,10 @@ impl Request {
             Some("demo") => {
                 only(&["--stay"])?;
                 Ok(Request::Demo { stay: given("--stay") })
+            }
+            Some("bench") => {
+                only(&[])?;
+                Ok(Request::Bench)
             }
             Some(unknown) => Err(format!("there is no command {unknown}")),
         }
@@ -96,6 +102,9 @@ fn serve(request: &Request) -> Result<(), String> {
         Request::Policies(source) => policies::build(&workspace, *source, &[policies::POLICIES]),
         Request::Test(options) => test::run_steps(&workspace, *options),
         Request::Demo { stay } => demo::run_demo(&workspace, *stay),
+        Request::Bench => {
+            process::run(workspace.cargo().args(["bench", "--package", "spillway-resilience", "--bench", "decisions"]))
+        }
     }
 }
 
@@ -116,6 +125,7 @@ mod tests {
         assert_eq!(parse("test"), Ok(Request::Test(test::Options { python: true, long: false })));
         assert_eq!(parse("test --long --fast"), Ok(Request::Test(test::Options { python: false, long: true })));
         assert_eq!(parse("demo --stay"), Ok(Request::Demo { stay: true }));
+        assert_eq!(parse("bench"), Ok(Request::Bench));
     }
 
     #[test]
@@ -128,7 +138,7 @@ mod tests {
 
     #[test]
     fn the_usage_text_names_every_command_and_option() {
-        for word in ["test", "--fast", "--long", "demo", "--stay", "policies", "--debian", "help"] {
+        for word in ["test", "--fast", "--long", "demo", "--stay", "bench", "policies", "--debian", "help"] {
             assert!(USAGE.contains(&format!("  {word}")), "{word}");
         }
     }

@@ -1,0 +1,119 @@
+//! What a decision costs: one admission and its record, alone and with two cores at the same breaker and limiter.
+//!
+//! `cargo xtask bench` runs it. Figures of one run are comparable with each other, not with those of other machines.
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use spillway_resilience::{
+    Breaker, BreakerSettings, Limiter, Outcome, RetryBudget, RetryBudgetSettings, Settlement, Timestamp, TokenBucket,
+};
+use std::hint::black_box;
+use std::sync::{Barrier, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Calls arrive this far apart, so that the window rotates as it does under a thousand requests a second.
+const SPACING_MICROS: u64 = 1_000;
+
+/// A clock that is moved by hand: reading the system's would cost as much as a decision.
+struct Steps(u64);
+
+impl Steps {
+    fn next(&mut self) -> Timestamp {
+        self.0 += SPACING_MICROS;
+        Timestamp::from_micros(self.0)
+    }
+}
+
+fn breaker() -> Breaker {
+    Breaker::new(BreakerSettings::default(), Timestamp::ORIGIN)
+}
+
+fn limiter() -> Limiter {
+    let bucket = |per_minute| Some(TokenBucket::new(per_minute, per_minute, Timestamp::ORIGIN));
+    Limiter { requests: bucket(1_000_000_000), tokens: bucket(1_000_000_000_000) }
+}
+
+/// One call's worth of breaker: admitted, and recorded as a quick success.
+fn admit_and_record(breaker: &mut Breaker, now: Timestamp) {
+    if let Ok(admitted) = breaker.admit(now) {
+        let recorded = breaker.record(admitted.permit, Outcome::Success, Duration::from_millis(300), None, now, 7);
+        black_box(recorded.judgement.is_some());
+    }
+}
+
+/// One call's worth of limiter: reserved by estimate, settled by usage.
+fn reserve_and_settle(limiter: &mut Limiter, now: Timestamp) {
+    if let Ok(reservation) = limiter.reserve(black_box(1_200), now) {
+        limiter.settle(reservation, Settlement::Used(900), now);
+    }
+}
+
+fn alone(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("alone");
+    let (mut core, mut steps) = (breaker(), Steps(0));
+    group.bench_function("breaker: admit and record a success", |bencher| {
+        bencher.iter(|| admit_and_record(&mut core, steps.next()));
+    });
+    let (mut core, mut steps) = (breaker(), Steps(0));
+    group.bench_function("breaker: admit and record a failure, judged", |bencher| {
+        bencher.iter(|| {
+            let now = steps.next();
+            let Ok(admitted) = core.admit(now) else { return };
+            let took = Duration::from_millis(300);
+            let recorded = core.record(admitted.permit, Outcome::Throttled, took, None, now, 7);
+            if let Some(pending) = recorded.judgement {
+                black_box(core.judge(pending, None, now, 7));
+            }
+        });
+    });
+    let (mut core, mut steps) = (limiter(), Steps(0));
+    group.bench_function("limiter: reserve and settle", |bencher| {
+        bencher.iter(|| reserve_and_settle(&mut core, steps.next()));
+    });
+    let mut budget = RetryBudget::new(RetryBudgetSettings::default());
+    group.bench_function("retry budget: deposit and withdraw", |bencher| {
+        bencher.iter(|| {
+            budget.deposit();
+            black_box(budget.try_withdraw())
+        });
+    });
+    group.finish();
+}
+
+/// Wall-clock time of `count` calls on each of two threads that share what they call.
+fn of_two_threads<T: Send>(shared: &Mutex<T>, count: u64, call: impl Fn(&mut T, Timestamp) + Sync) -> Duration {
+    let barrier = Barrier::new(2);
+    let run = || {
+        let mut steps = Steps(0);
+        barrier.wait();
+        let began = Instant::now();
+        for _ in 0..count {
+            let now = steps.next();
+            // A panic in the other thread ends the benchmark anyway.
+            let mut value = shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            call(&mut value, now);
+        }
+        began.elapsed()
+    };
+    thread::scope(|scope| {
+        let other = scope.spawn(run);
+        let own = run();
+        other.join().unwrap_or(own).max(own)
+    })
+}
+
+fn contended(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("two cores behind one lock");
+    let shared = Mutex::new(breaker());
+    group.bench_function("breaker: admit and record a success", |bencher| {
+        bencher.iter_custom(|count| of_two_threads(&shared, count, admit_and_record));
+    });
+    let shared = Mutex::new(limiter());
+    group.bench_function("limiter: reserve and settle", |bencher| {
+        bencher.iter_custom(|count| of_two_threads(&shared, count, reserve_and_settle));
+    });
+    group.finish();
+}
+
+criterion_group!(benches, alone, contended);
+criterion_main!(benches);
