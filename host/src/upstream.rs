@@ -123,3 +123,6 @@ impl Drop for Reserved {
         self.settle_once(self.otherwise);
     }
 }
+
+#[cfg(test)]
+mod tests;
