@@ -23,6 +23,7 @@ Usage: cargo xtask COMMAND
   demo [--stay]           a provider fails, and the application behind Spillway does not notice
         --stay            leave everything running afterwards, to try things by hand
   bench                   what decisions cost, by criterion: alone, and with two cores at the same lock
+  simulate [...]          outages, overloads and herds over the real core, thousands of seeds; --help says more
   policies [--debian]     build policies/* and put them into target/policies/NAME.wasm
         --debian          with Debian's Rust packages, even where rustup has the Wasm target
   help                    this text
@@ -38,6 +39,7 @@ enum Request {
     Test(test::Options),
     Demo { stay: bool },
     Bench,
+    Simulate(Vec<String>),
 }
 
 impl Request {
@@ -65,6 +67,8 @@ impl Request {
                 only(&["--stay"])?;
                 Ok(Request::Demo { stay: given("--stay") })
             }
+            // Its options are its own.
+            Some("simulate") => Ok(Request::Simulate(options.iter().map(|option| (*option).to_owned()).collect())),
             Some("bench") => {
                 only(&[])?;
                 Ok(Request::Bench)
@@ -102,6 +106,10 @@ fn serve(request: &Request) -> Result<(), String> {
         Request::Policies(source) => policies::build(&workspace, *source, &[policies::POLICIES]),
         Request::Test(options) => test::run_steps(&workspace, *options),
         Request::Demo { stay } => demo::run_demo(&workspace, *stay),
+        Request::Simulate(options) => {
+            let package = ["run", "--release", "--quiet", "--package", "spillway-simulate", "--"];
+            process::run(workspace.cargo().args(package).args(options))
+        }
         Request::Bench => {
             process::run(workspace.cargo().args(["bench", "--package", "spillway-resilience", "--bench", "decisions"]))
         }
@@ -126,6 +134,7 @@ mod tests {
         assert_eq!(parse("test --long --fast"), Ok(Request::Test(test::Options { python: false, long: true })));
         assert_eq!(parse("demo --stay"), Ok(Request::Demo { stay: true }));
         assert_eq!(parse("bench"), Ok(Request::Bench));
+        assert_eq!(parse("simulate --seeds 7"), Ok(Request::Simulate(vec!["--seeds".into(), "7".into()])));
     }
 
     #[test]
@@ -138,7 +147,8 @@ mod tests {
 
     #[test]
     fn the_usage_text_names_every_command_and_option() {
-        for word in ["test", "--fast", "--long", "demo", "--stay", "bench", "policies", "--debian", "help"] {
+        for word in ["test", "--fast", "--long", "demo", "--stay", "bench", "simulate", "policies", "--debian", "help"]
+        {
             assert!(USAGE.contains(&format!("  {word}")), "{word}");
         }
     }

@@ -1,0 +1,142 @@
+//! The figures: what they are called, when they are good enough, and how runs add up to them.
+
+use crate::measure::Run;
+
+/// One figure of a scenario.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Figure {
+    /// Calls at the provider for each request of a user, from the first fault's begin to the last
+    /// one's end (without faults: after the warm-up).
+    Amplification,
+    /// Calls in the same time that served nobody, as a share of the requests.
+    WastedCallsPercent,
+    /// From a fault's end to recovery; half of the recoveries are quicker.
+    RecoveryP50Seconds,
+    /// As before; 95 % are quicker.
+    RecoveryP95Seconds,
+    /// What was served after the warm-up, as a share of what was asked for or of what the provider
+    /// can bear, whichever is less; in tokens if there is a quota, else in requests.
+    GoodputPercent,
+    /// The most tokens that were ever demanded of the provider beyond its quota; the worst seed.
+    OvershootTokens,
+    /// How far two tenants drift apart in tokens granted while both wait, in units of the largest
+    /// request; the worst seed.
+    FairnessGap,
+    /// Openings of a closed circuit by a call that was sent while no fault lasted, all seeds
+    /// together: random errors, or load that the proxy itself let through.
+    FalseOpens,
+}
+
+impl Figure {
+    /// All figures in the order of the report.
+    pub const ALL: [Self; 8] = [
+        Self::Amplification,
+        Self::WastedCallsPercent,
+        Self::RecoveryP50Seconds,
+        Self::RecoveryP95Seconds,
+        Self::GoodputPercent,
+        Self::OvershootTokens,
+        Self::FairnessGap,
+        Self::FalseOpens,
+    ];
+
+    /// The name, with its unit, as in a scenario's goals.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Amplification => "amplification",
+            Self::WastedCallsPercent => "wasted_calls_percent",
+            Self::RecoveryP50Seconds => "recovery_p50_seconds",
+            Self::RecoveryP95Seconds => "recovery_p95_seconds",
+            Self::GoodputPercent => "goodput_percent",
+            Self::OvershootTokens => "overshoot_tokens",
+            Self::FairnessGap => "fairness_gap",
+            Self::FalseOpens => "false_opens",
+        }
+    }
+
+    /// Whether a value reaches a goal.
+    #[must_use]
+    pub fn meets(self, value: f64, goal: f64) -> bool {
+        match self {
+            Self::GoodputPercent => value >= goal,
+            Self::Amplification
+            | Self::WastedCallsPercent
+            | Self::RecoveryP50Seconds
+            | Self::RecoveryP95Seconds
+            | Self::OvershootTokens
+            | Self::FairnessGap
+            | Self::FalseOpens => value <= goal,
+        }
+    }
+}
+
+/// The figures of many runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Figures {
+    values: [Option<f64>; Figure::ALL.len()],
+}
+
+impl Figures {
+    /// Puts runs together.
+    #[must_use]
+    pub fn of(runs: &[Run]) -> Self {
+        let sum = |of: fn(&Run) -> u64| runs.iter().map(of).sum::<u64>() as f64;
+        let share = |part: f64, whole: f64| (whole > 0.0).then(|| part / whole);
+        let worst = |of: fn(&Run) -> Option<f64>| runs.iter().filter_map(of).max_by(f64::total_cmp);
+        // What never recovered sorts last.
+        let mut recoveries: Vec<f64> = runs
+            .iter()
+            .flat_map(|run| &run.recoveries)
+            .map(|recovery| recovery.map_or(f64::INFINITY, |time| time.as_secs_f64()))
+            .collect();
+        recoveries.sort_unstable_by(f64::total_cmp);
+        let percentile = |percent: usize| {
+            let rank = (recoveries.len() * percent).div_ceil(100);
+            recoveries.get(rank.saturating_sub(1)).copied()
+        };
+        let value = |figure| match figure {
+            Figure::Amplification => share(sum(|run| run.calls), sum(|run| run.requests)),
+            Figure::WastedCallsPercent => share(100.0 * sum(|run| run.wasted), sum(|run| run.requests)),
+            Figure::RecoveryP50Seconds => percentile(50),
+            Figure::RecoveryP95Seconds => percentile(95),
+            Figure::GoodputPercent => {
+                share(100.0 * sum(|run| run.good), runs.iter().map(|run| run.possible).sum::<f64>())
+            }
+            Figure::OvershootTokens => worst(|run| run.overshoot.map(|tokens| tokens as f64)),
+            Figure::FairnessGap => worst(|run| run.fairness_gap),
+            Figure::FalseOpens => runs.iter().map(|run| run.false_opens.map(f64::from)).sum(),
+        };
+        Self { values: Figure::ALL.map(value) }
+    }
+
+    /// One figure; infinite for a recovery that never came, `None` when there was nothing to
+    /// measure.
+    #[must_use]
+    pub fn get(&self, figure: Figure) -> Option<f64> {
+        self.values[figure as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn percentiles_are_of_the_nearest_rank_and_what_never_recovered_comes_last() {
+        let run = |seconds: Option<u64>| Run { recoveries: vec![seconds.map(Duration::from_secs)], ..Run::default() };
+        let mut runs: Vec<Run> = (1..=100).map(|seconds| run(Some(seconds))).collect();
+        assert_eq!(Figures::of(&runs).get(Figure::RecoveryP50Seconds), Some(50.0));
+        assert_eq!(Figures::of(&runs).get(Figure::RecoveryP95Seconds), Some(95.0));
+        runs.extend((0..10).map(|_| run(None)));
+        assert_eq!(Figures::of(&runs).get(Figure::RecoveryP95Seconds), Some(f64::INFINITY));
+        assert_eq!(Figures::of(&[]).get(Figure::Amplification), None);
+    }
+
+    #[test]
+    fn every_figure_has_its_own_place() {
+        let places: Vec<usize> = Figure::ALL.iter().map(|figure| *figure as usize).collect();
+        assert_eq!(places, (0..Figure::ALL.len()).collect::<Vec<_>>());
+    }
+}

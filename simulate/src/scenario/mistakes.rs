@@ -1,0 +1,87 @@
+//! Which scenarios can be run, and what is wrong with the others.
+
+use super::Scenario;
+use crate::figure::Figure;
+
+impl Scenario {
+    /// What is wrong with the values, each mistake with its key.
+    pub(super) fn mistakes(&self) -> Vec<String> {
+        let mut mistakes = Vec::new();
+        let mut unless = |holds: bool, mistake: &str| {
+            if !holds {
+                mistakes.push(mistake.to_owned());
+            }
+        };
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        let name = &self.name;
+        unless(!name.is_empty() && name.chars().all(plain), "name: only lowercase letters, digits and hyphens");
+        let positive = |seconds: f64| seconds > 0.0 && seconds <= Self::SECONDS_MAX;
+        let span = |seconds: f64| (0.0..=Self::SECONDS_MAX).contains(&seconds);
+        let share = |rate: f64| (0.0..=1.0).contains(&rate);
+        unless(positive(self.seconds), "seconds: above 0, at most a day (86400)");
+        unless((0.0..self.seconds).contains(&self.warm_up_seconds), "warm_up_seconds: at least 0, below seconds");
+        unless((1..=Self::TENANTS_MAX).contains(&self.tenants.len()), "tenants: between 1 and 8");
+        let rates = self.tenants.iter().map(|tenant| tenant.requests_per_second);
+        unless(rates.clone().all(|rate| rate > 0.0), "tenants.requests_per_second: above 0");
+        let requests = self.requests_in_all.map_or(rates.sum::<f64>() * self.seconds, f64::from);
+        unless(
+            (1.0..=Self::REQUESTS_MAX).contains(&requests),
+            "tenants: rate times seconds (or requests_in_all) must lie between 1 and 2000000 requests",
+        );
+        let client = &self.client;
+        unless((1..=Self::ATTEMPTS_MAX).contains(&client.attempts), "client.attempts: between 1 and 10");
+        unless(span(client.patience_seconds), "client.patience_seconds: between 0 and a day");
+        unless(positive(client.timeout_seconds), "client.timeout_seconds: above 0, at most a day");
+        unless(positive(client.deadline_seconds), "client.deadline_seconds: above 0, at most a day");
+        let provider = &self.provider;
+        unless((0.001..=1e6).contains(&provider.calls_per_second), "provider.calls_per_second: between 0.001 and 1e6");
+        unless(span(provider.backlog_seconds_max), "provider.backlog_seconds_max: between 0 and a day");
+        unless(span(provider.latency_seconds), "provider.latency_seconds: between 0 and a day");
+        unless(span(provider.refusal_seconds), "provider.refusal_seconds: between 0 and a day");
+        unless(share(provider.failure_rate), "provider.failure_rate: between 0 and 1");
+        let largest = self.tenants.iter().map(|t| u64::from(t.input_tokens) + u64::from(t.output_tokens_max)).max();
+        unless(
+            provider.tokens_per_minute.is_none() || largest.unwrap_or(0) <= u64::from(provider.burst_tokens),
+            "provider.burst_tokens: at least the largest request, or that one overshoots by design",
+        );
+        unless(provider.tokens_per_minute != Some(0), "provider.tokens_per_minute: at least 1");
+        unless(provider.burst_tokens > 0, "provider.burst_tokens: at least 1");
+        let mut number = 0_u32;
+        let mut end = 0.0;
+        for fault in &self.faults {
+            number = number.saturating_add(fault.repeat);
+            let longest = fault.to_seconds + fault.to_jitter_seconds - fault.from_seconds;
+            unless(fault.from_seconds >= end, "faults.from_seconds: not before the latest end of the fault before");
+            unless(fault.to_seconds > fault.from_seconds, "faults.to_seconds: after from_seconds");
+            unless(fault.to_jitter_seconds >= 0.0, "faults.to_jitter_seconds: at least 0");
+            unless(share(fault.failure_rate), "faults.failure_rate: between 0 and 1");
+            unless((Self::SPEED_MIN..=1.0).contains(&fault.speed), "faults.speed: between 0.001 and 1");
+            unless(fault.repeat > 0, "faults.repeat: at least 1");
+            unless(fault.repeat <= 1 || fault.every_seconds > longest, "faults.every_seconds: longer than the fault");
+            end = fault.from_seconds + f64::from(fault.repeat.saturating_sub(1)) * fault.every_seconds + longest;
+            unless(end < self.seconds, "faults: all must be over before seconds");
+        }
+        let unplanned = self.requests_in_all.is_none() || self.faults.is_empty();
+        unless(unplanned, "requests_in_all: only without faults, whose times need a fixed length");
+        let sound = |figure: &Figure| self.goals.of(*figure).is_none_or(f64::is_finite);
+        unless(Figure::ALL.iter().all(sound), "goals: finite numbers");
+        unless(number <= Self::FAULTS_MAX, "faults: at most 100, repetitions included");
+        mistakes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_mistake_is_listed_at_once_and_unknown_keys_are_refused() {
+        let text = "name = 'Two Words'\nseconds = 10\n[[tenants]]\nrequests_per_second = 0\n[client]\nattempts = 99\n\
+                    [[faults]]\nfrom_seconds = 9\nto_seconds = 12\nspeed = 0\n";
+        let mistakes = Scenario::read(text).unwrap_err();
+        let fields: Vec<_> = mistakes.lines().filter_map(|line| line.split(':').next()).collect();
+        let expected = ["name", "tenants.requests_per_second", "tenants", "client.attempts", "faults.speed", "faults"];
+        assert_eq!(fields, expected);
+        assert!(Scenario::read("name = 'a'\nsecond = 1").unwrap_err().contains("second"));
+    }
+}
