@@ -5,7 +5,7 @@ use crate::clock::Clock;
 use crate::config::UpstreamConfig;
 use crate::metrics::UpstreamMetrics;
 use crate::policy::Slot;
-use spillway_resilience::{Exceeded, Limiter, Reservation, RetryBudget, Settlement, TokenBucket};
+use spillway_resilience::{Dimension, Exceeded, Limiter, Reservation, RetryBudget, Settlement, TokenBucket};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
@@ -41,9 +41,8 @@ impl Upstream {
         let now = clock.now();
         let bucket = |per_minute: u64| TokenBucket::new(per_minute, per_minute, now);
         let limits = config.limits;
-        let limiter =
-            Limiter { requests: limits.requests_per_minute.map(bucket), tokens: limits.tokens_per_minute.map(bucket) };
-        let limited = limiter.requests.is_some() || limiter.tokens.is_some();
+        let limiter = Limiter::new(limits.requests_per_minute.map(bucket), limits.tokens_per_minute.map(bucket));
+        let limited = limits.requests_per_minute.is_some() || limits.tokens_per_minute.is_some();
         let observer = Arc::clone(&metrics);
         Upstream {
             circuits: Circuits::new(Arc::clone(&name), config.breaker, clock, observer, circuit_changed),
@@ -77,7 +76,7 @@ impl Upstream {
     /// Tokens left this moment, for the status page; negative when in debt.
     pub fn tokens_available(&self) -> Option<i64> {
         let limiter = self.limiter.as_ref()?;
-        lock(limiter).tokens.map(|bucket| bucket.available(self.clock.now()))
+        lock(limiter).available(Dimension::Tokens, self.clock.now())
     }
 
     /// The retry budget, shared by all requests to this upstream.

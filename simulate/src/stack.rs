@@ -72,7 +72,7 @@ impl Stack {
             .map(|rate| TokenBucket::new(u64::from(provider.burst_tokens), u64::from(rate), now));
         Self {
             protected: Some(Protected {
-                limiter: Limiter { requests: None, tokens },
+                limiter: Limiter::new(None, tokens),
                 breaker: Breaker::new(BreakerSettings::default(), now),
                 budget: RetryBudget::new(RetryBudgetSettings::default()),
                 retry: RetrySettings::default(),

@@ -30,7 +30,7 @@ fn breaker() -> Breaker {
 
 fn limiter() -> Limiter {
     let bucket = |per_minute| Some(TokenBucket::new(per_minute, per_minute, Timestamp::ORIGIN));
-    Limiter { requests: bucket(1_000_000_000), tokens: bucket(1_000_000_000_000) }
+    Limiter::new(bucket(1_000_000_000), bucket(1_000_000_000_000))
 }
 
 /// One call's worth of breaker: admitted, and recorded as a quick success.

@@ -9,7 +9,7 @@ const MICRO: i64 = 1_000_000;
 
 /// `rate` tokens per minute are `rate / 60` micro-tokens per microsecond; the division's remainder
 /// is carried over.
-const SIXTIETHS: u128 = 60;
+const SIXTIETHS: u64 = 60;
 
 /// How long until a refused cost would be admitted if nothing else took tokens meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +74,7 @@ impl TokenBucket {
         let Ok(missing @ 1..) = u128::try_from(missing) else {
             return Ok(());
         };
-        let sixtieths = missing.saturating_mul(SIXTIETHS).saturating_sub(current.remainder);
+        let sixtieths = missing.saturating_mul(u128::from(SIXTIETHS)).saturating_sub(current.remainder);
         let micros = sixtieths.div_ceil(u128::from(self.refill_per_minute));
         Err(Wait(Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))))
     }
@@ -102,6 +102,29 @@ impl TokenBucket {
         }
     }
 
+    /// Changes the capacity and the rate, within the same range as [`new`](Self::new) takes. What
+    /// the bucket holds stays, up to the new capacity; debt stays whole.
+    pub fn resize(&mut self, capacity: u64, refill_per_minute: u64, now: Timestamp) {
+        *self = self.at(now);
+        self.capacity = capacity.clamp(1, Self::TOKENS_MAX);
+        self.refill_per_minute = refill_per_minute.clamp(1, Self::TOKENS_MAX);
+        *self = self.at(now);
+    }
+
+    /// One of `shares` equal parts (0 counts as 1) of this bucket as it stands: capacity, rate and
+    /// level, each rounded down, though capacity and rate not below 1.
+    ///
+    /// For replicas that share one bucket in a store and lose the store: each goes on with its part,
+    /// and together they admit no more than the whole would have. When the store is back, charge
+    /// its bucket with what each part has admitted, so that nothing is granted twice.
+    #[must_use]
+    pub fn split(&self, shares: u32, now: Timestamp) -> Self {
+        let shares = shares.max(1);
+        let current = self.at(now);
+        let part = Self::new(current.capacity / u64::from(shares), current.refill_per_minute / u64::from(shares), now);
+        Self { level: current.level.div_euclid(i64::from(shares)).min(part.level), ..part }
+    }
+
     /// Whole tokens in the bucket; negative is debt.
     #[must_use]
     pub fn available(&self, now: Timestamp) -> i64 {
@@ -124,15 +147,25 @@ impl TokenBucket {
     fn at(&self, now: Timestamp) -> Self {
         let elapsed = now.as_micros().saturating_sub(self.updated.as_micros());
         let sixtieths = u128::from(elapsed) * u128::from(self.refill_per_minute) + self.remainder;
-        let gained = i64::try_from(sixtieths / SIXTIETHS).unwrap_or(i64::MAX);
+        let (gained, rest) = by_sixty(sixtieths);
+        let gained = i64::try_from(gained).unwrap_or(i64::MAX);
         let level = self.level.saturating_add(gained);
         let full = micro(self.capacity);
         Self {
             level: level.min(full),
-            remainder: if level < full { sixtieths % SIXTIETHS } else { 0 },
+            remainder: if level < full { rest } else { 0 },
             updated: self.updated.max(now),
             ..*self
         }
+    }
+}
+
+/// Quotient and remainder by sixty. Almost every dividend fits 64 bits, where a division costs
+/// much less.
+fn by_sixty(sixtieths: u128) -> (u128, u128) {
+    match u64::try_from(sixtieths) {
+        Ok(small) => (u128::from(small / SIXTIETHS), u128::from(small % SIXTIETHS)),
+        Err(_) => (sixtieths / u128::from(SIXTIETHS), sixtieths % u128::from(SIXTIETHS)),
     }
 }
 

@@ -61,10 +61,38 @@ impl Default for RetryBudgetSettings {
     }
 }
 
+/// What a token is spent on. All cost the same; they are counted apart so that a metric can tell
+/// them apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spend {
+    /// Another attempt at the same upstream.
+    Retry,
+    /// An attempt at the next upstream of the chain.
+    Fallback,
+    /// A second call beside one in flight.
+    Hedge,
+}
+
+impl Spend {
+    /// Everything that a token can be spent on.
+    pub const ALL: [Self; 3] = [Self::Retry, Self::Fallback, Self::Hedge];
+
+    /// What it is, as one word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Retry => "retry",
+            Self::Fallback => "fallback",
+            Self::Hedge => "hedge",
+        }
+    }
+}
+
 /// Tokens that first requests deposit and retries spend.
 ///
 /// One budget serves everything that repeats work: retries, hedges, and attempts at fallback
-/// upstreams. Withdraw when the retry is decided on, before its wait, so that retries waiting in
+/// upstreams. It knows no modes: whatever the breaker's state and whatever may spend, each first
+/// request deposits. Withdraw when the retry is decided on, before its wait, so that retries waiting in
 /// backoff count too. Over any span the retries number at most `ratio` times the first requests
 /// plus what was saved up, which never exceeds `capacity`.
 #[derive(Clone, Copy, Debug)]
@@ -72,6 +100,7 @@ pub struct RetryBudget {
     milli_tokens: u64,
     deposit: u64,
     capacity: u64,
+    spent: [u64; Spend::ALL.len()],
 }
 
 impl RetryBudget {
@@ -86,7 +115,7 @@ impl RetryBudget {
             reason = "a whole number between 0 and 1000; a float that is not a number becomes 0"
         )]
         let deposit = (settings.ratio.clamp(0.0, 1.0) * 1000.0).round() as u64;
-        Self { milli_tokens: reserve * MILLI, deposit, capacity: capacity * MILLI }
+        Self { milli_tokens: reserve * MILLI, deposit, capacity: capacity * MILLI, spent: [0; Spend::ALL.len()] }
     }
 
     /// Notes a first request, whatever becomes of it. Retries deposit nothing.
@@ -94,18 +123,40 @@ impl RetryBudget {
         self.milli_tokens = (self.milli_tokens + self.deposit).min(self.capacity);
     }
 
-    /// Takes a token for one retry or hedge; `false` when there is none, and nothing is taken. Work
-    /// already in flight is never affected.
+    /// Takes a token for one piece of repeated work; `false` when there is none, and nothing is
+    /// taken. Work already in flight is never affected.
     #[must_use]
-    pub fn try_withdraw(&mut self) -> bool {
-        let left = self.milli_tokens.checked_sub(MILLI);
-        self.milli_tokens = left.unwrap_or(self.milli_tokens);
-        left.is_some()
+    pub fn try_spend(&mut self, spend: Spend) -> bool {
+        let Some(left) = self.milli_tokens.checked_sub(MILLI) else {
+            return false;
+        };
+        self.milli_tokens = left;
+        self.spent[spend as usize] += 1;
+        true
     }
 
-    /// Returns the token of a retry that was never sent.
-    pub fn refund(&mut self) {
+    /// Returns the token of work that was never sent.
+    pub fn refund_spend(&mut self, spend: Spend) {
         self.milli_tokens = (self.milli_tokens + MILLI).min(self.capacity);
+        let spent = &mut self.spent[spend as usize];
+        *spent = spent.saturating_sub(1);
+    }
+
+    /// Tokens spent on this since the start, refunds deducted.
+    #[must_use]
+    pub const fn spent(&self, spend: Spend) -> u64 {
+        self.spent[spend as usize]
+    }
+
+    /// [`try_spend`](Self::try_spend) on a retry.
+    #[must_use]
+    pub fn try_withdraw(&mut self) -> bool {
+        self.try_spend(Spend::Retry)
+    }
+
+    /// [`refund_spend`](Self::refund_spend) of a retry.
+    pub fn refund(&mut self) {
+        self.refund_spend(Spend::Retry);
     }
 
     /// Whole retries that could be withdrawn now.
@@ -151,6 +202,30 @@ mod tests {
         assert!(!budget.try_withdraw());
         budget.deposit();
         assert!(budget.try_withdraw());
+    }
+
+    #[test]
+    fn case_32_whatever_emptied_it_a_budget_refills_for_everything() {
+        for emptied in Spend::ALL {
+            for wanted in Spend::ALL {
+                let mut budget = budget(0.5, 4, 10);
+                while budget.try_spend(emptied) {}
+                (0..2).for_each(|_| budget.deposit());
+                assert!(budget.try_spend(wanted), "{} after {}", wanted.as_str(), emptied.as_str());
+                assert!(!budget.try_spend(wanted));
+            }
+        }
+    }
+
+    #[test]
+    fn one_budget_pays_for_all_and_counts_each_apart() {
+        let mut budget = budget(0.1, 4, 10);
+        let spends = [Spend::Retry, Spend::Fallback, Spend::Hedge, Spend::Hedge, Spend::Retry];
+        assert_eq!(spends.map(|spend| budget.try_spend(spend)), [true, true, true, true, false]);
+        assert_eq!(Spend::ALL.map(|spend| budget.spent(spend)), [1, 1, 2]);
+        budget.refund_spend(Spend::Hedge);
+        assert_eq!(Spend::ALL.map(|spend| budget.spent(spend)), [1, 1, 1]);
+        assert_eq!(budget.available(), 1);
     }
 
     #[test]

@@ -133,6 +133,21 @@ pub fn next_step(
     advice: Advice,
     random: u64,
 ) -> Step {
+    next_step_after(settings, attempt, None, requested_wait, remaining, advice, random)
+}
+
+/// [`next_step`] for a backoff with [`Jitter::Decorrelated`](crate::Jitter::Decorrelated), which
+/// needs `previous_wait`: the wait before the attempt that failed, `None` if it was the first.
+#[must_use]
+pub fn next_step_after(
+    settings: &RetrySettings,
+    attempt: u32,
+    previous_wait: Option<Duration>,
+    requested_wait: Option<Duration>,
+    remaining: Option<Duration>,
+    advice: Advice,
+    random: u64,
+) -> Step {
     match advice {
         Advice::Retry => {}
         Advice::NextUpstream => return Step::GiveUp(Reason::NextUpstreamAdvised),
@@ -142,7 +157,7 @@ pub fn next_step(
         return Step::GiveUp(Reason::AttemptsSpent);
     }
 
-    let backoff = settings.backoff.delay(attempt, random);
+    let backoff = settings.backoff.delay_after(attempt, previous_wait, random);
     let requested = requested_wait.unwrap_or_default();
     let floor = backoff.max(requested);
     if let Some(left) = remaining
@@ -215,6 +230,15 @@ mod tests {
         let too_long = Step::GiveUp(Reason::WaitTooLong { wait: seconds(days) });
         assert_eq!(step(1, Some(days), None, Advice::Retry), too_long);
         assert_eq!(step(1, Some(120), None, Advice::Retry), Step::RetryAfter(seconds(120)));
+    }
+
+    #[test]
+    fn a_decorrelated_backoff_grows_from_the_wait_before() {
+        let backoff = Backoff { jitter: crate::Jitter::Decorrelated, ..Backoff::default() };
+        let settings = RetrySettings { backoff, ..RetrySettings::default() };
+        let after = |previous| next_step_after(&settings, 2, previous, None, None, Advice::Retry, 1 << 63);
+        assert_eq!(after(None), Step::RetryAfter(seconds(1)));
+        assert_eq!(after(Some(seconds(2))), Step::RetryAfter(Duration::from_millis(3250)));
     }
 
     #[test]

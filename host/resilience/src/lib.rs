@@ -11,6 +11,10 @@
 //! | May this call go to this upstream now? | [`Breaker`] |
 //! | Does it fit the quota of requests and tokens? | [`Limiter`], made of [`TokenBucket`]s |
 //! | Is another attempt sensible, and when? | [`next_step`], with [`Backoff`] |
+//! | Is there room for it at all? | [`ShedSettings::decide`] |
+//! | Whose turn is it while tokens are short? | [`FairQueue`] |
+//! | How many calls may be in flight? | [`Bulkhead`], [`AdaptiveLimit`] |
+//! | Should a late call get a second one beside it? | [`when_to_hedge`] |
 //! | May anything be retried at all? | [`RetryBudget`] |
 
 #![forbid(unsafe_code)]
@@ -19,10 +23,14 @@ mod backoff;
 mod breaker;
 mod bucket;
 mod budget;
+mod concurrency;
 mod decide;
+mod fair_queue;
+mod hedge;
 mod histogram;
 mod in_flight;
 mod limiter;
+mod shed;
 mod time;
 mod window;
 
@@ -32,10 +40,14 @@ pub use breaker::{
     TripDecision, WindowStatistics,
 };
 pub use bucket::{TokenBucket, Wait};
-pub use budget::{RetryBudget, RetryBudgetSettings};
-pub use decide::{Advice, Reason, RetrySettings, Step, next_step};
+pub use budget::{RetryBudget, RetryBudgetSettings, Spend};
+pub use concurrency::{AdaptiveLimit, AdaptiveLimitSettings, Bulkhead, Feedback, Saturated, Slot};
+pub use decide::{Advice, Reason, RetrySettings, Step, next_step, next_step_after};
+pub use fair_queue::{FairQueue, FairQueueSettings, Full, Granted, Tenant, Ticket, Turn};
+pub use hedge::{Hedge, HedgeSettings, NoHedge, Race, when_to_hedge};
 pub use histogram::Histogram;
-pub use limiter::{Dimension, Exceeded, Limiter, Reservation, Settlement};
+pub use limiter::{Ceiling, Dimension, Exceeded, Limiter, Refused, Reported, Reservation, Settlement, reserve_all};
+pub use shed::{Load, Priority, ShedDecision, ShedSettings};
 pub use time::Timestamp;
 pub use window::{Outcome, Tally, Window};
 

@@ -63,6 +63,46 @@ fn a_clock_that_steps_back_refills_nothing_twice() {
 }
 
 #[test]
+fn resizing_keeps_what_is_held_up_to_the_new_capacity_and_all_debt() {
+    let mut bucket = TokenBucket::new(100, 60, at(0));
+    bucket.charge(20, at(0));
+    bucket.resize(50, 30, at(0));
+    assert_eq!(bucket.available(at(0)), 50);
+    bucket.charge(50, at(0));
+    bucket.resize(200, 120, at(2_000_000));
+    assert_eq!(bucket.available(at(2_000_000)), 1, "the time before was worth the old rate");
+    assert_eq!(bucket.available(at(3_000_000)), 3);
+    bucket.charge(500, at(3_000_000));
+    bucket.resize(1, 60, at(3_000_000));
+    assert_eq!(bucket.available(at(3_000_000)), -497);
+}
+
+#[test]
+fn case_39_without_the_store_each_replica_has_its_share_and_nothing_is_granted_twice_on_return() {
+    let mut store = TokenBucket::new(100, 60, at(0));
+    store.charge(40, at(0));
+    let mut replicas = [store.split(3, at(0)); 3];
+    let mut admitted = 0;
+    for second in 0..10 {
+        for replica in &mut replicas {
+            while replica.try_take(1, at(second * 1_000_000)).is_ok() {
+                admitted += 1;
+            }
+        }
+    }
+    assert_eq!(admitted, 3 * (20 + 3), "sixty were left, and nine seconds bring three to each");
+    // The store's bucket has refilled by itself meanwhile.
+    store.charge(admitted, at(10_000_000));
+    assert_eq!(store.available(at(10_000_000)), 60 + 10 - 69);
+    assert!(store.try_take(2, at(10_000_000)).is_err());
+    let indebted = {
+        store.charge(10, at(10_000_000));
+        store.split(2, at(10_000_000))
+    };
+    assert_eq!(indebted.available(at(10_000_000)), -5, "debt is shared too");
+}
+
+#[test]
 fn the_largest_numbers_neither_overflow_nor_wrap() {
     let mut bucket = TokenBucket::new(u64::MAX, u64::MAX, at(0));
     for _ in 0..5 {

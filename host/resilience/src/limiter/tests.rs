@@ -5,15 +5,21 @@ fn at(micros: u64) -> Timestamp {
     Timestamp::from_micros(micros)
 }
 
+fn seconds(seconds: u64) -> Timestamp {
+    at(seconds * 1_000_000)
+}
+
 fn limiter(requests: u64, tokens: u64) -> Limiter {
-    Limiter {
-        requests: Some(TokenBucket::new(requests, requests, at(0))),
-        tokens: Some(TokenBucket::new(tokens, tokens, at(0))),
-    }
+    let bucket = |per_minute| Some(TokenBucket::new(per_minute, per_minute, at(0)));
+    Limiter::new(bucket(requests), bucket(tokens))
 }
 
 fn levels(limiter: &Limiter, now: u64) -> [Option<i64>; 2] {
-    [limiter.requests, limiter.tokens].map(|bucket| bucket.map(|b| b.available(at(now))))
+    [Dimension::Requests, Dimension::Tokens].map(|dimension| limiter.available(dimension, at(now)))
+}
+
+fn reported(limit: u64, remaining: u64, reset_in: u64) -> Reported {
+    Reported { limit, remaining, reset_in: Duration::from_secs(reset_in) }
 }
 
 #[test]
@@ -72,6 +78,130 @@ fn case_37_a_lost_reservation_is_refilled_by_time() {
     drop(limiter.reserve(1000, at(0)).unwrap());
     assert!(limiter.reserve(1000, at(59_999_999)).is_err());
     assert!(limiter.reserve(1000, at(60_000_000)).is_ok());
+}
+
+#[test]
+fn case_37_a_settlement_after_the_reservation_expired_has_no_effect() {
+    let mut limiter = limiter(10, 1000);
+    let [kept, late] = [(); 2].map(|()| limiter.reserve(400, at(0)).unwrap());
+    assert_ne!(kept.id(), late.id());
+    assert_eq!(limiter.outstanding(), 2);
+    let expiry = Limiter::RESERVATION_LIFETIME;
+    let before = at(0).saturating_add(expiry - Duration::from_secs(1));
+    assert!(limiter.settle(kept, Settlement::Used(100), before));
+    let after = at(0).saturating_add(expiry);
+    drop(limiter.reserve(1000, after).unwrap());
+    assert_eq!(limiter.outstanding(), 1, "the expired one is gone");
+    assert!(!limiter.settle(late, Settlement::Refund, after), "an hour later it would be a second grant");
+    assert_eq!(limiter.available(Dimension::Tokens, after), Some(0));
+}
+
+#[test]
+fn case_37_reservations_lost_by_the_thousand_stay_bounded() {
+    let mut limiter = Limiter::default();
+    let first = limiter.reserve(1, at(0)).unwrap();
+    let second = limiter.reserve(1, at(0)).unwrap();
+    for _ in 1..Limiter::OUTSTANDING_MAX {
+        drop(limiter.reserve(1, at(0)).unwrap());
+    }
+    assert_eq!(limiter.outstanding(), Limiter::OUTSTANDING_MAX);
+    assert!(!limiter.settle(first, Settlement::Refund, at(0)), "the oldest made room");
+    assert!(limiter.settle(second, Settlement::Refund, at(0)));
+}
+
+#[test]
+fn case_38_reservations_across_limiters_are_all_or_nothing() {
+    let (mut tenant, mut target) = (limiter(10, 100), limiter(10, 50));
+    let before = (levels(&tenant, 0), levels(&target, 0));
+    let both = reserve_all([&mut tenant, &mut target], 40, at(0)).unwrap();
+    let refused = reserve_all([&mut tenant, &mut target], 40, at(0)).unwrap_err();
+    assert_eq!((refused.limiter, refused.exceeded.dimension, refused.exceeded.limit), (1, Dimension::Tokens, 50));
+    assert_eq!((levels(&tenant, 0)[1], levels(&target, 0)[1]), (Some(60), Some(10)), "the tenant paid once");
+    let [first, second] = both;
+    tenant.settle(first, Settlement::Refund, at(0));
+    target.settle(second, Settlement::Refund, at(0));
+    assert_eq!((levels(&tenant, 0), levels(&target, 0)), before);
+}
+
+#[test]
+fn a_provider_that_sees_less_left_is_believed() {
+    let mut limiter = limiter(1000, 1000);
+    limiter.resync(Dimension::Tokens, reported(1000, 100, 60), Ceiling::Configured, seconds(0));
+    assert!(limiter.reserve(101, seconds(0)).is_err());
+    drop(limiter.reserve(100, seconds(0)).unwrap());
+    let refused = limiter.reserve(30, seconds(0)).unwrap_err();
+    assert_eq!(refused.retry_after, Duration::from_secs(2), "900 come back within the minute, 15 a second");
+    assert!(limiter.reserve(30, seconds(2)).is_ok());
+}
+
+#[test]
+fn a_provider_that_sees_more_left_than_we_do_grants_nothing() {
+    let mut limiter = limiter(1000, 1000);
+    drop(limiter.reserve(900, seconds(0)).unwrap());
+    limiter.resync(Dimension::Tokens, reported(1000, 1000, 0), Ceiling::Configured, seconds(0));
+    assert_eq!(limiter.available(Dimension::Tokens, seconds(0)), Some(100));
+    assert!(limiter.reserve(101, seconds(0)).is_err());
+}
+
+#[test]
+fn a_providers_lower_limit_always_holds_and_a_higher_one_only_when_asked_for() {
+    let largest = |limit, ceiling| {
+        let mut limiter = limiter(1000, 1000);
+        limiter.resync(Dimension::Tokens, reported(limit, limit, 1), ceiling, seconds(0));
+        limiter.available(Dimension::Tokens, seconds(3600)).unwrap()
+    };
+    assert_eq!(largest(400, Ceiling::Configured), 400);
+    assert_eq!(largest(400, Ceiling::Provider), 400);
+    assert_eq!(largest(5000, Ceiling::Configured), 1000);
+    assert_eq!(largest(5000, Ceiling::Provider), 5000);
+
+    let mut lowered = limiter(1000, 1000);
+    for limit in [400, 900] {
+        lowered.resync(Dimension::Tokens, reported(limit, limit, 1), Ceiling::Configured, seconds(0));
+    }
+    assert_eq!(lowered.available(Dimension::Tokens, seconds(3600)), Some(900), "and it may recover");
+}
+
+#[test]
+fn a_limit_that_was_not_configured_is_learned_from_the_provider() {
+    let mut limiter = Limiter::default();
+    limiter.resync(Dimension::Requests, reported(50, 2, 60), Ceiling::Configured, seconds(0));
+    drop((limiter.reserve(7, seconds(0)).unwrap(), limiter.reserve(7, seconds(0)).unwrap()));
+    let refused = limiter.reserve(7, seconds(0)).unwrap_err();
+    assert_eq!((refused.dimension, refused.limit), (Dimension::Requests, 50));
+}
+
+#[test]
+fn what_was_reserved_before_a_report_is_not_given_back_to_it() {
+    let mut limiter = limiter(1000, 1000);
+    let before = limiter.reserve(400, seconds(0)).unwrap();
+    limiter.resync(Dimension::Tokens, reported(1000, 50, 60), Ceiling::Configured, seconds(0));
+    let after = limiter.reserve(50, seconds(0)).unwrap();
+    limiter.settle(before, Settlement::Refund, seconds(0));
+    assert_eq!(limiter.available(Dimension::Tokens, seconds(0)), Some(0), "the report knew of it");
+    limiter.settle(after, Settlement::Used(10), seconds(0));
+    assert_eq!(limiter.available(Dimension::Tokens, seconds(0)), Some(40));
+}
+
+#[test]
+fn a_drained_dimension_admits_nothing_until_its_reset_and_the_other_goes_on() {
+    let mut limiter = limiter(100, 6000);
+    limiter.drain(Dimension::Tokens, Duration::from_secs(30), seconds(0));
+    limiter.drain(Dimension::Tokens, Duration::from_secs(5), seconds(0));
+    assert_eq!(levels(&limiter, 0), [Some(100), Some(0)]);
+    let refused = limiter.reserve(1, seconds(10)).unwrap_err();
+    assert_eq!(refused.dimension, Dimension::Tokens);
+    assert_eq!(refused.retry_after, Duration::from_secs(20), "the later reset wins");
+    assert!(limiter.reserve(1, at(29_999_999)).is_err());
+    assert!(limiter.reserve(1, seconds(30)).is_ok());
+}
+
+#[test]
+fn a_drain_of_days_ends_within_a_day() {
+    let mut limiter = Limiter::default();
+    limiter.drain(Dimension::Requests, Duration::from_secs(6 * 86_400), seconds(0));
+    let refused = limiter.reserve(1, seconds(0)).unwrap_err();
+    assert_eq!(refused.retry_after, Limiter::RESET_MAX);
 }
 
 #[test]
@@ -170,6 +300,55 @@ proptest! {
             }
             let now = second * 1_000_000;
             prop_assert_eq!(levels(&limiter, now), [Some(requests), Some(tokens)]);
+        }
+    }
+}
+
+proptest! {
+    /// Whatever the provider reports, what is granted fits its view and the own bucket, and the
+    /// wait of a refusal is honest.
+    #[test]
+    fn never_more_is_granted_than_both_views_agree_on(
+        steps in prop::collection::vec((0_u64..8, 0_u64..20_000_000, 1_u64..400, 0_u64..500, 0_u64..90), 1..150),
+    ) {
+        const CAPACITY: u64 = 300;
+        let mut limiter = Limiter::new(None, Some(TokenBucket::new(CAPACITY, CAPACITY, at(0))));
+        let mut view: Option<(u64, Reported, u64)> = None;
+        let (mut now, mut granted) = (0, 0_u64);
+        for (action, pause, cost, remaining, reset) in steps {
+            now += pause;
+            if action == 0 {
+                let report = reported(cost, remaining.min(cost), reset);
+                limiter.resync(Dimension::Tokens, report, Ceiling::Configured, at(now));
+                view = Some((now, report, 0));
+                continue;
+            }
+            let cost = cost / 4;
+            match limiter.reserve(cost, at(now)) {
+                Ok(reservation) => {
+                    granted += cost;
+                    drop(reservation);
+                    if let Some((since, report, charged)) = &mut view {
+                        let reset = u64::try_from(report.reset_in.as_micros()).unwrap();
+                        let passed = now - *since;
+                        if passed < reset {
+                            let gained = (report.limit - report.remaining) * passed / reset;
+                            let left = (report.remaining + gained).saturating_sub(*charged);
+                            prop_assert!(cost.min(report.limit) <= left, "{} of {}", cost, left);
+                        }
+                        *charged += cost;
+                    }
+                    // A cost above a lowered limit goes into debt at most once at a time.
+                    prop_assert!(granted <= CAPACITY + CAPACITY * now / 60_000_000 + 100);
+                }
+                Err(refused) => {
+                    let wait = u64::try_from(refused.retry_after.as_micros()).unwrap();
+                    prop_assert!(wait > 0);
+                    prop_assert!(limiter.reserve(cost, at(now + wait - 1)).is_err(), "too long a wait");
+                    let mut later = limiter.clone();
+                    prop_assert!(later.reserve(cost, at(now + wait)).is_ok(), "too short a wait");
+                }
+            }
         }
     }
 }

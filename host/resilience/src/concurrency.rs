@@ -1,0 +1,310 @@
+//! How many calls may be in flight at once: a fixed bound, and one that finds its own.
+
+use std::time::Duration;
+
+use crate::Mistake;
+use crate::time::{Timestamp, micros};
+
+/// A limit is kept in thousandths of a call, so that it can grow by a fraction per answer.
+const MILLI: u64 = 1000;
+
+/// All slots are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Saturated {
+    /// The limit that is reached, in calls.
+    pub limit: u32,
+}
+
+/// The right to have one call in flight. Hand it back to the value that gave it, whatever became of
+/// the call; the caller should wrap it in a guard that releases it as [`Feedback::Neutral`] when
+/// dropped. One that is lost takes its slot with it.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "a slot that is never released is lost"]
+pub struct Slot {
+    acquired: Timestamp,
+}
+
+/// A fixed bound on calls in flight.
+#[derive(Clone, Copy, Debug)]
+pub struct Bulkhead {
+    limit: u32,
+    in_flight: u32,
+}
+
+impl Bulkhead {
+    /// A bound of `limit` calls, at least 1.
+    #[must_use]
+    pub const fn new(limit: u32) -> Self {
+        Self { limit: if limit == 0 { 1 } else { limit }, in_flight: 0 }
+    }
+
+    /// Takes a slot.
+    ///
+    /// # Errors
+    ///
+    /// All slots are taken. There is no queue here.
+    pub const fn acquire(&mut self, now: Timestamp) -> Result<Slot, Saturated> {
+        if self.in_flight >= self.limit {
+            return Err(Saturated { limit: self.limit });
+        }
+        self.in_flight += 1;
+        Ok(Slot { acquired: now })
+    }
+
+    /// Returns a slot.
+    pub const fn release(&mut self, slot: Slot) {
+        let Slot { .. } = slot;
+        self.in_flight = self.in_flight.saturating_sub(1);
+    }
+
+    /// Calls in flight.
+    #[must_use]
+    pub const fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+}
+
+/// What a call told about the upstream's room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Feedback {
+    /// It was answered.
+    Answered {
+        /// From sending to the first content. Never the whole duration: that is the length of the
+        /// answer, not the upstream's load.
+        first_token: Duration,
+        /// Tokens of the request, by which the time is normalised.
+        input_tokens: u64,
+    },
+    /// The upstream said that it has too much to do: 429 without a spent quota, 503, 529.
+    Overloaded,
+    /// Nothing: cancelled, failed for another reason, or never sent.
+    Neutral,
+}
+
+/// The numbers of an [`AdaptiveLimit`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdaptiveLimitSettings {
+    /// Calls that are always allowed, at least 1.
+    pub min: u32,
+    /// Most calls, at most [`LIMIT_MAX`](Self::LIMIT_MAX).
+    pub max: u32,
+    /// Calls allowed at the start, between `min` and `max`.
+    pub initial: u32,
+    /// How many times its baseline the normalised time to first token may be before the limit
+    /// shrinks; above 1. `None` looks at overloads alone.
+    pub latency_tolerance: Option<f64>,
+}
+
+impl AdaptiveLimitSettings {
+    /// One call keeps finding out whether the upstream has recovered.
+    pub const DEFAULT_MIN: u32 = 1;
+    /// More than one process usually has open to one upstream.
+    pub const DEFAULT_MAX: u32 = 1000;
+    /// A start that neither floods a small upstream nor slows a large one for long.
+    pub const DEFAULT_INITIAL: u32 = 20;
+    /// Doubled: the time to first token of an idle model varies by half.
+    pub const DEFAULT_LATENCY_TOLERANCE: f64 = 2.0;
+    /// Highest allowed `max`.
+    pub const LIMIT_MAX: u32 = 1_000_000;
+
+    /// Every mistake in these settings; none when they are sound.
+    #[must_use]
+    pub fn validate(&self) -> Vec<Mistake> {
+        let mut mistakes = Vec::new();
+        Mistake::unless(
+            &mut mistakes,
+            self.min >= 1,
+            "min",
+            "must be at least 1, or a shrunk limit could never grow again".to_owned(),
+        );
+        Mistake::unless(
+            &mut mistakes,
+            (self.min..=Self::LIMIT_MAX).contains(&self.max),
+            "max",
+            format!("{} must lie between min ({}) and {}", self.max, self.min, Self::LIMIT_MAX),
+        );
+        Mistake::unless(
+            &mut mistakes,
+            (self.min..=self.max).contains(&self.initial),
+            "initial",
+            format!("{} must lie between min ({}) and max ({})", self.initial, self.min, self.max),
+        );
+        Mistake::unless(
+            &mut mistakes,
+            self.latency_tolerance.is_none_or(|tolerance| tolerance > 1.0 && tolerance.is_finite()),
+            "latency_tolerance",
+            format!("{:?} must be a number above 1", self.latency_tolerance),
+        );
+        mistakes
+    }
+}
+
+impl Default for AdaptiveLimitSettings {
+    fn default() -> Self {
+        Self {
+            min: Self::DEFAULT_MIN,
+            max: Self::DEFAULT_MAX,
+            initial: Self::DEFAULT_INITIAL,
+            latency_tolerance: Some(Self::DEFAULT_LATENCY_TOLERANCE),
+        }
+    }
+}
+
+/// A bound on calls in flight that follows the upstream: additive increase, multiplicative
+/// decrease (Chiu and Jain, 1989), as TCP does it.
+///
+/// - It **grows** by about one call per round trip, and only while at least half of it is in use:
+///   a limit that nobody presses against says nothing.
+/// - It **halves** on an overload, and shrinks by a tenth when first tokens come late, at most once
+///   per round trip: the calls that were sent before a decrease cannot cause another one. Late
+///   first tokens count only while half of the limit is in use, since otherwise their cause lies
+///   elsewhere; an overload always counts.
+/// - The **baseline** of the time to first token falls with what is seen, and rises only with calls
+///   during which never more than `min` calls were in flight. So neither load nor a slow drift can
+///   raise what is held to be normal, and an upstream that has become slower for good is
+///   understood once the limit has shrunk.
+#[derive(Clone, Copy, Debug)]
+pub struct AdaptiveLimit {
+    settings: AdaptiveLimitSettings,
+    milli_limit: u64,
+    in_flight: u32,
+    /// Calls acquired before this instant cannot shrink the limit.
+    decreased: Option<Timestamp>,
+    /// When more than `min` calls were last in flight.
+    congested: Option<Timestamp>,
+    latency: Latency,
+}
+
+impl AdaptiveLimit {
+    /// A limit at `initial`. Settings out of range are brought to the nearer end.
+    #[must_use]
+    pub fn new(settings: AdaptiveLimitSettings) -> Self {
+        let min = settings.min.clamp(1, AdaptiveLimitSettings::LIMIT_MAX);
+        let max = settings.max.clamp(min, AdaptiveLimitSettings::LIMIT_MAX);
+        let initial = settings.initial.clamp(min, max);
+        Self {
+            settings: AdaptiveLimitSettings { min, max, initial, ..settings },
+            milli_limit: u64::from(initial) * MILLI,
+            in_flight: 0,
+            decreased: None,
+            congested: None,
+            latency: Latency::default(),
+        }
+    }
+
+    /// Takes a slot.
+    ///
+    /// # Errors
+    ///
+    /// All slots are taken. There is no queue here.
+    pub fn acquire(&mut self, now: Timestamp) -> Result<Slot, Saturated> {
+        let limit = self.limit();
+        if self.in_flight >= limit {
+            return Err(Saturated { limit });
+        }
+        self.in_flight += 1;
+        self.note_congestion(now);
+        Ok(Slot { acquired: now })
+    }
+
+    /// Returns a slot, and learns from what became of the call.
+    pub fn release(&mut self, slot: Slot, feedback: Feedback, now: Timestamp) {
+        self.note_congestion(now);
+        let used = u64::from(self.in_flight) * 2 * MILLI >= self.milli_limit;
+        match feedback {
+            Feedback::Answered { first_token, input_tokens } => {
+                let normalised = normalise(first_token, input_tokens);
+                let alone = self.congested.is_none_or(|congested| congested < slot.acquired);
+                let late = self.latency.observe(normalised, alone, self.settings.latency_tolerance);
+                if used && late {
+                    self.decrease(&slot, 9, 10, now);
+                } else if used {
+                    self.increase();
+                }
+            }
+            Feedback::Overloaded => self.decrease(&slot, 1, 2, now),
+            Feedback::Neutral => {}
+        }
+        self.in_flight = self.in_flight.saturating_sub(1);
+    }
+
+    /// Calls allowed in flight now.
+    #[must_use]
+    pub fn limit(&self) -> u32 {
+        u32::try_from(self.milli_limit / MILLI).unwrap_or(u32::MAX)
+    }
+
+    /// Calls in flight.
+    #[must_use]
+    pub const fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+
+    fn note_congestion(&mut self, now: Timestamp) {
+        if self.in_flight > self.settings.min {
+            self.congested = Some(now);
+        }
+    }
+
+    fn increase(&mut self) {
+        let max = u64::from(self.settings.max) * MILLI;
+        // One call per limit's worth of answers, which is one round trip.
+        let step = (MILLI * MILLI / self.milli_limit).max(1);
+        self.milli_limit = (self.milli_limit + step).min(max);
+    }
+
+    fn decrease(&mut self, slot: &Slot, numerator: u64, denominator: u64, now: Timestamp) {
+        if self.decreased.is_some_and(|decreased| slot.acquired <= decreased) {
+            return;
+        }
+        let min = u64::from(self.settings.min) * MILLI;
+        self.milli_limit = (self.milli_limit * numerator / denominator).max(min);
+        self.decreased = Some(now);
+    }
+}
+
+/// Microseconds to the first token per thousand tokens. The fixed cost of a call counts as a
+/// thousand tokens, so that short requests do not look slow.
+fn normalise(first_token: Duration, input_tokens: u64) -> u64 {
+    const FIXED_COST_TOKENS: u128 = 1000;
+    let weighted = u128::from(micros(first_token)) * 1000 / (u128::from(input_tokens) + FIXED_COST_TOKENS);
+    u64::try_from(weighted).unwrap_or(u64::MAX)
+}
+
+/// The normalised time to first token, smoothed, and what it is when there is no load.
+#[derive(Clone, Copy, Debug, Default)]
+struct Latency {
+    smoothed: u64,
+    samples: u32,
+    baseline: Option<u64>,
+}
+
+impl Latency {
+    /// Answers before a smoothed value counts: one lucky or unlucky call says nothing.
+    const SAMPLES_MIN: u32 = 8;
+    /// Weight of a new sample: one part in this many.
+    const SMOOTHING: u64 = 8;
+
+    /// Notes a sample; whether first tokens come too late.
+    fn observe(&mut self, sample: u64, alone: bool, tolerance: Option<f64>) -> bool {
+        self.smoothed = if self.samples == 0 { sample } else { mix(self.smoothed, sample, Self::SMOOTHING) };
+        self.samples = self.samples.saturating_add(1);
+        if alone && let Some(baseline) = self.baseline {
+            self.baseline = Some(mix(baseline, sample.max(baseline), Self::SMOOTHING));
+        }
+        if self.samples < Self::SAMPLES_MIN {
+            return false;
+        }
+        let baseline = self.baseline.map_or(self.smoothed, |baseline| baseline.min(self.smoothed));
+        self.baseline = Some(baseline);
+        #[expect(clippy::cast_precision_loss, reason = "a comparison of ratios needs no more than 52 bits")]
+        tolerance.is_some_and(|tolerance| self.smoothed as f64 > baseline.max(1) as f64 * tolerance)
+    }
+}
+
+fn mix(old: u64, new: u64, parts: u64) -> u64 {
+    if new >= old { old + (new - old).div_ceil(parts) } else { old - (old - new) / parts }
+}
+
+#[cfg(test)]
+mod tests;

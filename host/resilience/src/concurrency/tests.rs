@@ -1,0 +1,201 @@
+use super::*;
+use proptest::prelude::*;
+
+fn at(micros: u64) -> Timestamp {
+    Timestamp::from_micros(micros)
+}
+
+fn answered(millis: u64) -> Feedback {
+    Feedback::Answered { first_token: Duration::from_millis(millis), input_tokens: 1000 }
+}
+
+fn limit(min: u32, initial: u32, max: u32) -> AdaptiveLimit {
+    AdaptiveLimit::new(AdaptiveLimitSettings { min, initial, max, ..AdaptiveLimitSettings::default() })
+}
+
+/// One round trip: `calls` are sent together (as far as the limit allows) and end alike.
+fn round(limit: &mut AdaptiveLimit, calls: u32, feedback: Feedback, clock: &mut u64) {
+    *clock += 1_000_000;
+    let slots: Vec<Slot> = (0..calls).map_while(|_| limit.acquire(at(*clock)).ok()).collect();
+    *clock += 1_000_000;
+    for slot in slots {
+        limit.release(slot, feedback, at(*clock));
+    }
+}
+
+#[test]
+fn a_bulkhead_holds_its_bound_and_gets_its_slots_back() {
+    let mut bulkhead = Bulkhead::new(2);
+    let first = bulkhead.acquire(at(0)).unwrap();
+    let second = bulkhead.acquire(at(0)).unwrap();
+    assert_eq!(bulkhead.acquire(at(0)), Err(Saturated { limit: 2 }));
+    bulkhead.release(first);
+    let third = bulkhead.acquire(at(0)).unwrap();
+    bulkhead.release(second);
+    bulkhead.release(third);
+    assert_eq!(bulkhead.in_flight(), 0);
+    assert!(Bulkhead::new(0).acquire(at(0)).is_ok(), "a bulkhead that admits nothing is an outage");
+}
+
+#[test]
+fn an_overload_halves_the_limit_once_per_round_trip() {
+    let (mut limit, mut clock) = (limit(1, 40, 100), 0);
+    round(&mut limit, 40, Feedback::Overloaded, &mut clock);
+    assert_eq!(limit.limit(), 20, "forty refusals of one round trip are one piece of news");
+    round(&mut limit, 20, Feedback::Overloaded, &mut clock);
+    assert_eq!(limit.limit(), 10);
+}
+
+#[test]
+fn calls_sent_before_a_decrease_never_cause_another() {
+    let mut limit = limit(1, 40, 100);
+    let early = limit.acquire(at(1)).unwrap();
+    let other = limit.acquire(at(2)).unwrap();
+    limit.release(other, Feedback::Overloaded, at(3));
+    limit.release(early, Feedback::Overloaded, at(9_000_000));
+    assert_eq!(limit.limit(), 20);
+}
+
+#[test]
+fn the_minimum_is_respected() {
+    let (mut limit, mut clock) = (limit(3, 10, 100), 0);
+    for _ in 0..50 {
+        round(&mut limit, 100, Feedback::Overloaded, &mut clock);
+    }
+    assert_eq!(limit.limit(), 3);
+    round(&mut limit, 3, answered(100), &mut clock);
+    round(&mut limit, 3, answered(100), &mut clock);
+    assert!(limit.limit() > 3, "and it grows again from there");
+}
+
+#[test]
+fn the_limit_grows_by_one_per_round_trip_while_it_is_used() {
+    let (mut limit, mut clock) = (limit(1, 10, 100), 0);
+    for rounds in 1..=20 {
+        let before = limit.limit();
+        round(&mut limit, before, answered(100), &mut clock);
+        let grown = limit.limit() - before;
+        assert!(grown <= 1, "round {rounds}: {before} and {grown}");
+    }
+    // The last answers of a round find less than half of the limit in use, so it is about a half.
+    assert!((19..=31).contains(&limit.limit()), "{}", limit.limit());
+}
+
+#[test]
+fn an_unused_limit_is_frozen() {
+    let (mut limit, mut clock) = (limit(1, 20, 100), 0);
+    for _ in 0..100 {
+        round(&mut limit, 9, answered(100), &mut clock);
+    }
+    for _ in 0..100 {
+        round(&mut limit, 9, answered(10_000), &mut clock);
+    }
+    assert_eq!(limit.limit(), 20);
+}
+
+#[test]
+fn late_first_tokens_shrink_a_used_limit() {
+    let (mut limit, mut clock) = (limit(1, 20, 100), 0);
+    round(&mut limit, 20, answered(100), &mut clock);
+    let before = limit.limit();
+    for _ in 0..10 {
+        round(&mut limit, 100, answered(1_000), &mut clock);
+    }
+    assert!(limit.limit() < before * 3 / 4, "{before} became {}", limit.limit());
+}
+
+#[test]
+fn long_prompts_are_not_late() {
+    let (mut limit, mut clock) = (limit(1, 20, 100), 0);
+    round(&mut limit, 20, answered(100), &mut clock);
+    let before = limit.limit();
+    let long = Feedback::Answered { first_token: Duration::from_secs(5), input_tokens: 100_000 };
+    for _ in 0..10 {
+        round(&mut limit, 100, long, &mut clock);
+    }
+    assert!(limit.limit() > before);
+}
+
+/// An upstream with room for ten whose first token takes longer in proportion to the queue behind.
+#[test]
+fn a_permanent_overload_neither_inflates_the_baseline_nor_lets_the_limit_drift_up() {
+    let (mut limit, mut clock) = (limit(1, 5, 1000), 0);
+    let mut highest = 0;
+    for _ in 0..5_000 {
+        let calls = limit.limit();
+        round(&mut limit, calls, answered(100 * u64::from(calls.max(10)) / 10), &mut clock);
+        highest = highest.max(limit.limit());
+    }
+    assert!(highest <= 25, "twice the room is tolerated, and little more: {highest}");
+    assert!(limit.limit() >= 10);
+}
+
+#[test]
+fn an_upstream_that_has_become_slower_for_good_is_understood() {
+    let (mut limit, mut clock) = (limit(1, 20, 20), 0);
+    for _ in 0..10 {
+        round(&mut limit, 20, answered(100), &mut clock);
+    }
+    for _ in 0..2_000 {
+        round(&mut limit, 20, answered(1_000), &mut clock);
+    }
+    assert_eq!(limit.limit(), 20);
+}
+
+#[test]
+fn case_40_a_million_cancellations_leak_no_slot() {
+    let mut limit = limit(2, 50, 100);
+    let mut held = Vec::new();
+    let mut state = 1_u64;
+    for step in 0..1_000_000 {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        if state >> 63 == 0 || held.is_empty() {
+            held.extend(limit.acquire(at(step)).ok());
+        } else {
+            let index = usize::try_from(state >> 33).unwrap() % held.len();
+            limit.release(held.swap_remove(index), Feedback::Neutral, at(step));
+        }
+    }
+    for slot in held {
+        limit.release(slot, Feedback::Neutral, at(2_000_000));
+    }
+    assert_eq!((limit.in_flight(), limit.limit()), (0, 50));
+}
+
+#[test]
+fn every_mistake_is_listed() {
+    let broken = AdaptiveLimitSettings { min: 0, max: 0, initial: 7, latency_tolerance: Some(1.0) };
+    let fields: Vec<_> = broken.validate().into_iter().map(|m| m.field).collect();
+    assert_eq!(fields, ["min", "initial", "latency_tolerance"]);
+    assert_eq!(AdaptiveLimit::new(broken).limit(), 1);
+    assert_eq!(AdaptiveLimitSettings::default().validate(), []);
+}
+
+proptest! {
+    #[test]
+    fn the_limit_stays_in_its_range_and_in_flight_is_exact(
+        steps in prop::collection::vec((0_u8..4, 0_u64..u64::MAX, any::<prop::sample::Index>()), 1..300),
+    ) {
+        let mut limit = limit(2, 6, 12);
+        let mut held: Vec<Slot> = Vec::new();
+        for (clock, (action, number, index)) in steps.into_iter().enumerate() {
+            let now = at(u64::try_from(clock).unwrap());
+            if action < 2 || held.is_empty() {
+                let room = u32::try_from(held.len()).unwrap() < limit.limit();
+                let slot = limit.acquire(now);
+                prop_assert_eq!(slot.is_ok(), room);
+                held.extend(slot.ok());
+            } else {
+                let slot = held.swap_remove(index.index(held.len()));
+                let feedback = match number % 3 {
+                    0 => Feedback::Overloaded,
+                    1 => Feedback::Neutral,
+                    _ => Feedback::Answered { first_token: Duration::from_micros(number), input_tokens: number },
+                };
+                limit.release(slot, feedback, now);
+            }
+            prop_assert!((2..=12).contains(&limit.limit()));
+            prop_assert_eq!(usize::try_from(limit.in_flight()).unwrap(), held.len());
+        }
+    }
+}

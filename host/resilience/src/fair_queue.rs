@@ -1,0 +1,322 @@
+//! A bounded queue that shares tokens fairly between tenants.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::bucket::TokenBucket;
+use crate::shed::Priority;
+use crate::time::Timestamp;
+use crate::{Mistake, time};
+
+mod band;
+
+use band::{Band, Head};
+
+/// The numbers of a [`FairQueue`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FairQueueSettings {
+    /// Most waiters in the queue, 1 to [`CAPACITY_MAX`](Self::CAPACITY_MAX).
+    pub capacity: u32,
+    /// Most waiters of one tenant, at most `capacity`.
+    pub capacity_per_tenant: u32,
+    /// Longest time for which waiters of a lower priority are passed over: after it, one of them is
+    /// served before those of a higher one. Longer than zero.
+    pub ageing: Duration,
+}
+
+impl FairQueueSettings {
+    /// A thousand held connections, far below what a process may have open.
+    pub const DEFAULT_CAPACITY: u32 = 1024;
+    /// An eighth of the queue, so that it takes eight floods at once to fill it.
+    pub const DEFAULT_CAPACITY_PER_TENANT: u32 = 128;
+    /// A second: background work proceeds visibly under a steady load of interactive calls, and
+    /// costs them at most one place per second.
+    pub const DEFAULT_AGEING: Duration = Duration::from_secs(1);
+    /// Highest allowed `capacity`: a waiter takes some hundred bytes here and a connection outside.
+    pub const CAPACITY_MAX: u32 = 1_000_000;
+
+    /// Every mistake in these settings; none when they are sound.
+    #[must_use]
+    pub fn validate(&self) -> Vec<Mistake> {
+        let mut mistakes = Vec::new();
+        Mistake::unless(
+            &mut mistakes,
+            (1..=Self::CAPACITY_MAX).contains(&self.capacity),
+            "capacity",
+            format!("{} must lie between 1 and {}", self.capacity, Self::CAPACITY_MAX),
+        );
+        Mistake::unless(
+            &mut mistakes,
+            (1..=self.capacity.max(1)).contains(&self.capacity_per_tenant),
+            "capacity_per_tenant",
+            format!("{} must lie between 1 and capacity ({})", self.capacity_per_tenant, self.capacity),
+        );
+        Mistake::unless(
+            &mut mistakes,
+            !self.ageing.is_zero(),
+            "ageing",
+            "must be longer than zero, or priorities mean nothing".to_owned(),
+        );
+        mistakes
+    }
+}
+
+impl Default for FairQueueSettings {
+    fn default() -> Self {
+        Self {
+            capacity: Self::DEFAULT_CAPACITY,
+            capacity_per_tenant: Self::DEFAULT_CAPACITY_PER_TENANT,
+            ageing: Self::DEFAULT_AGEING,
+        }
+    }
+}
+
+/// Who waits, and how large its share is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tenant {
+    /// Which tenant; the caller numbers them.
+    pub id: u64,
+    /// Its share relative to the others', 1 to [`WEIGHT_MAX`](Self::WEIGHT_MAX); others are brought
+    /// to the nearer end. Within a priority, the weight given last counts for all its waiters.
+    pub weight: u32,
+}
+
+impl Tenant {
+    /// Highest weight: a larger ratio between two tenants is starvation by another name.
+    pub const WEIGHT_MAX: u32 = 1000;
+
+    /// A tenant of weight 1.
+    #[must_use]
+    pub const fn new(id: u64) -> Self {
+        Self { id, weight: 1 }
+    }
+}
+
+/// A place in the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(u64);
+
+/// Why nobody else may wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    /// The whole queue is full.
+    Queue,
+    /// This tenant has as many waiters as it may have; others may still join.
+    Tenant,
+}
+
+/// Who leaves the queue, and how.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "whoever waits on the ticket must be told"]
+pub enum Turn {
+    /// Served: the call may proceed.
+    Granted(Granted),
+    /// The waiter's deadline has passed; it was not served, and its tenant is not charged.
+    Expired {
+        /// Its place.
+        ticket: Ticket,
+        /// How long it has waited.
+        waited: Duration,
+    },
+}
+
+/// A waiter that was served, and charged to its tenant's share. Hand it to
+/// [`FairQueue::settle`] when its true cost is known. If it is lost, the estimate stands.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Granted {
+    /// Its place.
+    pub ticket: Ticket,
+    /// Who was served.
+    pub tenant: Tenant,
+    /// Its priority.
+    pub priority: Priority,
+    /// The tokens that were charged.
+    pub cost: u64,
+    /// How long it has waited.
+    pub waited: Duration,
+    /// Sum of the weights of the tenants that waited with it.
+    weights: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Waiter {
+    tenant: Tenant,
+    priority: Priority,
+    deadline: Timestamp,
+    joined: Timestamp,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Lane {
+    band: Band,
+    /// When the band was last served, or began to wait.
+    last_turn: Timestamp,
+}
+
+/// Requests that wait for tokens, in the order in which they should get them.
+///
+/// - **Priorities** are strict, tempered by ageing: the highest priority with waiters is served,
+///   unless a lower one was passed over for `ageing`; then that one is served once. So a low
+///   priority is slow under load and never starved. Strict order was preferred to weights between
+///   priorities because it needs no tuning: an interactive call goes first.
+/// - **Tenants** of one priority share its tokens by weight, whatever the number and the size of
+///   their requests. While a tenant has waiters, what it got lies within twice the largest request
+///   of its share. A tenant without waiters saves nothing up.
+/// - **Within one tenant and priority** the order is that of arrival.
+/// - **A large request is never overtaken for its size**: while the next one does not fit, nobody
+///   is served, and the tokens gather for it.
+///
+/// Every operation costs O(log n).
+#[derive(Clone, Debug)]
+pub struct FairQueue {
+    settings: FairQueueSettings,
+    lanes: [Lane; Priority::ALL.len()],
+    waiters: BTreeMap<u64, Waiter>,
+    deadlines: BTreeSet<(Timestamp, u64)>,
+    per_tenant: BTreeMap<u64, u32>,
+    next_ticket: u64,
+}
+
+impl FairQueue {
+    /// An empty queue. Settings out of range are brought to the nearer end.
+    #[must_use]
+    pub fn new(settings: FairQueueSettings) -> Self {
+        let capacity = settings.capacity.clamp(1, FairQueueSettings::CAPACITY_MAX);
+        let capacity_per_tenant = settings.capacity_per_tenant.clamp(1, capacity);
+        Self {
+            settings: FairQueueSettings { capacity, capacity_per_tenant, ..settings },
+            lanes: std::array::from_fn(|_| Lane::default()),
+            waiters: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            per_tenant: BTreeMap::new(),
+            next_ticket: 0,
+        }
+    }
+
+    /// Joins the queue for `cost` tokens, at most [`TokenBucket::TOKENS_MAX`], until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// Which bound is reached. Waiters whose deadline has passed count until
+    /// [`next`](Self::next) has handed them out.
+    pub fn push(
+        &mut self,
+        tenant: Tenant,
+        priority: Priority,
+        cost: u64,
+        deadline: Timestamp,
+        now: Timestamp,
+    ) -> Result<Ticket, Full> {
+        if self.len() >= self.settings.capacity as usize {
+            return Err(Full::Queue);
+        }
+        let tenant = Tenant { weight: tenant.weight.clamp(1, Tenant::WEIGHT_MAX), ..tenant };
+        if self.per_tenant.get(&tenant.id).is_some_and(|count| *count >= self.settings.capacity_per_tenant) {
+            return Err(Full::Tenant);
+        }
+        *self.per_tenant.entry(tenant.id).or_default() += 1;
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.waiters.insert(ticket, Waiter { tenant, priority, deadline, joined: now });
+        self.deadlines.insert((deadline, ticket));
+        let lane = &mut self.lanes[priority.rank()];
+        if lane.band.is_empty() {
+            lane.last_turn = now;
+        }
+        lane.band.push(tenant.id, tenant.weight, ticket, cost.min(TokenBucket::TOKENS_MAX));
+        Ok(Ticket(ticket))
+    }
+
+    /// Leaves the queue unserved; everybody else keeps their order, and nothing is charged. `false`
+    /// when the ticket has left already.
+    pub fn cancel(&mut self, ticket: Ticket) -> bool {
+        let Some(waiter) = self.forget(ticket.0) else {
+            return false;
+        };
+        self.lanes[waiter.priority.rank()].band.remove(waiter.tenant.id, ticket.0);
+        true
+    }
+
+    /// Who leaves the queue next: first whoever waited in vain, then the next in turn if it costs no
+    /// more than `available_tokens`. Call it until it answers `None`.
+    ///
+    /// A limiter whose bucket is full admits a request above its capacity; pass `u64::MAX` then, or
+    /// such a request keeps everybody waiting until its deadline.
+    pub fn next(&mut self, available_tokens: u64, now: Timestamp) -> Option<Turn> {
+        if let Some((deadline, ticket)) = self.deadlines.first().copied()
+            && deadline <= now
+        {
+            let joined = self.waiters.get(&ticket).map_or(now, |waiter| waiter.joined);
+            self.cancel(Ticket(ticket));
+            return Some(Turn::Expired { ticket: Ticket(ticket), waited: now.saturating_since(joined) });
+        }
+        let lane = self.lane_in_turn(now)?;
+        let head: Head = lane.band.head().filter(|head| head.cost <= available_tokens)?;
+        let weights = lane.band.serve(head);
+        lane.last_turn = now;
+        let waiter = self.forget(head.ticket)?;
+        Some(Turn::Granted(Granted {
+            ticket: Ticket(head.ticket),
+            tenant: waiter.tenant,
+            priority: waiter.priority,
+            cost: head.cost,
+            waited: now.saturating_since(waiter.joined),
+            weights,
+        }))
+    }
+
+    /// Corrects a tenant's share to what its call used: zero when it was never sent.
+    pub fn settle(&mut self, granted: Granted, actual: u64) {
+        let excess = i128::from(actual.min(TokenBucket::TOKENS_MAX)) - i128::from(granted.cost);
+        let band = &mut self.lanes[granted.priority.rank()].band;
+        band.correct(granted.tenant.id, granted.tenant.weight, granted.weights, excess);
+    }
+
+    /// When the next waiter's patience ends, so that [`next`](Self::next) should be called though
+    /// no tokens have come.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        self.deadlines.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// Waiters in the queue.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.waiters.len()
+    }
+
+    /// Whether nobody waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.waiters.is_empty()
+    }
+
+    /// The lower priority that was passed over longest, if that was too long; else the highest.
+    fn lane_in_turn(&mut self, now: Timestamp) -> Option<&mut Lane> {
+        let oldest_turn = now.as_micros().saturating_sub(time::micros(self.settings.ageing));
+        let waiting = || (0..self.lanes.len()).filter(|rank| !self.lanes[*rank].band.is_empty());
+        let highest = waiting().next()?;
+        let rank = waiting()
+            .filter(|rank| *rank > highest && now > self.lanes[*rank].last_turn)
+            .filter(|rank| self.lanes[*rank].last_turn.as_micros() <= oldest_turn)
+            .min_by_key(|rank| self.lanes[*rank].last_turn)
+            .unwrap_or(highest);
+        self.lanes.get_mut(rank)
+    }
+
+    /// Takes a waiter out of everything but its band.
+    fn forget(&mut self, ticket: u64) -> Option<Waiter> {
+        let waiter = self.waiters.remove(&ticket)?;
+        self.deadlines.remove(&(waiter.deadline, ticket));
+        if let Some(count) = self.per_tenant.get_mut(&waiter.tenant.id) {
+            *count -= 1;
+            if *count == 0 {
+                self.per_tenant.remove(&waiter.tenant.id);
+            }
+        }
+        Some(waiter)
+    }
+}
+
+#[cfg(test)]
+mod tests;
