@@ -133,6 +133,7 @@ fn breaker(look: &CircuitLook) -> Value {
             Mode::Normal => "normal",
             Mode::ForcedOpen => "forced open",
             Mode::Disabled => "disabled",
+            Mode::WatchOnly => "watch only",
         },
         "cause": look.cause,
         "probe_possible_in_ms": look.reopens_in.map(|wait| wait.as_millis()),

@@ -105,7 +105,7 @@ impl Circuit {
             reopens_in: breaker.next_wakeup(now).map(|wakeup| wakeup.saturating_since(now)),
             cause: match breaker.peek(now) {
                 Err(Rejected::Open { cause, .. }) => Some(cause.to_string()),
-                Err(Rejected::ProbesInFlight { .. }) | Ok(()) => None,
+                Err(Rejected::ProbesInFlight { .. } | Rejected::Ramping { .. }) | Ok(()) => None,
             },
             statistics: breaker.statistics(now),
         }

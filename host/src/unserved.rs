@@ -166,6 +166,7 @@ pub fn circuit_open(call: &Call, refused: &Refused) -> Kind {
     let cause = match &refused.rejected {
         Rejected::Open { cause, .. } => cause.to_string(),
         Rejected::ProbesInFlight { .. } => "a probe is under way".to_owned(),
+        Rejected::Ramping { .. } => "it has just closed, and lets a growing share of calls through".to_owned(),
     };
     let upstream = match &refused.protects {
         Protects::Upstream => call.upstream.name.to_string(),

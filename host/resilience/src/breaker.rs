@@ -1,20 +1,24 @@
 //! The circuit breaker: closed, open, half-open.
 
+mod closed;
 mod half_open;
 mod permit;
 mod report;
 mod results;
 mod settings;
+mod snapshot;
 
 use crate::backoff::exponential;
 use crate::in_flight::InFlight;
 use crate::time::{Timestamp, share_of, uniform_below};
 use crate::window::Window;
+use closed::Closed;
 use half_open::HalfOpen;
 
 pub use permit::{Admitted, Pending, Permit, Recorded, TripDecision};
 pub use report::{Cause, CircuitState, Mode, Rejected, Transition, WindowStatistics};
 pub use settings::BreakerSettings;
+pub use snapshot::Snapshot;
 
 /// One circuit: closed, open or half-open.
 ///
@@ -33,6 +37,8 @@ pub use settings::BreakerSettings;
 pub struct Breaker {
     settings: BreakerSettings,
     state: State,
+    /// Whether the state is only what it would be, and every call passes.
+    watching: bool,
     generation: u64,
     /// Openings since the circuit last stayed closed for the sustained time, as of the last
     /// opening.
@@ -43,7 +49,7 @@ pub struct Breaker {
 
 #[derive(Clone, Debug)]
 enum State {
-    Closed { since: Timestamp },
+    Closed(Closed),
     Open { until: Timestamp, cause: Cause, random: u64 },
     HalfOpen(HalfOpen),
     ForcedOpen,
@@ -55,10 +61,13 @@ enum Gate {
     Pass,
     FirstProbe {
         random: u64,
+        cause: Cause,
     },
     Probe,
-    /// Half-open without a verdict for too long: the circuit opens again.
-    TimedOut {
+    /// Half-open without a verdict, or closed without an end of any call, for too long: the circuit
+    /// opens.
+    Open {
+        cause: Cause,
         random: u64,
     },
     Refuse(Rejected),
@@ -71,7 +80,8 @@ impl Breaker {
     pub fn new(settings: BreakerSettings, now: Timestamp) -> Self {
         Self {
             settings,
-            state: State::Closed { since: now },
+            state: State::Closed(Closed::new(now)),
+            watching: false,
             generation: 0,
             openings: 0,
             window: Window::new(settings.window, now),
@@ -86,43 +96,77 @@ impl Breaker {
     ///
     /// Why not, and when to ask again. A refused call needs no settling.
     pub fn admit(&mut self, now: Timestamp) -> Result<Admitted, Rejected> {
+        let (lease, transition, would_be_refused) = match self.enter_gate(now) {
+            Ok((lease, transition)) => (lease, transition, false),
+            Err(rejected) if self.watching => (None, rejected.transition(), true),
+            Err(rejected) => return Err(rejected),
+        };
+        self.in_flight.start(now);
+        let permit = Permit { generation: self.generation, admitted: now, lease, would_be_refused };
+        Ok(Admitted { permit, transition })
+    }
+
+    /// The lease of a probe, and the transition that the call caused.
+    fn enter_gate(&mut self, now: Timestamp) -> Result<(Option<u64>, Option<Transition>), Rejected> {
         let transition = match self.gate(now) {
             Gate::Refuse(rejected) => return Err(rejected),
-            Gate::TimedOut { random } => {
+            Gate::Open { cause, random } => {
                 let until = self.cooldown_end(now, random);
-                let cause = Cause::HalfOpenTimedOut;
                 let transition = Some(self.open(cause, until, now, random));
                 return Err(Rejected::Open { until, cause, transition });
             }
-            Gate::FirstProbe { random } => {
-                let half_open = State::HalfOpen(HalfOpen::new(now, random));
+            Gate::FirstProbe { random, cause } => {
+                let half_open = State::HalfOpen(HalfOpen::new(now, random, cause));
                 Some(self.enter(half_open, Cause::CooldownElapsed, None, now))
             }
             Gate::Pass | Gate::Probe => None,
         };
+        let ramp = self.settings.ramp;
         let lease = match &mut self.state {
             State::HalfOpen(half_open) => Some(half_open.grant(self.settings.probe_lease, now)),
-            State::Closed { .. } | State::Open { .. } | State::ForcedOpen | State::Disabled => None,
+            State::Closed(closed) => {
+                if !closed.climb(ramp, now) {
+                    return Err(Rejected::Ramping { retry_at: now.saturating_add(ramp) });
+                }
+                closed.start(&self.settings, now);
+                None
+            }
+            State::Open { .. } | State::ForcedOpen | State::Disabled => None,
         };
-        self.in_flight.start(now);
-        let permit = Permit { generation: self.generation, admitted: now, lease };
-        Ok(Admitted { permit, transition })
+        Ok((lease, transition))
     }
 
-    /// What [`admit`](Self::admit) would answer now, changing nothing: to look before queueing.
+    /// Whether a call can pass now, changing nothing: to look before queueing. It answers as
+    /// [`admit`](Self::admit) would, but for a ramp: that counts the calls which ask for admission,
+    /// so nobody should be kept from asking by it.
     ///
     /// # Errors
     ///
     /// Why a call would be refused, and when to ask again.
     pub fn peek(&self, now: Timestamp) -> Result<(), Rejected> {
+        if self.watching {
+            return Ok(());
+        }
         match self.gate(now) {
             Gate::Pass | Gate::FirstProbe { .. } | Gate::Probe => Ok(()),
             Gate::Refuse(rejected) => Err(rejected),
-            Gate::TimedOut { random } => Err(Rejected::Open {
-                until: self.cooldown_end(now, random),
-                cause: Cause::HalfOpenTimedOut,
-                transition: None,
-            }),
+            Gate::Open { cause, random } => {
+                Err(Rejected::Open { until: self.cooldown_end(now, random), cause, transition: None })
+            }
+        }
+    }
+
+    /// Opens the circuit if time alone demands it: calls in flight that stall, or probes without a
+    /// verdict. [`admit`](Self::admit) sees to that too; a caller that polls, say once a second,
+    /// learns of it while no call comes. Cheap, and harmless at any time.
+    #[must_use = "a transition is reported only once"]
+    pub fn poll(&mut self, now: Timestamp) -> Option<Transition> {
+        match self.gate(now) {
+            Gate::Open { cause, random } => {
+                let until = self.cooldown_end(now, random);
+                Some(self.open(cause, until, now, random))
+            }
+            Gate::Pass | Gate::FirstProbe { .. } | Gate::Probe | Gate::Refuse(_) => None,
         }
     }
 
@@ -132,7 +176,7 @@ impl Breaker {
     pub fn next_wakeup(&self, now: Timestamp) -> Option<Timestamp> {
         match self.mode() {
             Mode::Normal => self.peek(now).err().map(|rejected| rejected.retry_at()),
-            Mode::ForcedOpen | Mode::Disabled => None,
+            Mode::ForcedOpen | Mode::Disabled | Mode::WatchOnly => None,
         }
     }
 
@@ -141,34 +185,56 @@ impl Breaker {
     /// the state as callers see it changed.
     #[must_use = "a transition is reported only once"]
     pub fn force_open(&mut self, now: Timestamp) -> Option<Transition> {
-        self.command(State::ForcedOpen, now)
+        self.command(State::ForcedOpen, false, now)
     }
 
     /// Lets every call pass until [`reset`](Self::reset) or [`force_open`](Self::force_open).
     /// Results are counted and open nothing.
     #[must_use = "a transition is reported only once"]
     pub fn disable(&mut self, now: Timestamp) -> Option<Transition> {
-        self.command(State::Disabled, now)
+        self.command(State::Disabled, false, now)
     }
 
     /// Closes the circuit, forgets what it has seen, and leaves it to itself again.
     #[must_use = "a transition is reported only once"]
     pub fn reset(&mut self, now: Timestamp) -> Option<Transition> {
-        self.openings = 0;
-        self.window = Window::new(self.settings.window, now);
-        self.command(State::Closed { since: now }, now)
+        self.start_afresh(false, now)
     }
 
-    fn command(&mut self, state: State, now: Timestamp) -> Option<Transition> {
-        let transition = self.enter(state, Cause::Operator, None, now);
-        (transition.from != transition.to).then_some(transition)
+    /// Lets every call pass until another command, and reports what the breaker would have done by
+    /// itself, beginning closed and with nothing seen, as transitions marked
+    /// [`would`](Transition::would): to try settings on real traffic. A call that would have been
+    /// refused counts nowhere, as if it had not been made.
+    #[must_use = "a transition is reported only once"]
+    pub fn watch_only(&mut self, now: Timestamp) -> Option<Transition> {
+        self.start_afresh(true, now)
+    }
+
+    fn start_afresh(&mut self, watching: bool, now: Timestamp) -> Option<Transition> {
+        self.openings = 0;
+        self.window = Window::new(self.settings.window, now);
+        self.command(State::Closed(Closed::new(now)), watching, now)
+    }
+
+    fn command(&mut self, state: State, watching: bool, now: Timestamp) -> Option<Transition> {
+        let from = self.state();
+        self.watching = watching;
+        let transition = Transition { from, would: false, ..self.enter(state, Cause::Operator, None, now) };
+        (from != transition.to).then_some(transition)
     }
 
     /// Whether calls pass. A circuit whose cooldown is over is open until a call comes to probe.
     #[must_use]
     pub const fn state(&self) -> CircuitState {
+        if self.watching { CircuitState::Closed } else { self.would_be_state() }
+    }
+
+    /// How the circuit would stand if it were left to itself; it differs from
+    /// [`state`](Self::state) in [`Mode::WatchOnly`] only.
+    #[must_use]
+    pub const fn would_be_state(&self) -> CircuitState {
         match self.state {
-            State::Closed { .. } | State::Disabled => CircuitState::Closed,
+            State::Closed(_) | State::Disabled => CircuitState::Closed,
             State::Open { .. } | State::ForcedOpen => CircuitState::Open,
             State::HalfOpen(_) => CircuitState::HalfOpen,
         }
@@ -178,7 +244,8 @@ impl Breaker {
     #[must_use]
     pub const fn mode(&self) -> Mode {
         match self.state {
-            State::Closed { .. } | State::Open { .. } | State::HalfOpen(_) => Mode::Normal,
+            State::Closed(_) | State::Open { .. } | State::HalfOpen(_) if self.watching => Mode::WatchOnly,
+            State::Closed(_) | State::Open { .. } | State::HalfOpen(_) => Mode::Normal,
             State::ForcedOpen => Mode::ForcedOpen,
             State::Disabled => Mode::Disabled,
         }
@@ -192,7 +259,7 @@ impl Breaker {
         let consecutive_failures = self.window.consecutive_failures(now);
         WindowStatistics {
             state: self.state(),
-            length: self.settings.window,
+            length: self.window.length(now),
             requests: tally.requests,
             failures: tally.failures,
             overloads: tally.overloads,
@@ -209,13 +276,19 @@ impl Breaker {
 
     fn gate(&self, now: Timestamp) -> Gate {
         match &self.state {
-            State::Closed { .. } | State::Disabled => Gate::Pass,
+            State::Closed(closed) => match closed.stalled(&self.settings, now) {
+                Some(in_flight) => Gate::Open { cause: Cause::InFlightStall { in_flight }, random: chance(now) },
+                None => Gate::Pass,
+            },
+            State::Disabled => Gate::Pass,
             State::ForcedOpen => Gate::Refuse(Rejected::Open {
                 until: now.saturating_add(self.settings.cooldown_cap),
                 cause: Cause::Operator,
                 transition: None,
             }),
-            State::Open { until, random, .. } if now >= *until => Gate::FirstProbe { random: *random },
+            State::Open { until, random, cause } if now >= *until => {
+                Gate::FirstProbe { random: *random, cause: *cause }
+            }
             State::Open { until, cause, .. } => {
                 Gate::Refuse(Rejected::Open { until: *until, cause: *cause, transition: None })
             }
@@ -238,14 +311,14 @@ impl Breaker {
             }
             // The random number already made one cooldown of its high bits; the low ones are still
             // unused.
-            None => Gate::TimedOut { random: half_open.random.rotate_left(u64::BITS / 2) },
+            None => Gate::Open { cause: Cause::HalfOpenTimedOut, random: half_open.random.rotate_left(u64::BITS / 2) },
         }
     }
 
     fn consecutive_openings(&self, now: Timestamp) -> u32 {
         match self.state {
-            State::Closed { since } if now.saturating_since(since) >= self.settings.sustained_success => 0,
-            State::Closed { .. } | State::Open { .. } | State::HalfOpen(_) | State::ForcedOpen | State::Disabled => {
+            State::Closed(Closed { since, .. }) if now.saturating_since(since) >= self.settings.sustained_success => 0,
+            State::Closed(_) | State::Open { .. } | State::HalfOpen(_) | State::ForcedOpen | State::Disabled => {
                 self.openings
             }
         }
@@ -266,11 +339,20 @@ impl Breaker {
     }
 
     fn enter(&mut self, state: State, cause: Cause, until: Option<Timestamp>, now: Timestamp) -> Transition {
-        let from = self.state();
+        let from = self.would_be_state();
         self.state = state;
         self.generation = self.generation.wrapping_add(1);
-        Transition { from, to: self.state(), cause, until, at: now }
+        Transition { from, to: self.would_be_state(), cause, until, at: now, would: self.watching }
     }
+}
+
+/// Chance for a cooldown where the caller hands in none: the microsecond at which something is
+/// noticed, scattered over 64 bits by the finalizer of the SplitMix64 generator.
+const fn chance(now: Timestamp) -> u64 {
+    let mut bits = now.as_micros();
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^ (bits >> 31)
 }
 
 #[cfg(test)]

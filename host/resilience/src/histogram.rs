@@ -41,6 +41,12 @@ impl Histogram {
         *count = count.saturating_add(1);
     }
 
+    /// Takes back one duration that was counted before.
+    pub fn forget(&mut self, duration: Duration) {
+        let count = &mut self.counts[slot(duration)];
+        *count = count.saturating_sub(1);
+    }
+
     /// Adds another histogram's counts to this one.
     pub fn merge(&mut self, other: &Self) {
         for (mine, theirs) in self.counts.iter_mut().zip(&other.counts) {

@@ -36,8 +36,8 @@ mod window;
 
 pub use backoff::{Backoff, Jitter};
 pub use breaker::{
-    Admitted, Breaker, BreakerSettings, Cause, CircuitState, Mode, Pending, Permit, Recorded, Rejected, Transition,
-    TripDecision, WindowStatistics,
+    Admitted, Breaker, BreakerSettings, Cause, CircuitState, Mode, Pending, Permit, Recorded, Rejected, Snapshot,
+    Transition, TripDecision, WindowStatistics,
 };
 pub use bucket::{TokenBucket, Wait};
 pub use budget::{RetryBudget, RetryBudgetSettings, Spend};
@@ -49,7 +49,7 @@ pub use histogram::Histogram;
 pub use limiter::{Ceiling, Dimension, Exceeded, Limiter, Refused, Reported, Reservation, Settlement, reserve_all};
 pub use shed::{Load, Priority, ShedDecision, ShedSettings};
 pub use time::Timestamp;
-pub use window::{Outcome, Tally, Window};
+pub use window::{Outcome, Tally, Window, WindowKind};
 
 /// One thing wrong with a settings value: which field, and what it should be instead.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,13 +1,30 @@
-//! A sliding time window over the results of calls.
+//! A sliding window over the results of calls.
+
+mod buckets;
+mod last;
 
 use std::time::Duration;
 
 use crate::histogram::Histogram;
-use crate::time::{Timestamp, micros};
+use crate::time::Timestamp;
+use buckets::Buckets;
+use last::Last;
 
-/// The window slides in steps of a tenth of its length. More buckets would slide more smoothly, but
-/// each costs some 400 bytes per circuit and a share of every merge.
-const BUCKETS: usize = 10;
+/// Which results a window shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WindowKind {
+    /// Those of so long a time. It forgets, which suits traffic that comes and goes.
+    Time(Duration),
+    /// The last so many, however old; throttled ones included. Reacts after as many calls at any
+    /// rate of traffic.
+    Count(u32),
+}
+
+impl WindowKind {
+    /// The most results that a count window holds: a rate is then exact to a tenth of a percent, at
+    /// 16 kB per window. A larger count is taken for this one, and 0 for 1.
+    pub const COUNT_MAX: u32 = 1_000;
+}
 
 /// What a call's end says about the upstream's health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +91,25 @@ impl Tally {
         self.latencies.record(duration);
     }
 
+    /// Takes out a call that was counted with just these arguments.
+    fn forget(&mut self, outcome: Outcome, duration: Duration, slow: bool) {
+        let outcomes = match outcome {
+            Outcome::Success => None,
+            Outcome::Failure => Some(&mut self.failures),
+            Outcome::Overloaded => Some(&mut self.overloads),
+            Outcome::Throttled => Some(&mut self.throttles),
+            Outcome::Ignored => return,
+        };
+        if let Some(counter) = outcomes {
+            *counter = counter.saturating_sub(1);
+        }
+        self.requests = self.requests.saturating_sub(1);
+        if slow && outcome != Outcome::Throttled {
+            self.slow_calls = self.slow_calls.saturating_sub(1);
+        }
+        self.latencies.forget(duration);
+    }
+
     fn merge(&mut self, other: &Self) {
         self.requests = self.requests.saturating_add(other.requests);
         self.failures = self.failures.saturating_add(other.failures);
@@ -84,82 +120,78 @@ impl Tally {
     }
 }
 
-/// The results of the last `length` of time, in ten buckets.
+/// The results of calls that are recent enough to matter.
 ///
-/// The bucket being filled and the nine before it are in view, so a result stays visible for at
-/// least nine tenths of the length and never longer than all of it. A call is counted once, when it
-/// ends, however long it took. Buckets are aligned with the window's creation; a `now` that lies
-/// behind an earlier one is taken for the earlier one's bucket.
+/// A time window counts in ten buckets: the one being filled and the nine before it are in view, so
+/// a result stays visible for at least nine tenths of the length and never longer than all of it. A
+/// count window is exact. A call is counted once, when it ends, however long it took.
 #[derive(Clone, Debug)]
 pub struct Window {
-    origin: Timestamp,
-    bucket_micros: u64,
-    newest: u64,
-    buckets: [Bucket; BUCKETS],
+    results: Results,
     failures_in_a_row: u32,
+    /// The number of the bucket or result that the run's last failure was counted in.
     last_failure: u64,
 }
 
-/// A bucket's number says which span of time its tally is about, so that a stale one needs no
-/// sweeping.
-#[derive(Clone, Copy, Debug, Default)]
-struct Bucket {
-    number: u64,
-    tally: Tally,
+#[derive(Clone, Debug)]
+enum Results {
+    /// Boxed, so that a count window does not occupy the buckets' four kilobytes.
+    Time(Duration, Box<Buckets>),
+    Count(Box<Last>),
 }
 
 impl Window {
-    /// An empty window. A length under ten microseconds counts as ten.
+    /// An empty window. A time under ten microseconds counts as ten, and a count is brought to the
+    /// range from 1 to [`WindowKind::COUNT_MAX`].
     #[must_use]
-    pub fn new(length: Duration, now: Timestamp) -> Self {
-        Self {
-            origin: now,
-            bucket_micros: (micros(length) / BUCKETS as u64).max(1),
-            newest: 0,
-            buckets: [Bucket::default(); BUCKETS],
-            failures_in_a_row: 0,
-            last_failure: 0,
-        }
+    pub fn new(kind: WindowKind, now: Timestamp) -> Self {
+        let results = match kind {
+            WindowKind::Time(length) => Results::Time(length, Box::new(Buckets::new(length, now))),
+            WindowKind::Count(size) => Results::Count(Box::new(Last::new(size))),
+        };
+        Self { results, failures_in_a_row: 0, last_failure: 0 }
     }
 
     /// Counts one call that ended `now` after `duration`; `slow` is the caller's judgement of that
     /// duration.
     pub fn record(&mut self, outcome: Outcome, duration: Duration, slow: bool, now: Timestamp) {
-        self.newest = self.number(now);
-        self.failures_in_a_row = match outcome {
-            Outcome::Success => 0,
-            Outcome::Failure | Outcome::Overloaded => {
-                let before = self.consecutive_failures(now);
-                self.last_failure = self.newest;
-                before.saturating_add(1)
-            }
-            Outcome::Throttled | Outcome::Ignored => self.failures_in_a_row,
-        };
-        let bucket = &mut self.buckets[index(self.newest)];
-        if bucket.number != self.newest {
-            *bucket = Bucket { number: self.newest, tally: Tally::default() };
+        let before = self.consecutive_failures(now);
+        match &mut self.results {
+            Results::Time(_, buckets) => buckets.record(outcome, duration, slow, now),
+            Results::Count(last) => last.record(outcome, duration, slow, now),
         }
-        bucket.tally.count(outcome, duration, slow);
+        match outcome {
+            Outcome::Success => self.failures_in_a_row = 0,
+            Outcome::Failure | Outcome::Overloaded => {
+                self.failures_in_a_row = before.saturating_add(1);
+                self.last_failure = match &self.results {
+                    Results::Time(_, buckets) => buckets.number(now),
+                    Results::Count(last) => last.number(),
+                };
+            }
+            Outcome::Throttled | Outcome::Ignored => {}
+        }
     }
 
     /// Everything in view, merged.
     #[must_use]
     pub fn tally(&self, now: Timestamp) -> Tally {
-        let newest = self.number(now);
-        let mut total = Tally::default();
-        for bucket in &self.buckets {
-            if in_view(bucket.number, newest) {
-                total.merge(&bucket.tally);
-            }
+        match &self.results {
+            Results::Time(_, buckets) => buckets.tally(now),
+            Results::Count(last) => last.tally(),
         }
-        total
     }
 
     /// Failures and overloads since the last success. A run whose last failure has left the window
-    /// is forgotten: after a long silence the next failure starts a new one.
+    /// is forgotten: after a long silence, or as many throttled calls as a count window holds, the
+    /// next failure starts a new one.
     #[must_use]
     pub fn consecutive_failures(&self, now: Timestamp) -> u32 {
-        if in_view(self.last_failure, self.number(now)) { self.failures_in_a_row } else { 0 }
+        let remembered = match &self.results {
+            Results::Time(_, buckets) => buckets.shows(self.last_failure, now),
+            Results::Count(last) => last.shows(self.last_failure),
+        };
+        if remembered { self.failures_in_a_row } else { 0 }
     }
 
     /// The duration below which a share of `q` (0 to 1) of the calls in view stayed, at most 25 %
@@ -169,19 +201,15 @@ impl Window {
         self.tally(now).latencies.quantile(q)
     }
 
-    fn number(&self, now: Timestamp) -> u64 {
-        let passed = now.as_micros().saturating_sub(self.origin.as_micros());
-        (passed / self.bucket_micros).max(self.newest)
+    /// The span of time that is in view: the configured one, or for a count window the time since
+    /// its oldest result, zero when there is none.
+    #[must_use]
+    pub fn length(&self, now: Timestamp) -> Duration {
+        match &self.results {
+            Results::Time(length, _) => *length,
+            Results::Count(last) => last.length(now),
+        }
     }
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "the remainder is smaller than BUCKETS, which is a usize")]
-const fn index(number: u64) -> usize {
-    (number % BUCKETS as u64) as usize
-}
-
-const fn in_view(number: u64, newest: u64) -> bool {
-    newest.saturating_sub(number) < BUCKETS as u64
 }
 
 #[cfg(test)]

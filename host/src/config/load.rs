@@ -3,7 +3,7 @@
 use super::reader::{Document, Section};
 use super::{BaseUrl, Config, Limits, LogFormat, Mistake, Policies, Server, SpoolConfig, UpstreamConfig, defaults};
 use crate::dialect::Dialect;
-use spillway_resilience::{BreakerSettings, RetryBudgetSettings, RetrySettings};
+use spillway_resilience::{BreakerSettings, RetryBudgetSettings, RetrySettings, WindowKind};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -200,7 +200,7 @@ fn breaker(section: Option<Section<'_>>, settings: &mut BreakerSettings) {
         settings.slow_call_rate = (rate > 0.0).then_some(rate);
     }
     set(&mut settings.slow_call_duration, positive(&section, "slow_call_duration"));
-    set(&mut settings.window, positive(&section, "window"));
+    set(&mut settings.window, positive(&section, "window").map(WindowKind::Time));
     set(&mut settings.probes, section.small("probes", 1..=BreakerSettings::PROBES_MAX));
     set(&mut settings.probe_successes, section.small("probe_successes", 1..=1_000));
     set(&mut settings.cooldown_base, positive(&section, "cooldown"));

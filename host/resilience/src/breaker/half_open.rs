@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::Cause;
 use crate::time::Timestamp;
 
 /// A slot for a probe, held until the probe settles or the lease ends.
@@ -17,14 +18,16 @@ pub(super) struct HalfOpen {
     pub(super) since: Timestamp,
     /// Chance for the cooldown if this phase times out: admission, which notices, is handed none.
     pub(super) random: u64,
+    /// Why the circuit had opened.
+    pub(super) cause: Cause,
     pub(super) successes: u32,
     leases: Vec<Lease>,
     granted: u64,
 }
 
 impl HalfOpen {
-    pub(super) const fn new(now: Timestamp, random: u64) -> Self {
-        Self { since: now, random, successes: 0, leases: Vec::new(), granted: 0 }
+    pub(super) const fn new(now: Timestamp, random: u64, cause: Cause) -> Self {
+        Self { since: now, random, cause, successes: 0, leases: Vec::new(), granted: 0 }
     }
 
     /// Probes that hold an unexpired lease.

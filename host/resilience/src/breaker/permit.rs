@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::report::{Transition, WindowStatistics};
 use crate::time::Timestamp;
 #[cfg(doc)]
-use crate::{Breaker, Outcome};
+use crate::{Breaker, Mode, Outcome};
 
 /// The right to make one call. Hand it back to [`Breaker::record`], whatever became of the call.
 ///
@@ -18,6 +18,7 @@ pub struct Permit {
     pub(super) generation: u64,
     pub(super) admitted: Timestamp,
     pub(super) lease: Option<u64>,
+    pub(super) would_be_refused: bool,
 }
 
 impl Permit {
@@ -37,6 +38,13 @@ impl Permit {
     #[must_use]
     pub const fn is_probe(&self) -> bool {
         self.lease.is_some()
+    }
+
+    /// Whether the call passes only because the circuit is in [`Mode::WatchOnly`]. Its result
+    /// counts nowhere, as if the call had not been made.
+    #[must_use]
+    pub const fn would_be_refused(&self) -> bool {
+        self.would_be_refused
     }
 }
 

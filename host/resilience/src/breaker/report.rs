@@ -37,6 +37,9 @@ pub enum Mode {
     /// An operator lets every call pass until further notice. Results are still counted, so that
     /// the statistics show what the breaker would have done.
     Disabled,
+    /// An operator lets every call pass until further notice, and the breaker reports what it would
+    /// have done by itself, as transitions marked [`would`](Transition::would).
+    WatchOnly,
 }
 
 /// Why a circuit changed its state.
@@ -57,6 +60,11 @@ pub enum Cause {
         slow_calls: u32,
         /// Calls they are a share of; throttled ones are left out.
         requests: u32,
+    },
+    /// Enough calls were in flight for long enough, and none ended.
+    InFlightStall {
+        /// Calls in flight.
+        in_flight: u32,
     },
     /// The trip policy said so.
     Policy,
@@ -85,6 +93,9 @@ impl fmt::Display for Cause {
             Self::SlowCallRate { slow_calls, requests } => {
                 write!(f, "{slow_calls} of the last {requests} calls were slow")
             }
+            Self::InFlightStall { in_flight } => {
+                write!(f, "{in_flight} calls were in flight and none ended")
+            }
             Self::Policy => f.write_str("the trip policy decided so"),
             Self::CoolOff => f.write_str("the upstream asked for a pause"),
             Self::ProbeFailed => f.write_str("a probe failed"),
@@ -110,6 +121,9 @@ pub struct Transition {
     pub until: Option<Timestamp>,
     /// When it happened.
     pub at: Timestamp,
+    /// Whether it only would have happened: in [`Mode::WatchOnly`] the two states are those that the
+    /// circuit would have had, while every call passes.
+    pub would: bool,
 }
 
 /// Why a call may not pass.
@@ -123,13 +137,19 @@ pub enum Rejected {
         until: Timestamp,
         /// Why the circuit opened.
         cause: Cause,
-        /// Set when this very call found that the probes brought no verdict in time, and opened the
-        /// circuit again.
+        /// Set when this very call opened the circuit: it found that the probes brought no verdict in
+        /// time, or that the calls in flight stall.
         transition: Option<Transition>,
     },
     /// The circuit is half-open and all its probes are in flight.
     ProbesInFlight {
         /// When to ask again: a probe may settle at any time, and at the latest its lease ends.
+        retry_at: Timestamp,
+    },
+    /// The circuit has closed a moment ago, and this call is not in the share that passes already.
+    Ramping {
+        /// When to ask again: one ramp's length from now, after its end. So calls return as spread
+        /// as they came, not all of them at the end.
         retry_at: Timestamp,
     },
 }
@@ -140,7 +160,7 @@ impl Rejected {
     pub const fn retry_at(&self) -> Timestamp {
         match self {
             Self::Open { until, .. } => *until,
-            Self::ProbesInFlight { retry_at } => *retry_at,
+            Self::ProbesInFlight { retry_at } | Self::Ramping { retry_at } => *retry_at,
         }
     }
 
@@ -149,7 +169,7 @@ impl Rejected {
     pub const fn transition(&self) -> Option<Transition> {
         match self {
             Self::Open { transition, .. } => *transition,
-            Self::ProbesInFlight { .. } => None,
+            Self::ProbesInFlight { .. } | Self::Ramping { .. } => None,
         }
     }
 }
@@ -159,7 +179,8 @@ impl Rejected {
 pub struct WindowStatistics {
     /// How the circuit stands.
     pub state: CircuitState,
-    /// Length of the window. Results stay in view for between nine tenths of it and all of it.
+    /// Length of the window. Results stay in view for between nine tenths of it and all of it. With
+    /// a count window, the time since the oldest result in view ended; zero when there is none.
     pub length: Duration,
     /// Calls of any counted outcome, throttled ones included.
     pub requests: u32,

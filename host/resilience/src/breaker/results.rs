@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::closed::Closed;
 use super::{Breaker, Cause, Gate, Pending, Permit, Recorded, State, Transition, TripDecision};
 use crate::time::Timestamp;
 use crate::window::{Outcome, Window};
@@ -30,6 +31,9 @@ impl Breaker {
         random: u64,
     ) -> Recorded {
         self.in_flight.end(permit.admitted, now);
+        if permit.would_be_refused {
+            return Recorded::NOTHING;
+        }
         let latest = now.saturating_add(self.settings.open_for_cap);
         let open_until = open_until.filter(|until| *until > now).map(|until| until.min(latest));
         let current = permit.generation == self.generation;
@@ -38,7 +42,11 @@ impl Breaker {
                 *until = open_until.map_or(*until, |later| later.max(*until));
                 Recorded::NOTHING
             }
-            State::Closed { .. } if current => self.record_closed(outcome, duration, open_until, now, random),
+            State::Closed(closed) if current => {
+                // A cancelled call says nothing about the upstream, so it does not end a stall.
+                closed.end(outcome != Outcome::Ignored, now);
+                self.record_closed(outcome, duration, open_until, now, random)
+            }
             State::HalfOpen(half_open) if current => {
                 // A probe without a lease lost it to another: its verdict comes too late.
                 if permit.lease.is_some_and(|lease| half_open.settle(lease)) {
@@ -51,7 +59,7 @@ impl Breaker {
                 self.count(outcome, duration, now);
                 Recorded::NOTHING
             }
-            State::Closed { .. } | State::HalfOpen(_) | State::Disabled | State::ForcedOpen => Recorded::NOTHING,
+            State::Closed(_) | State::HalfOpen(_) | State::Disabled | State::ForcedOpen => Recorded::NOTHING,
         }
     }
 
@@ -101,12 +109,12 @@ impl Breaker {
         if success && half_open.successes >= self.settings.probe_successes {
             // A fresh start: the failures that opened the circuit must not open it again.
             self.window = Window::new(self.settings.window, now);
-            let closed = State::Closed { since: now };
+            let closed = State::Closed(Closed::recovering(now));
             return Recorded::transition(self.enter(closed, Cause::ProbeSucceeded, None, now));
         }
-        if let Gate::TimedOut { .. } = self.gate(now) {
+        if let Gate::Open { cause, .. } = self.gate(now) {
             let until = self.cooldown_end(now, random);
-            return Recorded::transition(self.open(Cause::HalfOpenTimedOut, until, now, random));
+            return Recorded::transition(self.open(cause, until, now, random));
         }
         Recorded::NOTHING
     }
@@ -116,7 +124,7 @@ impl Breaker {
     #[must_use]
     pub fn pending(&self, now: Timestamp) -> Option<Pending> {
         match self.state {
-            State::Closed { .. } => Some(Pending { generation: self.generation, statistics: self.statistics(now) }),
+            State::Closed(_) => Some(Pending { generation: self.generation, statistics: self.statistics(now) }),
             State::Open { .. } | State::HalfOpen(_) | State::Disabled | State::ForcedOpen => None,
         }
     }

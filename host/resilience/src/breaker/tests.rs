@@ -1,11 +1,15 @@
 use super::*;
-use crate::window::Outcome;
+use crate::window::{Outcome, WindowKind};
 use proptest::prelude::*;
 use std::time::Duration;
 
 mod cases;
 mod properties;
+mod ramp;
 mod simulation;
+mod snapshot;
+mod stall;
+mod watch_only;
 
 const N: u32 = BreakerSettings::DEFAULT_CONSECUTIVE_FAILURES;
 const QUICK: Duration = Duration::from_millis(200);
@@ -169,6 +173,27 @@ fn slow_successes_open_by_the_slow_call_rate() {
 }
 
 #[test]
+fn a_count_window_judges_exactly_the_last_calls_however_old() {
+    let window = WindowKind::Count(10);
+    let mut circuit = Circuit::new(BreakerSettings { window, minimum_requests: 10, ..by_rate() });
+    circuit.calls(9, Outcome::Failure);
+    circuit.pass(seconds(3600));
+    assert_eq!(circuit.breaker.statistics(circuit.now).length, seconds(3600));
+    assert_eq!(circuit.state(), CircuitState::Closed, "nine calls are too few");
+    circuit.call(Outcome::Failure);
+    assert_eq!(circuit.causes(), [Cause::FailureRate { failures: 10, requests: 10 }]);
+
+    let mut circuit = Circuit::new(BreakerSettings { window, minimum_requests: 10, ..by_rate() });
+    circuit.calls(10_000, Outcome::Success);
+    circuit.calls(4, Outcome::Failure);
+    circuit.calls(6, Outcome::Success);
+    circuit.calls(4, Outcome::Failure);
+    assert_eq!(circuit.state(), CircuitState::Closed, "the first four failures have left");
+    circuit.call(Outcome::Failure);
+    assert_eq!(circuit.causes(), [Cause::FailureRate { failures: 5, requests: 10 }]);
+}
+
+#[test]
 fn a_policy_overrules_the_thresholds_both_ways() {
     let judged = |decision, failures: u32| {
         let mut circuit = Circuit::new(plain());
@@ -251,6 +276,8 @@ fn causes_read_as_plain_words() {
     let rate = Cause::FailureRate { failures: 12, requests: 20 };
     assert_eq!(rate.to_string(), "12 of the last 20 calls failed");
     assert_eq!(Cause::ConsecutiveFailures(5).to_string(), "5 calls in a row failed");
+    let stall = Cause::InFlightStall { in_flight: 8 };
+    assert_eq!(stall.to_string(), "8 calls were in flight and none ended");
     assert_eq!(CircuitState::HalfOpen.to_string(), "half-open");
 }
 

@@ -3,16 +3,18 @@
 use super::*;
 
 #[derive(Clone, Debug)]
-enum Action {
+pub(super) enum Action {
     Admit,
     Settle(prop::sample::Index, Outcome, Option<u64>),
     Pass(u64),
+    Poll,
     ForceOpen,
     Disable,
     Reset,
+    Restart,
 }
 
-fn action() -> impl Strategy<Value = Action> {
+pub(super) fn action() -> impl Strategy<Value = Action> {
     let outcome = prop_oneof![
         2 => Just(Outcome::Success),
         4 => Just(Outcome::Failure),
@@ -26,9 +28,11 @@ fn action() -> impl Strategy<Value = Action> {
         25 => (any::<prop::sample::Index>(), outcome, wait)
             .prop_map(|(index, outcome, wait)| Action::Settle(index, outcome, wait)),
         10 => prop_oneof![0_u64..100, 0_u64..5_000, 0_u64..100_000].prop_map(Action::Pass),
+        5 => Just(Action::Poll),
         1 => Just(Action::ForceOpen),
         1 => Just(Action::Disable),
         3 => Just(Action::Reset),
+        2 => Just(Action::Restart),
     ]
 }
 
@@ -39,12 +43,23 @@ proptest! {
     fn no_order_of_events_leaks_a_permit_exceeds_the_probes_or_wedges(
         probes in 1_u32..4,
         probe_successes in 1_u32..3,
+        count in prop::option::of(1_u32..30),
+        stalled_calls in prop::option::of(1_u32..5),
         steps in prop::collection::vec(action(), 1..150),
     ) {
-        let settings = BreakerSettings { probes, probe_successes, ..BreakerSettings::default() };
+        let defaults = BreakerSettings::default();
+        let settings = BreakerSettings {
+            probes,
+            probe_successes,
+            window: count.map_or(defaults.window, WindowKind::Count),
+            minimum_requests: count.unwrap_or(defaults.minimum_requests),
+            stalled_calls,
+            ..defaults
+        };
         let mut circuit = Circuit::new(settings);
         let mut outstanding: Vec<Permit> = Vec::new();
         for step in steps {
+            let restarts = matches!(step, Action::Restart);
             let (before, generation) = (circuit.state(), circuit.breaker.generation);
             let reported = circuit.transitions.len();
             match step {
@@ -55,6 +70,9 @@ proptest! {
                         (Err(refused), Err(expected)) => {
                             prop_assert_eq!(refused.retry_at(), expected.retry_at());
                             prop_assert!(refused.retry_at() > circuit.now);
+                        }
+                        (Err(Rejected::Ramping { retry_at }), Ok(())) => {
+                            prop_assert!(retry_at > circuit.now);
                         }
                         (answer, expected) => prop_assert!(false, "{:?} {:?}", answer, expected),
                     }
@@ -67,6 +85,24 @@ proptest! {
                     }
                 }
                 Action::Pass(millis) => circuit.pass(Duration::from_millis(millis)),
+                Action::Poll => {
+                    let transition = circuit.breaker.poll(circuit.now);
+                    circuit.transitions.extend(transition);
+                    prop_assert_eq!(circuit.breaker.poll(circuit.now), None);
+                }
+                Action::Restart => {
+                    let wait = |circuit: &Circuit| {
+                        let refused = circuit.breaker.peek(circuit.now).err();
+                        refused.map(|refused| refused.retry_at().saturating_since(circuit.now))
+                    };
+                    let (earlier, mode) = (wait(&circuit), circuit.breaker.mode());
+                    let snapshot = circuit.breaker.snapshot(circuit.now);
+                    circuit.restart();
+                    outstanding.clear();
+                    let kept = if before == CircuitState::Open { earlier } else { None };
+                    prop_assert_eq!((wait(&circuit), circuit.breaker.mode()), (kept, mode));
+                    prop_assert_eq!(circuit.breaker.snapshot(circuit.now).openings, snapshot.openings);
+                }
                 Action::ForceOpen => {
                     let transition = circuit.breaker.force_open(circuit.now);
                     circuit.transitions.extend(transition);
@@ -83,7 +119,7 @@ proptest! {
 
             prop_assert_eq!(circuit.in_flight() as usize, outstanding.len());
             let new = &circuit.transitions[reported..];
-            let changes = usize::from(before != circuit.state());
+            let changes = usize::from(before != circuit.state() && !restarts);
             prop_assert_eq!(new.len(), changes, "each change is reported once");
             if let [transition] = new {
                 prop_assert_eq!((transition.from, transition.to), (before, circuit.state()));
