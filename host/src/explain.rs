@@ -98,11 +98,6 @@ impl Story {
         self.began.elapsed().saturating_sub(self.elsewhere)
     }
 
-    /// Calls made so far.
-    pub fn attempts(&self) -> u32 {
-        self.attempts
-    }
-
     /// Says the essence in response headers.
     pub fn insert_headers(&self, headers: &mut HeaderMap) {
         let mut insert = |name: &'static str, value: &str| {

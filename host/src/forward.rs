@@ -70,8 +70,10 @@ enum Abort {
 enum Reader {
     /// Event by event.
     Events(Events),
-    /// As bytes; the last of them are kept.
+    /// As bytes; the last of them are kept, for the usage in them.
     Tail(VecDeque<Bytes>, usize),
+    /// Not at all.
+    Unread,
 }
 
 struct Events {
@@ -122,7 +124,8 @@ impl Forward {
                     terminal_seen: false,
                     error: None,
                 }),
-                None => Reader::Tail(VecDeque::new(), 0),
+                None if call.operation == Operation::Generate => Reader::Tail(VecDeque::new(), 0),
+                None => Reader::Unread,
             },
             idle: Box::pin(sleep_until(match held.has_content {
                 true => Instant::now() + call.upstream.config.idle_timeout,
@@ -168,6 +171,7 @@ impl Forward {
                 }
                 self.ready.push_back(bytes);
             }
+            Reader::Unread => self.ready.push_back(bytes),
         }
     }
 
@@ -184,7 +188,7 @@ impl Forward {
                 events.splitter.push(data);
                 self.drain_splitter();
             }
-            Reader::Tail(..) => self.read(data),
+            Reader::Tail(..) | Reader::Unread => self.read(data),
         }
     }
 
@@ -213,12 +217,12 @@ impl Forward {
                 }
             }
             Reader::Tail(tail, _) => {
-                let is_json = self.affair.as_ref().is_some_and(|affair| affair.call.operation == Operation::Generate);
-                if let (true, Some(affair)) = (is_json, &self.affair) {
+                if let Some(affair) = &self.affair {
                     let joined: Vec<u8> = tail.iter().flatten().copied().collect();
                     self.usage = affair.call.dialect.read_usage(&joined);
                 }
             }
+            Reader::Unread => {}
         }
         self.settle(end);
     }
@@ -384,7 +388,7 @@ impl http_body::Body for Forward {
         // A stream may gain an error event or lose a usage event, so only plain bodies have a known length.
         match (&self.reader, &self.upstream) {
             (Reader::Events(_), _) => SizeHint::default(),
-            (Reader::Tail(..), upstream) => {
+            (Reader::Tail(..) | Reader::Unread, upstream) => {
                 let ready: u64 = self.ready.iter().map(|bytes| bytes.len() as u64).sum();
                 let rest = upstream.as_ref().map_or(SizeHint::with_exact(0), Incoming::size_hint);
                 rest.exact().map_or_else(SizeHint::default, |rest| SizeHint::with_exact(ready + rest))

@@ -112,7 +112,7 @@ impl Spool {
         let limits = Limits {
             max_jobs: settings.max_jobs,
             max_bytes: settings.max_bytes,
-            retention_ms: u64::try_from(settings.retention.as_millis()).unwrap_or(u64::MAX),
+            retention_ms: crate::clock::milliseconds(settings.retention),
         };
         let connection = folder.open_database(&sealer, &limits)?;
         let store = Store::new(connection, sealer.clone(), incarnation, limits);
