@@ -62,6 +62,12 @@ impl Bulkhead {
     pub const fn in_flight(&self) -> u32 {
         self.in_flight
     }
+
+    /// Calls allowed in flight.
+    #[must_use]
+    pub const fn limit(&self) -> u32 {
+        self.limit
+    }
 }
 
 /// What a call told about the upstream's room.

@@ -142,6 +142,7 @@ pub struct Granted {
 struct Waiter {
     tenant: Tenant,
     priority: Priority,
+    cost: u64,
     deadline: Timestamp,
     joined: Timestamp,
 }
@@ -174,6 +175,7 @@ pub struct FairQueue {
     waiters: BTreeMap<u64, Waiter>,
     deadlines: BTreeSet<(Timestamp, u64)>,
     per_tenant: BTreeMap<u64, u32>,
+    waiting_tokens: u64,
     next_ticket: u64,
 }
 
@@ -189,6 +191,7 @@ impl FairQueue {
             waiters: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             per_tenant: BTreeMap::new(),
+            waiting_tokens: 0,
             next_ticket: 0,
         }
     }
@@ -217,13 +220,16 @@ impl FairQueue {
         *self.per_tenant.entry(tenant.id).or_default() += 1;
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        self.waiters.insert(ticket, Waiter { tenant, priority, deadline, joined: now });
+        let cost = cost.min(TokenBucket::TOKENS_MAX);
+        // At most a million waiters of at most a trillion tokens: the sum fits.
+        self.waiting_tokens += cost;
+        self.waiters.insert(ticket, Waiter { tenant, priority, cost, deadline, joined: now });
         self.deadlines.insert((deadline, ticket));
         let lane = &mut self.lanes[priority.rank()];
         if lane.band.is_empty() {
             lane.last_turn = now;
         }
-        lane.band.push(tenant.id, tenant.weight, ticket, cost.min(TokenBucket::TOKENS_MAX));
+        lane.band.push(tenant.id, tenant.weight, ticket, cost);
         Ok(Ticket(ticket))
     }
 
@@ -237,12 +243,9 @@ impl FairQueue {
         true
     }
 
-    /// Who leaves the queue next: first whoever waited in vain, then the next in turn if it costs no
-    /// more than `available_tokens`. Call it until it answers `None`.
-    ///
-    /// A limiter whose bucket is full admits a request above its capacity; pass `u64::MAX` then, or
-    /// such a request keeps everybody waiting until its deadline.
-    pub fn next(&mut self, available_tokens: u64, now: Timestamp) -> Option<Turn> {
+    /// Who leaves the queue next: first whoever waited in vain, then the next in turn if what it costs
+    /// `fits`. Call it until it answers `None`.
+    pub fn next(&mut self, now: Timestamp, fits: impl FnOnce(u64) -> bool) -> Option<Turn> {
         if let Some((deadline, ticket)) = self.deadlines.first().copied()
             && deadline <= now
         {
@@ -251,7 +254,7 @@ impl FairQueue {
             return Some(Turn::Expired { ticket: Ticket(ticket), waited: now.saturating_since(joined) });
         }
         let lane = self.lane_in_turn(now)?;
-        let head: Head = lane.band.head().filter(|head| head.cost <= available_tokens)?;
+        let head: Head = lane.band.head().filter(|head| fits(head.cost))?;
         let weights = lane.band.serve(head);
         lane.last_turn = now;
         let waiter = self.forget(head.ticket)?;
@@ -263,6 +266,12 @@ impl FairQueue {
             waited: now.saturating_since(waiter.joined),
             weights,
         }))
+    }
+
+    /// Whose turn it is, and what it costs.
+    pub fn head(&mut self, now: Timestamp) -> Option<(Ticket, u64)> {
+        let head = self.lane_in_turn(now)?.band.head()?;
+        Some((Ticket(head.ticket), head.cost))
     }
 
     /// Corrects a tenant's share to what its call used: zero when it was never sent.
@@ -277,6 +286,12 @@ impl FairQueue {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
         self.deadlines.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// Tokens that all waiters want together.
+    #[must_use]
+    pub const fn waiting_tokens(&self) -> u64 {
+        self.waiting_tokens
     }
 
     /// Waiters in the queue.
@@ -308,6 +323,7 @@ impl FairQueue {
     fn forget(&mut self, ticket: u64) -> Option<Waiter> {
         let waiter = self.waiters.remove(&ticket)?;
         self.deadlines.remove(&(waiter.deadline, ticket));
+        self.waiting_tokens -= waiter.cost;
         if let Some(count) = self.per_tenant.get_mut(&waiter.tenant.id) {
             *count -= 1;
             if *count == 0 {

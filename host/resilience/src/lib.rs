@@ -12,13 +12,14 @@
 //! | Does it fit the quota of requests and tokens? | [`Limiter`], made of [`TokenBucket`]s |
 //! | Is another attempt sensible, and when? | [`next_step`], with [`Backoff`] |
 //! | Is there room for it at all? | [`ShedSettings::decide`] |
-//! | Whose turn is it while tokens are short? | [`FairQueue`] |
+//! | Whose turn is it while tokens or slots are short? | [`AdmissionQueue`], with a [`FairQueue`] |
 //! | How many calls may be in flight? | [`Bulkhead`], [`AdaptiveLimit`] |
 //! | Should a late call get a second one beside it? | [`when_to_hedge`] |
 //! | May anything be retried at all? | [`RetryBudget`] |
 
 #![forbid(unsafe_code)]
 
+mod admission;
 mod backoff;
 mod breaker;
 mod bucket;
@@ -34,6 +35,7 @@ mod shed;
 mod time;
 mod window;
 
+pub use admission::{AdmissionQueue, Concurrency, Demand, Entry, Leaving, Obstacle, Pass, TurnedAway};
 pub use backoff::{Backoff, Jitter};
 pub use breaker::{
     Admitted, Breaker, BreakerSettings, Cause, CircuitState, Mode, Pending, Permit, Recorded, Rejected, Snapshot,

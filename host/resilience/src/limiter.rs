@@ -152,6 +152,14 @@ impl Limiter {
         requests.into_iter().chain(exceeded).max_by_key(|e| e.retry_after).map_or(Ok(()), Err)
     }
 
+    /// How long these limits take to let so many requests and tokens through, beginning with nothing:
+    /// what whoever comes behind a queue of them must expect.
+    #[must_use]
+    pub fn time_for(&self, requests: u64, tokens: u64) -> Duration {
+        let time = |quota: Option<&Quota>, amount| quota.map_or(Duration::ZERO, |quota| quota.time_for(amount));
+        time(self.requests.as_ref(), requests).max(time(self.tokens.as_ref(), tokens))
+    }
+
     /// Corrects what was taken to what was used. `false` when the reservation has expired: then
     /// nothing changes, since a refund would come on top of what time has refilled.
     pub fn settle(&mut self, reservation: Reservation, actual: Settlement, now: Timestamp) -> bool {

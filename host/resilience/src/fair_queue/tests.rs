@@ -8,6 +8,14 @@ fn at(seconds: u64) -> Timestamp {
     Timestamp::from_micros(seconds * 1_000_000)
 }
 
+fn always(_: u64) -> bool {
+    true
+}
+
+fn up_to(tokens: u64) -> impl Fn(u64) -> bool {
+    move |cost| cost <= tokens
+}
+
 fn queue() -> FairQueue {
     FairQueue::new(FairQueueSettings { capacity: 10_000, capacity_per_tenant: 10_000, ..FairQueueSettings::default() })
 }
@@ -30,7 +38,7 @@ fn granted(turn: Option<Turn>) -> Granted {
 }
 
 fn tenants(queue: &mut FairQueue, turns: usize) -> Vec<u64> {
-    (0..turns).map(|_| granted(queue.next(u64::MAX, at(0))).tenant.id).collect()
+    (0..turns).map(|_| granted(queue.next(at(0), always)).tenant.id).collect()
 }
 
 #[test]
@@ -80,7 +88,7 @@ fn a_heavy_tenant_takes_its_turns_one_by_one() {
         }
         let mut ahead = 0_i64;
         for _ in 0..70 {
-            let granted = granted(queue.next(u64::MAX, at(0)));
+            let granted = granted(queue.next(at(0), always));
             ahead += if granted.tenant.id == 0 { 1 } else { -1 };
             queue.settle(granted, used);
             assert!(ahead.abs() <= 2, "{ahead} turns ahead when {used} of 100 are used");
@@ -94,14 +102,14 @@ fn a_pause_earns_no_credit() {
     // The first tenant overruns, and waits far ahead of its share.
     join(&mut queue, 1, 10);
     let beside = join(&mut queue, 2, 10);
-    let overrun = granted(queue.next(10, at(0)));
+    let overrun = granted(queue.next(at(0), up_to(10)));
     queue.settle(overrun, 510);
     assert!(queue.cancel(beside));
     join_often(&mut queue, 20, 1, 10);
     join(&mut queue, 3, 10);
     assert_eq!(tenants(&mut queue, 1), [3]);
     // The third is gone, and the first is next though nothing is free yet.
-    assert_eq!(queue.next(0, at(0)), None);
+    assert_eq!(queue.next(at(0), up_to(0)), None);
     join_often(&mut queue, 20, 3, 10);
     let turns = tenants(&mut queue, 8);
     assert!((3..=5).contains(&turns.iter().filter(|tenant| **tenant == 3).count()), "{turns:?}");
@@ -116,7 +124,7 @@ fn case_38_a_dropped_waiter_takes_nothing_and_keeps_everybody_elses_order() {
             assert!(queue.cancel(tickets[index]));
             assert!(!queue.cancel(tickets[index]), "a ticket leaves once");
         }
-        let turns: Vec<Ticket> = std::iter::from_fn(|| match queue.next(10, at(0)) {
+        let turns: Vec<Ticket> = std::iter::from_fn(|| match queue.next(at(0), up_to(10)) {
             Some(Turn::Granted(granted)) => Some(granted.ticket),
             Some(Turn::Expired { .. }) | None => None,
         })
@@ -143,9 +151,9 @@ fn a_large_request_is_not_overtaken_for_its_size() {
     let mut queue = queue();
     join(&mut queue, 1, 500);
     join(&mut queue, 1, 1);
-    assert_eq!(queue.next(499, at(0)), None);
-    assert_eq!(granted(queue.next(500, at(0))).cost, 500);
-    assert_eq!(granted(queue.next(1, at(0))).cost, 1);
+    assert_eq!(queue.next(at(0), up_to(499)), None);
+    assert_eq!(granted(queue.next(at(0), up_to(500))).cost, 500);
+    assert_eq!(granted(queue.next(at(0), up_to(1))).cost, 1);
     assert!(queue.is_empty());
 }
 
@@ -155,9 +163,9 @@ fn a_waiter_whose_patience_ends_is_handed_out_as_expired_and_not_charged() {
     let ticket = queue.push(Tenant::new(1), Priority::Normal, 50, at(5), at(1)).unwrap();
     join(&mut queue, 1, 50);
     assert_eq!(queue.next_deadline(), Some(at(5)));
-    assert_eq!(queue.next(0, at(4)), None);
+    assert_eq!(queue.next(at(4), up_to(0)), None);
     let expired = Turn::Expired { ticket, waited: Duration::from_secs(4) };
-    assert_eq!(queue.next(u64::MAX, at(5)), Some(expired), "even when there are tokens: nobody waits for it");
+    assert_eq!(queue.next(at(5), always), Some(expired), "even when there are tokens: nobody waits for it");
     assert_eq!(queue.next_deadline(), Some(NEVER));
     assert_eq!(queue.len(), 1);
 }
@@ -170,7 +178,7 @@ fn the_highest_priority_goes_first_and_a_low_one_never_starves() {
         queue.push(Tenant::new(2), Priority::High, 1, NEVER, at(0)).unwrap();
         queue.push(Tenant::new(3), Priority::Normal, 1, NEVER, at(0)).unwrap();
     }
-    let mut turn = |now| granted(queue.next(1, now)).priority;
+    let mut turn = |now| granted(queue.next(now, up_to(1))).priority;
     assert!((0..5).all(|_| turn(at(0)) == Priority::High));
     let aged: Vec<Priority> = (0..4).map(|_| turn(at(1))).collect();
     assert_eq!(aged[2..], [Priority::High; 2], "one each, then the order is strict again");
@@ -184,7 +192,7 @@ fn bounds_hold_for_the_queue_and_for_each_tenant() {
     let mut push = |tenant| queue.push(Tenant::new(tenant), Priority::Low, 1, NEVER, at(0)).map(|_| ());
     assert_eq!([push(1), push(1), push(1)], [Ok(()), Ok(()), Err(Full::Tenant)]);
     assert_eq!([push(2), push(2)], [Ok(()), Err(Full::Queue)]);
-    assert_eq!(granted(queue.next(1, at(0))).tenant.id, 1);
+    assert_eq!(granted(queue.next(at(0), up_to(1))).tenant.id, 1);
     assert!(queue.push(Tenant::new(3), Priority::Low, 1, NEVER, at(0)).is_ok());
 }
 
@@ -192,7 +200,7 @@ fn bounds_hold_for_the_queue_and_for_each_tenant() {
 fn an_overrun_is_held_against_the_tenant_even_after_a_pause() {
     let mut queue = queue();
     join(&mut queue, 1, 10);
-    let first = granted(queue.next(10, at(0)));
+    let first = granted(queue.next(at(0), up_to(10)));
     for _ in 0..200 {
         join(&mut queue, 2, 10);
     }
@@ -210,7 +218,7 @@ fn what_was_never_sent_is_given_back() {
             join(&mut queue, 1, 100);
             join(&mut queue, 2, 100);
         }
-        let first = granted(queue.next(100, at(0)));
+        let first = granted(queue.next(at(0), up_to(100)));
         if settled {
             queue.settle(first, 0);
         }
@@ -224,7 +232,7 @@ fn tenants_that_have_left_are_forgotten() {
     let mut queue = queue();
     for tenant in 0..20_000 {
         join(&mut queue, tenant, tenant % 7 + 1);
-        assert_eq!(granted(queue.next(10, at(0))).tenant.id, tenant);
+        assert_eq!(granted(queue.next(at(0), up_to(10))).tenant.id, tenant);
     }
     let band = &queue.lanes[Priority::Normal.rank()].band;
     assert!(band.remembered() <= 4096, "{}", band.remembered());
@@ -239,7 +247,7 @@ fn the_largest_costs_and_weights_neither_overflow_nor_wrap() {
         queue.push(Tenant { id, weight: 0 }, Priority::High, u64::MAX, NEVER, at(0)).unwrap();
     }
     for _ in 0..200 {
-        let granted = granted(queue.next(u64::MAX, at(0)));
+        let granted = granted(queue.next(at(0), always));
         queue.settle(granted, u64::MAX);
     }
     assert!(queue.is_empty());
@@ -311,7 +319,7 @@ proptest! {
         let total_weight = f64::from(weights.iter().sum::<u32>());
         let mut served = vec![0.0; weights.len()];
         for (cost, used) in requests {
-            let granted = granted(queue.next(u64::MAX, at(0)));
+            let granted = granted(queue.next(at(0), always));
             let id = usize::try_from(granted.tenant.id).unwrap();
             let used = used.min(granted.cost);
             served[id] += f64::from(u32::try_from(used).unwrap());
@@ -353,7 +361,7 @@ proptest! {
                     leave(&mut accounts, tenant);
                 }
                 Action::Serve { used_percent } if !waiting.is_empty() => {
-                    let granted = granted(queue.next(u64::MAX, at(0)));
+                    let granted = granted(queue.next(at(0), always));
                     let tenant = waiting.remove(&granted.ticket).unwrap();
                     let oldest = waiting.iter().find(|(_, t)| **t == tenant).map(|(ticket, _)| *ticket);
                     prop_assert!(oldest.is_none_or(|ticket| ticket > granted.ticket), "order within a tenant");
@@ -367,7 +375,7 @@ proptest! {
                         prop_assert!(account.share - account.served <= 200.0, "{accounts:?}");
                     }
                 }
-                Action::Cancel(_) | Action::Serve { .. } => prop_assert_eq!(queue.next(u64::MAX, at(0)), None),
+                Action::Cancel(_) | Action::Serve { .. } => prop_assert_eq!(queue.next(at(0), always), None),
             }
             prop_assert_eq!(queue.len(), waiting.len());
         }

@@ -35,6 +35,12 @@ impl Quota {
         own.max(provider).map_or(Ok(()), Err)
     }
 
+    /// The time in which `amount` is refilled.
+    pub(super) fn time_for(&self, amount: u64) -> Duration {
+        let micros = u128::from(amount) * 60_000_000 / u128::from(self.own.refill_per_minute());
+        Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
+    }
+
     pub(super) fn charge(&mut self, cost: u64, now: Timestamp) {
         self.own.charge(cost, now);
         if let Some(view) = &mut self.provider {

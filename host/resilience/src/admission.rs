@@ -1,0 +1,323 @@
+//! Who may call now, who waits for its turn, and who is told at once that waiting is of no use.
+
+use std::time::Duration;
+
+use crate::bucket::TokenBucket;
+use crate::concurrency::{AdaptiveLimit, Bulkhead, Feedback, Saturated, Slot};
+use crate::fair_queue::{FairQueue, FairQueueSettings, Full, Granted, Tenant, Ticket, Turn};
+use crate::limiter::{Ceiling, Dimension, Exceeded, Limiter, Reported, Reservation, Settlement};
+use crate::shed::Priority;
+use crate::time::Timestamp;
+
+/// How many calls may be in flight.
+#[derive(Clone, Copy, Debug)]
+pub enum Concurrency {
+    /// As many as the operator says.
+    Fixed(Bulkhead),
+    /// As many as the upstream bears.
+    Adaptive(AdaptiveLimit),
+}
+
+impl Concurrency {
+    fn check(&self) -> Result<(), Saturated> {
+        let limit = self.limit();
+        if self.in_flight() < limit { Ok(()) } else { Err(Saturated { limit }) }
+    }
+
+    fn acquire(&mut self, now: Timestamp) -> Result<Slot, Saturated> {
+        match self {
+            Self::Fixed(bulkhead) => bulkhead.acquire(now),
+            Self::Adaptive(limit) => limit.acquire(now),
+        }
+    }
+
+    fn release(&mut self, slot: Slot, feedback: Feedback, now: Timestamp) {
+        match self {
+            Self::Fixed(bulkhead) => bulkhead.release(slot),
+            Self::Adaptive(limit) => limit.release(slot, feedback, now),
+        }
+    }
+
+    /// Calls in flight.
+    #[must_use]
+    pub const fn in_flight(&self) -> u32 {
+        match self {
+            Self::Fixed(bulkhead) => bulkhead.in_flight(),
+            Self::Adaptive(limit) => limit.in_flight(),
+        }
+    }
+
+    /// Calls allowed in flight now.
+    #[must_use]
+    pub fn limit(&self) -> u32 {
+        match self {
+            Self::Fixed(bulkhead) => bulkhead.limit(),
+            Self::Adaptive(limit) => limit.limit(),
+        }
+    }
+}
+
+/// What a call asks for, and for whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Demand {
+    /// Whose share it comes from while others wait.
+    pub tenant: Tenant,
+    /// Before whom it is served.
+    pub priority: Priority,
+    /// The upper bound of its tokens, input and output.
+    pub tokens: u64,
+}
+
+/// What stands between a call and its upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// A limit on requests or tokens.
+    Limit(Exceeded),
+    /// The limit on calls in flight.
+    Saturated(Saturated),
+    /// Others have come first, so many of them.
+    Queue(usize),
+    /// The queue, which is full for this tenant or for all.
+    Full(Full),
+}
+
+/// A call that is not let in, and does not wait either.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TurnedAway {
+    /// What stands in its way.
+    pub obstacle: Obstacle,
+    /// When to come again: not before its own cost is there, nor before those who wait are served.
+    pub retry_after: Duration,
+}
+
+/// The right to one call. Settle it exactly once, whatever became of the call.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "a pass that is never settled keeps its slot for good"]
+pub struct Pass {
+    reservation: Reservation,
+    slot: Slot,
+    /// Its share of a queue, if it had to wait in one.
+    share: Option<Granted>,
+}
+
+impl Pass {
+    /// The tokens reserved.
+    #[must_use]
+    pub const fn tokens(&self) -> u64 {
+        self.reservation.tokens()
+    }
+}
+
+/// What becomes of a call that asks to be let in.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// It may proceed.
+    Passed(Pass),
+    /// It waits; [`AdmissionQueue::next`] will name this ticket.
+    Waiting(Ticket),
+}
+
+/// Who leaves the queue, and how.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "whoever waits on the ticket must be told"]
+pub enum Leaving {
+    /// Its call may proceed.
+    Passed {
+        /// Its place.
+        ticket: Ticket,
+        /// Its right to one call.
+        pass: Pass,
+        /// How long it has waited.
+        waited: Duration,
+    },
+    /// Its patience is over.
+    Expired {
+        /// Its place.
+        ticket: Ticket,
+        /// How long it has waited.
+        waited: Duration,
+    },
+}
+
+/// The way to one upstream, or out of one tenant: limits on requests, tokens and calls in flight, and
+/// the queue of those who wait for them.
+///
+/// - Nobody overtakes: whoever comes while others wait, waits behind them, in the fair order of
+///   [`FairQueue`].
+/// - Nobody waits in vain: a call whose own cost cannot be there before its deadline is turned away
+///   at once.
+/// - A call takes everything or nothing, and whatever it took comes back when it is settled.
+///
+/// Call [`next`](Self::next) until it answers `None` after everything that may let somebody in: a
+/// settled pass, a cancelled ticket, a report of the provider's, and when
+/// [`wake_at`](Self::wake_at) has come.
+#[derive(Clone, Debug)]
+pub struct AdmissionQueue {
+    limiter: Limiter,
+    concurrency: Concurrency,
+    queue: FairQueue,
+}
+
+impl AdmissionQueue {
+    /// The wait suggested when all slots are taken: any of the calls in flight may end within it, and
+    /// `Retry-After` cannot say less.
+    pub const SATURATED_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+    /// An empty queue in front of these limits.
+    #[must_use]
+    pub fn new(limiter: Limiter, concurrency: Concurrency, queue: FairQueueSettings) -> Self {
+        Self { limiter, concurrency, queue: FairQueue::new(queue) }
+    }
+
+    /// Lets a call in, or lets it wait for its turn until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// What stands in its way, when it cannot be served before `deadline` or the queue is full.
+    /// Nothing is taken then.
+    pub fn enter(&mut self, demand: Demand, deadline: Timestamp, now: Timestamp) -> Result<Entry, TurnedAway> {
+        let tokens = demand.tokens.min(TokenBucket::TOKENS_MAX);
+        let Some(obstacle) = self.obstacle(tokens, now) else {
+            return Ok(Entry::Passed(self.take(tokens, now).map_err(|obstacle| self.turn_away(obstacle, tokens))?));
+        };
+        if now.saturating_add(obstacle.least_wait()) >= deadline {
+            return Err(self.turn_away(obstacle, tokens));
+        }
+        self.queue
+            .push(demand.tenant, demand.priority, tokens, deadline, now)
+            .map(Entry::Waiting)
+            .map_err(|full| self.turn_away(Obstacle::Full(full), tokens))
+    }
+
+    /// Who leaves the queue next: first whoever waited in vain, then the next in turn if there is room
+    /// for it.
+    pub fn next(&mut self, now: Timestamp) -> Option<Leaving> {
+        let (limiter, concurrency) = (&self.limiter, &self.concurrency);
+        let turn = self.queue.next(now, |cost| concurrency.check().is_ok() && limiter.check(cost, now).is_ok())?;
+        match turn {
+            Turn::Expired { ticket, waited } => Some(Leaving::Expired { ticket, waited }),
+            Turn::Granted(share) => {
+                let (ticket, waited) = (share.ticket, share.waited);
+                // Both limits have just been looked at, so this cannot fail.
+                let pass = self.take(share.cost, now).ok()?;
+                Some(Leaving::Passed { ticket, pass: Pass { share: Some(share), ..pass }, waited })
+            }
+        }
+    }
+
+    /// Leaves the queue; everybody else keeps their order. `false` when the ticket has left already.
+    pub fn cancel(&mut self, ticket: Ticket) -> bool {
+        self.queue.cancel(ticket)
+    }
+
+    /// When [`next`](Self::next) may have somebody to name though nothing is settled until then, and
+    /// whose turn it is; `None` when nobody waits.
+    pub fn wake_at(&mut self, now: Timestamp) -> Option<(Ticket, Timestamp)> {
+        let deadline = self.queue.next_deadline()?;
+        let (ticket, cost) = self.queue.head(now)?;
+        if self.concurrency.check().is_err() {
+            return Some((ticket, deadline));
+        }
+        let wait = self.limiter.check(cost, now).err().map_or(Duration::ZERO, |exceeded| exceeded.retry_after);
+        Some((ticket, deadline.min(now.saturating_add(wait))))
+    }
+
+    /// Gives back what a call took and did not use, and learns from what became of it.
+    pub fn settle(&mut self, pass: Pass, settlement: Settlement, feedback: Feedback, now: Timestamp) {
+        let Pass { reservation, slot, share } = pass;
+        if let Some(share) = share {
+            let used = match settlement {
+                Settlement::Used(tokens) => tokens,
+                Settlement::Refund => 0,
+                Settlement::AsEstimated => share.cost,
+            };
+            self.queue.settle(share, used);
+        }
+        self.limiter.settle(reservation, settlement, now);
+        self.concurrency.release(slot, feedback, now);
+    }
+
+    /// What stands in the way of a call of so many tokens.
+    #[must_use]
+    pub fn obstacle(&self, tokens: u64, now: Timestamp) -> Option<Obstacle> {
+        if let Err(exceeded) = self.limiter.check(tokens, now) {
+            return Some(Obstacle::Limit(exceeded));
+        }
+        if let Err(saturated) = self.concurrency.check() {
+            return Some(Obstacle::Saturated(saturated));
+        }
+        (!self.queue.is_empty()).then(|| Obstacle::Queue(self.queue.len()))
+    }
+
+    /// What whoever has waited in vain for so many tokens is told.
+    #[must_use]
+    pub fn in_vain(&self, tokens: u64, now: Timestamp) -> TurnedAway {
+        let obstacle = self.obstacle(tokens, now).unwrap_or(Obstacle::Queue(self.queue.len()));
+        self.turn_away(obstacle, tokens)
+    }
+
+    /// See [`Limiter::resync`].
+    pub fn resync(&mut self, dimension: Dimension, reported: Reported, ceiling: Ceiling, now: Timestamp) {
+        self.limiter.resync(dimension, reported, ceiling, now);
+    }
+
+    /// See [`Limiter::drain`].
+    pub fn drain(&mut self, dimension: Dimension, reset_in: Duration, now: Timestamp) {
+        self.limiter.drain(dimension, reset_in, now);
+    }
+
+    /// The limits on requests and tokens.
+    #[must_use]
+    pub const fn limiter(&self) -> &Limiter {
+        &self.limiter
+    }
+
+    /// The limit on calls in flight.
+    #[must_use]
+    pub const fn concurrency(&self) -> &Concurrency {
+        &self.concurrency
+    }
+
+    /// How many wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+
+    fn take(&mut self, tokens: u64, now: Timestamp) -> Result<Pass, Obstacle> {
+        let slot = self.concurrency.acquire(now).map_err(Obstacle::Saturated)?;
+        match self.limiter.reserve(tokens, now) {
+            Ok(reservation) => Ok(Pass { reservation, slot, share: None }),
+            Err(exceeded) => {
+                self.concurrency.release(slot, Feedback::Neutral, now);
+                Err(Obstacle::Limit(exceeded))
+            }
+        }
+    }
+
+    fn turn_away(&self, obstacle: Obstacle, tokens: u64) -> TurnedAway {
+        let behind = u64::try_from(self.queue.len()).unwrap_or(u64::MAX);
+        let others = match behind {
+            0 => Duration::ZERO,
+            _ => self.limiter.time_for(behind + 1, self.queue.waiting_tokens().saturating_add(tokens)),
+        };
+        let least = match obstacle {
+            Obstacle::Limit(exceeded) => exceeded.retry_after,
+            Obstacle::Saturated(_) | Obstacle::Queue(_) | Obstacle::Full(_) => Self::SATURATED_RETRY_AFTER,
+        };
+        TurnedAway { obstacle, retry_after: least.max(others) }
+    }
+}
+
+impl Obstacle {
+    /// The time for which the call cannot be let in, whatever others do.
+    const fn least_wait(&self) -> Duration {
+        match self {
+            Self::Limit(exceeded) => exceeded.retry_after,
+            Self::Saturated(_) | Self::Queue(_) | Self::Full(_) => Duration::ZERO,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
