@@ -16,9 +16,9 @@
 //! - **Clients** have a time-out per attempt, patience for waiting in the proxy, and, where the
 //!   scenario says so, send a failed request again by themselves, as SDKs do: with backoff, obeying
 //!   a `Retry-After` up to two minutes.
-//! - **The proxy** is the real `Breaker`, `Limiter`, `RetryBudget` and `next_step` with their default
-//!   settings, in [`stack`]. In front of the limiter requests wait in one line; at an open circuit
-//!   each waits by itself and asks again when it was told to.
+//! - **The proxy** is the real `Breaker`, `AdaptiveLimit`, `Limiter`, `RetryBudget` and `next_step` with
+//!   their default settings, in [`stack`]. In front of the two limits requests wait in one line; at an
+//!   open circuit each waits by itself and asks again when it was told to.
 //! - **The provider** works off one queue at a fixed speed, adds a random latency, answers 503 when
 //!   the queue is too long, 429 with `Retry-After` when a quota is spent, and goes on working on
 //!   calls whose clients have left. That last habit is what makes overload last.
@@ -30,8 +30,7 @@
 //! - The network, processors, memory, and the time that the proxy itself takes.
 //! - Streams: an answer comes at once and whole, so nothing breaks after its first content.
 //! - A second provider to fall back to, a second proxy, and a restart.
-//! - The primitives that the core does not have yet: no fair queue, no adaptive concurrency, no
-//!   shedding, no hedging. Goals that need them are missed, and say so.
+//! - Primitives of the core that the stack does not ask yet: no fair queue, no shedding, no hedging. Goals that need them are missed, and say so.
 //! - A quota that others spend too, and limits on requests per minute. Provider and limiter agree on
 //!   the quota, and estimates are true upper bounds.
 //! - A classifier: every failure is retryable, and each refusal is understood.

@@ -1,17 +1,18 @@
 //! The proxy's layers around one upstream, in the order in which a request passes them.
 //!
-//! A look at the circuit, before anything is waited for; the limiter; the waiting room in front of
-//! it, first come, first served; and the circuit's admission last, after all waits. Every part is
-//! the real one of `spillway-resilience` with its default settings. A further layer is one field of
-//! [`Stack`] and one line in [`Stack::admit`] and [`Stack::settle`]; a fair queue takes the place
-//! of [`WaitingRoom`].
+//! A look at the circuit, before anything is waited for; the limiter; the adaptive limit on calls in
+//! flight; the waiting room in front of both, first come, first served; and the circuit's admission
+//! last, after all waits. Every part is the real one of `spillway-resilience` with its default
+//! settings. A further layer is one field of [`Stack`] and one line in [`Stack::admit`] and
+//! [`Stack::settle`]; a fair queue takes the place of [`WaitingRoom`].
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use spillway_resilience::{
-    Admitted, Advice, Breaker, BreakerSettings, CircuitState, Limiter, Outcome, Permit, Reservation, RetryBudget,
-    RetryBudgetSettings, RetrySettings, Settlement, Step, Timestamp, TokenBucket, Transition, next_step,
+    AdaptiveLimit, AdaptiveLimitSettings, Admitted, Advice, Breaker, BreakerSettings, CircuitState, Feedback, Limiter,
+    Outcome, Permit, Reservation, RetryBudget, RetryBudgetSettings, RetrySettings, Settlement, Slot, Step, Timestamp,
+    TokenBucket, Transition, next_step,
 };
 
 use crate::provider::Answer;
@@ -21,6 +22,7 @@ use crate::scenario;
 #[derive(Debug)]
 pub struct Held {
     reservation: Option<Reservation>,
+    slot: Option<Slot>,
     permit: Option<Permit>,
 }
 
@@ -29,6 +31,8 @@ pub struct Held {
 pub enum Blocked {
     /// The tokens are not there before this time.
     Limit(Timestamp),
+    /// As many calls as may be are in flight; asking again makes sense when one of them has ended.
+    Saturated,
     /// The circuit refuses; asking again makes sense at this time.
     Circuit(Timestamp),
 }
@@ -51,6 +55,7 @@ pub struct Stack {
 #[derive(Debug)]
 struct Protected {
     limiter: Limiter,
+    concurrency: AdaptiveLimit,
     breaker: Breaker,
     budget: RetryBudget,
     retry: RetrySettings,
@@ -73,6 +78,7 @@ impl Stack {
         Self {
             protected: Some(Protected {
                 limiter: Limiter::new(None, tokens),
+                concurrency: AdaptiveLimit::new(AdaptiveLimitSettings::default()),
                 breaker: Breaker::new(BreakerSettings::default(), now),
                 budget: RetryBudget::new(RetryBudgetSettings::default()),
                 retry: RetrySettings::default(),
@@ -112,16 +118,23 @@ impl Stack {
     /// Which layer is in the way, and until when.
     pub fn admit(&mut self, estimate: u64, now: Timestamp) -> Result<Held, Blocked> {
         let Some(layers) = &mut self.protected else {
-            return Ok(Held { reservation: None, permit: None });
+            return Ok(Held { reservation: None, slot: None, permit: None });
         };
         layers.breaker.peek(now).map_err(|rejected| Blocked::Circuit(rejected.retry_at()))?;
         let reservation = layers
             .limiter
             .reserve(estimate, now)
             .map_err(|exceeded| Blocked::Limit(now.saturating_add(exceeded.retry_after)))?;
+        let Ok(slot) = layers.concurrency.acquire(now) else {
+            layers.limiter.settle(reservation, Settlement::Refund, now);
+            return Err(Blocked::Saturated);
+        };
         match layers.breaker.admit(now) {
-            Ok(Admitted { permit, .. }) => Ok(Held { reservation: Some(reservation), permit: Some(permit) }),
+            Ok(Admitted { permit, .. }) => {
+                Ok(Held { reservation: Some(reservation), slot: Some(slot), permit: Some(permit) })
+            }
             Err(rejected) => {
+                layers.concurrency.release(slot, Feedback::Neutral, now);
                 layers.limiter.settle(reservation, Settlement::Refund, now);
                 Err(Blocked::Circuit(rejected.retry_at()))
             }
@@ -150,9 +163,13 @@ impl Stack {
             };
             layers.limiter.settle(reservation, settlement, now);
         }
-        let open_until = answer.retry_after.map(|wait| now.saturating_add(wait));
         let took = now.saturating_since(sent);
-        let recorded = layers.breaker.record(held.permit?, answer.outcome, took, open_until, now, random);
+        let feedback = feedback(answer, timed_out, took);
+        let excused = held.slot.is_some_and(|slot| layers.concurrency.release(slot, feedback, now));
+        // What the limit deals with must not open the circuit too.
+        let outcome = if excused { Outcome::Throttled } else { answer.outcome };
+        let open_until = answer.retry_after.map(|wait| now.saturating_add(wait));
+        let recorded = layers.breaker.record(held.permit?, outcome, took, open_until, now, random);
         // The random number is used by one of the two at most.
         let judged = recorded.judgement.and_then(|pending| layers.breaker.judge(pending, None, now, random));
         recorded.transition.or(judged)
@@ -171,7 +188,20 @@ impl Stack {
     }
 }
 
-/// Requests that wait for tokens, in the order in which they came.
+/// What a call told about the provider's room.
+fn feedback(answer: &Answer, timed_out: bool, took: Duration) -> Feedback {
+    match answer.outcome {
+        // How long an answer takes does not depend on the request's tokens here.
+        Outcome::Success => Feedback::Answered { first_token: took, input_tokens: 0 },
+        Outcome::Failure if timed_out => Feedback::TimedOut,
+        Outcome::Overloaded => Feedback::Overloaded,
+        // A wait that is named is that of a spent quota, which fewer calls at once would not fill.
+        Outcome::Throttled if answer.retry_after.is_none() => Feedback::Overloaded,
+        Outcome::Throttled | Outcome::Failure | Outcome::Ignored => Feedback::Neutral,
+    }
+}
+
+/// Requests that wait for tokens or for a slot, in the order in which they came.
 #[derive(Debug, Default)]
 pub struct WaitingRoom {
     queue: VecDeque<usize>,
@@ -249,5 +279,59 @@ mod tests {
         let failed = answer(Outcome::Failure, Timestamp::ORIGIN);
         let granted = (0..100).filter(|_| stack.next(1, &failed, Duration::from_secs(9), 0) != Next::GiveUp(None));
         assert_eq!(granted.count(), RetryBudgetSettings::DEFAULT_RESERVE as usize);
+    }
+
+    /// Calls sent at once, which all end the same way a second later.
+    fn round(stack: &mut Stack, calls: usize, outcome: Outcome, timed_out: bool, now: Timestamp) -> usize {
+        let held: Vec<Held> = (0..calls).map_while(|_| stack.admit(0, now).ok()).collect();
+        let (sent, end) = (held.len(), now.saturating_add(Duration::from_secs(1)));
+        for held in held {
+            let _ = stack.settle(held, &answer(outcome, end), timed_out, 0, now, 0);
+        }
+        sent
+    }
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::from_micros(seconds * 1_000_000)
+    }
+
+    #[test]
+    fn an_overload_saturates_the_limit_and_leaves_the_circuit_closed_until_nothing_helps() {
+        let mut stack = stack();
+        assert_eq!(round(&mut stack, 80, Outcome::Overloaded, false, at(0)), 80);
+        assert!(stack.is_closed());
+        let held: Vec<Held> = (0..40).map(|_| stack.admit(0, at(2)).unwrap()).collect();
+        assert_eq!(stack.admit(0, at(2)).unwrap_err(), Blocked::Saturated);
+        for held in held {
+            let _ = stack.settle(held, &answer(Outcome::Ignored, at(3)), false, 0, at(2), 0);
+        }
+        let sent: Vec<usize> =
+            (2..5).map(|number| round(&mut stack, 80, Outcome::Overloaded, false, at(2 * number))).collect();
+        assert_eq!(sent, [40, 20, 10]);
+        assert!(!stack.is_closed(), "the fourth decrease in a row was one too many");
+    }
+
+    #[test]
+    fn time_outs_shrink_the_limit_and_open_the_circuit_as_ever() {
+        let mut stack = stack();
+        let held: Vec<Held> = (0..80).map(|_| stack.admit(0, at(0)).unwrap()).collect();
+        for held in held.into_iter().take(4) {
+            let _ = stack.settle(held, &answer(Outcome::Failure, at(1)), true, 0, at(0), 0);
+        }
+        assert_eq!(stack.admit(0, at(1)).unwrap_err(), Blocked::Saturated);
+        let mut stack = self::stack();
+        round(&mut stack, 80, Outcome::Failure, true, at(0));
+        assert!(!stack.is_closed());
+        let mut stack = self::stack();
+        assert_eq!(round(&mut stack, 4, Outcome::Failure, false, at(0)), 4);
+        assert_eq!(round(&mut stack, 80, Outcome::Success, false, at(2)), 80, "other failures ask for no less");
+    }
+
+    #[test]
+    fn a_call_that_the_circuit_refuses_keeps_no_slot() {
+        let mut stack = stack();
+        round(&mut stack, 80, Outcome::Failure, false, at(0));
+        assert!(matches!(stack.admit(0, at(1)), Err(Blocked::Circuit(_))));
+        assert_eq!(stack.protected.map(|layers| layers.concurrency.in_flight()), Some(0));
     }
 }

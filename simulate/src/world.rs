@@ -95,7 +95,7 @@ impl World {
             self.stack.arrived();
         }
         // Nobody overtakes those who wait already.
-        if self.room.is_empty() { self.offer(slot, now) } else { self.wait_for_tokens(slot, now, None) }
+        if self.room.is_empty() { self.offer(slot, now) } else { self.wait_in_line(slot, now, None) }
     }
 
     fn offer(&mut self, slot: usize, now: Timestamp) {
@@ -105,22 +105,25 @@ impl World {
                 request.held = Some(held);
                 self.send(slot, now);
             }
-            Err(Blocked::Limit(at)) => self.wait_for_tokens(slot, now, Some(at)),
+            Err(Blocked::Limit(at)) => self.wait_in_line(slot, now, Some(at)),
+            Err(Blocked::Saturated) => self.wait_in_line(slot, now, None),
             Err(Blocked::Circuit(at)) => self.wait_for_circuit(slot, at, now),
         }
     }
 
-    fn wait_for_tokens(&mut self, slot: usize, now: Timestamp, wake: Option<Timestamp>) {
+    fn wait_in_line(&mut self, slot: usize, now: Timestamp, wake: Option<Timestamp>) {
         let Some(request) = self.slots.get(slot) else { return };
         let tenant = request.tenant;
-        let patient = self.clients.patience_end(request) > now;
+        let patience_end = self.clients.patience_end(request);
+        let (patient, is_head) = (patience_end > now, self.room.is_empty());
         if !patient || !self.room.push(slot) {
             let told = wake.map(|at| at.saturating_since(now));
             return self.failed(slot, told, now);
         }
         self.meter.waiting(tenant, true);
-        if let Some(at) = wake {
-            self.plan_wake(at);
+        // Who stands further back is looked at when its turn comes.
+        if is_head {
+            self.plan_wake(wake.map_or(patience_end, |at| at.min(patience_end)));
         }
     }
 
@@ -140,15 +143,18 @@ impl World {
         }
     }
 
-    /// Serves those who wait, in their order, as far as the tokens reach.
+    /// Serves those who wait, in their order, as far as tokens and slots reach.
     fn serve_waiting(&mut self, now: Timestamp) {
         while let Some(slot) = self.room.head() {
             let Some(request) = self.slots.get(slot) else { return };
             let tenant = request.tenant;
             let patience_end = self.clients.patience_end(request);
             let admitted = if now >= patience_end { None } else { Some(self.stack.admit(request.estimate, now)) };
-            if let Some(Err(Blocked::Limit(at))) = admitted {
-                return self.plan_wake(at.min(patience_end));
+            match admitted {
+                Some(Err(Blocked::Limit(at))) => return self.plan_wake(at.min(patience_end)),
+                // Whoever gives back a slot looks here.
+                Some(Err(Blocked::Saturated)) => return self.plan_wake(patience_end),
+                Some(Ok(_) | Err(Blocked::Circuit(_))) | None => {}
             }
             self.room.pop();
             match admitted {
@@ -157,7 +163,7 @@ impl World {
                     self.send(slot, now);
                 }
                 Some(Err(Blocked::Circuit(at))) => self.wait_for_circuit(slot, at, now),
-                Some(Err(Blocked::Limit(_))) | None => self.failed(slot, None, now),
+                Some(Err(Blocked::Limit(_) | Blocked::Saturated)) | None => self.failed(slot, None, now),
             }
             // Only now: whose turn it was still waited while it was served.
             self.meter.waiting(tenant, false);

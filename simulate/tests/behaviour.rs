@@ -86,6 +86,29 @@ fn it_is_the_clients_retries_that_keep_the_bad_state_alive() {
 }
 
 #[test]
+fn with_protection_ten_bad_seconds_are_over_within_ten_more() {
+    let recovery = figure("metastable", true, Figure::RecoveryP95Seconds);
+    assert!(recovery <= 10.0, "{recovery}");
+    assert_eq!(figure("metastable", true, Figure::FalseOpens), 0.0);
+}
+
+#[test]
+fn with_protection_a_herd_does_not_open_the_circuit_again() {
+    assert_eq!(figure("thundering-herd", true, Figure::FalseOpens), 0.0);
+    assert!(figure("thundering-herd", true, Figure::RecoveryP95Seconds) <= 5.0);
+}
+
+#[test]
+fn with_protection_a_provider_that_refuses_what_it_cannot_bear_is_kept_busy() {
+    let text = "name = 'a'\nseconds = 120\nwarm_up_seconds = 30\n[[tenants]]\nrequests_per_second = 200\n\
+                [client]\npatience_seconds = 10\n\
+                [provider]\ncalls_per_second = 100\nlatency_seconds = 2\nbacklog_seconds_max = 1\n";
+    let figures = simulate(&Scenario::read(text).unwrap(), 10, true);
+    let (goodput, false_opens) = (figures.get(Figure::GoodputPercent), figures.get(Figure::FalseOpens));
+    assert!(goodput >= Some(95.0) && false_opens == Some(0.0), "{goodput:?} {false_opens:?}");
+}
+
+#[test]
 fn without_a_limit_on_the_provider_the_trigger_leaves_no_trace() {
     let mut scenario = built_in("metastable");
     scenario.provider.calls_per_second = 1000.0;

@@ -31,9 +31,12 @@ impl Concurrency {
         }
     }
 
-    fn release(&mut self, slot: Slot, feedback: Feedback, now: Timestamp) {
+    fn release(&mut self, slot: Slot, feedback: Feedback, now: Timestamp) -> bool {
         match self {
-            Self::Fixed(bulkhead) => bulkhead.release(slot),
+            Self::Fixed(bulkhead) => {
+                bulkhead.release(slot);
+                false
+            }
             Self::Adaptive(limit) => limit.release(slot, feedback, now),
         }
     }
@@ -222,8 +225,9 @@ impl AdmissionQueue {
         Some((ticket, deadline.min(now.saturating_add(wait))))
     }
 
-    /// Gives back what a call took and did not use, and learns from what became of it.
-    pub fn settle(&mut self, pass: Pass, settlement: Settlement, feedback: Feedback, now: Timestamp) {
+    /// Gives back what a call took and did not use, and learns from what became of it. True for an overload that a
+    /// circuit should not hold against the upstream, because the limit deals with it: see [`AdaptiveLimit::release`].
+    pub fn settle(&mut self, pass: Pass, settlement: Settlement, feedback: Feedback, now: Timestamp) -> bool {
         let Pass { reservation, slot, share } = pass;
         if let Some(share) = share {
             let used = match settlement {
@@ -234,7 +238,7 @@ impl AdmissionQueue {
             self.queue.settle(share, used);
         }
         self.limiter.settle(reservation, settlement, now);
-        self.concurrency.release(slot, feedback, now);
+        self.concurrency.release(slot, feedback, now)
     }
 
     /// What stands in the way of a call of so many tokens.

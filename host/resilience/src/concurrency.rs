@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use crate::Mistake;
+#[cfg(doc)]
+use crate::Outcome;
 use crate::time::{Timestamp, micros};
 
 /// A limit is kept in thousandths of a call, so that it can grow by a fraction per answer.
@@ -83,6 +85,9 @@ pub enum Feedback {
     },
     /// The upstream said that it has too much to do: 429 without a spent quota, 503, 529.
     Overloaded,
+    /// The first content did not come in time. An upstream that lets its queue grow instead of
+    /// refusing gives no other sign of overload, just as a lost packet is a network's only one.
+    TimedOut,
     /// Nothing: cancelled, failed for another reason, or never sent.
     Neutral,
 }
@@ -106,10 +111,13 @@ impl AdaptiveLimitSettings {
     pub const DEFAULT_MIN: u32 = 1;
     /// More than one process usually has open to one upstream.
     pub const DEFAULT_MAX: u32 = 1000;
-    /// A start that neither floods a small upstream nor slows a large one for long.
-    pub const DEFAULT_INITIAL: u32 = 20;
-    /// Doubled: the time to first token of an idle model varies by half.
-    pub const DEFAULT_LATENCY_TOLERANCE: f64 = 2.0;
+    /// No bound until the upstream says that it has too much to do: the first decrease starts from
+    /// what is in flight then, so it bites however high the limit was.
+    pub const DEFAULT_INITIAL: u32 = Self::DEFAULT_MAX;
+    /// Off: one upstream serves models of very different speed, and a slow model that follows a
+    /// quick one looks like an overload. Where all models are alike, 2 is a sound value, because the
+    /// time to first token of an idle model varies by half.
+    pub const DEFAULT_LATENCY_TOLERANCE: Option<f64> = None;
     /// Highest allowed `max`.
     pub const LIMIT_MAX: u32 = 1_000_000;
 
@@ -151,20 +159,29 @@ impl Default for AdaptiveLimitSettings {
             min: Self::DEFAULT_MIN,
             max: Self::DEFAULT_MAX,
             initial: Self::DEFAULT_INITIAL,
-            latency_tolerance: Some(Self::DEFAULT_LATENCY_TOLERANCE),
+            latency_tolerance: Self::DEFAULT_LATENCY_TOLERANCE,
         }
     }
 }
 
-/// A bound on calls in flight that follows the upstream: additive increase, multiplicative
-/// decrease (Chiu and Jain, 1989), as TCP does it.
+/// A bound on calls in flight that follows the upstream: multiplicative decrease (Chiu and Jain,
+/// 1989) from what is in flight, as TCP does it (RFC 5681), and an increase by binary search (BIC;
+/// Xu, Harfoush and Rhee, 2004).
 ///
-/// - It **grows** by about one call per round trip, and only while at least half of it is in use:
-///   a limit that nobody presses against says nothing.
-/// - It **halves** on an overload, and shrinks by a tenth when first tokens come late, at most once
-///   per round trip: the calls that were sent before a decrease cannot cause another one. Late
-///   first tokens count only while half of the limit is in use, since otherwise their cause lies
-///   elsewhere; an overload always counts.
+/// - On an overload or a time-out it **halves**: to half of the calls in flight, or of itself if it
+///   is less, so that a limit which nobody pressed against bites at once. When first tokens come late
+///   it shrinks by a tenth, counted from the same. Both happen at most once per round trip: the calls
+///   that were sent before a decrease can neither cause another one nor take it back. Late first
+///   tokens count only while half of the limit is in use, since otherwise their cause lies elsewhere;
+///   an overload or a time-out counts always, unless no more than `min` calls were in flight: so few
+///   cannot have been too many.
+/// - It **grows** only while at least half of it is in use: a limit that nobody presses against says
+///   nothing. Each round trip takes it a good third of the way back to where it was too high, at most
+///   multiplying it by e, and beyond that place further by its own square root. So it is back within
+///   a few round trips, yet approaches the dangerous place with care; one call per round trip would
+///   take minutes where answers do. Decreases that follow each other without growth between them are one
+///   piece of news, and the place to return to is that of the first: a short outage does not make
+///   the upstream forget its size.
 /// - The **baseline** of the time to first token falls with what is seen, and rises only with calls
 ///   during which never more than `min` calls were in flight. So neither load nor a slow drift can
 ///   raise what is held to be normal, and an upstream that has become slower for good is
@@ -173,15 +190,24 @@ impl Default for AdaptiveLimitSettings {
 pub struct AdaptiveLimit {
     settings: AdaptiveLimitSettings,
     milli_limit: u64,
+    /// Where the limit last was too high; it is approached with care.
+    milli_target: u64,
     in_flight: u32,
-    /// Calls acquired before this instant cannot shrink the limit.
+    /// Calls acquired before this instant neither shrink the limit nor let it grow.
     decreased: Option<Timestamp>,
+    /// Decreases since the limit last grew.
+    decreases_in_a_row: u32,
     /// When more than `min` calls were last in flight.
     congested: Option<Timestamp>,
     latency: Latency,
 }
 
 impl AdaptiveLimit {
+    /// Decreases without growth between them after which a further overload is no longer
+    /// [excused](Self::release). Three bring the calls in flight down to an eighth, which any upstream
+    /// that works at all should bear.
+    pub const EXCUSED_DECREASES: u32 = 3;
+
     /// A limit at `initial`. Settings out of range are brought to the nearer end.
     #[must_use]
     pub fn new(settings: AdaptiveLimitSettings) -> Self {
@@ -191,8 +217,10 @@ impl AdaptiveLimit {
         Self {
             settings: AdaptiveLimitSettings { min, max, initial, ..settings },
             milli_limit: u64::from(initial) * MILLI,
+            milli_target: u64::from(initial) * MILLI,
             in_flight: 0,
             decreased: None,
+            decreases_in_a_row: 0,
             congested: None,
             latency: Latency::default(),
         }
@@ -214,24 +242,39 @@ impl AdaptiveLimit {
     }
 
     /// Returns a slot, and learns from what became of the call.
-    pub fn release(&mut self, slot: Slot, feedback: Feedback, now: Timestamp) {
+    ///
+    /// It is true for an overload that is excused: the limit deals with it, so nobody else should
+    /// hold it against the upstream. A circuit should take it for [`Outcome::Throttled`], or the load
+    /// that the caller itself let through would open it. An overload is no longer excused when
+    /// [`EXCUSED_DECREASES`](Self::EXCUSED_DECREASES) in a row have not helped, or when no more than
+    /// `min` calls were in flight; then the upstream is not overloaded by this caller, but ill.
+    pub fn release(&mut self, slot: Slot, feedback: Feedback, now: Timestamp) -> bool {
         self.note_congestion(now);
         let used = u64::from(self.in_flight) * 2 * MILLI >= self.milli_limit;
-        match feedback {
+        let stale = self.decreased.is_some_and(|decreased| slot.acquired <= decreased);
+        let excused = match feedback {
             Feedback::Answered { first_token, input_tokens } => {
                 let normalised = normalise(first_token, input_tokens);
                 let alone = self.congested.is_none_or(|congested| congested < slot.acquired);
                 let late = self.latency.observe(normalised, alone, self.settings.latency_tolerance);
-                if used && late {
-                    self.decrease(&slot, 9, 10, now);
-                } else if used {
-                    self.increase();
+                if used && !stale {
+                    if late {
+                        self.decrease(9, 10, now);
+                    } else {
+                        self.increase();
+                    }
                 }
+                false
             }
-            Feedback::Overloaded => self.decrease(&slot, 1, 2, now),
-            Feedback::Neutral => {}
-        }
+            Feedback::Overloaded | Feedback::TimedOut => {
+                let decreased = !stale && self.decrease(1, 2, now);
+                let helps = self.decreases_in_a_row <= Self::EXCUSED_DECREASES;
+                helps && (stale || decreased) && feedback == Feedback::Overloaded
+            }
+            Feedback::Neutral => false,
+        };
         self.in_flight = self.in_flight.saturating_sub(1);
+        excused
     }
 
     /// Calls allowed in flight now.
@@ -254,18 +297,31 @@ impl AdaptiveLimit {
 
     fn increase(&mut self) {
         let max = u64::from(self.settings.max) * MILLI;
-        // One call per limit's worth of answers, which is one round trip.
-        let step = (MILLI * MILLI / self.milli_limit).max(1);
+        let per_round_trip = if self.milli_limit < self.milli_target {
+            ((self.milli_target - self.milli_limit) / 2).clamp(MILLI, self.milli_limit)
+        } else {
+            (self.milli_limit * MILLI).isqrt()
+        };
+        // A round trip is one limit's worth of answers.
+        let step = (per_round_trip * MILLI / self.milli_limit).max(1);
         self.milli_limit = (self.milli_limit + step).min(max);
+        self.decreases_in_a_row = 0;
     }
 
-    fn decrease(&mut self, slot: &Slot, numerator: u64, denominator: u64, now: Timestamp) {
-        if self.decreased.is_some_and(|decreased| slot.acquired <= decreased) {
-            return;
+    /// Shrinks the limit to a share of the calls in flight; not if they are too few to matter.
+    fn decrease(&mut self, numerator: u64, denominator: u64, now: Timestamp) -> bool {
+        if self.in_flight <= self.settings.min {
+            return false;
         }
         let min = u64::from(self.settings.min) * MILLI;
-        self.milli_limit = (self.milli_limit * numerator / denominator).max(min);
+        let from = self.milli_limit.min(u64::from(self.in_flight) * MILLI);
+        if self.decreases_in_a_row == 0 {
+            self.milli_target = from;
+        }
+        self.milli_limit = (from * numerator / denominator).max(min);
         self.decreased = Some(now);
+        self.decreases_in_a_row = self.decreases_in_a_row.saturating_add(1);
+        true
     }
 }
 

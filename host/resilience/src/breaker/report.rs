@@ -82,6 +82,46 @@ pub enum Cause {
     Operator,
 }
 
+impl Cause {
+    /// The cause as a word and its counts, for whoever keeps it where there are no enums;
+    /// [`from_parts`](Self::from_parts) reads it again.
+    #[must_use]
+    pub const fn to_parts(self) -> (&'static str, [u32; 2]) {
+        match self {
+            Self::ConsecutiveFailures(count) => ("consecutive_failures", [count, 0]),
+            Self::FailureRate { failures, requests } => ("failure_rate", [failures, requests]),
+            Self::SlowCallRate { slow_calls, requests } => ("slow_call_rate", [slow_calls, requests]),
+            Self::InFlightStall { in_flight } => ("in_flight_stall", [in_flight, 0]),
+            Self::Policy => ("policy", [0, 0]),
+            Self::CoolOff => ("cool_off", [0, 0]),
+            Self::ProbeFailed => ("probe_failed", [0, 0]),
+            Self::ProbeSucceeded => ("probe_succeeded", [0, 0]),
+            Self::CooldownElapsed => ("cooldown_elapsed", [0, 0]),
+            Self::HalfOpenTimedOut => ("half_open_timed_out", [0, 0]),
+            Self::Operator => ("operator", [0, 0]),
+        }
+    }
+
+    /// The cause that [`to_parts`](Self::to_parts) made these of; `None` for any other word.
+    #[must_use]
+    pub fn from_parts(word: &str, [first, second]: [u32; 2]) -> Option<Self> {
+        let causes = [
+            Self::ConsecutiveFailures(first),
+            Self::FailureRate { failures: first, requests: second },
+            Self::SlowCallRate { slow_calls: first, requests: second },
+            Self::InFlightStall { in_flight: first },
+            Self::Policy,
+            Self::CoolOff,
+            Self::ProbeFailed,
+            Self::ProbeSucceeded,
+            Self::CooldownElapsed,
+            Self::HalfOpenTimedOut,
+            Self::Operator,
+        ];
+        causes.into_iter().find(|cause| cause.to_parts().0 == word)
+    }
+}
+
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -213,5 +253,32 @@ impl WindowStatistics {
     #[must_use]
     pub fn latency(&self, q: f32) -> Option<Duration> {
         self.latencies.quantile(q)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_the_same_after_it_was_kept_as_parts() {
+        let causes = [
+            Cause::ConsecutiveFailures(5),
+            Cause::FailureRate { failures: 7, requests: 9 },
+            Cause::SlowCallRate { slow_calls: 3, requests: 4 },
+            Cause::InFlightStall { in_flight: 2 },
+            Cause::Policy,
+            Cause::CoolOff,
+            Cause::ProbeFailed,
+            Cause::ProbeSucceeded,
+            Cause::CooldownElapsed,
+            Cause::HalfOpenTimedOut,
+            Cause::Operator,
+        ];
+        for cause in causes {
+            let (word, counts) = cause.to_parts();
+            assert_eq!(Cause::from_parts(word, counts), Some(cause));
+        }
+        assert_eq!(Cause::from_parts("boredom", [0, 0]), None);
     }
 }

@@ -10,17 +10,36 @@ fn answered(millis: u64) -> Feedback {
 }
 
 fn limit(min: u32, initial: u32, max: u32) -> AdaptiveLimit {
-    AdaptiveLimit::new(AdaptiveLimitSettings { min, initial, max, ..AdaptiveLimitSettings::default() })
+    AdaptiveLimit::new(AdaptiveLimitSettings { min, initial, max, latency_tolerance: Some(2.0) })
 }
 
-/// One round trip: `calls` are sent together (as far as the limit allows) and end alike.
-fn round(limit: &mut AdaptiveLimit, calls: u32, feedback: Feedback, clock: &mut u64) {
+/// One round trip: `calls` are sent together (as far as the limit allows) and end alike. Returns how
+/// many of them were excused.
+fn round(limit: &mut AdaptiveLimit, calls: u32, feedback: Feedback, clock: &mut u64) -> usize {
     *clock += 1_000_000;
     let slots: Vec<Slot> = (0..calls).map_while(|_| limit.acquire(at(*clock)).ok()).collect();
     *clock += 1_000_000;
-    for slot in slots {
-        limit.release(slot, feedback, at(*clock));
+    slots.into_iter().map(|slot| limit.release(slot, feedback, at(*clock))).filter(|excused| *excused).count()
+}
+
+/// The limit after each of so many round trips that use it fully, fresh calls taking the place of
+/// those that are answered.
+fn growth(limit: &mut AdaptiveLimit, rounds: usize, clock: &mut u64) -> Vec<u32> {
+    let mut after = Vec::new();
+    for _ in 0..rounds {
+        *clock += 1_000_000;
+        let mut slots: Vec<Slot> = (0..limit.limit()).map_while(|_| limit.acquire(at(*clock)).ok()).collect();
+        for _ in 0..slots.len() {
+            *clock += 1;
+            limit.release(slots.swap_remove(0), answered(100), at(*clock));
+            slots.extend(limit.acquire(at(*clock)));
+        }
+        after.push(limit.limit());
+        for slot in slots {
+            limit.release(slot, Feedback::Neutral, at(*clock));
+        }
     }
+    after
 }
 
 #[test]
@@ -47,13 +66,74 @@ fn an_overload_halves_the_limit_once_per_round_trip() {
 }
 
 #[test]
-fn calls_sent_before_a_decrease_never_cause_another() {
-    let mut limit = limit(1, 40, 100);
-    let early = limit.acquire(at(1)).unwrap();
-    let other = limit.acquire(at(2)).unwrap();
-    limit.release(other, Feedback::Overloaded, at(3));
-    limit.release(early, Feedback::Overloaded, at(9_000_000));
+fn a_decrease_starts_from_what_is_in_flight() {
+    let (mut limit, mut clock) = (AdaptiveLimit::new(AdaptiveLimitSettings::default()), 0);
+    assert_eq!(limit.limit(), 1000);
+    round(&mut limit, 40, Feedback::Overloaded, &mut clock);
+    assert_eq!(limit.limit(), 20, "a limit that nobody pressed against bites at once");
+}
+
+#[test]
+fn a_time_out_is_a_sign_of_overload() {
+    let (mut limit, mut clock) = (limit(1, 100, 100), 0);
+    assert_eq!(round(&mut limit, 40, Feedback::TimedOut, &mut clock), 0, "but never excused");
     assert_eq!(limit.limit(), 20);
+}
+
+#[test]
+fn calls_sent_before_a_decrease_neither_cause_another_nor_take_it_back() {
+    let mut limit = limit(1, 4, 100);
+    let mut early: Vec<Slot> = (1..=3).map(|micros| limit.acquire(at(micros)).unwrap()).collect();
+    let other = limit.acquire(at(4)).unwrap();
+    limit.release(other, Feedback::Overloaded, at(5));
+    assert_eq!(limit.limit(), 2);
+    limit.release(early.remove(0), Feedback::Overloaded, at(9_000_000));
+    limit.release(early.remove(0), answered(100), at(9_000_000));
+    assert_eq!(limit.limit(), 2);
+}
+
+#[test]
+fn a_call_alone_cannot_have_been_one_too_many() {
+    let (mut limit, mut clock) = (limit(2, 50, 100), 0);
+    assert_eq!(round(&mut limit, 1, Feedback::Overloaded, &mut clock), 0);
+    assert_eq!(round(&mut limit, 2, Feedback::TimedOut, &mut clock), 0);
+    assert_eq!(limit.limit(), 50);
+}
+
+#[test]
+fn overloads_are_excused_until_three_decreases_have_not_helped() {
+    let (mut limit, mut clock) = (limit(1, 80, 100), 0);
+    let excused: Vec<usize> = (0..4).map(|_| round(&mut limit, 80, Feedback::Overloaded, &mut clock)).collect();
+    assert_eq!(excused, [80, 40, 20, 0]);
+    round(&mut limit, 80, answered(100), &mut clock);
+    let room = limit.limit() as usize;
+    assert!(room > 5, "an answer to a call that was sent since lets it grow");
+    // What comes back last finds itself alone; it is old news all the same.
+    assert_eq!(round(&mut limit, 80, Feedback::Overloaded, &mut clock), room);
+}
+
+#[test]
+fn a_good_third_of_the_way_back_is_taken_per_round_trip() {
+    let (mut limit, mut clock) = (limit(1, 100, 1000), 0);
+    round(&mut limit, 100, Feedback::Overloaded, &mut clock);
+    let mut gap = 50.0;
+    for after in growth(&mut limit, 4, &mut clock) {
+        let left = f64::from(100 - after);
+        assert!((0.6..0.68).contains(&(left / gap)), "{left} of {gap} is left");
+        gap = left;
+    }
+}
+
+#[test]
+fn after_a_short_outage_the_limit_is_back_within_a_few_round_trips() {
+    let (mut limit, mut clock) = (limit(1, 1000, 1000), 0);
+    for _ in 0..10 {
+        round(&mut limit, 500, Feedback::Overloaded, &mut clock);
+    }
+    assert_eq!(limit.limit(), 1);
+    let after = growth(&mut limit, 12, &mut clock);
+    assert!(after.windows(2).all(|pair| pair[1] <= 3 * pair[0]), "it does not leap: {after:?}");
+    assert!((400..=520).contains(&after[11]), "{after:?}");
 }
 
 #[test]
@@ -69,16 +149,14 @@ fn the_minimum_is_respected() {
 }
 
 #[test]
-fn the_limit_grows_by_one_per_round_trip_while_it_is_used() {
-    let (mut limit, mut clock) = (limit(1, 10, 100), 0);
-    for rounds in 1..=20 {
-        let before = limit.limit();
-        round(&mut limit, before, answered(100), &mut clock);
-        let grown = limit.limit() - before;
-        assert!(grown <= 1, "round {rounds}: {before} and {grown}");
+fn beyond_the_known_the_limit_grows_by_its_square_root_per_round_trip_while_it_is_used() {
+    let (mut limit, mut clock) = (limit(1, 100, 1000), 0);
+    let mut before = 100;
+    for after in growth(&mut limit, 20, &mut clock) {
+        let step = f64::from(before).sqrt();
+        assert!((step - 2.0..=step + 2.0).contains(&f64::from(after - before)), "{before} became {after}");
+        before = after;
     }
-    // The last answers of a round find less than half of the limit in use, so it is about a half.
-    assert!((19..=31).contains(&limit.limit()), "{}", limit.limit());
 }
 
 #[test]
