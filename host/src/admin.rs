@@ -2,6 +2,7 @@
 
 use crate::circuit::CircuitLook;
 use crate::clock::unix_ms;
+use crate::door::Door;
 use crate::guard::Guard;
 use crate::upstream::Upstream;
 use crate::worker::Shared;
@@ -13,7 +14,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Value, json};
-use spillway_resilience::Mode;
+use spillway_resilience::{Dimension, Mode};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -107,6 +108,7 @@ async fn status(shared: &Shared) -> Value {
         "draining": shared.is_draining(),
         "in_flight": shared.metrics.in_flight.get(),
         "upstreams": shared.upstreams.values().map(|upstream| describe(upstream)).collect::<Vec<_>>(),
+        "tenants": shared.callers.doors().map(|(name, door)| json!({"name": name, "limits": limits(door)})).collect::<Vec<_>>(),
         "policies": shared.policies.status(),
         "queue": queue,
     })
@@ -118,8 +120,21 @@ fn describe(upstream: &Upstream) -> Value {
         "url": upstream.config.base.to_string(),
         "dialect": upstream.config.dialect.as_str(),
         "policy": upstream.policy.name(),
-        "tokens_available": upstream.tokens_available(),
+        "limits": limits(&upstream.door),
         "breakers": upstream.circuits.look().iter().map(breaker).collect::<Vec<_>>(),
+    })
+}
+
+fn limits(door: &Door) -> Value {
+    door.look(|queue, now| {
+        let available = |dimension| queue.limiter().available(dimension, now);
+        json!({
+            "requests_available": available(Dimension::Requests),
+            "tokens_available": available(Dimension::Tokens),
+            "in_flight": queue.concurrency().in_flight(),
+            "in_flight_max": queue.concurrency().limit(),
+            "waiting": queue.waiting(),
+        })
     })
 }
 

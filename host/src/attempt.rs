@@ -325,6 +325,31 @@ pub struct Record {
     pub deadline: Instant,
 }
 
+#[cfg(test)]
+impl Record {
+    /// An attempt that was answered at once, for tests that care for one of its facts only.
+    pub fn for_tests() -> Record {
+        let now = Instant::now();
+        Record {
+            upstream: Arc::from("test"),
+            dialect: Dialect::OpenAi,
+            model: None,
+            streaming: false,
+            number: 1,
+            phase: Phase::BeforeContent,
+            fault: None,
+            status: Some(200),
+            headers: Rc::default(),
+            prefix: Bytes::new(),
+            error: OnceCell::new(),
+            elapsed: Duration::ZERO,
+            first_content: Cell::new(None),
+            began: now,
+            deadline: now,
+        }
+    }
+}
+
 impl AttemptFacts for Record {
     fn upstream(&self) -> Cow<'_, str> {
         Cow::Borrowed(&self.upstream)

@@ -1,5 +1,6 @@
 //! What a caller wants of an upstream, read from the request once and never changed.
 
+use crate::callers::Caller;
 use crate::dialect::{Asked, Dialect, Operation};
 use crate::headers;
 use crate::refusal::{Kind, Refusal};
@@ -8,6 +9,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, request};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
+use spillway_resilience::Demand;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -103,8 +105,10 @@ pub struct Call {
     pub asked: Asked,
     /// What is sent in the body's place, so that a stream reports usage for which the caller did not ask.
     pub body_demanding_usage: Option<Bytes>,
-    /// Tells its credential from others.
-    pub credential: u64,
+    /// Who made it.
+    pub caller: Caller,
+    /// Estimate of its input tokens.
+    pub input_tokens_estimate: u64,
     /// Upper estimate of its tokens, input and output.
     pub tokens_estimate: u64,
     /// When it must be answered.
@@ -123,8 +127,8 @@ impl Call {
         head: request::Parts,
         body: Incoming,
         request_id: String,
-        body_bytes_max: usize,
-        timeout: Duration,
+        caller: Caller,
+        (body_bytes_max, timeout): (usize, Duration),
     ) -> Result<Call, Refusal> {
         if headers::is_loop(&head.headers) {
             return Err(Kind::BadRequest {
@@ -141,7 +145,7 @@ impl Call {
         };
         let wish = callers_timeout(&head.headers).filter(|wish| *wish < timeout);
         let deadline = Instant::now() + wish.unwrap_or(timeout);
-        let mut call = Call::new(route, head.method, head.headers, body, request_id, deadline)?;
+        let mut call = Call::new(route, head.method, head.headers, body, request_id, caller, deadline)?;
         call.deadline_is_callers = wish.is_some();
         Ok(call)
     }
@@ -156,6 +160,7 @@ impl Call {
         headers: HeaderMap,
         body: CallBody,
         request_id: String,
+        caller: Caller,
         deadline: Instant,
     ) -> Result<Call, Refusal> {
         let operation = route.operation(&method);
@@ -170,22 +175,19 @@ impl Call {
             CallBody::Streaming(_) => (Asked::default(), false),
         };
         let mut body_demanding_usage = None;
-        let mut tokens_estimate = 0;
+        let (mut input_tokens_estimate, mut tokens_estimate) = (0, 0);
         if let CallBody::Whole(bytes) = &body
             && operation == Operation::Generate
         {
             let output = asked.output_tokens_max.unwrap_or(route.upstream.config.limits.default_output_tokens);
-            tokens_estimate = (bytes.len() as u64 / BYTES_PER_TOKEN).saturating_add(output);
+            input_tokens_estimate = bytes.len() as u64 / BYTES_PER_TOKEN;
+            tokens_estimate = input_tokens_estimate.saturating_add(output);
             if asked.usage_withheld && route.upstream.counts_tokens() {
                 body_demanding_usage = route.dialect.demand_usage(bytes);
             }
         }
         Ok(Call {
             request_id,
-            credential: headers::credential_fingerprint(
-                &headers,
-                route.path_and_query.split_once('?').map_or("", |(_, query)| query),
-            ),
             upstream_headers: headers::for_upstream(
                 &headers,
                 base.authority().as_str(),
@@ -200,10 +202,25 @@ impl Call {
             body,
             asked,
             body_demanding_usage,
+            caller,
+            input_tokens_estimate,
             tokens_estimate,
             deadline,
             deadline_is_callers: false,
         })
+    }
+
+    /// What it asks of limits.
+    pub fn demand(&self) -> Demand {
+        Demand { tenant: self.caller.tenant, priority: self.caller.priority, tokens: self.tokens_estimate }
+    }
+
+    /// Bytes of its body that are held for as long as it is served.
+    pub fn held_bytes(&self) -> u64 {
+        match &self.body {
+            CallBody::Whole(bytes) => bytes.len() as u64,
+            CallBody::Streaming(_) => 0,
+        }
     }
 
     /// Whether another attempt can be made: its body is at hand, and repeating it means the same.

@@ -3,23 +3,28 @@
 
 use crate::clock::{Clock, random};
 use crate::policy::{Judge, Slot};
+use crate::sync::lock;
+use arc_swap::ArcSwap;
 use spillway_resilience::{
-    Breaker, BreakerSettings, CircuitState, Mode, Outcome, Pending, Permit, Recorded, Rejected, Timestamp, Transition,
-    TripDecision, WindowStatistics,
+    Breaker, BreakerSettings, Cause, CircuitState, Mode, Outcome, Pending, Permit, Recorded, Rejected, Snapshot,
+    Timestamp, Transition, TripDecision, WindowStatistics,
 };
 use spillway_sdk::{Class, Scope, Verdict, WindowFacts};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::Notify;
 
 /// Circuits of models and credentials kept per upstream. They come into being with their first failure. When all
 /// are in use, a further one's failures are counted nowhere, which is what a proxy without scopes would do.
 pub const SCOPED_CIRCUITS_MAX: usize = 1_024;
+/// The share of calls that counts as nearly all.
+const USUAL_QUANTILE: f32 = 0.95;
+/// Calls of which one quantile that high can be told.
+const USUAL_CALLS_MIN: u32 = 20;
 
 /// What a circuit protects.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -42,9 +47,9 @@ impl fmt::Display for Protects {
     }
 }
 
-/// Told of every transition, for metrics and for whoever waits for a circuit to let calls through.
+/// Told of every transition, for metrics and logs.
 pub trait Observer: Send + Sync + fmt::Debug {
-    /// A circuit changed its state.
+    /// A circuit changed its state, or would have if it did more than watch ([`Transition::would`]).
     fn transition(&self, protects: &Protects, transition: &Transition);
 }
 
@@ -60,14 +65,16 @@ pub struct Circuit {
 
 impl Circuit {
     fn lock(&self) -> MutexGuard<'_, Breaker> {
-        // A breaker is a value: whoever panicked while holding it left it as consistent as it was.
-        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.breaker)
     }
 
     fn tell(&self, transition: Option<Transition>) {
         if let Some(transition) = transition {
             self.observer.transition(&self.protects, &transition);
-            self.changed.notify_waiters();
+            // Every call passes a circuit that only watches, whatever it would do.
+            if !transition.would {
+                self.changed.notify_waiters();
+            }
         }
     }
 
@@ -174,66 +181,111 @@ impl Drop for CircuitPermit {
 pub struct Circuits {
     upstream: Arc<str>,
     settings: BreakerSettings,
+    watch_only: bool,
     whole: Arc<Circuit>,
-    scoped: Mutex<HashMap<Protects, Arc<Circuit>>>,
-    /// Size of `scoped`, so that the usual request does not take its lock.
-    scoped_count: AtomicUsize,
+    /// Read by every call without a lock; replaced as a whole by the rare failure that needs a new circuit.
+    scoped: ArcSwap<HashMap<Protects, Arc<Circuit>>>,
 }
 
 impl Circuits {
-    /// Closed circuits for an upstream.
+    /// Closed circuits for an upstream. With `watch_only` they let every call pass, and only report what they would do.
     ///
     /// `changed` is rung at every transition.
     pub fn new(
         upstream: Arc<str>,
         settings: BreakerSettings,
+        watch_only: bool,
         clock: Clock,
         observer: Arc<dyn Observer>,
         changed: Arc<Notify>,
     ) -> Self {
-        let breaker = Mutex::new(Breaker::new(settings, clock.now()));
+        let breaker = Mutex::new(fresh(settings, watch_only, clock));
         let whole = Circuit { protects: Protects::Upstream, breaker, clock, observer, changed };
-        Circuits {
-            upstream,
-            settings,
-            whole: Arc::new(whole),
-            scoped: Mutex::default(),
-            scoped_count: AtomicUsize::new(0),
-        }
-    }
-
-    fn scoped(&self) -> MutexGuard<'_, HashMap<Protects, Arc<Circuit>>> {
-        self.scoped.lock().unwrap_or_else(PoisonError::into_inner)
+        Circuits { upstream, settings, watch_only, whole: Arc::new(whole), scoped: ArcSwap::default() }
     }
 
     fn find(&self, protects: &Protects) -> Option<Arc<Circuit>> {
-        if self.scoped_count.load(Ordering::Acquire) == 0 {
-            return None;
-        }
-        self.scoped().get(protects).map(Arc::clone)
+        let scoped = self.scoped.load();
+        // Hashing a model's name costs more than this look.
+        if scoped.is_empty() { None } else { scoped.get(protects).map(Arc::clone) }
     }
 
-    fn find_or_make(&self, protects: Protects) -> Option<Arc<Circuit>> {
-        let mut scoped = self.scoped();
-        if scoped.len() >= SCOPED_CIRCUITS_MAX && !scoped.contains_key(&protects) {
-            scoped.retain(|_, circuit| !circuit.is_idle());
-            if scoped.len() >= SCOPED_CIRCUITS_MAX {
-                return None;
-            }
+    fn find_or_make(&self, protects: &Protects) -> Option<Arc<Circuit>> {
+        if let Some(circuit) = self.find(protects) {
+            return Some(circuit);
         }
-        let circuit = scoped.entry(protects.clone()).or_insert_with(|| {
-            let clock = self.whole.clock;
-            Arc::new(Circuit {
-                protects,
-                breaker: Mutex::new(Breaker::new(self.settings, clock.now())),
-                clock,
-                observer: Arc::clone(&self.whole.observer),
-                changed: Arc::clone(&self.whole.changed),
-            })
+        let whole = &self.whole;
+        let circuit = Arc::new(Circuit {
+            protects: protects.clone(),
+            breaker: Mutex::new(fresh(self.settings, self.watch_only, whole.clock)),
+            clock: whole.clock,
+            observer: Arc::clone(&whole.observer),
+            changed: Arc::clone(&whole.changed),
         });
-        let circuit = Arc::clone(circuit);
-        self.scoped_count.store(scoped.len(), Ordering::Release);
-        Some(circuit)
+        // May be repeated if another thread adds one meanwhile; its circuit is kept then.
+        self.scoped.rcu(|scoped| {
+            let mut scoped = HashMap::clone(scoped);
+            if scoped.len() >= SCOPED_CIRCUITS_MAX {
+                scoped.retain(|_, circuit| !circuit.is_idle());
+            }
+            if scoped.len() < SCOPED_CIRCUITS_MAX {
+                scoped.entry(protects.clone()).or_insert_with(|| Arc::clone(&circuit));
+            }
+            scoped
+        });
+        self.find(protects)
+    }
+
+    /// Every circuit, the upstream's own first.
+    fn all(&self) -> Vec<Arc<Circuit>> {
+        let scoped = self.scoped.load();
+        std::iter::once(&self.whole).chain(scoped.values()).map(Arc::clone).collect()
+    }
+
+    /// Opens what time alone must open: circuits whose calls stall, or whose probes bring no verdict.
+    pub fn poll(&self) {
+        for circuit in self.all() {
+            let transition = circuit.lock().poll(circuit.clock.now());
+            circuit.tell(transition);
+        }
+    }
+
+    /// How every circuit stands that differs from a fresh one.
+    pub fn snapshots(&self) -> Vec<(Protects, Snapshot)> {
+        let now = self.whole.clock.now();
+        let stands = |circuit: Arc<Circuit>| (circuit.protects.clone(), circuit.lock().snapshot(now));
+        let differs = |snapshot: &Snapshot| {
+            snapshot.state != CircuitState::Closed || snapshot.openings > 0 || snapshot.mode != Mode::Normal
+        };
+        self.all().into_iter().map(stands).filter(|(_, snapshot)| differs(snapshot)).collect()
+    }
+
+    /// Lets a circuit go on where it stood before a restart. Whether circuits only watch is for the configuration to
+    /// say.
+    pub fn restore(&self, protects: &Protects, snapshot: Snapshot) {
+        if self.watch_only || snapshot.mode == Mode::WatchOnly {
+            return;
+        }
+        let circuit = match protects {
+            Protects::Upstream => Some(Arc::clone(&self.whole)),
+            Protects::Model(_) | Protects::Credential(_) => self.find_or_make(protects),
+        };
+        let Some(circuit) = circuit else { return };
+        let now = circuit.clock.now();
+        let restored = Breaker::restore(self.settings, snapshot, now);
+        let (to, until) = (restored.state(), restored.next_wakeup(now));
+        *circuit.lock() = restored;
+        if to != CircuitState::Closed {
+            let cause = snapshot.cause.unwrap_or(Cause::CooldownElapsed);
+            let transition = Transition { from: CircuitState::Closed, to, cause, until, at: now, would: false };
+            circuit.tell(Some(transition));
+        }
+    }
+
+    /// The time to first content below which nearly all recent calls stayed; `None` when there were too few to tell.
+    pub fn usual_first_content(&self) -> Option<Duration> {
+        let statistics = self.whole.lock().statistics(self.whole.clock.now());
+        if statistics.requests < USUAL_CALLS_MIN { None } else { statistics.latency(USUAL_QUANTILE) }
     }
 
     /// Admits a call through every circuit that concerns it, or says which refuses.
@@ -272,16 +324,17 @@ impl Circuits {
 
     /// Settles a call by its verdict in the circuit that the verdict speaks of; the others saw nothing.
     ///
+    /// `outcome` is what the verdict's class means ([`outcome_of`]), unless something else deals with the failure.
     /// `duration` is the time to first content: how long an answer is says nothing about health.
     pub fn settle(
         &self,
         mut admission: Admission,
         verdict: &Verdict,
+        outcome: Outcome,
         duration: Duration,
         judge: &mut Judge,
         slot: &Slot,
     ) {
-        let outcome = outcome_of(verdict.class);
         let asks = judge.wants_trip(slot);
         let now = self.whole.clock.now();
         let open_until = verdict.cool_off.map(|cool_off| now.saturating_add(cool_off));
@@ -301,7 +354,7 @@ impl Circuits {
         };
         let permit = match (existing, named) {
             (Some(permit), _) => Some(permit),
-            (None, Some(protects)) => self.late_permit(protects, verdict),
+            (None, Some(protects)) => self.late_permit(protects, verdict, outcome),
             // A request that names no model speaks of whatever the upstream serves then.
             (None, None) => admission.whole.take(),
         };
@@ -312,12 +365,12 @@ impl Circuits {
     }
 
     /// A permit of a scope's circuit that did not exist when the call was admitted.
-    fn late_permit(&self, protects: Protects, verdict: &Verdict) -> Option<CircuitPermit> {
+    fn late_permit(&self, protects: Protects, verdict: &Verdict, outcome: Outcome) -> Option<CircuitPermit> {
         // A circuit that would count nothing need not exist.
-        if outcome_of(verdict.class) == Outcome::Ignored && verdict.cool_off.is_none() {
+        if outcome == Outcome::Ignored && verdict.cool_off.is_none() {
             return None;
         }
-        self.find_or_make(protects)?.admit().ok()
+        self.find_or_make(&protects)?.admit().ok()
     }
 
     /// Lets the policy, or the thresholds, decide whether a result opens the circuit. The policy is asked outside of
@@ -341,8 +394,7 @@ impl Circuits {
 
     /// Every circuit, the upstream's own first.
     pub fn look(&self) -> Vec<CircuitLook> {
-        let scoped: Vec<Arc<Circuit>> = self.scoped().values().map(Arc::clone).collect();
-        std::iter::once(&self.whole).chain(&scoped).map(|circuit| circuit.look()).collect()
+        self.all().iter().map(|circuit| circuit.look()).collect()
     }
 }
 
@@ -371,7 +423,18 @@ impl Admission {
     }
 }
 
-fn outcome_of(class: Class) -> Outcome {
+fn fresh(settings: BreakerSettings, watch_only: bool, clock: Clock) -> Breaker {
+    let now = clock.now();
+    let mut breaker = Breaker::new(settings, now);
+    if watch_only {
+        // A fresh breaker is closed either way, so there is nothing to tell.
+        let _ = breaker.watch_only(now);
+    }
+    breaker
+}
+
+/// What a verdict's class means to a breaker.
+pub fn outcome_of(class: Class) -> Outcome {
     match class {
         Class::Success => Outcome::Success,
         Class::Failure => Outcome::Failure,

@@ -20,6 +20,12 @@ impl Clock {
         Timestamp::from_micros(u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(u64::MAX))
     }
 
+    /// The moment at which the runtime's timers say `instant`.
+    pub fn at(&self, instant: tokio::time::Instant) -> Timestamp {
+        let since = instant.into_std().saturating_duration_since(self.origin);
+        Timestamp::from_micros(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+    }
+
     /// How long until `moment`; zero when it has passed.
     pub fn until(&self, moment: Timestamp) -> Duration {
         moment.saturating_since(self.now())

@@ -5,6 +5,7 @@ use crate::call::{Call, CallBody, Route};
 use crate::clock::{milliseconds, random, unix_ms};
 use crate::explain::Story;
 use crate::jobs::{dialect_of, headers_of, stored};
+use crate::patience::Patience;
 use crate::request::attempts;
 use crate::spool::{ClaimedJob, Lease, Spool, StoreError, StoredResponse};
 use crate::unserved::Unserved;
@@ -12,7 +13,7 @@ use crate::worker::{InFlight, Shared, Worker};
 use bytes::Bytes;
 use http::{Method, Response};
 use http_body_util::BodyExt;
-use spillway_resilience::{Backoff, CircuitState, Jitter};
+use spillway_resilience::{Backoff, CircuitState, Jitter, Priority};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -138,19 +139,25 @@ async fn serve(worker: &Rc<Worker>, spool: &Spool, claimed: ClaimedJob) {
         dialect: dialect_of(&job.dialect),
         path_and_query: job.path_and_query.clone(),
     };
+    let headers = headers_of(&job.headers);
+    let query = job.path_and_query.split_once('?').map_or("", |(_, query)| query);
+    let mut caller = shared.callers.identify(&headers, query);
+    // Whoever waits for an answer now comes before whoever fetches it later.
+    caller.priority = Priority::Low;
     let call = Call::new(
         route,
         Method::from_bytes(job.method.as_bytes()).unwrap_or(Method::POST),
-        headers_of(&job.headers),
+        headers,
         CallBody::Whole(Bytes::from(job.body)),
         job.request_id,
+        caller,
         Instant::now() + shared.config.server.request_timeout,
     );
     let call = match call {
         Ok(call) => Rc::new(call),
         Err(refusal) => return bury(spool, &lease, refusal.message(), None).await,
     };
-    let result = attempts(worker, &call, Instant::now(), story).await;
+    let result = attempts(worker, &call, Patience::at_limits(call.upstream.config.limits.patience), story).await;
     settle(worker, spool, &call, &lease, counted, result).await;
 }
 

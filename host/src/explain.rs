@@ -6,7 +6,7 @@ use crate::metrics::{Outcome, UpstreamMetrics};
 use crate::policy::Judged;
 use crate::spool::JobId;
 use crate::upstream::Upstream;
-use crate::worker::InFlight;
+use crate::worker::{HeldBytes, InFlight};
 use http::{HeaderMap, HeaderValue};
 use std::fmt::Write;
 use std::sync::Arc;
@@ -30,6 +30,8 @@ pub struct Story {
     ended: bool,
     /// The request is in flight for as long as its story goes on, streams included.
     _in_flight: InFlight,
+    /// And so long its body is held.
+    held: Option<HeldBytes>,
 }
 
 impl Story {
@@ -47,7 +49,13 @@ impl Story {
             counted: None,
             ended: false,
             _in_flight: in_flight,
+            held: None,
         }
+    }
+
+    /// The request's body is in hand.
+    pub fn holds(&mut self, held: HeldBytes) {
+        self.held = Some(held);
     }
 
     /// Where the request goes. From here on its end is counted there.

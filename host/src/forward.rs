@@ -3,14 +3,15 @@
 use crate::attempt::{Held, Record};
 use crate::body::Aborted;
 use crate::call::Call;
-use crate::circuit::Admission;
+use crate::circuit::{Admission, outcome_of};
 use crate::client::fault_of;
 use crate::dialect::{Dialect, EventKind, Operation, Usage};
 use crate::explain::Story;
 use crate::metrics::Outcome;
 use crate::refusal::{Kind, Refusal};
+use crate::request::feedback;
+use crate::served::Charges;
 use crate::sse::{self, Splitter};
-use crate::upstream::Reserved;
 use crate::worker::Worker;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
@@ -97,8 +98,8 @@ pub struct Affair {
     pub verdict: Verdict,
     /// The circuits' permits, unless they are settled already.
     pub admission: Option<Admission>,
-    /// The limiter's reservation.
-    pub reserved: Option<Reserved>,
+    /// What was taken of limits.
+    pub charges: Charges,
     /// Why.
     pub story: Story,
     /// How the request ended, should the answer arrive whole.
@@ -282,7 +283,8 @@ impl Affair {
         // A probe has shown what it was sent for: nobody should wait for the end of its stream.
         if let Some(probe) = self.admission.take_if(|admission| admission.is_probe()) {
             let mut judge = self.worker.judge.borrow_mut();
-            upstream.circuits.settle(probe, &self.verdict, duration, &mut judge, &upstream.policy);
+            let outcome = outcome_of(self.verdict.class);
+            upstream.circuits.settle(probe, &self.verdict, outcome, duration, &mut judge, &upstream.policy);
         }
     }
 
@@ -292,9 +294,10 @@ impl Affair {
         if let Some(usage) = usage {
             metrics.tokens(usage.input, usage.output);
         }
-        if let Some(reserved) = self.reserved.take() {
-            reserved.settle(usage.map_or(Settlement::AsEstimated, |usage| Settlement::Used(usage.total())));
-        }
+        // What was first said of the attempt is what it says of the upstream's room: an end much later says nothing.
+        let feedback = feedback(&self.call, &self.record, &self.verdict);
+        let settlement = usage.map_or(Settlement::AsEstimated, |usage| Settlement::Used(usage.total()));
+        std::mem::take(&mut self.charges).settle(settlement, feedback);
         let outcome = match end {
             End::Whole => self.outcome,
             End::Failed(error) => {
@@ -318,7 +321,8 @@ impl Affair {
             let duration = self.record.first_content.get().unwrap_or_else(|| self.record.began.elapsed());
             let mut judge = self.worker.judge.borrow_mut();
             let upstream = &self.call.upstream;
-            upstream.circuits.settle(admission, &self.verdict, duration, &mut judge, &upstream.policy);
+            let outcome = outcome_of(self.verdict.class);
+            upstream.circuits.settle(admission, &self.verdict, outcome, duration, &mut judge, &upstream.policy);
         }
         self.story.end(outcome, self.record.status.unwrap_or(0));
     }

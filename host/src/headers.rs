@@ -1,5 +1,6 @@
 //! Which headers pass through a proxy, and which do not.
 
+use crate::callers::{PRIORITY_HEADER, TENANT_HEADER};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::OnceLock;
@@ -53,8 +54,9 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
 pub fn for_upstream(incoming: &HeaderMap, host: &str, whole: bool) -> HeaderMap {
     let mut headers = incoming.clone();
     strip_hop_by_hop(&mut headers);
-    // Spillway answers `Expect` itself, and `Prefer` speaks to Spillway.
-    for name in [header::EXPECT, HeaderName::from_static("prefer"), header::HOST] {
+    // Spillway answers `Expect` itself, and the others speak to Spillway.
+    let ours = ["prefer", TENANT_HEADER, PRIORITY_HEADER].map(HeaderName::from_static);
+    for name in [header::EXPECT, header::HOST].into_iter().chain(ours) {
         headers.remove(name);
     }
     if whole {
@@ -74,16 +76,12 @@ pub fn is_loop(headers: &HeaderMap) -> bool {
     names.flat_map(|names| names.split(',')).any(|name| name.trim() == via())
 }
 
-/// A number that tells credentials apart and says nothing else about them, not even in the next process.
-///
-/// Google's may also stand in the query, as `key`. Requests without any share one fingerprint: to the provider they
-/// are one caller.
-pub fn credential_fingerprint(headers: &HeaderMap, query: &str) -> u64 {
-    static KEY: OnceLock<RandomState> = OnceLock::new();
+/// The credential of a request. Google's may also stand in the query, as `key`. Requests without any share one: to the
+/// provider they are one caller.
+pub fn credential<'a>(headers: &'a HeaderMap, query: &'a str) -> Option<&'a [u8]> {
     let in_query = || query.split('&').find_map(|pair| pair.strip_prefix("key="));
     let in_headers = CREDENTIALS.iter().find_map(|name| headers.get(name)).map(HeaderValue::as_bytes);
-    let credential = in_headers.or_else(|| in_query().map(str::as_bytes));
-    KEY.get_or_init(RandomState::new).hash_one(credential)
+    in_headers.or_else(|| in_query().map(str::as_bytes))
 }
 
 #[cfg(test)]
@@ -112,6 +110,8 @@ mod tests {
             ("authorization", "Bearer sk-1"),
             ("x-stainless-lang", "python"),
             ("prefer", "respond-async"),
+            (TENANT_HEADER, "shop"),
+            (PRIORITY_HEADER, "high"),
             ("expect", "100-continue"),
             ("host", "127.0.0.1:4141"),
             ("content-length", "3"),
@@ -131,13 +131,11 @@ mod tests {
     }
 
     #[test]
-    fn credentials_are_told_apart_by_their_fingerprint() {
-        let one = credential_fingerprint(&map(&[("authorization", "Bearer one")]), "");
-        let two = credential_fingerprint(&map(&[("x-api-key", "two")]), "");
-        let in_query = credential_fingerprint(&map(&[]), "alt=sse&key=three");
-        let none = credential_fingerprint(&map(&[("x-other", "four")]), "alt=sse");
-        let all = std::collections::BTreeSet::from([one, two, in_query, none]);
-        assert_eq!(all.len(), 4);
-        assert_eq!(none, credential_fingerprint(&map(&[]), ""));
+    fn a_credential_is_found_wherever_an_api_puts_it() {
+        let find = |pairs, query: &'static str| credential(&map(pairs), query).map(<[u8]>::to_vec);
+        assert_eq!(find(&[("authorization", "Bearer one")], ""), Some(b"Bearer one".to_vec()));
+        assert_eq!(find(&[("x-api-key", "two")], ""), Some(b"two".to_vec()));
+        assert_eq!(find(&[], "alt=sse&key=three"), Some(b"three".to_vec()));
+        assert_eq!(find(&[("x-other", "four")], "alt=sse"), None);
     }
 }

@@ -8,6 +8,7 @@ use crate::dispatch;
 use crate::explain::Story;
 use crate::headers::strip_hop_by_hop;
 use crate::metrics::Outcome;
+use crate::patience::Patience;
 use crate::refusal::{Kind, Refusal};
 use crate::request::attempts;
 use crate::spool::{CancelOutcome, EnqueueError, JobId, JobState, JobView, NewJob, Spool, StoreError, StoredResponse};
@@ -144,14 +145,17 @@ pub async fn serve_or_keep(
     story: Story,
 ) -> Response<Body> {
     let Some(wait) = preference.wait else {
-        return match attempts(worker, call, Instant::now(), story).await {
+        return match attempts(worker, call, Patience::none(), story).await {
             Ok(response) => response,
             Err(unserved) => keep(worker, spool, call, preference, unserved).await,
         };
     };
     let patience = Instant::now() + wait;
     let (task_worker, task_call) = (Rc::clone(worker), Rc::clone(call));
-    let task = tokio::task::spawn_local(async move { attempts(&task_worker, &task_call, patience, story).await });
+    let task =
+        tokio::task::spawn_local(
+            async move { attempts(&task_worker, &task_call, Patience::until(patience), story).await },
+        );
     let mut task = AbortOnDrop(Some(task));
     let finished = tokio::select! {
         finished = task.join() => Some(finished),

@@ -26,6 +26,8 @@ pub enum Outcome {
     CircuitOpen,
     /// Refused at once: a limit is used up.
     Limited,
+    /// Refused at once: Spillway itself has too much in hand.
+    Shed,
     /// Put into the spool.
     Spooled,
     /// The caller's own fault, found by Spillway.
@@ -37,11 +39,12 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    const ALL: [Outcome; 8] = [
+    const ALL: [Outcome; 9] = [
         Outcome::Answered,
         Outcome::Failed,
         Outcome::CircuitOpen,
         Outcome::Limited,
+        Outcome::Shed,
         Outcome::Spooled,
         Outcome::Refused,
         Outcome::Broken,
@@ -55,6 +58,7 @@ impl Outcome {
             Outcome::Failed => "failed",
             Outcome::CircuitOpen => "circuit_open",
             Outcome::Limited => "limited",
+            Outcome::Shed => "shed",
             Outcome::Spooled => "spooled",
             Outcome::Refused => "refused",
             Outcome::Broken => "broken",
@@ -72,6 +76,7 @@ pub struct Metrics {
     requests: Family<Labels, Counter>,
     attempts: Family<Labels, Counter>,
     retries: Family<Labels, Counter>,
+    hedges: Family<Labels, Counter>,
     tokens: Family<Labels, Counter>,
     circuit_state: Family<Labels, Gauge>,
     transitions: Family<Labels, Counter>,
@@ -93,6 +98,7 @@ impl Default for Metrics {
             requests: Family::default(),
             attempts: Family::default(),
             retries: Family::default(),
+            hedges: Family::default(),
             tokens: Family::default(),
             circuit_state: Family::default(),
             transitions: Family::default(),
@@ -106,6 +112,7 @@ impl Default for Metrics {
         registry.register("requests", "Requests by upstream and outcome", metrics.requests.clone());
         registry.register("attempts", "Upstream calls by verdict", metrics.attempts.clone());
         registry.register("retries", "Upstream calls beyond a request's first", metrics.retries.clone());
+        registry.register("hedges", "Second calls beside one that was late", metrics.hedges.clone());
         registry.register("tokens", "Tokens as reported by upstreams, by direction", metrics.tokens.clone());
         registry.register("circuit_state", "0 closed, 1 half-open, 2 open", metrics.circuit_state.clone());
         registry.register("circuit_transitions", "Changes of circuit state", metrics.transitions.clone());
@@ -150,6 +157,7 @@ impl Metrics {
                 .map(|outcome| counter(&self.requests, labels(upstream, "outcome", outcome.as_str()))),
             attempts: Class::ALL.map(|class| counter(&self.attempts, labels(upstream, "class", class.as_str()))),
             retries: counter(&self.retries, only()),
+            hedges: counter(&self.hedges, only()),
             tokens: ["input", "output"]
                 .map(|direction| counter(&self.tokens, labels(upstream, "direction", direction))),
             transitions: ["closed", "half_open", "open"]
@@ -182,9 +190,10 @@ impl Metrics {
 #[derive(Debug)]
 pub struct UpstreamMetrics {
     upstream: String,
-    requests: [Counter; 8],
+    requests: [Counter; 9],
     attempts: [Counter; 8],
     retries: Counter,
+    hedges: Counter,
     tokens: [Counter; 2],
     transitions: [Counter; 3],
     first_content: Histogram,
@@ -208,6 +217,11 @@ impl UpstreamMetrics {
         self.retries.inc();
     }
 
+    /// Counts a second call beside one that is late.
+    pub fn hedge(&self) {
+        self.hedges.inc();
+    }
+
     /// Counts tokens as the provider reported them.
     pub fn tokens(&self, input: u64, output: u64) {
         self.tokens[0].inc_by(input);
@@ -227,6 +241,17 @@ impl UpstreamMetrics {
 
 impl Observer for UpstreamMetrics {
     fn transition(&self, protects: &Protects, transition: &Transition) {
+        if transition.would {
+            tracing::warn!(
+                upstream = self.upstream,
+                scope = %protects,
+                from = %transition.from,
+                to = %transition.to,
+                cause = %transition.cause,
+                "circuit would have changed; it only watches"
+            );
+            return;
+        }
         let (index, value) = match transition.to {
             CircuitState::Closed => (0, 0),
             CircuitState::HalfOpen => (1, 1),

@@ -4,8 +4,9 @@ use crate::body::Body;
 use crate::clock::milliseconds;
 use crate::dialect::Dialect;
 use http::{HeaderValue, Response, StatusCode, header};
-use spillway_resilience::Dimension;
+use spillway_resilience::{Dimension, Priority};
 use spillway_sdk::Fault;
+use std::fmt;
 use std::time::Duration;
 
 /// Longest `Retry-After` sent. Beyond it some SDKs wait for ever and others ignore it, so the time goes into a
@@ -25,11 +26,23 @@ pub enum Kind {
     /// A configured limit is used up.
     LimitExceeded {
         /// Whose limit.
-        upstream: String,
+        owner: Owner,
         /// What it counts.
         dimension: Dimension,
         /// The limit per minute.
         limit: u64,
+    },
+    /// As many calls are in flight as there may be, or as many wait for it.
+    Saturated {
+        /// Whose limit.
+        owner: Owner,
+        /// What is full.
+        what: String,
+    },
+    /// Spillway itself has as much in hand as it can hold.
+    Overloaded {
+        /// The priority that is refused at this load.
+        priority: Priority,
     },
     /// No connection, or none that lasted until an answer came.
     Unreachable {
@@ -105,6 +118,34 @@ pub enum Kind {
     },
 }
 
+/// Whose limit it is that refuses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// An upstream's.
+    Upstream(String),
+    /// A tenant's.
+    Tenant(String),
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Owner::Upstream(name) => f.write_str(name),
+            Owner::Tenant(name) => write!(f, "tenant {name}"),
+        }
+    }
+}
+
+impl Owner {
+    /// Where its limits are configured.
+    fn section(&self) -> String {
+        match self {
+            Owner::Upstream(name) => format!("[upstreams.{name}.limits]"),
+            Owner::Tenant(name) => format!("[tenants.{name}]"),
+        }
+    }
+}
+
 /// An error of Spillway's own, ready to be said in any API's words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -130,7 +171,8 @@ impl Refusal {
     pub fn code(&self) -> &'static str {
         match &self.kind {
             Kind::CircuitOpen { .. } => "spillway_circuit_open",
-            Kind::LimitExceeded { .. } => "rate_limit_exceeded",
+            Kind::LimitExceeded { .. } | Kind::Saturated { .. } => "rate_limit_exceeded",
+            Kind::Overloaded { .. } => "spillway_overloaded",
             Kind::Unreachable { .. } => "spillway_upstream_unreachable",
             Kind::TimedOut { .. } => "spillway_upstream_timeout",
             Kind::JudgedFailed { .. } => "spillway_upstream_failed",
@@ -150,10 +192,11 @@ impl Refusal {
     /// The status, where the API has no habit of its own.
     pub fn status(&self) -> StatusCode {
         match &self.kind {
-            Kind::CircuitOpen { .. } | Kind::SpoolFull { .. } | Kind::SpoolUnavailable { .. } => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
-            Kind::LimitExceeded { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Kind::CircuitOpen { .. }
+            | Kind::Overloaded { .. }
+            | Kind::SpoolFull { .. }
+            | Kind::SpoolUnavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Kind::LimitExceeded { .. } | Kind::Saturated { .. } => StatusCode::TOO_MANY_REQUESTS,
             Kind::Unreachable { .. } | Kind::StreamCut { .. } => StatusCode::BAD_GATEWAY,
             Kind::TimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
             Kind::JudgedFailed { status, .. } => *status,
@@ -177,10 +220,19 @@ impl Refusal {
                 "Spillway did not call {upstream}: its circuit is open ({cause}).{again} \
                  Send `Prefer: respond-async` to have the request kept and served later."
             ),
-            Kind::LimitExceeded { upstream, dimension, limit } => format!(
-                "Spillway's limit of {limit} {} per minute for {upstream} is used up.{again} \
-                 Raise [upstreams.{upstream}.limits] if the provider allows more.",
-                dimension.as_str()
+            Kind::LimitExceeded { owner, dimension, limit } => format!(
+                "Spillway's limit of {limit} {} per minute for {owner} is used up.{again} \
+                 Raise {} if more is allowed.",
+                dimension.as_str(),
+                owner.section()
+            ),
+            Kind::Saturated { owner, what } => {
+                format!("Spillway does not let more calls to {owner} in: {what}.{again}")
+            }
+            Kind::Overloaded { priority } => format!(
+                "Spillway has too much in hand for requests of {} priority.{again} \
+                 Raise server.max_in_flight or server.max_held if this machine can bear more.",
+                priority.as_str()
             ),
             Kind::Unreachable { upstream, fault } => {
                 let check = format!("Check the network and [upstreams.{upstream}] url.");
@@ -253,7 +305,8 @@ mod tests {
     use super::*;
 
     fn limited(wait: Duration) -> Response<Body> {
-        let kind = Kind::LimitExceeded { upstream: "openai".into(), dimension: Dimension::Tokens, limit: 100 };
+        let kind =
+            Kind::LimitExceeded { owner: Owner::Upstream("openai".into()), dimension: Dimension::Tokens, limit: 100 };
         Refusal::after(kind, wait).into_response(Dialect::OpenAi, "id")
     }
 

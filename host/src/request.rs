@@ -1,25 +1,34 @@
 //! The life of one request, from top to bottom.
 
-use crate::attempt::{self, Ended, Record};
+use crate::attempt::{Held, Record};
 use crate::body::Body;
 use crate::call::{Call, Preference, Route};
-use crate::clock::random;
+use crate::circuit::outcome_of;
+use crate::clock::{Clock, random};
 use crate::dialect::Dialect;
+use crate::door::{Door, Entered};
 use crate::explain::Story;
+use crate::hedge::{self, Attempted, Permits};
 use crate::jobs;
 use crate::metrics::Outcome;
-use crate::refusal::{Kind, Refusal};
-use crate::served::Served;
+use crate::patience::{self, Patience};
+use crate::refusal::{Kind, Owner, Refusal};
+use crate::served::{Charges, Served};
 use crate::unserved::{Blocked, Failed, Unserved, circuit_open, refusal_for};
 use crate::worker::Worker;
 use http::{Request, Response};
-use hyper::body::Incoming;
-use spillway_resilience::{Settlement, Step, next_step};
-use spillway_sdk::{Advice, AttemptFacts, Class, Phase, RetryDecision, Verdict};
+use hyper::body::{Body as _, Incoming};
+use spillway_resilience::{
+    Exceeded, Feedback, Full, Obstacle, Saturated, Settlement, ShedDecision, Spend, Step, TurnedAway, next_step,
+};
+use spillway_sdk::{Advice, AttemptFacts, Class, Fault, Phase, RetryDecision, Verdict};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
+
+/// A wait at a limit that is shorter is no wait: nothing was in the way.
+const WAIT_WORTH_TELLING: Duration = Duration::from_millis(1);
 
 /// Serves one request.
 pub async fn serve(worker: Rc<Worker>, request: Request<Incoming>) -> Response<Body> {
@@ -43,10 +52,21 @@ pub async fn serve(worker: Rc<Worker>, request: Request<Incoming>) -> Response<B
         Ok(route) => route,
         Err(refusal) => return refused(refusal, guess, &request_id, &story),
     };
-    let preference = Preference::read(&head.headers);
     let (dialect, upstream) = (route.dialect, Arc::clone(&route.upstream));
+    let caller = worker.shared.callers.identify(&head.headers, head.uri.query().unwrap_or_default());
+
+    // Shed what matters least while there is too much in hand.
+    let load = worker.shared.load(body.size_hint().lower());
+    if let ShedDecision::Shed { retry_after } = worker.shared.shed.decide(load, caller.priority) {
+        upstream.metrics.request(Outcome::Shed);
+        let refusal = Refusal::after(Kind::Overloaded { priority: caller.priority }, retry_after);
+        return refused(refusal, dialect, &request_id, &story);
+    }
+
+    let preference = Preference::read(&head.headers);
     let server = &worker.shared.config.server;
-    let call = Call::receive(route, head, body, request_id.clone(), server.body_bytes_max, server.request_timeout);
+    let bounds = (server.body_bytes_max, server.request_timeout);
+    let call = Call::receive(route, head, body, request_id.clone(), caller, bounds);
     let call = match call.await {
         Ok(call) => Rc::new(call),
         Err(refusal) => {
@@ -54,12 +74,13 @@ pub async fn serve(worker: Rc<Worker>, request: Request<Incoming>) -> Response<B
             return refused(refusal, dialect, &request_id, &story);
         }
     };
+    story.holds(worker.shared.hold(call.held_bytes()));
     story.goes_to(&call.upstream, call.asked.model.as_deref());
 
     // Serve it now, or keep it if the caller likes that better than an error.
     match worker.shared.spool.as_ref().filter(|_| preference.respond_async && call.is_repeatable()) {
         Some(spool) => jobs::serve_or_keep(&worker, spool, &call, preference, story).await,
-        None => match attempts(&worker, &call, Instant::now(), story).await {
+        None => match attempts(&worker, &call, Patience::at_limits(upstream.config.limits.patience), story).await {
             Ok(response) => response,
             Err(unserved) => unserved.into_response(&worker, &call),
         },
@@ -84,47 +105,50 @@ fn refused(refusal: Refusal, dialect: Dialect, request_id: &str, story: &Story) 
 
 /// The attempt loop: everything between a request that is understood and an answer that is committed.
 ///
-/// Until `patience` it waits for limits and circuits; after that it gives up at once.
+/// As long as there is patience it waits for limits and circuits; after that it gives up at once.
 ///
 /// # Errors
 /// When nobody served the request.
 pub async fn attempts(
     worker: &Rc<Worker>,
     call: &Rc<Call>,
-    patience: Instant,
+    patience: Patience,
     mut story: Story,
 ) -> Result<Response<Body>, Unserved> {
     let upstream = &call.upstream;
     let client = worker.client(upstream);
-    let patience = patience.min(call.deadline);
+    let clock = worker.shared.clock;
+    let circuit_patience = patience.circuits.min(call.deadline);
+    let limit_patience = patience.limits.min(call.deadline);
     let mut last: Option<Failed> = None;
     let mut number = 0;
     upstream.budget().deposit();
+
+    // The tenant's own limits: one charge, however many attempts the request takes.
+    let mut charge = None;
+    if let Some(door) = &call.caller.door {
+        match wait_at(door, call, limit_patience, clock, &mut story, "its tenant's limit").await {
+            Ok(entered) => charge = Some(entered),
+            Err(away) => return Err(Unserved::new(None, limited(tenant_of(call), &away), story)),
+        }
+    }
     loop {
-        // The limiter: a quota that is overrun is refused by the provider anyway, and costs a call.
-        let mut reserved = match upstream.reserve(call.tokens_estimate) {
-            Ok(reserved) => reserved,
-            Err(exceeded) => {
-                if wait_within(patience, exceeded.retry_after, &mut story, "the limit").await {
-                    continue;
-                }
-                let kind = Kind::LimitExceeded {
-                    upstream: upstream.name.to_string(),
-                    dimension: exceeded.dimension,
-                    limit: exceeded.limit,
-                };
-                let refusal = Refusal::after(kind, exceeded.retry_after);
-                return Err(Unserved::new(last, Blocked { refusal, outcome: Outcome::Limited }, story));
+        // The limits: a quota that is overrun is refused by the provider anyway, and costs a call.
+        let entered = match wait_at(&upstream.door, call, limit_patience, clock, &mut story, "the limit").await {
+            Ok(entered) => entered,
+            Err(away) => {
+                let owner = Owner::Upstream(upstream.name.to_string());
+                return Err(Unserved::new(last, limited(owner, &away), story));
             }
         };
 
         // The breaker, last, after all waits: what waits must not hold a probe.
-        let admission = match upstream.circuits.admit(call.asked.model.as_deref(), call.credential) {
+        let admission = match upstream.circuits.admit(call.asked.model.as_deref(), call.caller.credential) {
             Ok(admission) => admission,
             Err(refused) => {
-                reserved.settle(Settlement::Refund);
-                let wait = worker.shared.clock.until(refused.rejected.retry_at());
-                if wait_for_circuit(patience, wait, call, &mut story).await {
+                drop(entered);
+                let wait = clock.until(refused.rejected.retry_at());
+                if wait_for_circuit(circuit_patience, wait, call, &mut story).await {
                     continue;
                 }
                 let refusal = Refusal::after(circuit_open(call, &refused), wait);
@@ -133,42 +157,34 @@ pub async fn attempts(
         };
 
         // Send, hold until first content, classify.
-        number += 1;
-        reserved.sent();
-        let is_probe = admission.is_probe();
-        let Ended { record, held, by_caller } = attempt::make(&client, call, number).await;
-        if let Some(doing) = by_caller {
-            // The permits are dropped here, which counts nowhere: the upstream had no part in it.
-            return Err(Unserved::by_caller(call, doing, record.elapsed, story));
+        let permits = Permits { entered, admission };
+        if let Some(charge) = &mut charge {
+            charge.sent();
         }
-        let record = Rc::new(record);
-        let judged = worker.judge.borrow_mut().classify(&upstream.policy, record.clone());
-        story.attempt(&record, &judged);
-        upstream.metrics.attempt(judged.verdict.class);
-        let verdict = judged.verdict;
-        let duration = record.first_content.get().unwrap_or(record.elapsed);
+        let mut attempted = match hedge::attempt(worker, &client, call, &mut number, permits, &mut story).await {
+            Ok(attempted) => attempted,
+            Err(ended) => return Err(Unserved::by_caller(call, ended, story)),
+        };
 
         // Commit.
-        if verdict.class == Class::Success
-            && let Some(held) = held
+        if attempted.judged.verdict.class == Class::Success
+            && let Some(held) = attempted.held.take()
         {
-            let served = Served { held, record, verdict, outcome: Outcome::Answered };
-            return Ok(served.forward(worker, call, Some(admission), Some(reserved), story));
+            return Ok(served(held, attempted, charge).forward(worker, call, story));
         }
 
         // Record.
-        {
-            let mut judge = worker.judge.borrow_mut();
-            upstream.circuits.settle(admission, &verdict, duration, &mut judge, &upstream.policy);
-        }
-        reserved.settle(settlement(&record, &verdict));
+        let is_probe = attempted.permits.admission.is_probe();
+        let settlement = settlement(&attempted.record, &attempted.judged.verdict);
+        let Recorded { record, held, verdict } = self::record(worker, call, attempted);
 
         // What is the caller's own affair is answered as it is.
         if is_answer(&verdict)
             && let Some(held) = held
         {
-            let served = Served { held, record: Rc::clone(&record), verdict, outcome: Outcome::Answered };
-            return Ok(served.forward(worker, call, None, None, story));
+            settle(charge, settlement);
+            let served = Served::settled(held, record, verdict, Outcome::Answered);
+            return Ok(served.forward(worker, call, story));
         }
 
         // Again, or out.
@@ -176,32 +192,121 @@ pub async fn attempts(
             if call.is_repeatable() { next(worker, call, &record, &verdict, number) } else { Next::GiveUp(None) };
         let refusal = refusal_for(call, &record, &verdict);
         let failed = last.insert(Failed { held, record, verdict, is_probe, refusal });
-        match step {
+        let give_up = match step {
             Next::RetryAfter(wait) => {
                 // Waiting for a circuit that will still be open is waiting for nothing.
-                let blocked = upstream.circuits.blocked_until().map(|until| worker.shared.clock.until(until));
-                if let Some(blocked) = blocked.filter(|blocked| *blocked > wait && Instant::now() + *blocked > patience)
-                {
+                let blocked = upstream.circuits.blocked_until().map(|until| clock.until(until));
+                let blocked = blocked.filter(|blocked| *blocked > wait && Instant::now() + *blocked > circuit_patience);
+                if blocked.is_some() {
                     story.tell("no retry: the circuit is open");
-                    failed.refusal.retry_after = Some(blocked);
-                    let blocked = Blocked { refusal: failed.refusal.clone(), outcome: Outcome::Failed };
-                    return Err(Unserved::new(last, blocked, story));
-                }
-                if !upstream.budget().try_withdraw() {
+                    blocked
+                } else if upstream.budget().try_spend(Spend::Retry) {
+                    upstream.metrics.retry();
+                    story.waited("a retry", wait);
+                    tokio::time::sleep(wait).await;
+                    continue;
+                } else {
                     story.tell("no retry: the retry budget is spent");
-                    let blocked = Blocked { refusal: failed.refusal.clone(), outcome: Outcome::Failed };
-                    return Err(Unserved::new(last, blocked, story));
+                    None
                 }
-                upstream.metrics.retry();
-                story.waited("a retry", wait);
-                tokio::time::sleep(wait).await;
             }
-            Next::GiveUp(wait) => {
-                failed.refusal.retry_after = wait.or(failed.refusal.retry_after);
-                let blocked = Blocked { refusal: failed.refusal.clone(), outcome: Outcome::Failed };
-                return Err(Unserved::new(last, blocked, story));
-            }
+            Next::GiveUp(wait) => wait,
+        };
+        failed.refusal.retry_after = give_up.or(failed.refusal.retry_after);
+        settle(charge, settlement);
+        let blocked = Blocked { refusal: failed.refusal.clone(), outcome: Outcome::Failed };
+        return Err(Unserved::new(last, blocked, story));
+    }
+}
+
+/// Goes through a door, waiting as long as there is patience.
+async fn wait_at(
+    door: &Arc<Door>,
+    call: &Call,
+    patience: Instant,
+    clock: Clock,
+    story: &mut Story,
+    what: &str,
+) -> Result<Entered, TurnedAway> {
+    let began = Instant::now();
+    let result = patience::enter(door, call.demand(), patience, clock).await;
+    if began.elapsed() >= WAIT_WORTH_TELLING {
+        story.waited(what, began.elapsed());
+    }
+    result
+}
+
+/// What a caller hears whom a limit does not let in.
+fn limited(owner: Owner, away: &TurnedAway) -> Blocked {
+    let kind = match away.obstacle {
+        Obstacle::Limit(Exceeded { dimension, limit, .. }) => Kind::LimitExceeded { owner, dimension, limit },
+        Obstacle::Saturated(Saturated { limit }) => {
+            Kind::Saturated { owner, what: format!("{limit} are in flight, as many as there may be") }
         }
+        Obstacle::Queue(waiting) => Kind::Saturated { owner, what: format!("{waiting} others came first and wait") },
+        Obstacle::Full(Full::Queue) => Kind::Saturated { owner, what: "the queue of those who wait is full".into() },
+        Obstacle::Full(Full::Tenant) => Kind::Saturated { owner, what: "as many of this tenant's wait as may".into() },
+    };
+    Blocked { refusal: Refusal::after(kind, away.retry_after), outcome: Outcome::Limited }
+}
+
+fn tenant_of(call: &Call) -> Owner {
+    // Only a configured tenant has a door, and it has a name.
+    Owner::Tenant(call.caller.name.as_deref().unwrap_or_default().to_owned())
+}
+
+/// An answer that becomes the caller's, with all that is settled when it ends.
+fn served(held: Held, attempted: Attempted, charge: Option<Entered>) -> Served {
+    let Attempted { record, held: _, judged, permits: Permits { entered, admission } } = attempted;
+    let charges = Charges { upstream: Some(entered), tenant: charge };
+    Served { held, record, verdict: judged.verdict, outcome: Outcome::Answered, admission: Some(admission), charges }
+}
+
+/// What remains of an attempt when it has given back what it held.
+#[derive(Debug)]
+pub struct Recorded {
+    record: Rc<Record>,
+    held: Option<Held>,
+    verdict: Verdict,
+}
+
+/// Records an attempt that is no answer: in the circuit of the scope that its verdict speaks of, and in the limits.
+pub fn record(worker: &Worker, call: &Call, attempted: Attempted) -> Recorded {
+    let upstream = &call.upstream;
+    let Attempted { record, held, judged, permits: Permits { entered, admission } } = attempted;
+    let verdict = judged.verdict;
+    let duration = record.first_content.get().unwrap_or(record.elapsed);
+    // What the limit on calls in flight deals with must not open the circuit too.
+    let excused = entered.settle(settlement(&record, &verdict), feedback(call, &record, &verdict));
+    let outcome = if excused { spillway_resilience::Outcome::Throttled } else { outcome_of(verdict.class) };
+    let mut judge = worker.judge.borrow_mut();
+    upstream.circuits.settle(admission, &verdict, outcome, duration, &mut judge, &upstream.policy);
+    Recorded { record, held, verdict }
+}
+
+fn settle(charge: Option<Entered>, settlement: Settlement) {
+    if let Some(charge) = charge {
+        let _ = charge.settle(settlement, Feedback::Neutral);
+    }
+}
+
+/// What an attempt says about the upstream's room for calls.
+pub fn feedback(call: &Call, record: &Record, verdict: &Verdict) -> Feedback {
+    match verdict.class {
+        Class::Success => Feedback::Answered {
+            first_token: record.first_content.get().unwrap_or(record.elapsed),
+            input_tokens: call.input_tokens_estimate,
+        },
+        Class::Overloaded => Feedback::Overloaded,
+        // A wait that is named is that of a spent quota, which fewer calls at once would not fill.
+        Class::Throttled if verdict.cool_off.is_none() => Feedback::Overloaded,
+        Class::Failure if record.fault == Some(Fault::FirstContentTimeout) => Feedback::TimedOut,
+        Class::Throttled
+        | Class::Ignored
+        | Class::Failure
+        | Class::Rejected
+        | Class::Unauthorized
+        | Class::Exhausted => Feedback::Neutral,
     }
 }
 
@@ -240,7 +345,7 @@ fn next(worker: &Worker, call: &Call, record: &Rc<Record>, verdict: &Verdict, nu
 }
 
 /// Whether a verdict makes the provider's response the caller's answer, rather than a failure to serve it.
-fn is_answer(verdict: &Verdict) -> bool {
+pub fn is_answer(verdict: &Verdict) -> bool {
     match verdict.class {
         Class::Success | Class::Rejected | Class::Unauthorized => true,
         Class::Ignored => verdict.advice == Advice::GiveUp,
@@ -259,17 +364,6 @@ fn settlement(record: &Record, verdict: &Verdict) -> Settlement {
         }
         Class::Success | Class::Ignored | Class::Failure => Settlement::AsEstimated,
     }
-}
-
-/// Sleeps for `wait` if that ends before `patience` does.
-async fn wait_within(patience: Instant, wait: Duration, story: &mut Story, what: &str) -> bool {
-    let until = Instant::now() + wait;
-    if until > patience {
-        return false;
-    }
-    story.waited(what, wait);
-    tokio::time::sleep_until(until).await;
-    true
 }
 
 /// Waits for a circuit: for its cooldown, or for somebody else's probe to close it.

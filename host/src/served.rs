@@ -4,15 +4,35 @@ use crate::attempt::{Held, Record};
 use crate::body::Body;
 use crate::call::Call;
 use crate::circuit::Admission;
+use crate::door::Entered;
 use crate::explain::Story;
 use crate::forward::{Affair, Forward};
 use crate::headers::strip_hop_by_hop;
 use crate::metrics::Outcome;
-use crate::upstream::Reserved;
 use crate::worker::Worker;
 use http::{HeaderValue, Response, header};
+use spillway_resilience::{Feedback, Settlement};
 use spillway_sdk::Verdict;
 use std::rc::Rc;
+
+/// What a request has taken of limits: its upstream's, and its tenant's. Dropped, each is settled as it stands.
+#[derive(Debug, Default)]
+pub struct Charges {
+    /// The upstream's.
+    pub upstream: Option<Entered>,
+    /// The tenant's, when it has limits of its own.
+    pub tenant: Option<Entered>,
+}
+
+impl Charges {
+    /// Settles both with the same cost.
+    pub fn settle(self, settlement: Settlement, feedback: Feedback) {
+        for entered in [self.upstream, self.tenant].into_iter().flatten() {
+            // Only a refusal before the first content can be excused.
+            let _ = entered.settle(settlement, feedback);
+        }
+    }
+}
 
 /// A response of the provider's that becomes the caller's.
 #[derive(Debug)]
@@ -25,18 +45,20 @@ pub struct Served {
     pub verdict: Verdict,
     /// How the request has ended, should it arrive whole.
     pub outcome: Outcome,
+    /// The circuits' permits, unless they are settled already.
+    pub admission: Option<Admission>,
+    /// What is settled when the answer has ended.
+    pub charges: Charges,
 }
 
 impl Served {
+    /// A response whose attempt is settled already.
+    pub fn settled(held: Held, record: Rc<Record>, verdict: Verdict, outcome: Outcome) -> Served {
+        Served { held, record, verdict, outcome, admission: None, charges: Charges::default() }
+    }
+
     /// Sends the head, and lets the rest follow.
-    pub fn forward(
-        self,
-        worker: &Rc<Worker>,
-        call: &Rc<Call>,
-        admission: Option<Admission>,
-        reserved: Option<Reserved>,
-        story: Story,
-    ) -> Response<Body> {
+    pub fn forward(self, worker: &Rc<Worker>, call: &Rc<Call>, story: Story) -> Response<Body> {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = self.held.status;
         let headers = response.headers_mut();
@@ -55,8 +77,8 @@ impl Served {
             call: Rc::clone(call),
             record: self.record,
             verdict: self.verdict,
-            admission,
-            reserved,
+            admission: self.admission,
+            charges: self.charges,
             story,
             outcome: self.outcome,
         };

@@ -4,9 +4,11 @@ use crate::admin;
 use crate::clock::{Clock, unix_ms};
 use crate::config::{Config, SpoolConfig};
 use crate::dispatch;
+use crate::memory::Memory;
 use crate::policy::{Registry, Runtime, Watcher};
 use crate::request;
 use crate::spool::{OpenError, Spool, SpoolSettings};
+use crate::upkeep;
 use crate::worker::{Shared, Worker};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -78,7 +80,9 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let policies = config.policies.clone();
     let watcher = Watcher::start(policies.dir, policies.settings, Arc::clone(&registry), runtime)?;
     let spool = config.spool.as_ref().map(open_spool).transpose()?;
-    let shared = Arc::new(Shared::new(config, clock, registry, spool.clone()));
+    let mut memory = Memory::open(config.spool.as_ref().map(|spool| &*spool.dir));
+    let shared = Arc::new(Shared::new(config, clock, registry, spool.clone(), memory.key));
+    memory.restore(&shared.upstreams);
     warn_of_missing_policies(&shared);
 
     let mut threads = Vec::new();
@@ -87,6 +91,10 @@ pub fn run(config: Config) -> Result<(), StartError> {
         threads.push(thread(&format!("worker-{index}"), move || async move {
             accept(Worker::new(shared), listener).await;
         })?);
+    }
+    {
+        let shared = Arc::clone(&shared);
+        threads.push(thread("upkeep", move || upkeep::run(shared, memory))?);
     }
     if let Some(spool) = spool {
         let shared = Arc::clone(&shared);

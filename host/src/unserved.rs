@@ -5,6 +5,7 @@ use crate::body::Body;
 use crate::call::Call;
 use crate::circuit::{Protects, Refused};
 use crate::explain::Story;
+use crate::hedge::EndedByCaller;
 use crate::metrics::Outcome;
 use crate::refusal::{Kind, Refusal};
 use crate::served::Served;
@@ -56,13 +57,14 @@ impl Unserved {
         let answer = last.and_then(|failed| {
             // A failure that looks like a success must not reach the caller as one.
             let held = failed.held.filter(|held| !held.status.is_success())?;
-            Some(Served { held, record: failed.record, verdict: failed.verdict, outcome: Outcome::Failed })
+            Some(Served::settled(held, failed.record, failed.verdict, Outcome::Failed))
         });
         Unserved { refusal, answer, outcome, suspect, tried, throttled, story }
     }
 
     /// The caller has ended its attempt by itself.
-    pub fn by_caller(call: &Call, doing: CallersDoing, elapsed: Duration, mut story: Story) -> Unserved {
+    pub fn by_caller(call: &Call, ended: EndedByCaller, mut story: Story) -> Unserved {
+        let EndedByCaller { doing, elapsed } = ended;
         let upstream = call.upstream.name.to_string();
         let (kind, outcome) = match doing {
             CallersDoing::BodyBroken => (Kind::BadRequest { reason: "its body broke off".into() }, Outcome::Abandoned),
@@ -95,7 +97,7 @@ impl Unserved {
     /// What the caller gets: the provider's own answer if there is one, with its `Retry-After`; else ours.
     pub fn into_response(self, worker: &Rc<Worker>, call: &Rc<Call>) -> Response<Body> {
         if let Some(answer) = self.answer {
-            return answer.forward(worker, call, None, None, self.story);
+            return answer.forward(worker, call, self.story);
         }
         let (mut story, refusal) = (self.story, self.refusal);
         call.upstream.metrics.overhead(story.overhead());

@@ -1,13 +1,22 @@
 //! One upstream at run time: its settings, and the state that all workers share.
 
+use crate::attempt::Record;
+use crate::callers;
 use crate::circuit::Circuits;
 use crate::clock::Clock;
-use crate::config::UpstreamConfig;
+use crate::config::{ConcurrencyConfig, UpstreamConfig};
+use crate::door::Door;
 use crate::metrics::UpstreamMetrics;
 use crate::policy::Slot;
-use spillway_resilience::{Dimension, Exceeded, Limiter, Reservation, RetryBudget, Settlement, TokenBucket};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use crate::sync::lock;
+use spillway_resilience::{AdaptiveLimit, AdmissionQueue, Bulkhead, Concurrency, Dimension, Reported, RetryBudget};
+use spillway_sdk::{Class, Verdict, rate_limits};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, SystemTime};
 use tokio::sync::Notify;
+
+/// What a reported limit is taken to need for its reset when its provider does not say: limits count minutes.
+const RESET_UNKNOWN: Duration = Duration::from_secs(60);
 
 /// One upstream.
 #[derive(Debug)]
@@ -16,15 +25,15 @@ pub struct Upstream {
     pub name: Arc<str>,
     /// Its settings.
     pub config: UpstreamConfig,
+    /// Its limits, and whoever waits for them.
+    pub door: Arc<Door>,
     /// Its circuits.
     pub circuits: Circuits,
     /// The policy that judges it.
     pub policy: Arc<Slot>,
     /// What it counts.
     pub metrics: Arc<UpstreamMetrics>,
-    limiter: Option<Mutex<Limiter>>,
     budget: Mutex<RetryBudget>,
-    clock: Clock,
 }
 
 impl Upstream {
@@ -38,88 +47,62 @@ impl Upstream {
         circuit_changed: Arc<Notify>,
     ) -> Self {
         let name: Arc<str> = Arc::from(name);
-        let now = clock.now();
-        let bucket = |per_minute: u64| TokenBucket::new(per_minute, per_minute, now);
-        let limits = config.limits;
-        let limiter = Limiter::new(limits.requests_per_minute.map(bucket), limits.tokens_per_minute.map(bucket));
-        let limited = limits.requests_per_minute.is_some() || limits.tokens_per_minute.is_some();
+        let concurrency = match config.concurrency {
+            ConcurrencyConfig::Fixed(calls) => Concurrency::Fixed(Bulkhead::new(calls)),
+            ConcurrencyConfig::Adaptive(settings) => Concurrency::Adaptive(AdaptiveLimit::new(settings)),
+        };
+        let limiter = callers::limiter(config.limits.quota, clock);
+        let queue = AdmissionQueue::new(limiter, concurrency, config.limits.queue);
         let observer = Arc::clone(&metrics);
+        let (settings, watch_only) = (config.breaker, config.watch_only);
         Upstream {
-            circuits: Circuits::new(Arc::clone(&name), config.breaker, clock, observer, circuit_changed),
-            limiter: limited.then(|| Mutex::new(limiter)),
+            circuits: Circuits::new(Arc::clone(&name), settings, watch_only, clock, observer, circuit_changed),
+            door: Arc::new(Door::new(queue, clock)),
             budget: Mutex::new(RetryBudget::new(config.retry_budget)),
             name,
             config,
             policy,
             metrics,
-            clock,
         }
     }
 
     /// Whether tokens are counted here, so that it pays to ask for usage.
     pub fn counts_tokens(&self) -> bool {
-        self.config.limits.tokens_per_minute.is_some()
+        self.config.limits.quota.tokens_per_minute.is_some()
     }
 
-    /// Reserves a request and its tokens.
+    /// Corrects the configured limits by what the provider reports in an answer.
     ///
-    /// # Errors
-    /// When they do not fit, and for how long.
-    pub fn reserve(self: &Arc<Self>, tokens: u64) -> Result<Reserved, Exceeded> {
-        let reservation = match &self.limiter {
-            Some(limiter) => Some(lock(limiter).reserve(tokens, self.clock.now())?),
-            None => None,
-        };
-        Ok(Reserved { upstream: Arc::clone(self), reservation, otherwise: Settlement::Refund })
-    }
-
-    /// Tokens left this moment, for the status page; negative when in debt.
-    pub fn tokens_available(&self) -> Option<i64> {
-        let limiter = self.limiter.as_ref()?;
-        lock(limiter).available(Dimension::Tokens, self.clock.now())
+    /// A report about a smaller limit than the configured one is left alone: it is the limit of one model or key among
+    /// several, or else the configuration is too hopeful, and then refused calls will tell.
+    pub fn learn(&self, record: &Record, verdict: &Verdict) {
+        let quota = self.config.limits.quota;
+        if quota.requests_per_minute.is_none() && quota.tokens_per_minute.is_none() {
+            return;
+        }
+        let header = |name: &str| record.headers.get(name).map(|value| value.as_bytes());
+        let reported = rate_limits::from_headers(header, SystemTime::now());
+        let dimensions = [
+            (Dimension::Requests, quota.requests_per_minute, reported.requests),
+            (Dimension::Tokens, quota.tokens_per_minute, reported.tokens),
+        ];
+        for (dimension, configured, reported) in dimensions {
+            let (Some(configured), Some(reported)) = (configured, reported) else { continue };
+            if reported.limit < configured {
+                continue;
+            }
+            let reset_in = reported.reset.unwrap_or(RESET_UNKNOWN);
+            self.door.resync(dimension, Reported { limit: reported.limit, remaining: reported.remaining, reset_in });
+            // A reset tells when all is there again; when some of it is, only the refusal's own wait tells.
+            if let (Class::Throttled, 0, Some(wait)) = (verdict.class, reported.remaining, verdict.cool_off) {
+                self.door.drain(dimension, wait);
+            }
+        }
     }
 
     /// The retry budget, shared by all requests to this upstream.
     pub fn budget(&self) -> MutexGuard<'_, RetryBudget> {
         lock(&self.budget)
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What is locked here are values without half-done states.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A reservation that is settled exactly once, whatever becomes of its request.
-#[derive(Debug)]
-pub struct Reserved {
-    upstream: Arc<Upstream>,
-    reservation: Option<Reservation>,
-    /// What it is settled with when nobody says better.
-    otherwise: Settlement,
-}
-
-impl Reserved {
-    /// A call goes out: from here on the provider may count it, answered or not.
-    pub fn sent(&mut self) {
-        self.otherwise = Settlement::AsEstimated;
-    }
-
-    /// Settles with what is known of the request's cost.
-    pub fn settle(mut self, settlement: Settlement) {
-        self.settle_once(settlement);
-    }
-
-    fn settle_once(&mut self, settlement: Settlement) {
-        if let (Some(reservation), Some(limiter)) = (self.reservation.take(), &self.upstream.limiter) {
-            lock(limiter).settle(reservation, settlement, self.upstream.clock.now());
-        }
-    }
-}
-
-impl Drop for Reserved {
-    fn drop(&mut self) {
-        self.settle_once(self.otherwise);
     }
 }
 

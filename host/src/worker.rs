@@ -1,5 +1,6 @@
 //! What all workers share, and what each has for itself.
 
+use crate::callers::{Callers, FingerprintKey};
 use crate::client::Client;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -8,6 +9,7 @@ use crate::metrics::Metrics;
 use crate::policy::{Judge, Registry};
 use crate::spool::Spool;
 use crate::upstream::Upstream;
+use spillway_resilience::{Load, ShedSettings};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
@@ -30,6 +32,10 @@ pub struct Shared {
     pub metrics: Metrics,
     /// Who is let in.
     pub guard: Guard,
+    /// Who calls.
+    pub callers: Callers,
+    /// From which load on what is refused.
+    pub shed: ShedSettings,
     /// The durable queue, when it is switched on.
     pub spool: Option<Spool>,
     /// Rung when there is something new for the dispatcher.
@@ -39,13 +45,20 @@ pub struct Shared {
     draining: AtomicBool,
     drain: watch::Sender<bool>,
     in_flight: AtomicU64,
+    held_bytes: AtomicU64,
     connections: AtomicU64,
     finished: Notify,
 }
 
 impl Shared {
     /// Puts the parts together.
-    pub fn new(config: Config, clock: Clock, policies: Arc<Registry>, spool: Option<Spool>) -> Self {
+    pub fn new(
+        config: Config,
+        clock: Clock,
+        policies: Arc<Registry>,
+        spool: Option<Spool>,
+        key: FingerprintKey,
+    ) -> Self {
         let metrics = Metrics::default();
         let circuit_changed = Arc::new(Notify::new());
         let upstreams = config.upstreams.iter().map(|(name, upstream)| {
@@ -57,6 +70,8 @@ impl Shared {
         Shared {
             upstreams: upstreams.collect(),
             guard: Guard { hosts: config.server.allowed_hosts.clone(), origins: config.server.allowed_origins.clone() },
+            callers: Callers::new(&config, key, clock),
+            shed: ShedSettings::default(),
             config,
             clock,
             policies,
@@ -67,6 +82,7 @@ impl Shared {
             draining: AtomicBool::new(false),
             drain: watch::Sender::new(false),
             in_flight: AtomicU64::new(0),
+            held_bytes: AtomicU64::new(0),
             connections: AtomicU64::new(0),
             finished: Notify::new(),
         }
@@ -77,6 +93,27 @@ impl Shared {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         self.metrics.in_flight.inc();
         InFlight(Arc::clone(self))
+    }
+
+    /// How full the process is with what it has in hand, and `more_bytes` to come; of a body too large to be taken, as
+    /// much as the largest that is.
+    pub fn load(&self, more_bytes: u64) -> Load {
+        let server = &self.config.server;
+        Load {
+            in_flight: self.in_flight.load(Ordering::Relaxed),
+            in_flight_max: server.in_flight_max,
+            memory_bytes: self
+                .held_bytes
+                .load(Ordering::Relaxed)
+                .saturating_add(more_bytes.min(server.body_bytes_max as u64)),
+            memory_max_bytes: server.held_bytes_max,
+        }
+    }
+
+    /// Counts bytes as held until the returned value is dropped.
+    pub fn hold(self: &Arc<Self>, bytes: u64) -> HeldBytes {
+        self.held_bytes.fetch_add(bytes, Ordering::Relaxed);
+        HeldBytes { shared: Arc::clone(self), bytes }
     }
 
     /// Counts a caller's connection as open until the returned value is dropped.
@@ -141,6 +178,19 @@ impl Drop for InFlight {
         if self.0.in_flight.fetch_sub(1, Ordering::AcqRel) == 1 && self.0.is_draining() {
             self.0.finished.notify_waiters();
         }
+    }
+}
+
+/// Bytes of a request that are held.
+#[derive(Debug)]
+pub struct HeldBytes {
+    shared: Arc<Shared>,
+    bytes: u64,
+}
+
+impl Drop for HeldBytes {
+    fn drop(&mut self) {
+        self.shared.held_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 

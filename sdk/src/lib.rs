@@ -30,6 +30,7 @@ mod exchange;
 pub mod guest;
 mod policy;
 mod provider_error;
+pub mod rate_limits;
 pub mod testing;
 mod verdict;
 pub mod wait;

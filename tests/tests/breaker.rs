@@ -323,3 +323,113 @@ fn a_wait_longer_than_the_callers_patience_is_passed_on_at_once() {
     assert!(began.elapsed() < Duration::from_secs(10));
     assert_eq!(provider.stats().started, 1);
 }
+
+#[test]
+fn a_restart_forgets_neither_an_open_circuit_nor_how_often_it_has_opened() {
+    let provider = Provider::start();
+    let mut spillway =
+        single_calls(&provider, "consecutive_failures = 2\ncooldown = \"50ms\"\ncooldown_max = \"60s\"").start();
+    provider.always(broken());
+    // The growth of its cooldown, and a day's pause for one credential.
+    eventually("the cooldown is a minute", || {
+        spillway.send(&chat());
+        let wait_ms = spillway.upstream("openai")["breakers"][0]["probe_possible_in_ms"].as_u64();
+        wait_ms.is_some_and(|wait_ms| wait_ms > 3_000).then_some(())
+    });
+    let before = spillway.upstream("openai")["breakers"][0].clone();
+    let openings = before["consecutive_openings"].clone();
+    let kept = spillway.folder().join("spillway-data/circuits.json");
+    eventually("it is on disk", || {
+        std::fs::read_to_string(&kept).ok().filter(|text| text.contains(&format!("\"openings\": {openings}")))
+    });
+    let calls = provider.stats().started;
+    spillway.restart();
+    let refused = spillway.send(&chat());
+    assert!(is_refused(&refused), "{}", refused.text());
+    assert_eq!(provider.stats().started, calls, "no call was needed to learn it again");
+    let after = spillway.upstream("openai")["breakers"][0].clone();
+    assert_eq!(
+        (&after["state"], &after["consecutive_openings"], &after["cause"]),
+        (&"open".into(), &openings, &before["cause"])
+    );
+    let left = |breaker: &Value| breaker["probe_possible_in_ms"].as_u64();
+    assert!(left(&after) <= left(&before), "{after} after {before}");
+}
+
+#[test]
+fn a_restart_remembers_a_spent_credential_and_lets_others_call() {
+    let provider = Provider::start();
+    let mut spillway = single_calls(&provider, "").start();
+    provider.next(insufficient_quota());
+    assert_eq!(spillway.send(&chat_by("spent")).status(), 429);
+    let kept = spillway.folder().join("spillway-data/circuits.json");
+    let text = eventually("it is on disk", || {
+        std::fs::read_to_string(&kept).ok().filter(|text| text.contains("\"credential\""))
+    });
+    assert!(!text.contains("spent"), "the credential itself is on disk");
+    spillway.restart();
+    assert!(is_refused(&spillway.send(&chat_by("spent"))));
+    assert_eq!(spillway.send(&chat_by("other")).status(), 200);
+}
+
+#[test]
+fn a_file_of_circuits_that_cannot_be_read_is_no_reason_not_to_start() {
+    let provider = Provider::start();
+    let mut spillway = single_calls(&provider, "").start();
+    std::fs::write(spillway.folder().join("spillway-data/circuits.json"), "{ nonsense").expect("written");
+    spillway.restart();
+    assert_eq!(spillway.send(&chat()).status(), 200);
+    spillway.log().wait_for(&["how the circuits stood is not known"]);
+}
+
+#[test]
+fn a_breaker_that_only_watches_lets_every_call_pass_and_says_what_it_would_do() {
+    let provider = Provider::start();
+    let spillway = single_calls(&provider, "consecutive_failures = 3\nwatch_only = true").start();
+    provider.always(broken());
+    for _ in 0..6 {
+        assert_eq!(spillway.send(&chat()).status(), 500, "the provider's own answer");
+    }
+    assert_eq!(provider.stats().started, 6);
+    spillway.log().wait_for(&["circuit would have changed", "3 calls in a row failed"]);
+    assert_eq!(spillway.upstream("openai")["breakers"][0]["mode"], "watch only");
+}
+
+#[test]
+fn a_window_of_so_many_calls_is_counted_in_calls() {
+    let provider = Provider::start();
+    let breaker = "consecutive_failures = 0\nfailure_rate = 0.5\nminimum_requests = 4\nwindow = 4";
+    let spillway = single_calls(&provider, breaker).start();
+    // Long ago by count, though not by time.
+    for _ in 0..8 {
+        assert_eq!(spillway.send(&chat()).status(), 200);
+    }
+    provider.always(broken());
+    for _ in 0..2 {
+        assert_eq!(spillway.send(&chat()).status(), 500);
+    }
+    assert!(is_refused(&spillway.send(&chat())));
+    assert_eq!(spillway.upstream("openai")["breakers"][0]["cause"], "2 of the last 4 calls failed");
+}
+
+#[test]
+fn calls_that_all_hang_open_the_circuit_before_any_of_them_ends() {
+    let provider = Provider::start();
+    let spillway = single_calls(
+        &provider,
+        "stalled_calls = 2\nstall_duration = \"1s\"\ncooldown = \"20s\"\ncooldown_max = \"20s\"",
+    )
+    .start();
+    let gate = provider.gate();
+    provider.always(healthy().hold_head(&gate));
+    thread::scope(|scope| {
+        let calls: Vec<_> = (0..2).map(|_| scope.spawn(|| spillway.send(&chat()))).collect();
+        spillway.wait_for_circuit("openai", "open");
+        let refused = spillway.send(&chat());
+        assert!(refused.text().contains("2 calls were in flight and none ended"), "{}", refused.text());
+        gate.open();
+        for call in calls {
+            assert_eq!(call.join().expect("no panic").status(), 200, "calls in flight are let finish");
+        }
+    });
+}

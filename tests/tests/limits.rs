@@ -14,7 +14,8 @@ use std::time::Instant;
 const TOKENS_PER_MINUTE: u64 = 600;
 
 fn limited(provider: &Provider) -> Setup {
-    Setup::with(provider).set("upstreams.openai.limits", &format!("tokens_per_minute = {TOKENS_PER_MINUTE}"))
+    Setup::with(provider)
+        .set("upstreams.openai.limits", &format!("patience = \"0s\"\ntokens_per_minute = {TOKENS_PER_MINUTE}"))
 }
 
 /// A request that reserves this many output tokens, and a few for itself.
@@ -61,7 +62,7 @@ fn concurrent_requests_never_reserve_more_than_the_limit() {
         let reserved = admitted * (RESERVED - 30);
         assert!(reserved <= TOKENS_PER_MINUTE + refilled, "{admitted} requests reserved {reserved} tokens");
         assert!(admitted >= 4, "only {admitted} requests were admitted");
-        assert!(spillway.upstream("openai")["tokens_available"].as_i64().is_some_and(|tokens| tokens >= 0));
+        assert!(spillway.upstream("openai")["limits"]["tokens_available"].as_i64().is_some_and(|tokens| tokens >= 0));
         gate.open();
         assert_eq!(answers.iter().take(CALLERS - refused).filter(|status| *status == 200).count() as u64, admitted);
     });
@@ -79,7 +80,7 @@ fn what_an_answer_did_not_use_is_given_back() {
     for number in 0..3 {
         assert_eq!(spillway.send(&streamed).status(), 200, "stream {number}");
     }
-    let available = spillway.upstream("openai")["tokens_available"].as_i64().expect("a figure");
+    let available = spillway.upstream("openai")["limits"]["tokens_available"].as_i64().expect("a figure");
     assert!(available >= 600 - 6 * 10, "only {available} tokens are left");
 }
 
@@ -100,7 +101,7 @@ fn an_answer_that_used_more_than_was_reserved_is_paid_for_later() {
     let spillway = limited(&provider).start();
     provider.next(healthy().usage(400, 900));
     assert_eq!(spillway.send(&asking_for(10)).status(), 200);
-    let available = spillway.upstream("openai")["tokens_available"].as_i64().expect("a figure");
+    let available = spillway.upstream("openai")["limits"]["tokens_available"].as_i64().expect("a figure");
     assert!(available < 0, "{available} tokens are left");
     assert_eq!(spillway.send(&asking_for(1)).status(), 429);
 }
@@ -126,7 +127,7 @@ fn a_provider_that_refuses_costs_nothing() {
 fn the_limit_speaks_each_apis_language() {
     let provider = Provider::start();
     let setup = APIS.iter().fold(Setup::with(&provider), |setup, api| {
-        setup.set(&format!("upstreams.{}.limits", api.name), "tokens_per_minute = 60")
+        setup.set(&format!("upstreams.{}.limits", api.name), "patience = \"0s\"\ntokens_per_minute = 60")
     });
     let spillway = setup.start();
     provider.always(healthy().usage(20, 10));
@@ -154,11 +155,49 @@ fn the_limit_speaks_each_apis_language() {
 #[test]
 fn requests_are_limited_by_their_number_too() {
     let provider = Provider::start();
-    let spillway = Setup::with(&provider).set("upstreams.openai.limits", "requests_per_minute = 2").start();
+    let spillway =
+        Setup::with(&provider).set("upstreams.openai.limits", "patience = \"0s\"\nrequests_per_minute = 2").start();
     let answers: Vec<_> = (0..3).map(|_| spillway.send(&chat())).collect();
     assert_eq!(answers.iter().map(|answer| answer.status()).collect::<Vec<_>>(), [200, 200, 429]);
     assert_eq!((&*answers[2].at("/error/type"), &*answers[2].at("/error/code")), ("requests", "rate_limit_exceeded"));
     let wait_s: u64 = answers[2].header("retry-after").and_then(|wait| wait.parse().ok()).expect("a Retry-After");
     assert!((20..=30).contains(&wait_s), "Retry-After: {wait_s}");
     assert_eq!(provider.stats().started, 2);
+}
+
+#[test]
+fn a_live_request_waits_for_tokens_as_long_as_its_patience_reaches() {
+    let provider = Provider::start();
+    // A hundred tokens a second; the first request leaves nothing.
+    let spillway = Setup::with(&provider).set("upstreams.openai.limits", "tokens_per_minute = 6000").start();
+    provider.next(healthy().usage(3_000, 3_000));
+    assert_eq!(spillway.send(&asking_for(5_900)).status(), 200);
+    let answer = spillway.send(&asking_for(20));
+    assert_eq!(answer.status(), 200);
+    let line = spillway.log().wait_for(&["\"request\"", "waited", "for the limit"]);
+    assert!(line["duration_ms"].as_u64().is_some_and(|ms| (100..5_000).contains(&ms)), "{line}");
+    // Half a minute's worth cannot be there in time, so nobody is let wait for it.
+    let began = Instant::now();
+    let refused = spillway.send(&asking_for(4_000));
+    assert_eq!(refused.status(), 429);
+    assert!(began.elapsed().as_secs() < 5, "it was told after {:?}", began.elapsed());
+    let wait_s: u64 = refused.header("retry-after").and_then(|wait| wait.parse().ok()).expect("a Retry-After");
+    assert!((30..=41).contains(&wait_s), "Retry-After: {wait_s}");
+}
+
+#[test]
+fn a_provider_that_reports_that_nothing_is_left_is_not_asked_again() {
+    let provider = Provider::start();
+    let spillway = limited(&provider).start();
+    provider.next(
+        healthy()
+            .usage(5, 5)
+            .header("x-ratelimit-limit-tokens", "600")
+            .header("x-ratelimit-remaining-tokens", "0")
+            .header("x-ratelimit-reset-tokens", "1m0s"),
+    );
+    assert_eq!(spillway.send(&asking_for(10)).status(), 200);
+    let refused = spillway.send(&asking_for(100));
+    assert_eq!((refused.status(), &*refused.at("/error/type")), (429, "tokens"));
+    assert_eq!(provider.stats().started, 1);
 }

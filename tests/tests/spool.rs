@@ -249,7 +249,8 @@ fn a_job_that_nobody_knows_is_a_404() {
 #[test]
 fn a_request_over_the_limit_is_kept_until_the_limit_allows_it() {
     let provider = Provider::start();
-    let spillway = Setup::with(&provider).set("upstreams.openai.limits", "tokens_per_minute = 6000").start();
+    let spillway =
+        Setup::with(&provider).set("upstreams.openai.limits", "patience = \"0s\"\ntokens_per_minute = 6000").start();
     // Half a second's worth of debt.
     provider.next(healthy().usage(6_000, 50));
     assert_eq!(spillway.send(&chat_with(json!({"max_tokens": 10}))).status(), 200);

@@ -25,7 +25,7 @@ impl Fixture {
         let observer: Arc<dyn Observer> = Arc::clone(&seen) as _;
         let settings = BreakerSettings { consecutive_failures: Some(2), ..BreakerSettings::default() };
         Fixture {
-            circuits: Circuits::new("test".into(), settings, clock, observer, Arc::default()),
+            circuits: Circuits::new("test".into(), settings, false, clock, observer, Arc::default()),
             judge: Judge::new(clock),
             slot: Registry::new(clock).slot("default"),
             seen,
@@ -36,7 +36,8 @@ impl Fixture {
         match self.circuits.admit(Some(model), credential) {
             Err(_) => false,
             Ok(admission) => {
-                self.circuits.settle(admission, &verdict, Duration::ZERO, &mut self.judge, &self.slot);
+                let outcome = outcome_of(verdict.class);
+                self.circuits.settle(admission, &verdict, outcome, Duration::ZERO, &mut self.judge, &self.slot);
                 true
             }
         }

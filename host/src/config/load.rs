@@ -1,9 +1,9 @@
 //! From TOML to [`Config`]: which keys there are, what they may hold, and what they default to.
 
 use super::reader::{Document, Section};
-use super::{BaseUrl, Config, Limits, LogFormat, Mistake, Policies, Server, SpoolConfig, UpstreamConfig, defaults};
-use crate::dialect::Dialect;
-use spillway_resilience::{BreakerSettings, RetryBudgetSettings, RetrySettings, WindowKind};
+use super::upstreams::{fixed_concurrency, upstreams};
+use super::{Config, LogFormat, Mistake, Policies, Quota, Server, SpoolConfig, TenantConfig, defaults};
+use spillway_resilience::{Priority, Tenant};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -23,12 +23,16 @@ pub fn parse(text: &str, folder: &Path) -> Result<Config, Vec<Mistake>> {
     if mistakes.is_empty() { Ok(config) } else { Err(mistakes) }
 }
 
+/// Largest quota per minute that makes sense to write down.
+pub(super) const QUOTA_MAX: u64 = 1_000_000_000;
+
 fn read(root: &Section<'_>, folder: &Path) -> Config {
     let config = Config {
         server: server(root.section("server")),
         admin_listen: admin(root.section("admin")),
         policies: policies(root.section("policies"), folder),
         upstreams: upstreams(root.section("upstreams")),
+        tenants: tenants(root.section("tenants")),
         spool: spool(root.section("spool"), folder),
         log: log(root.section("log")),
     };
@@ -44,6 +48,8 @@ fn server(section: Option<Section<'_>>) -> Server {
         listen: fixed_address(defaults::LISTEN),
         workers,
         body_bytes_max: usize::try_from(defaults::BODY_BYTES_MAX).unwrap_or(usize::MAX),
+        in_flight_max: defaults::IN_FLIGHT_MAX,
+        held_bytes_max: defaults::HELD_BYTES_MAX,
         request_timeout: defaults::REQUEST_TIMEOUT,
         drain_timeout: defaults::DRAIN_TIMEOUT,
         allowed_hosts: Vec::new(),
@@ -59,6 +65,11 @@ fn server(section: Option<Section<'_>>) -> Server {
             section.mistake("max_body", "must be larger than zero");
         }
         server.body_bytes_max = usize::try_from(bytes).unwrap_or(usize::MAX);
+    }
+    set(&mut server.in_flight_max, section.integer("max_in_flight", 1..=1_000_000));
+    set(&mut server.held_bytes_max, section.size("max_held"));
+    if server.held_bytes_max < server.body_bytes_max as u64 {
+        section.mistake("max_held", "must not be smaller than max_body, or the largest body could never be held");
     }
     set(&mut server.request_timeout, positive(&section, "request_timeout"));
     set(&mut server.drain_timeout, section.duration("drain_timeout"));
@@ -91,156 +102,35 @@ fn policies(section: Option<Section<'_>>, folder: &Path) -> Policies {
     policies
 }
 
-/// First words of paths that mean something by themselves.
-const RESERVED_NAMES: [&str; 9] =
-    ["v1", "v1beta", "spillway", "chat", "responses", "completions", "embeddings", "models", "messages"];
-
-/// The three providers that need no configuration, with whatever the file says on top.
-fn upstreams(section: Option<Section<'_>>) -> BTreeMap<String, UpstreamConfig> {
-    let known = [
-        ("openai", "https://api.openai.com", Dialect::OpenAi),
-        ("anthropic", "https://api.anthropic.com", Dialect::Anthropic),
-        ("gemini", "https://generativelanguage.googleapis.com", Dialect::Gemini),
-    ];
-    let mut upstreams: BTreeMap<String, UpstreamConfig> = known
-        .into_iter()
-        .filter_map(|(name, url, dialect)| Some((name.to_owned(), fresh(BaseUrl::parse(url).ok()?, dialect))))
-        .collect();
-    let Some(section) = section else { return upstreams };
-    for (name, table) in section.named_sections() {
-        let existing = upstreams.remove(&name);
-        if let Some(upstream) = upstream(&name, &table, existing) {
-            upstreams.insert(name, upstream);
-        }
-        table.finish();
-    }
-    upstreams
+fn tenants(section: Option<Section<'_>>) -> BTreeMap<String, TenantConfig> {
+    let named = section.as_ref().map(Section::named_sections).unwrap_or_default();
+    named.into_iter().map(|(name, section)| (name, tenant(section))).collect()
 }
 
-fn fresh(base: BaseUrl, dialect: Dialect) -> UpstreamConfig {
-    let mut upstream = UpstreamConfig {
-        base,
-        dialect,
-        policy: defaults::POLICY.to_owned(),
-        connect_timeout: defaults::CONNECT_TIMEOUT,
-        first_content_timeout: defaults::FIRST_CONTENT_TIMEOUT,
-        idle_timeout: defaults::IDLE_TIMEOUT,
-        breaker: BreakerSettings::default(),
-        retry: RetrySettings::default(),
-        retry_budget: RetryBudgetSettings::default(),
-        limits: Limits { default_output_tokens: defaults::OUTPUT_TOKENS, ..Limits::default() },
+fn tenant(section: Section<'_>) -> TenantConfig {
+    let mut tenant = TenantConfig {
+        weight: 1,
+        priority: None,
+        quota: quota(&section),
+        in_flight_max: fixed_concurrency(&section, "max_in_flight"),
     };
-    lease_probes(&mut upstream);
-    upstream
-}
-
-/// A probe must be let finish: it may take as long as any other call.
-fn lease_probes(upstream: &mut UpstreamConfig) {
-    upstream.breaker.probe_lease = upstream.connect_timeout + upstream.first_content_timeout;
-    upstream.breaker.half_open_max_wait = 2 * upstream.breaker.probe_lease;
-}
-
-fn upstream(name: &str, section: &Section<'_>, existing: Option<UpstreamConfig>) -> Option<UpstreamConfig> {
-    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
-    if name.is_empty() || !name.chars().all(plain) {
-        section.mistake("", "an upstream's name is part of URLs: it has lower-case letters, digits, - and _ only");
-    } else if RESERVED_NAMES.contains(&name) {
-        section.mistake("", "the providers' own paths begin with this word: an upstream needs another name");
-    }
-    let url = section.string("url").and_then(|url| match BaseUrl::parse(&url) {
-        Ok(base) => Some(base),
-        Err(message) => {
-            section.mistake("url", message);
-            None
+    set(&mut tenant.weight, section.small("weight", 1..=Tenant::WEIGHT_MAX));
+    if let Some(word) = section.string("priority") {
+        tenant.priority = Priority::ALL.into_iter().find(|priority| priority.as_str() == word);
+        if tenant.priority.is_none() {
+            section.mistake("priority", format!("must be high, normal or low, not \"{word}\""));
         }
-    });
-    let dialect = section.string("dialect").and_then(|word| {
-        let dialect = Dialect::from_word(&word);
-        if dialect.is_none() {
-            section.mistake("dialect", format!("must be openai, anthropic, gemini or other, not \"{word}\""));
-        }
-        dialect
-    });
-    let mut upstream = match (existing, url) {
-        (Some(mut existing), url) => {
-            set(&mut existing.base, url);
-            existing
-        }
-        (None, Some(base)) => fresh(base, Dialect::OpenAi),
-        (None, None) => {
-            if !section.has("url") {
-                section.mistake("url", "missing; where is this upstream?");
-            }
-            // Read on with a stand-in, so that the mistakes below it are reported too.
-            fresh(BaseUrl::parse("http://unknown.invalid").ok()?, Dialect::OpenAi)
-        }
-    };
-    set(&mut upstream.dialect, dialect);
-    set(&mut upstream.policy, section.string("policy"));
-    set(&mut upstream.connect_timeout, positive(section, "connect_timeout"));
-    set(&mut upstream.first_content_timeout, positive(section, "first_content_timeout"));
-    set(&mut upstream.idle_timeout, positive(section, "idle_timeout"));
-    lease_probes(&mut upstream);
-    breaker(section.section("breaker"), &mut upstream.breaker);
-    retry(section.section("retry"), &mut upstream.retry, &mut upstream.retry_budget);
-    limits(section.section("limits"), &mut upstream.limits);
-    Some(upstream)
-}
-
-fn breaker(section: Option<Section<'_>>, settings: &mut BreakerSettings) {
-    let Some(section) = section else { return };
-    if let Some(count) = section.small("consecutive_failures", 0..=1_000_000) {
-        settings.consecutive_failures = (count > 0).then_some(count);
-    }
-    if let Some(rate) = section.share("failure_rate") {
-        settings.failure_rate = (rate > 0.0).then_some(rate);
-    }
-    set(&mut settings.minimum_requests, section.small("minimum_requests", 1..=1_000_000));
-    if let Some(rate) = section.share("slow_call_rate") {
-        settings.slow_call_rate = (rate > 0.0).then_some(rate);
-    }
-    set(&mut settings.slow_call_duration, positive(&section, "slow_call_duration"));
-    set(&mut settings.window, positive(&section, "window").map(WindowKind::Time));
-    set(&mut settings.probes, section.small("probes", 1..=BreakerSettings::PROBES_MAX));
-    set(&mut settings.probe_successes, section.small("probe_successes", 1..=1_000));
-    set(&mut settings.cooldown_base, positive(&section, "cooldown"));
-    set(&mut settings.cooldown_cap, positive(&section, "cooldown_max"));
-    set(&mut settings.cooldown_jitter, section.share("cooldown_jitter"));
-    for mistake in settings.validate() {
-        let key = match mistake.field {
-            "cooldown_base" => "cooldown",
-            "cooldown_cap" => "cooldown_max",
-            field => field,
-        };
-        section.mistake(key, mistake.message);
     }
     section.finish();
+    tenant
 }
 
-fn retry(section: Option<Section<'_>>, settings: &mut RetrySettings, budget: &mut RetryBudgetSettings) {
-    let Some(section) = section else { return };
-    set(&mut settings.max_attempts, section.small("max_attempts", 1..=RetrySettings::MAX_ATTEMPTS_MAX));
-    set(&mut settings.backoff.base, positive(&section, "backoff"));
-    set(&mut settings.backoff.cap, positive(&section, "backoff_max"));
-    set(&mut budget.ratio, section.share("budget_ratio"));
-    for mistake in settings.validate() {
-        let key = match mistake.field {
-            "base" => "backoff",
-            "cap" => "backoff_max",
-            field => field,
-        };
-        section.mistake(key, mistake.message);
+/// Requests and tokens per minute.
+pub(super) fn quota(section: &Section<'_>) -> Quota {
+    Quota {
+        requests_per_minute: section.integer("requests_per_minute", 1..=QUOTA_MAX),
+        tokens_per_minute: section.integer("tokens_per_minute", 1..=QUOTA_MAX),
     }
-    section.finish();
-}
-
-fn limits(section: Option<Section<'_>>, limits: &mut Limits) {
-    let Some(section) = section else { return };
-    const MOST: u64 = 1_000_000_000;
-    limits.requests_per_minute = section.integer("requests_per_minute", 1..=MOST);
-    limits.tokens_per_minute = section.integer("tokens_per_minute", 1..=MOST);
-    set(&mut limits.default_output_tokens, section.integer("default_output_tokens", 0..=MOST));
-    section.finish();
 }
 
 fn spool(section: Option<Section<'_>>, folder: &Path) -> Option<SpoolConfig> {
@@ -282,13 +172,13 @@ fn log(section: Option<Section<'_>>) -> LogFormat {
     format
 }
 
-fn set<T>(place: &mut T, value: Option<T>) {
+pub(super) fn set<T>(place: &mut T, value: Option<T>) {
     if let Some(value) = value {
         *place = value;
     }
 }
 
-fn positive(section: &Section<'_>, key: &'static str) -> Option<Duration> {
+pub(super) fn positive(section: &Section<'_>, key: &'static str) -> Option<Duration> {
     let duration = section.duration(key)?;
     if duration.is_zero() {
         section.mistake(key, "must be longer than zero");

@@ -2,6 +2,7 @@
 
 mod load;
 mod reader;
+mod upstreams;
 
 pub use load::parse;
 pub use reader::Mistake;
@@ -9,7 +10,10 @@ pub use reader::Mistake;
 use crate::dialect::Dialect;
 use http::Uri;
 use http::uri::{Authority, Scheme};
-use spillway_resilience::{BreakerSettings, RetryBudgetSettings, RetrySettings};
+use spillway_resilience::{
+    AdaptiveLimitSettings, BreakerSettings, FairQueueSettings, HedgeSettings, Priority, RetryBudgetSettings,
+    RetrySettings,
+};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -29,6 +33,13 @@ pub mod defaults {
     pub const ADMIN_LISTEN: &str = "127.0.0.1:4142";
     /// Largest request body held. Anthropic refuses larger messages anyway.
     pub const BODY_BYTES_MAX: u64 = 32 << 20;
+    /// Requests in hand: far more than providers serve one customer at once, far below what a process may have open.
+    pub const IN_FLIGHT_MAX: u64 = 10_000;
+    /// Bytes of request bodies in hand: room for a thousand large conversations, in a fraction of a laptop's memory.
+    pub const HELD_BYTES_MAX: u64 = 1 << 30;
+    /// How long a live request waits for limits to let it through: shorter than people's patience, and longer than
+    /// most of the waits that a provider's 429 would name.
+    pub const PATIENCE: Duration = Duration::from_secs(10);
     /// Longest life of a request: the timeout that the official SDKs use.
     pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(600);
     /// How long in-flight requests may take to finish after a termination signal.
@@ -72,6 +83,8 @@ pub struct Config {
     pub policies: Policies,
     /// Upstreams by name. Never empty.
     pub upstreams: BTreeMap<String, UpstreamConfig>,
+    /// Tenants by name, for those whose share differs from everybody's.
+    pub tenants: BTreeMap<String, TenantConfig>,
     /// The durable queue; `None` when switched off.
     pub spool: Option<SpoolConfig>,
     /// How to log.
@@ -87,6 +100,10 @@ pub struct Server {
     pub workers: usize,
     /// Largest request body held, in bytes.
     pub body_bytes_max: usize,
+    /// Most requests in hand. Those of low priority are refused from 70 % of it on, normal ones from 85 %.
+    pub in_flight_max: u64,
+    /// Most bytes of request bodies in hand, with the same shares.
+    pub held_bytes_max: u64,
     /// Longest life of a request.
     pub request_timeout: Duration,
     /// How long in-flight requests may take to finish after a termination signal.
@@ -123,23 +140,73 @@ pub struct UpstreamConfig {
     pub idle_timeout: Duration,
     /// When its circuits open and close.
     pub breaker: BreakerSettings,
+    /// Whether its circuits only report what they would do, and let every call pass.
+    pub watch_only: bool,
     /// Whether and when a failed attempt is followed by another.
     pub retry: RetrySettings,
     /// How many retries all requests together may cause.
     pub retry_budget: RetryBudgetSettings,
+    /// Whether and when a call that is late gets a second one beside it.
+    pub hedge: HedgeSettings,
     /// What the provider's quota allows.
     pub limits: Limits,
+    /// How many calls may be in flight.
+    pub concurrency: ConcurrencyConfig,
 }
 
-/// A quota, mirrored so that it is not overrun.
+/// Requests and tokens per minute, each without limit when `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Limits {
+pub struct Quota {
     /// Requests per minute.
     pub requests_per_minute: Option<u64>,
     /// Tokens per minute, input and output together.
     pub tokens_per_minute: Option<u64>,
+}
+
+/// A quota, mirrored so that it is not overrun, and how it is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The quota.
+    pub quota: Quota,
     /// Output tokens reserved for a request that names no maximum.
     pub default_output_tokens: u64,
+    /// How long a live request waits for quota and for a place in flight.
+    pub patience: Duration,
+    /// Who waits, and how many.
+    pub queue: FairQueueSettings,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            quota: Quota::default(),
+            default_output_tokens: defaults::OUTPUT_TOKENS,
+            patience: defaults::PATIENCE,
+            queue: FairQueueSettings::default(),
+        }
+    }
+}
+
+/// How many calls may be in flight.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum ConcurrencyConfig {
+    /// So many.
+    Fixed(u32),
+    /// As many as the upstream bears.
+    Adaptive(AdaptiveLimitSettings),
+}
+
+/// One tenant's share, and its own limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TenantConfig {
+    /// Its share relative to others', while they wait for the same upstream.
+    pub weight: u32,
+    /// The priority of its requests, and the highest they may ask for.
+    pub priority: Option<Priority>,
+    /// What it may use of all upstreams together.
+    pub quota: Quota,
+    /// Most calls of its own in flight.
+    pub in_flight_max: Option<u32>,
 }
 
 /// The durable queue's settings.

@@ -207,24 +207,27 @@ impl<'a> Section<'a> {
         self.integer(key, wide).and_then(|number| u32::try_from(number).ok())
     }
 
-    /// A share from 0 to 1.
-    pub(super) fn share(&self, key: &'static str) -> Option<f64> {
+    /// A number, whole or not.
+    pub(super) fn number(&self, key: &'static str) -> Option<f64> {
         let value = self.find(key)?;
-        let parsed = match value.get_ref() {
+        match value.get_ref() {
             DeValue::Float(float) => float.to_string().parse::<f64>().ok(),
             DeValue::Integer(integer) => integer.to_string().parse::<f64>().ok(),
             _ => {
-                self.wrong(key, value, "a number from 0 to 1");
-                return None;
-            }
-        };
-        match parsed {
-            Some(share) if (0.0..=1.0).contains(&share) => Some(share),
-            Some(_) | None => {
-                self.mistake(key, "must be from 0 to 1");
+                self.wrong(key, value, "a number");
                 None
             }
         }
+    }
+
+    /// A share from 0 to 1.
+    pub(super) fn share(&self, key: &'static str) -> Option<f64> {
+        let share = self.number(key)?;
+        if (0.0..=1.0).contains(&share) {
+            return Some(share);
+        }
+        self.mistake(key, "must be from 0 to 1");
+        None
     }
 
     /// A duration with its unit: `"500ms"`, `"30s"`, `"1h30m"`.
@@ -243,6 +246,14 @@ impl<'a> Section<'a> {
                 self.wrong(key, value, expected);
                 None
             }
+        }
+    }
+
+    /// A duration with its unit, or else a whole number.
+    pub(super) fn duration_or_count(&self, key: &'static str) -> Option<Result<Duration, u32>> {
+        match self.table.get(key).map(Spanned::get_ref) {
+            Some(DeValue::Integer(_)) => self.small(key, 1..=u32::MAX).map(Err),
+            _ => self.duration(key).map(Ok),
         }
     }
 

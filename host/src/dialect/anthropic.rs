@@ -62,15 +62,19 @@ pub(super) fn usage(usage: &Value) -> Option<Usage> {
 /// Anthropic says "try again soon" with 529, and its SDKs have a class of their own for it.
 pub(super) fn status(refusal: &Refusal) -> StatusCode {
     match refusal.kind {
-        Kind::CircuitOpen { .. } => StatusCode::from_u16(529).unwrap_or(StatusCode::SERVICE_UNAVAILABLE),
+        Kind::CircuitOpen { .. } | Kind::Overloaded { .. } => {
+            StatusCode::from_u16(529).unwrap_or(StatusCode::SERVICE_UNAVAILABLE)
+        }
         _ => refusal.status(),
     }
 }
 
 pub(super) fn envelope(refusal: &Refusal, request_id: &str) -> Value {
     let kind = match refusal.kind {
-        Kind::LimitExceeded { .. } => "rate_limit_error",
-        Kind::CircuitOpen { .. } | Kind::SpoolFull { .. } | Kind::SpoolUnavailable { .. } => "overloaded_error",
+        Kind::LimitExceeded { .. } | Kind::Saturated { .. } => "rate_limit_error",
+        Kind::CircuitOpen { .. } | Kind::Overloaded { .. } | Kind::SpoolFull { .. } | Kind::SpoolUnavailable { .. } => {
+            "overloaded_error"
+        }
         Kind::TimedOut { .. } => "timeout_error",
         Kind::Unreachable { .. } | Kind::JudgedFailed { .. } | Kind::StreamCut { .. } => "api_error",
         Kind::BodyTooLarge { .. } => "request_too_large",

@@ -71,9 +71,10 @@ pub(super) fn usage(usage: &Value) -> Option<Usage> {
 
 pub(super) fn envelope(refusal: &Refusal) -> Value {
     let status = match refusal.kind {
-        Kind::LimitExceeded { .. } => "RESOURCE_EXHAUSTED",
+        Kind::LimitExceeded { .. } | Kind::Saturated { .. } => "RESOURCE_EXHAUSTED",
         Kind::TimedOut { .. } => "DEADLINE_EXCEEDED",
         Kind::CircuitOpen { .. }
+        | Kind::Overloaded { .. }
         | Kind::Unreachable { .. }
         | Kind::SpoolFull { .. }
         | Kind::SpoolUnavailable { .. } => "UNAVAILABLE",

@@ -1,0 +1,222 @@
+//! The upstreams of a configuration: the three that need none, and whatever the file says of them and of others.
+
+use super::load::{QUOTA_MAX, positive, quota, set};
+use super::reader::Section;
+use super::{BaseUrl, ConcurrencyConfig, Limits, UpstreamConfig, defaults};
+use crate::dialect::Dialect;
+use spillway_resilience::{
+    AdaptiveLimitSettings, BreakerSettings, FairQueueSettings, HedgeSettings, RetryBudgetSettings, RetrySettings,
+    WindowKind,
+};
+use std::collections::BTreeMap;
+
+/// First words of paths that mean something by themselves.
+const RESERVED_NAMES: [&str; 9] =
+    ["v1", "v1beta", "spillway", "chat", "responses", "completions", "embeddings", "models", "messages"];
+
+/// The three providers that need no configuration, with whatever the file says on top.
+pub(super) fn upstreams(section: Option<Section<'_>>) -> BTreeMap<String, UpstreamConfig> {
+    let known = [
+        ("openai", "https://api.openai.com", Dialect::OpenAi),
+        ("anthropic", "https://api.anthropic.com", Dialect::Anthropic),
+        ("gemini", "https://generativelanguage.googleapis.com", Dialect::Gemini),
+    ];
+    let mut upstreams: BTreeMap<String, UpstreamConfig> = known
+        .into_iter()
+        .filter_map(|(name, url, dialect)| Some((name.to_owned(), fresh(BaseUrl::parse(url).ok()?, dialect))))
+        .collect();
+    let Some(section) = section else { return upstreams };
+    for (name, table) in section.named_sections() {
+        let existing = upstreams.remove(&name);
+        if let Some(upstream) = upstream(&name, &table, existing) {
+            upstreams.insert(name, upstream);
+        }
+        table.finish();
+    }
+    upstreams
+}
+
+fn fresh(base: BaseUrl, dialect: Dialect) -> UpstreamConfig {
+    let mut upstream = UpstreamConfig {
+        base,
+        dialect,
+        policy: defaults::POLICY.to_owned(),
+        connect_timeout: defaults::CONNECT_TIMEOUT,
+        first_content_timeout: defaults::FIRST_CONTENT_TIMEOUT,
+        idle_timeout: defaults::IDLE_TIMEOUT,
+        breaker: BreakerSettings::default(),
+        watch_only: false,
+        retry: RetrySettings::default(),
+        retry_budget: RetryBudgetSettings::default(),
+        hedge: HedgeSettings::default(),
+        limits: Limits::default(),
+        concurrency: ConcurrencyConfig::Adaptive(AdaptiveLimitSettings::default()),
+    };
+    lease_probes(&mut upstream);
+    upstream
+}
+
+/// A probe must be let finish: it may take as long as any other call.
+fn lease_probes(upstream: &mut UpstreamConfig) {
+    upstream.breaker.probe_lease = upstream.connect_timeout + upstream.first_content_timeout;
+    upstream.breaker.half_open_max_wait = 2 * upstream.breaker.probe_lease;
+}
+
+fn upstream(name: &str, section: &Section<'_>, existing: Option<UpstreamConfig>) -> Option<UpstreamConfig> {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
+    if name.is_empty() || !name.chars().all(plain) {
+        section.mistake("", "an upstream's name is part of URLs: it has lower-case letters, digits, - and _ only");
+    } else if RESERVED_NAMES.contains(&name) {
+        section.mistake("", "the providers' own paths begin with this word: an upstream needs another name");
+    }
+    let url = section.string("url").and_then(|url| match BaseUrl::parse(&url) {
+        Ok(base) => Some(base),
+        Err(message) => {
+            section.mistake("url", message);
+            None
+        }
+    });
+    let dialect = section.string("dialect").and_then(|word| {
+        let dialect = Dialect::from_word(&word);
+        if dialect.is_none() {
+            section.mistake("dialect", format!("must be openai, anthropic, gemini or other, not \"{word}\""));
+        }
+        dialect
+    });
+    let mut upstream = match (existing, url) {
+        (Some(mut existing), url) => {
+            set(&mut existing.base, url);
+            existing
+        }
+        (None, Some(base)) => fresh(base, Dialect::OpenAi),
+        (None, None) => {
+            if !section.has("url") {
+                section.mistake("url", "missing; where is this upstream?");
+            }
+            // Read on with a stand-in, so that the mistakes below it are reported too.
+            fresh(BaseUrl::parse("http://unknown.invalid").ok()?, Dialect::OpenAi)
+        }
+    };
+    set(&mut upstream.dialect, dialect);
+    set(&mut upstream.policy, section.string("policy"));
+    set(&mut upstream.connect_timeout, positive(section, "connect_timeout"));
+    set(&mut upstream.first_content_timeout, positive(section, "first_content_timeout"));
+    set(&mut upstream.idle_timeout, positive(section, "idle_timeout"));
+    lease_probes(&mut upstream);
+    set(&mut upstream.watch_only, breaker(section.section("breaker"), &mut upstream.breaker));
+    retry(section.section("retry"), &mut upstream.retry, &mut upstream.retry_budget);
+    hedge(section.section("hedge"), &mut upstream.hedge);
+    limits(section.section("limits"), &mut upstream.limits);
+    concurrency(section.section("concurrency"), &mut upstream.concurrency);
+    Some(upstream)
+}
+
+/// Whether the breaker only watches.
+fn breaker(section: Option<Section<'_>>, settings: &mut BreakerSettings) -> Option<bool> {
+    let section = section?;
+    let on = |share: f64| (share > 0.0).then_some(share);
+    if let Some(count) = section.small("consecutive_failures", 0..=1_000_000) {
+        settings.consecutive_failures = (count > 0).then_some(count);
+    }
+    if let Some(rate) = section.share("failure_rate") {
+        settings.failure_rate = on(rate);
+    }
+    set(&mut settings.minimum_requests, section.small("minimum_requests", 1..=1_000_000));
+    if let Some(rate) = section.share("slow_call_rate") {
+        settings.slow_call_rate = on(rate);
+    }
+    set(&mut settings.slow_call_duration, positive(&section, "slow_call_duration"));
+    set(
+        &mut settings.window,
+        section.duration_or_count("window").map(|window| match window {
+            Ok(duration) => WindowKind::Time(duration),
+            Err(results) => WindowKind::Count(results),
+        }),
+    );
+    if let Some(calls) = section.small("stalled_calls", 0..=1_000_000) {
+        settings.stalled_calls = (calls > 0).then_some(calls);
+    }
+    set(&mut settings.stall_duration, positive(&section, "stall_duration"));
+    set(&mut settings.probes, section.small("probes", 1..=BreakerSettings::PROBES_MAX));
+    set(&mut settings.probe_successes, section.small("probe_successes", 1..=1_000));
+    set(&mut settings.cooldown_base, positive(&section, "cooldown"));
+    set(&mut settings.cooldown_cap, positive(&section, "cooldown_max"));
+    set(&mut settings.cooldown_jitter, section.share("cooldown_jitter"));
+    set(&mut settings.ramp, section.duration("ramp"));
+    let watch_only = section.boolean("watch_only", false);
+    for mistake in settings.validate() {
+        let key = match mistake.field {
+            "cooldown_base" => "cooldown",
+            "cooldown_cap" => "cooldown_max",
+            field => field,
+        };
+        section.mistake(key, mistake.message);
+    }
+    section.finish();
+    Some(watch_only)
+}
+
+fn retry(section: Option<Section<'_>>, settings: &mut RetrySettings, budget: &mut RetryBudgetSettings) {
+    let Some(section) = section else { return };
+    set(&mut settings.max_attempts, section.small("max_attempts", 1..=RetrySettings::MAX_ATTEMPTS_MAX));
+    set(&mut settings.backoff.base, positive(&section, "backoff"));
+    set(&mut settings.backoff.cap, positive(&section, "backoff_max"));
+    set(&mut budget.ratio, section.share("budget_ratio"));
+    for mistake in settings.validate() {
+        let key = match mistake.field {
+            "base" => "backoff",
+            "cap" => "backoff_max",
+            field => field,
+        };
+        section.mistake(key, mistake.message);
+    }
+    section.finish();
+}
+
+fn hedge(section: Option<Section<'_>>, settings: &mut HedgeSettings) {
+    let Some(section) = section else { return };
+    settings.enabled = section.boolean("enabled", settings.enabled);
+    set(&mut settings.max_hedges, section.small("max_hedges", 1..=HedgeSettings::HEDGES_MAX));
+    set(&mut settings.delay_min, positive(&section, "delay_min"));
+    section.finish();
+}
+
+fn limits(section: Option<Section<'_>>, limits: &mut Limits) {
+    let Some(section) = section else { return };
+    limits.quota = quota(&section);
+    set(&mut limits.default_output_tokens, section.integer("default_output_tokens", 0..=QUOTA_MAX));
+    set(&mut limits.patience, section.duration("patience"));
+    set(&mut limits.queue.capacity, section.small("max_waiting", 1..=FairQueueSettings::CAPACITY_MAX));
+    let per_tenant = section.small("max_waiting_per_tenant", 1..=FairQueueSettings::CAPACITY_MAX);
+    // Whoever shortens the queue has not asked for a longer share of it.
+    limits.queue.capacity_per_tenant =
+        per_tenant.unwrap_or(limits.queue.capacity_per_tenant.min(limits.queue.capacity));
+    for mistake in limits.queue.validate() {
+        let key = if mistake.field == "capacity_per_tenant" { "max_waiting_per_tenant" } else { "max_waiting" };
+        section.mistake(key, mistake.message);
+    }
+    section.finish();
+}
+
+fn concurrency(section: Option<Section<'_>>, concurrency: &mut ConcurrencyConfig) {
+    let Some(section) = section else { return };
+    let mut settings = AdaptiveLimitSettings::default();
+    if let Some(max) = fixed_concurrency(&section, "max_in_flight") {
+        (settings.max, settings.initial) = (max, max);
+    }
+    let adaptive = section.boolean("adaptive", true);
+    if let Some(tolerance) = section.number("latency_tolerance") {
+        settings.latency_tolerance = (tolerance != 0.0).then_some(tolerance);
+    }
+    for mistake in settings.validate() {
+        section.mistake(mistake.field, mistake.message);
+    }
+    *concurrency =
+        if adaptive { ConcurrencyConfig::Adaptive(settings) } else { ConcurrencyConfig::Fixed(settings.max) };
+    section.finish();
+}
+
+/// A fixed bound on calls in flight.
+pub(super) fn fixed_concurrency(section: &Section<'_>, key: &'static str) -> Option<u32> {
+    section.small(key, 1..=AdaptiveLimitSettings::LIMIT_MAX)
+}

@@ -1,0 +1,154 @@
+//! One attempt at an upstream, and where that is switched on, a second one beside it when the first is late.
+
+use crate::attempt::{self, CallersDoing, Ended, Held, Record};
+use crate::call::Call;
+use crate::circuit::Admission;
+use crate::client::Client;
+use crate::door::{Asked, Entered};
+use crate::explain::Story;
+use crate::policy::Judged;
+use crate::request::{is_answer, record};
+use crate::worker::Worker;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use spillway_resilience::{Hedge, Race, Spend, when_to_hedge};
+use spillway_sdk::{AttemptFacts, Class};
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// What a call holds while it is under way. Dropped with it, it counts nowhere but in the limits, since the provider
+/// may bill what nobody waits for any more.
+#[derive(Debug)]
+pub struct Permits {
+    /// Its quota and its place in flight.
+    pub entered: Entered,
+    /// Its way through the circuits.
+    pub admission: Admission,
+}
+
+/// An attempt that has come as far as its first content, or failed before.
+#[derive(Debug)]
+pub struct Attempted {
+    /// What policies may see of it.
+    pub record: Rc<Record>,
+    /// Its response, when one came.
+    pub held: Option<Held>,
+    /// What it was judged to be.
+    pub judged: Judged,
+    /// What it still holds.
+    pub permits: Permits,
+}
+
+/// An attempt that its own caller has ended.
+#[derive(Debug)]
+pub struct EndedByCaller {
+    /// How.
+    pub doing: CallersDoing,
+    /// After how long.
+    pub elapsed: Duration,
+}
+
+/// Makes an attempt, and hedges it as far as settings, budget, limits and circuits allow. `number` counts every call.
+///
+/// The first call that brings an answer wins; the others are cancelled by being dropped. Of several that fail, the last
+/// to fail is returned, and the others are recorded here.
+///
+/// # Errors
+/// When the caller ended its attempt by itself.
+pub async fn attempt(
+    worker: &Rc<Worker>,
+    client: &Client,
+    call: &Rc<Call>,
+    number: &mut u32,
+    first: Permits,
+    story: &mut Story,
+) -> Result<Attempted, EndedByCaller> {
+    *number += 1;
+    let run = run(worker, client, call, *number, first);
+    let settings = &call.upstream.config.hedge;
+    if !settings.enabled || !call.is_repeatable() {
+        return finished(run.await, story);
+    }
+    let mut running = FuturesUnordered::new();
+    running.push(run);
+    let (mut hedges, mut latest) = (0, Instant::now());
+    loop {
+        let race = Race {
+            elapsed: latest.elapsed(),
+            usual: call.upstream.circuits.usual_first_content(),
+            in_flight: u32::try_from(running.len()).unwrap_or(u32::MAX),
+            hedges,
+            // What follows a failure of all is for the retries to decide: they wait, as a hedge would not.
+            failed: false,
+            committed: false,
+        };
+        let alarm = match when_to_hedge(settings, race, &mut call.upstream.budget()) {
+            Hedge::Send => {
+                hedges += 1;
+                match permits_at_once(worker, call) {
+                    Some(permits) => {
+                        *number += 1;
+                        latest = Instant::now();
+                        story.tell(&format!("hedged after {} ms", race.elapsed.as_millis()));
+                        call.upstream.metrics.hedge();
+                        running.push(self::run(worker, client, call, *number, permits));
+                    }
+                    None => {
+                        call.upstream.budget().refund_spend(Spend::Hedge);
+                        story.tell("no hedge: no room for it");
+                    }
+                }
+                continue;
+            }
+            Hedge::After(wait) => Some(wait),
+            Hedge::Await(_) | Hedge::Fail(_) => None,
+        };
+        let ended = tokio::select! {
+            Some(ended) = running.next() => ended,
+            () = tokio::time::sleep(alarm.unwrap_or_default()), if alarm.is_some() => continue,
+        };
+        let attempted = finished(ended, story)?;
+        let verdict = &attempted.judged.verdict;
+        let answers = (verdict.class == Class::Success || is_answer(verdict)) && attempted.held.is_some();
+        if answers || running.is_empty() {
+            return Ok(attempted);
+        }
+        record(worker, call, attempted);
+    }
+}
+
+/// What a further call needs, if all of it can be had this moment.
+fn permits_at_once(worker: &Worker, call: &Call) -> Option<Permits> {
+    let now = worker.shared.clock.now();
+    let Ok(Asked::Entered(entered)) = call.upstream.door.ask(call.demand(), now) else { return None };
+    let admission = call.upstream.circuits.admit(call.asked.model.as_deref(), call.caller.credential).ok()?;
+    Some(Permits { entered, admission })
+}
+
+async fn run(
+    worker: &Rc<Worker>,
+    client: &Client,
+    call: &Rc<Call>,
+    number: u32,
+    mut permits: Permits,
+) -> Result<Attempted, EndedByCaller> {
+    permits.entered.sent();
+    let Ended { record, held, by_caller } = attempt::make(client, call, number).await;
+    if let Some(doing) = by_caller {
+        // The permits are dropped here, which counts nowhere: the upstream had no part in it.
+        return Err(EndedByCaller { doing, elapsed: record.elapsed });
+    }
+    let record = Rc::new(record);
+    let judged = worker.judge.borrow_mut().classify(&call.upstream.policy, Rc::clone(&record) as Rc<dyn AttemptFacts>);
+    call.upstream.metrics.attempt(judged.verdict.class);
+    call.upstream.learn(&record, &judged.verdict);
+    Ok(Attempted { record, held, judged, permits })
+}
+
+fn finished(ended: Result<Attempted, EndedByCaller>, story: &mut Story) -> Result<Attempted, EndedByCaller> {
+    if let Ok(attempted) = &ended {
+        story.attempt(&attempted.record, &attempted.judged);
+    }
+    ended
+}

@@ -1,0 +1,221 @@
+//! What outlives a restart besides the spool: how the circuits stood.
+//!
+//! A process that comes back must not begin by calling a provider that is known to be down, nor forget how often it
+//! has been down in a row.
+
+use crate::callers::FingerprintKey;
+use crate::circuit::Protects;
+use crate::clock::{milliseconds, unix_ms};
+use crate::upstream::Upstream;
+use serde::{Deserialize, Serialize};
+use spillway_resilience::{Cause, CircuitState, Mode, Snapshot};
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The file's name, in the data folder.
+const FILE: &str = "circuits.json";
+/// The layout of the file. Another one is not read.
+const VERSION: u32 = 1;
+/// Largest file read: more than all circuits of a hundred upstreams need.
+const FILE_BYTES_MAX: u64 = 16 << 20;
+
+/// How the circuits stood, and the key that their credentials' fingerprints were made with.
+#[derive(Debug)]
+pub struct Memory {
+    path: Option<PathBuf>,
+    /// Kept with the circuits, so that a credential's circuit is found again.
+    pub key: FingerprintKey,
+    stored: Option<Stored>,
+    /// What was written last, so that nothing is written twice.
+    written: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Stored {
+    version: u32,
+    saved_at_unix_ms: u64,
+    fingerprint_key: [u64; 2],
+    circuits: Vec<StoredCircuit>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct StoredCircuit {
+    upstream: String,
+    protects: StoredScope,
+    state: StoredState,
+    mode: StoredMode,
+    cause: Option<(String, [u32; 2])>,
+    remaining_ms: u64,
+    openings: u32,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum StoredScope {
+    Upstream,
+    Model(String),
+    Credential(u64),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum StoredState {
+    Closed,
+    Open,
+    HalfOpen,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum StoredMode {
+    Normal,
+    ForcedOpen,
+    Disabled,
+    WatchOnly,
+}
+
+impl Memory {
+    /// Reads what the last process left in `folder`. Without a folder nothing is read or written.
+    ///
+    /// A file that cannot be read is no reason not to start: the circuits begin closed then, and the log says why.
+    pub fn open(folder: Option<&Path>) -> Memory {
+        let path = folder.map(|folder| folder.join(FILE));
+        let stored = path.as_deref().and_then(|path| match read(path) {
+            Ok(stored) => stored,
+            Err(error) => {
+                let path = path.display();
+                tracing::warn!(%path, %error, "how the circuits stood is not known; they begin closed");
+                None
+            }
+        });
+        let key =
+            stored.as_ref().map_or_else(FingerprintKey::generate, |stored| FingerprintKey(stored.fingerprint_key));
+        Memory { path, key, stored, written: String::new() }
+    }
+
+    /// Lets the circuits go on where they stood. Time that has passed since has passed for them too.
+    pub fn restore(&mut self, upstreams: &BTreeMap<String, Arc<Upstream>>) {
+        let Some(stored) = self.stored.take() else { return };
+        let passed = Duration::from_millis(unix_ms().saturating_sub(stored.saved_at_unix_ms));
+        for circuit in stored.circuits {
+            let Some(upstream) = upstreams.get(&circuit.upstream) else { continue };
+            let (protects, snapshot) = circuit.into_snapshot(passed);
+            upstream.circuits.restore(&protects, snapshot);
+        }
+    }
+
+    /// Writes how the circuits stand, if that has changed.
+    pub fn save(&mut self, upstreams: &BTreeMap<String, Arc<Upstream>>) {
+        let Some(path) = &self.path else { return };
+        let circuits: Vec<StoredCircuit> = upstreams
+            .iter()
+            .flat_map(|(name, upstream)| {
+                let kept = move |(protects, snapshot)| StoredCircuit::new(name, protects, snapshot);
+                upstream.circuits.snapshots().into_iter().map(kept)
+            })
+            .collect();
+        // What remains of a cooldown shrinks by itself: it is no change.
+        let gist: String = circuits.iter().map(StoredCircuit::gist).collect();
+        if gist == self.written {
+            return;
+        }
+        let FingerprintKey(fingerprint_key) = self.key;
+        let stored = Stored { version: VERSION, saved_at_unix_ms: unix_ms(), fingerprint_key, circuits };
+        match write(path, &stored) {
+            Ok(()) => self.written = gist,
+            Err(error) => {
+                let path = path.display();
+                tracing::error!(%path, %error, "how the circuits stand could not be stored; a restart would forget it");
+            }
+        }
+    }
+}
+
+fn read(path: &Path) -> io::Result<Option<Stored>> {
+    match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+        Ok(metadata) if metadata.len() > FILE_BYTES_MAX => return Err(io::Error::other("the file is too large")),
+        Ok(_) => {}
+    }
+    let stored: Stored = serde_json::from_slice(&fs::read(path)?)?;
+    if stored.version != VERSION {
+        return Err(io::Error::other(format!("the file's layout is {}, and {VERSION} is wanted", stored.version)));
+    }
+    Ok(Some(stored))
+}
+
+/// Writes beside the file and renames, so that there is always a whole one.
+fn write(path: &Path, stored: &Stored) -> io::Result<()> {
+    let beside = path.with_extension("json.new");
+    let mut file: File = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    // A file that was there already keeps its mode otherwise.
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    file.write_all(&serde_json::to_vec_pretty(stored)?)?;
+    file.sync_all()?;
+    fs::rename(&beside, path)
+}
+
+impl StoredCircuit {
+    fn new(upstream: &str, protects: Protects, snapshot: Snapshot) -> Self {
+        StoredCircuit {
+            upstream: upstream.to_owned(),
+            protects: match protects {
+                Protects::Upstream => StoredScope::Upstream,
+                Protects::Model(model) => StoredScope::Model(model),
+                Protects::Credential(fingerprint) => StoredScope::Credential(fingerprint),
+            },
+            state: match snapshot.state {
+                CircuitState::Closed => StoredState::Closed,
+                CircuitState::Open => StoredState::Open,
+                CircuitState::HalfOpen => StoredState::HalfOpen,
+            },
+            mode: match snapshot.mode {
+                Mode::Normal => StoredMode::Normal,
+                Mode::ForcedOpen => StoredMode::ForcedOpen,
+                Mode::Disabled => StoredMode::Disabled,
+                Mode::WatchOnly => StoredMode::WatchOnly,
+            },
+            cause: snapshot.cause.map(Cause::to_parts).map(|(word, counts)| (word.to_owned(), counts)),
+            remaining_ms: milliseconds(snapshot.remaining),
+            openings: snapshot.openings,
+        }
+    }
+
+    fn into_snapshot(self, passed: Duration) -> (Protects, Snapshot) {
+        let protects = match self.protects {
+            StoredScope::Upstream => Protects::Upstream,
+            StoredScope::Model(model) => Protects::Model(model),
+            StoredScope::Credential(fingerprint) => Protects::Credential(fingerprint),
+        };
+        let snapshot = Snapshot {
+            mode: match self.mode {
+                StoredMode::Normal => Mode::Normal,
+                StoredMode::ForcedOpen => Mode::ForcedOpen,
+                StoredMode::Disabled => Mode::Disabled,
+                StoredMode::WatchOnly => Mode::WatchOnly,
+            },
+            state: match self.state {
+                StoredState::Closed => CircuitState::Closed,
+                StoredState::Open => CircuitState::Open,
+                StoredState::HalfOpen => CircuitState::HalfOpen,
+            },
+            cause: self.cause.and_then(|(word, counts)| Cause::from_parts(&word, counts)),
+            remaining: Duration::from_millis(self.remaining_ms).saturating_sub(passed),
+            openings: self.openings,
+        };
+        (protects, snapshot)
+    }
+
+    fn gist(&self) -> String {
+        format!(
+            "{} {:?} {:?} {:?} {:?} {};",
+            self.upstream, self.protects, self.state, self.mode, self.cause, self.openings
+        )
+    }
+}

@@ -1,0 +1,68 @@
+//! Waiting at a door, with the runtime's timers.
+
+use crate::clock::Clock;
+use crate::door::{Asked, Door, Entered, Turn};
+use spillway_resilience::{Demand, TurnedAway};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Poll, ready};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// Until when a request waits for what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// For limits and for a place in flight.
+    pub limits: Instant,
+    /// For circuits.
+    pub circuits: Instant,
+}
+
+impl Patience {
+    /// For whoever has a better alternative to waiting.
+    pub fn none() -> Patience {
+        Patience::until(Instant::now())
+    }
+
+    /// For whoever said how long it would wait.
+    pub fn until(instant: Instant) -> Patience {
+        Patience { limits: instant, circuits: instant }
+    }
+
+    /// For whoever waits at limits for so long. That an upstream is down is said at once.
+    pub fn at_limits(patience: Duration) -> Patience {
+        let now = Instant::now();
+        Patience { limits: now + patience, circuits: now }
+    }
+}
+
+/// Goes through a door, waiting for its turn until `patience` ends. Whoever drops the future gives its place up.
+///
+/// # Errors
+/// When there is no room before `patience` ends; at once, if that is certain from the beginning.
+pub async fn enter(door: &Arc<Door>, demand: Demand, patience: Instant, clock: Clock) -> Result<Entered, TurnedAway> {
+    let mut waiting = match door.ask(demand, clock.at(patience))? {
+        Asked::Entered(entered) => return Ok(entered),
+        Asked::Waits(waiting) => waiting,
+    };
+    let mut timer = pin!(sleep(Duration::ZERO));
+    let mut set_for = None;
+    poll_fn(|context| {
+        loop {
+            let wake_at = match waiting.turn(context.waker()) {
+                Turn::Left(outcome) => return Poll::Ready(outcome),
+                // Somebody else keeps the time, and wakes this one when its turn has come.
+                Turn::Waits(None) => return Poll::Pending,
+                Turn::Waits(Some(wake_at)) => wake_at,
+            };
+            if set_for.replace(wake_at) != Some(wake_at) {
+                timer.as_mut().reset(Instant::now() + clock.until(wake_at));
+            }
+            ready!(timer.as_mut().poll(context));
+            set_for = None;
+            waiting.door().let_in();
+        }
+    })
+    .await
+}

@@ -1,0 +1,114 @@
+//! Reads what providers report about their limits in the headers of every answer.
+
+use crate::wait;
+use std::time::{Duration, SystemTime};
+
+/// One limit as its provider sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    /// What the limit allows, usually per minute.
+    pub limit: u64,
+    /// What is left of it.
+    pub remaining: u64,
+    /// The time until all of it is there again; `None` when the provider does not say. It is no wait: some of it is
+    /// there sooner.
+    pub reset: Option<Duration>,
+}
+
+/// The limits that an answer reports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RateLimits {
+    /// The limit on requests.
+    pub requests: Option<RateLimit>,
+    /// The limit on tokens, input and output together.
+    pub tokens: Option<RateLimit>,
+}
+
+/// Reads `x-ratelimit-{limit,remaining,reset}-{requests,tokens}`, with resets such as `6m0s` (OpenAI and those who
+/// speak like it), and `anthropic-ratelimit-{requests,tokens}-{limit,remaining,reset}`, with resets in RFC 3339.
+///
+/// A limit is reported when both its size and what remains of it can be read; a reset that cannot be read is left out.
+pub fn from_headers<'a>(header: impl Fn(&str) -> Option<&'a [u8]>, now: SystemTime) -> RateLimits {
+    let text = |name: &str| header(name).and_then(|value| std::str::from_utf8(value).ok()).map(str::trim);
+    let number = |name: &str| text(name)?.parse::<u64>().ok();
+    let read = |names: [&str; 3]| {
+        let [limit, remaining, reset] = names;
+        let reset = text(reset).and_then(|value| wait::duration(value).or_else(|| until(value, now)));
+        Some(RateLimit { limit: number(limit)?, remaining: number(remaining)?, reset })
+    };
+    RateLimits {
+        requests: read(["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"])
+            .or_else(|| {
+                read([
+                    "anthropic-ratelimit-requests-limit",
+                    "anthropic-ratelimit-requests-remaining",
+                    "anthropic-ratelimit-requests-reset",
+                ])
+            }),
+        tokens: read(["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"]).or_else(
+            || {
+                read([
+                    "anthropic-ratelimit-tokens-limit",
+                    "anthropic-ratelimit-tokens-remaining",
+                    "anthropic-ratelimit-tokens-reset",
+                ])
+            },
+        ),
+    }
+}
+
+/// The time until a moment in RFC 3339; zero when it has passed.
+fn until(text: &str, now: SystemTime) -> Option<Duration> {
+    let moment = humantime::parse_rfc3339_weak(text).ok()?;
+    Some(moment.duration_since(now).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(headers: &[(&str, &str)]) -> RateLimits {
+        let now = humantime::parse_rfc3339("2025-08-21T12:40:00Z").unwrap();
+        from_headers(|name| headers.iter().find(|(n, _)| *n == name).map(|(_, value)| value.as_bytes()), now)
+    }
+
+    #[test]
+    fn openais_headers_are_read_with_their_durations() {
+        let limits = read(&[
+            ("x-ratelimit-limit-requests", "500"),
+            ("x-ratelimit-remaining-requests", "499"),
+            ("x-ratelimit-reset-requests", "120ms"),
+            ("x-ratelimit-limit-tokens", "30000"),
+            ("x-ratelimit-remaining-tokens", "0"),
+            ("x-ratelimit-reset-tokens", "6m0s"),
+        ]);
+        let requests = RateLimit { limit: 500, remaining: 499, reset: Some(Duration::from_millis(120)) };
+        let tokens = RateLimit { limit: 30_000, remaining: 0, reset: Some(Duration::from_secs(360)) };
+        assert_eq!(limits, RateLimits { requests: Some(requests), tokens: Some(tokens) });
+    }
+
+    #[test]
+    fn anthropics_headers_are_read_with_their_moments() {
+        let tokens = |reset| {
+            read(&[
+                ("anthropic-ratelimit-tokens-limit", "80000"),
+                ("anthropic-ratelimit-tokens-remaining", "79000"),
+                ("anthropic-ratelimit-tokens-reset", reset),
+            ])
+            .tokens
+        };
+        let expected = |reset| Some(RateLimit { limit: 80_000, remaining: 79_000, reset });
+        assert_eq!(tokens("2025-08-21T12:40:59Z"), expected(Some(Duration::from_secs(59))));
+        assert_eq!(tokens("2025-08-21T12:39:59Z"), expected(Some(Duration::ZERO)));
+        assert_eq!(tokens("soon"), expected(None));
+    }
+
+    #[test]
+    fn half_a_report_is_none() {
+        assert_eq!(read(&[("x-ratelimit-limit-tokens", "80000")]), RateLimits::default());
+        assert_eq!(
+            read(&[("x-ratelimit-limit-tokens", "many"), ("x-ratelimit-remaining-tokens", "1")]),
+            RateLimits::default()
+        );
+    }
+}
