@@ -95,7 +95,7 @@ pub async fn attempt(
                         running.push(self::run(worker, client, call, *number, permits));
                     }
                     None => {
-                        call.upstream.budget().refund_spend(Spend::Hedge);
+                        call.upstream.budget().refund(Spend::Hedge);
                         story.tell("no hedge: no room for it");
                     }
                 }

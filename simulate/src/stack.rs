@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use spillway_resilience::{
     AdaptiveLimit, AdaptiveLimitSettings, Admitted, Advice, Breaker, BreakerSettings, CircuitState, Feedback, Limiter,
-    Outcome, Permit, Reservation, RetryBudget, RetryBudgetSettings, RetrySettings, Settlement, Slot, Step, Timestamp,
-    TokenBucket, Transition, next_step,
+    Outcome, Permit, Reservation, RetryBudget, RetryBudgetSettings, RetrySettings, Settlement, Slot, Spend, Step,
+    Timestamp, TokenBucket, Transition, next_step,
 };
 
 use crate::provider::Answer;
@@ -182,7 +182,7 @@ impl Stack {
         };
         let step = next_step(&layers.retry, attempt, answer.retry_after, Some(remaining), Advice::Retry, random);
         match step {
-            Step::RetryAfter(wait) if layers.budget.try_withdraw() => Next::Retry(wait),
+            Step::RetryAfter(wait) if layers.budget.try_spend(Spend::Retry) => Next::Retry(wait),
             Step::RetryAfter(_) | Step::GiveUp(_) => Next::GiveUp(answer.retry_after),
         }
     }

@@ -74,7 +74,7 @@ fn alone(criterion: &mut Criterion) {
     group.bench_function("retry budget: deposit and withdraw", |bencher| {
         bencher.iter(|| {
             budget.deposit();
-            black_box(budget.try_withdraw())
+            black_box(budget.try_spend(Spend::Retry))
         });
     });
     group.finish();

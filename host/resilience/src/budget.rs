@@ -136,7 +136,7 @@ impl RetryBudget {
     }
 
     /// Returns the token of work that was never sent.
-    pub fn refund_spend(&mut self, spend: Spend) {
+    pub fn refund(&mut self, spend: Spend) {
         self.milli_tokens = (self.milli_tokens + MILLI).min(self.capacity);
         let spent = &mut self.spent[spend as usize];
         *spent = spent.saturating_sub(1);
@@ -146,17 +146,6 @@ impl RetryBudget {
     #[must_use]
     pub const fn spent(&self, spend: Spend) -> u64 {
         self.spent[spend as usize]
-    }
-
-    /// [`try_spend`](Self::try_spend) on a retry.
-    #[must_use]
-    pub fn try_withdraw(&mut self) -> bool {
-        self.try_spend(Spend::Retry)
-    }
-
-    /// [`refund_spend`](Self::refund_spend) of a retry.
-    pub fn refund(&mut self) {
-        self.refund_spend(Spend::Retry);
     }
 
     /// Whole retries that could be withdrawn now.
@@ -175,7 +164,7 @@ mod tests {
     }
 
     fn withdraw_all(budget: &mut RetryBudget) -> u32 {
-        (0..).find(|_| !budget.try_withdraw()).unwrap()
+        (0..).find(|_| !budget.try_spend(Spend::Retry)).unwrap()
     }
 
     #[test]
@@ -188,10 +177,10 @@ mod tests {
     #[test]
     fn case_31_a_retry_counts_from_its_decision_and_is_refunded_when_never_sent() {
         let mut budget = budget(0.1, 1, 10);
-        assert!(budget.try_withdraw());
-        assert!(!budget.try_withdraw(), "the first one still waits in backoff");
-        budget.refund();
-        assert!(budget.try_withdraw());
+        assert!(budget.try_spend(Spend::Retry));
+        assert!(!budget.try_spend(Spend::Retry), "the first one still waits in backoff");
+        budget.refund(Spend::Retry);
+        assert!(budget.try_spend(Spend::Retry));
     }
 
     #[test]
@@ -199,9 +188,9 @@ mod tests {
         let mut budget = budget(0.1, 3, 10);
         assert_eq!(withdraw_all(&mut budget), 3);
         (0..9).for_each(|_| budget.deposit());
-        assert!(!budget.try_withdraw());
+        assert!(!budget.try_spend(Spend::Retry));
         budget.deposit();
-        assert!(budget.try_withdraw());
+        assert!(budget.try_spend(Spend::Retry));
     }
 
     #[test]
@@ -223,7 +212,7 @@ mod tests {
         let spends = [Spend::Retry, Spend::Fallback, Spend::Hedge, Spend::Hedge, Spend::Retry];
         assert_eq!(spends.map(|spend| budget.try_spend(spend)), [true, true, true, true, false]);
         assert_eq!(Spend::ALL.map(|spend| budget.spent(spend)), [1, 1, 2]);
-        budget.refund_spend(Spend::Hedge);
+        budget.refund(Spend::Hedge);
         assert_eq!(Spend::ALL.map(|spend| budget.spent(spend)), [1, 1, 1]);
         assert_eq!(budget.available(), 1);
     }
@@ -244,7 +233,7 @@ mod tests {
         let mut budget = budget(1.0, 0, 10);
         (0..1_000).for_each(|_| budget.deposit());
         assert_eq!(budget.available(), 10);
-        budget.refund();
+        budget.refund(Spend::Retry);
         assert_eq!(budget.available(), 10);
         assert_eq!(withdraw_all(&mut budget), 10);
     }

@@ -127,10 +127,14 @@ fn credentials_in_a_url_are_refused() {
 fn the_readmes_configuration_is_the_default_one() {
     let readme = include_str!("../../../README.md");
     let example = readme.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
-    // What is shown but is no default: a policy's settings, and the number of this machine's cores.
+    // What is shown but is no default: a policy's settings, a tenant, and the number of this machine's cores.
     let example = example.replace("workers = 2 ", "# ").replace("slow_ms = 10000", "");
     let mut shown = parse(&example, Path::new("")).expect("a valid example");
     shown.policies.settings.clear();
+    shown.tenants.clear();
     let default = parse("", Path::new("")).expect("the defaults");
-    assert_eq!(format!("{shown:#?}"), format!("{default:#?}"));
+    let (shown, default) = (format!("{shown:#?}"), format!("{default:#?}"));
+    let differs = shown.lines().zip(default.lines()).find(|(shown, default)| shown != default);
+    assert_eq!(differs, None);
+    assert_eq!(shown.len(), default.len());
 }
