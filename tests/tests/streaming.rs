@@ -150,7 +150,7 @@ fn a_caller_that_leaves_cancels_the_upstream_call() {
 }
 
 #[test]
-fn a_stream_that_is_cut_ends_with_an_error_and_never_cleanly() {
+fn case_26_a_stream_that_is_cut_ends_with_an_error_is_a_failure_and_is_never_replayed() {
     let provider = Provider::start();
     let spillway = Setup::with(&provider).start();
     for (number, api) in (1..).zip(APIS) {
@@ -220,7 +220,7 @@ fn a_clean_end_without_the_terminal_event_is_an_error() {
 }
 
 #[test]
-fn an_error_that_comes_before_any_content_of_a_200_is_retried() {
+fn case_25_an_error_that_comes_before_any_content_of_a_200_is_a_failure_and_is_retried() {
     let provider = Provider::start();
     let retry = "max_attempts = 2\nbackoff = \"1ms\"\nbackoff_max = \"2ms\"\nbudget_ratio = 1";
     let setup = APIS.iter().fold(Setup::with(&provider), |setup, api| {
