@@ -67,7 +67,8 @@ async fn answer(shared: &Shared, request: &Request<Incoming>) -> Response<Full<B
         "/readyz" | "/healthz" => ready(shared).await,
         "/status" => text(StatusCode::OK, "application/json", format!("{:#}\n", status(shared).await)),
         "/metrics" => {
-            text(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", shared.metrics.text())
+            let metrics = shared.metrics.text(shared.requests_in_flight());
+            text(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", metrics)
         }
         path => problem(StatusCode::NOT_FOUND, &format!("There is no {path} here; / lists what there is.")),
     }
@@ -106,7 +107,7 @@ async fn status(shared: &Shared) -> Value {
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_ms": shared.clock.now().as_micros() / 1_000,
         "draining": shared.is_draining(),
-        "in_flight": shared.metrics.in_flight.get(),
+        "in_flight": shared.requests_in_flight(),
         "upstreams": shared.upstreams.values().map(|upstream| describe(upstream)).collect::<Vec<_>>(),
         "tenants": shared.callers.doors().map(|(name, door)| json!({"name": name, "limits": limits(door)})).collect::<Vec<_>>(),
         "policies": shared.policies.status(),

@@ -3,7 +3,7 @@
 use crate::attempt::Record;
 use crate::clock::milliseconds;
 use crate::metrics::{Outcome, UpstreamMetrics};
-use crate::policy::Judged;
+use crate::policy::{By, Judged};
 use crate::spool::JobId;
 use crate::upstream::Upstream;
 use crate::worker::{HeldBytes, InFlight};
@@ -22,7 +22,7 @@ pub struct Story {
     /// What happened, in a few words each.
     chapters: String,
     attempts: u32,
-    judged_by: Option<Arc<str>>,
+    judged_by: Option<Arc<By>>,
     /// Time spent upstream and waiting: all the rest is Spillway's own.
     elsewhere: Duration,
     /// Where the end is counted; a job's story is not, since its request was counted when it was kept.
@@ -119,7 +119,7 @@ impl Story {
             insert("x-spillway-attempts", &self.attempts.to_string());
         }
         if let Some(by) = &self.judged_by {
-            insert("x-spillway-policy", by);
+            insert("x-spillway-policy", &by.label);
         }
         insert("server-timing", &format!("spillway;dur={:.3}", self.overhead().as_secs_f64() * 1e3));
     }
@@ -134,9 +134,23 @@ impl Story {
         }
         let duration_ms = milliseconds(self.began.elapsed());
         let (request_id, upstream, model) = (&*self.request_id, &*self.upstream, self.model.as_deref());
-        let (attempts, why, policy) = (self.attempts, &*self.chapters, self.judged_by.as_deref());
+        let (attempts, why) = (self.attempts, &*self.chapters);
+        let policy = self.judged_by.as_ref().map(|by| &*by.label);
+        let policy_sha256 = self.judged_by.as_ref().and_then(|by| by.sha256).map(tracing::field::display);
         let outcome = outcome.as_str();
-        tracing::info!(request_id, upstream, model, outcome, status, attempts, duration_ms, policy, why, "request");
+        tracing::info!(
+            request_id,
+            upstream,
+            model,
+            outcome,
+            status,
+            attempts,
+            duration_ms,
+            policy,
+            policy_sha256,
+            why,
+            "request"
+        );
     }
 }
 

@@ -17,6 +17,7 @@ pub mod dispatch;
 pub mod door;
 pub mod explain;
 pub mod forward;
+pub mod gauge;
 pub mod guard;
 pub mod headers;
 pub mod hedge;

@@ -4,8 +4,12 @@
 
 use crate::circuit::{Observer, Protects};
 use crate::clock::milliseconds;
+use crate::policy::{self, PolicyStatus};
+use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
@@ -13,6 +17,7 @@ use prometheus_client::registry::{Registry, Unit};
 use spillway_resilience::{CircuitState, Transition};
 use spillway_sdk::Class;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How a request ended, as its caller saw it.
@@ -82,8 +87,7 @@ pub struct Metrics {
     transitions: Family<Labels, Counter>,
     first_content: Family<Labels, Histogram>,
     overhead: Histogram,
-    /// Requests that are being served.
-    pub in_flight: Gauge,
+    in_flight: Gauge,
     jobs: Family<Labels, Gauge>,
     oldest_job: Gauge,
 }
@@ -140,11 +144,42 @@ impl Default for Metrics {
     }
 }
 
+/// Reads the policies when they are asked for: which module serves changes while the process lives.
+#[derive(Debug)]
+struct Policies(Arc<policy::Registry>);
+
+impl Collector for Policies {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        type Figure = fn(&PolicyStatus) -> u64;
+        let counters: [(&str, &str, Figure); 3] = [
+            ("policy_calls", "Calls of a policy's hooks since it serves", |status| status.calls),
+            ("policy_faults", "Calls of a policy that gave no answer", |status| status.faults),
+            ("policy_swaps", "How often something else took over under a policy's name", |status| status.swaps),
+        ];
+        let policies = self.0.status();
+        for (name, help, figure) in counters {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for status in &policies {
+                let labels =
+                    [("policy", status.name.as_str()), ("sha256", status.sha256.as_deref().unwrap_or(status.source))];
+                let counter = ConstCounter::new(figure(status));
+                counter.encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 fn labels(upstream: &str, name: &'static str, value: &str) -> Labels {
     vec![("upstream", upstream.to_owned()), (name, value.to_owned())]
 }
 
 impl Metrics {
+    /// Shows the policies too.
+    pub fn show_policies(&mut self, policies: Arc<policy::Registry>) {
+        self.registry.register_collector(Box::new(Policies(policies)));
+    }
+
     /// The counters of one upstream.
     pub fn upstream(&self, upstream: &str) -> UpstreamMetrics {
         let only = || vec![("upstream", upstream.to_owned())];
@@ -177,8 +212,9 @@ impl Metrics {
         self.oldest_job.set(i64::try_from(oldest.as_secs()).unwrap_or(i64::MAX));
     }
 
-    /// Everything, as Prometheus reads it.
-    pub fn text(&self) -> String {
+    /// Everything, as Prometheus reads it. The requests in flight are counted elsewhere, because they are waited for.
+    pub fn text(&self, in_flight: u64) -> String {
+        self.in_flight.set(i64::try_from(in_flight).unwrap_or(i64::MAX));
         let mut text = String::new();
         // Writing into a string cannot fail.
         let _ = encode(&mut text, &self.registry);

@@ -2,10 +2,10 @@
 
 use crate::admin;
 use crate::clock::{Clock, unix_ms};
-use crate::config::{Config, SpoolConfig};
+use crate::config::{Config, Policies, SpoolConfig};
 use crate::dispatch;
 use crate::memory::Memory;
-use crate::policy::{Registry, Runtime, Watcher};
+use crate::policy::{Registry, Role, Runtime, SettingsFile, Watcher};
 use crate::request;
 use crate::spool::{OpenError, Spool, SpoolSettings};
 use crate::upkeep;
@@ -76,9 +76,11 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let admin_address = admin_listener.local_addr()?;
 
     let registry = Arc::new(Registry::new(clock));
-    let runtime = Arc::new(Runtime::start().map_err(|error| StartError::Engine(error.to_string()))?);
-    let policies = config.policies.clone();
-    let watcher = Watcher::start(policies.dir, policies.settings, Arc::clone(&registry), runtime)?;
+    let runtime = Runtime::start(config.policies.cache_dir.as_deref());
+    let runtime = Arc::new(runtime.map_err(|error| StartError::Engine(error.to_string()))?);
+    let settings = SettingsFile::new(&config);
+    let Policies { dir, trust, .. } = config.policies.clone();
+    let watcher = Watcher::start(dir, settings, trust, Arc::clone(&registry), runtime)?;
     let spool = config.spool.as_ref().map(open_spool).transpose()?;
     let mut memory = Memory::open(config.spool.as_ref().map(|spool| &*spool.dir));
     let shared = Arc::new(Shared::new(config, clock, registry, spool.clone(), memory.key));
@@ -150,7 +152,7 @@ fn open_spool(config: &SpoolConfig) -> Result<Spool, OpenError> {
 fn warn_of_missing_policies(shared: &Shared) {
     for upstream in shared.upstreams.values() {
         let policy = upstream.policy.name();
-        let missing = shared.policies.hash(policy).is_none();
+        let missing = shared.policies.hash(policy, Role::Active).is_none();
         if missing && policy != crate::config::defaults::POLICY {
             let dir = shared.config.policies.dir.display();
             tracing::warn!(upstream = &*upstream.name, policy, %dir, "no such policy file; the built-in policy judges until it appears");

@@ -1,7 +1,7 @@
 //! What threads share state with, named in one place so that a model checker's versions can stand in for it: see
 //! `host/interleavings`.
 
-pub use std::sync::{Arc, Mutex, MutexGuard};
+pub use std::sync::{Arc, Mutex, MutexGuard, atomic};
 
 use std::sync::PoisonError;
 

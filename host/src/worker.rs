@@ -4,6 +4,7 @@ use crate::callers::{Callers, FingerprintKey};
 use crate::client::Client;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::gauge::{Counted, Gauge};
 use crate::guard::Guard;
 use crate::metrics::Metrics;
 use crate::policy::{Judge, Registry};
@@ -44,10 +45,9 @@ pub struct Shared {
     pub circuit_changed: Arc<Notify>,
     draining: AtomicBool,
     drain: watch::Sender<bool>,
-    in_flight: AtomicU64,
+    requests: Arc<Gauge>,
     held_bytes: AtomicU64,
-    connections: AtomicU64,
-    finished: Notify,
+    connections: Arc<Gauge>,
 }
 
 impl Shared {
@@ -59,7 +59,8 @@ impl Shared {
         spool: Option<Spool>,
         key: FingerprintKey,
     ) -> Self {
-        let metrics = Metrics::default();
+        let mut metrics = Metrics::default();
+        metrics.show_policies(Arc::clone(&policies));
         let circuit_changed = Arc::new(Notify::new());
         let upstreams = config.upstreams.iter().map(|(name, upstream)| {
             let slot = policies.slot(&upstream.policy);
@@ -81,18 +82,20 @@ impl Shared {
             circuit_changed,
             draining: AtomicBool::new(false),
             drain: watch::Sender::new(false),
-            in_flight: AtomicU64::new(0),
+            requests: Arc::default(),
             held_bytes: AtomicU64::new(0),
-            connections: AtomicU64::new(0),
-            finished: Notify::new(),
+            connections: Arc::default(),
         }
     }
 
     /// Counts a request as in flight until the returned value is dropped.
-    pub fn begin_request(self: &Arc<Self>) -> InFlight {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        self.metrics.in_flight.inc();
-        InFlight(Arc::clone(self))
+    pub fn begin_request(&self) -> InFlight {
+        self.requests.begin()
+    }
+
+    /// How many requests are in flight.
+    pub fn requests_in_flight(&self) -> u64 {
+        self.requests.count()
     }
 
     /// How full the process is with what it has in hand, and `more_bytes` to come; of a body too large to be taken, as
@@ -100,7 +103,7 @@ impl Shared {
     pub fn load(&self, more_bytes: u64) -> Load {
         let server = &self.config.server;
         Load {
-            in_flight: self.in_flight.load(Ordering::Relaxed),
+            in_flight: self.requests.count(),
             in_flight_max: server.in_flight_max,
             memory_bytes: self
                 .held_bytes
@@ -117,22 +120,13 @@ impl Shared {
     }
 
     /// Counts a caller's connection as open until the returned value is dropped.
-    pub fn begin_connection(self: &Arc<Self>) -> Connected {
-        self.connections.fetch_add(1, Ordering::Relaxed);
-        Connected(Arc::clone(self))
+    pub fn begin_connection(&self) -> Counted {
+        self.connections.begin()
     }
 
     /// Waits until no caller is connected.
     pub async fn disconnected(&self) {
-        loop {
-            let finished = self.finished.notified();
-            tokio::pin!(finished);
-            finished.as_mut().enable();
-            if self.connections.load(Ordering::Acquire) == 0 {
-                return;
-            }
-            finished.await;
-        }
+        self.connections.until_none().await;
     }
 
     /// Whether new work is refused because the process is about to end.
@@ -156,30 +150,12 @@ impl Shared {
 
     /// Waits until no request is in flight.
     pub async fn idle(&self) {
-        loop {
-            let finished = self.finished.notified();
-            tokio::pin!(finished);
-            finished.as_mut().enable();
-            if self.in_flight.load(Ordering::Acquire) == 0 {
-                return;
-            }
-            finished.await;
-        }
+        self.requests.until_none().await;
     }
 }
 
 /// A request in flight.
-#[derive(Debug)]
-pub struct InFlight(Arc<Shared>);
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.metrics.in_flight.dec();
-        if self.0.in_flight.fetch_sub(1, Ordering::AcqRel) == 1 && self.0.is_draining() {
-            self.0.finished.notify_waiters();
-        }
-    }
-}
+pub type InFlight = Counted;
 
 /// Bytes of a request that are held.
 #[derive(Debug)]
@@ -191,18 +167,6 @@ pub struct HeldBytes {
 impl Drop for HeldBytes {
     fn drop(&mut self) {
         self.shared.held_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
-/// A caller's open connection.
-#[derive(Debug)]
-pub struct Connected(Arc<Shared>);
-
-impl Drop for Connected {
-    fn drop(&mut self) {
-        if self.0.connections.fetch_sub(1, Ordering::AcqRel) == 1 && self.0.is_draining() {
-            self.0.finished.notify_waiters();
-        }
     }
 }
 

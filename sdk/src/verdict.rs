@@ -63,6 +63,17 @@ pub enum Scope {
     Credential,
 }
 
+impl Scope {
+    /// The word used in explanations.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Scope::Upstream => "upstream",
+            Scope::Model => "model",
+            Scope::Credential => "credential",
+        }
+    }
+}
+
 /// What to do with the request next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Advice {
@@ -72,6 +83,17 @@ pub enum Advice {
     NextUpstream,
     /// Nowhere: answer the caller.
     GiveUp,
+}
+
+impl Advice {
+    /// The word used in explanations.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Advice::Retry => "retry",
+            Advice::NextUpstream => "next upstream",
+            Advice::GiveUp => "give up",
+        }
+    }
 }
 
 /// A policy's judgement of one attempt.

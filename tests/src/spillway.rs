@@ -275,6 +275,11 @@ impl Spillway {
         self.folder().join(format!("policies/{name}.wasm"))
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.child.0.id()
+    }
+
     /// Asks it to end: SIGTERM.
     pub fn terminate(&self) {
         if let Some(pid) = i32::try_from(self.process.child.0.id()).ok().and_then(Pid::from_raw) {
@@ -308,6 +313,17 @@ impl Spillway {
         self.kill();
         let process = Process::start(&self.setup, self.process.listen, self.process.admin);
         self.process = process.unwrap_or_else(|error| panic!("Spillway does not start again: {error}"));
+    }
+
+    /// Writes the configuration anew while Spillway runs, with more lines in a table of it.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    #[track_caller]
+    pub fn reconfigure(&mut self, section: &str, lines: &str) {
+        self.setup.add(section, lines);
+        let written = self.setup.write(self.process.listen, self.process.admin);
+        written.unwrap_or_else(|error| panic!("the configuration cannot be written: {error}"));
     }
 
     /// As [`Spillway::restart`], with more lines in a table of the configuration.

@@ -4,7 +4,8 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use spillway_resilience::{
-    Breaker, BreakerSettings, Limiter, Outcome, RetryBudget, RetryBudgetSettings, Settlement, Timestamp, TokenBucket,
+    Breaker, BreakerSettings, Limiter, Outcome, RetryBudget, RetryBudgetSettings, Settlement, Spend, Timestamp,
+    TokenBucket,
 };
 use std::hint::black_box;
 use std::sync::{Barrier, Mutex};

@@ -3,6 +3,7 @@
 use super::reader::{Document, Section};
 use super::upstreams::{fixed_concurrency, upstreams};
 use super::{Config, LogFormat, Mistake, Policies, Quota, Server, SpoolConfig, TenantConfig, defaults};
+use crate::policy::{PublicKey, Sha256Sum, Trust};
 use spillway_resilience::{Priority, Tenant};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -28,6 +29,7 @@ pub(super) const QUOTA_MAX: u64 = 1_000_000_000;
 
 fn read(root: &Section<'_>, folder: &Path) -> Config {
     let config = Config {
+        file: None,
         server: server(root.section("server")),
         admin_listen: admin(root.section("admin")),
         policies: policies(root.section("policies"), folder),
@@ -88,10 +90,31 @@ fn admin(section: Option<Section<'_>>) -> SocketAddr {
 }
 
 fn policies(section: Option<Section<'_>>, folder: &Path) -> Policies {
-    let mut policies = Policies { dir: folder.join(defaults::POLICY_DIR), settings: BTreeMap::new() };
+    let mut policies = Policies {
+        dir: folder.join(defaults::POLICY_DIR),
+        trust: Trust::default(),
+        cache_dir: Some(folder.join(defaults::POLICY_CACHE_DIR)),
+        settings: BTreeMap::new(),
+    };
     let Some(section) = section else { return policies };
     if let Some(dir) = section.string("dir") {
         policies.dir = folder.join(dir);
+    }
+    if let Some(dir) = section.string("cache_dir") {
+        // An empty name switches the cache off.
+        policies.cache_dir = (!dir.is_empty()).then(|| folder.join(dir));
+    }
+    for text in section.strings("allow") {
+        match Sha256Sum::from_hex(&text) {
+            Some(sha256) => drop(policies.trust.allowed.insert(sha256)),
+            None => section.mistake("allow", format!("\"{text}\" is no SHA-256: 64 hexadecimal digits")),
+        }
+    }
+    for text in section.strings("signers") {
+        match PublicKey::from_hex(&text) {
+            Some(key) => policies.trust.signers.push(key),
+            None => section.mistake("signers", format!("\"{text}\" is no ed25519 public key: 64 hexadecimal digits")),
+        }
     }
     if let Some(settings) = section.section("settings") {
         for (name, table) in settings.named_sections() {

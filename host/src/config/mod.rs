@@ -8,6 +8,7 @@ pub use load::parse;
 pub use reader::Mistake;
 
 use crate::dialect::Dialect;
+use crate::policy::Trust;
 use http::Uri;
 use http::uri::{Authority, Scheme};
 use spillway_resilience::{
@@ -68,6 +69,8 @@ pub mod defaults {
     pub const DATA_DIR: &str = "spillway-data";
     /// Where policies are dropped, relative to the configuration file.
     pub const POLICY_DIR: &str = "policies";
+    /// Where compiled policies are kept, relative to the configuration file.
+    pub const POLICY_CACHE_DIR: &str = "spillway-data/policy-cache";
     /// The policy of an upstream that names none.
     pub const POLICY: &str = "default";
 }
@@ -75,6 +78,8 @@ pub mod defaults {
 /// Everything Spillway is told.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// The file it was read from, if any.
+    pub file: Option<PathBuf>,
     /// The data plane.
     pub server: Server,
     /// Where the control plane listens.
@@ -119,6 +124,10 @@ pub struct Server {
 pub struct Policies {
     /// The folder that is watched.
     pub dir: PathBuf,
+    /// Which files in it may serve.
+    pub trust: Trust,
+    /// Where compiled policies are kept; `None` when they are compiled at every start.
+    pub cache_dir: Option<PathBuf>,
     /// Each policy's own table, as JSON, by the policy's name.
     pub settings: BTreeMap<String, String>,
 }
@@ -350,7 +359,8 @@ impl Config {
         let text =
             std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.into(), source })?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        parse(&text, folder).map_err(|mistakes| ConfigError::Wrong { path: path.into(), mistakes })
+        let config = parse(&text, folder).map_err(|mistakes| ConfigError::Wrong { path: path.into(), mistakes })?;
+        Ok(Config { file: Some(path.to_owned()), ..config })
     }
 }
 

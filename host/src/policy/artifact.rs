@@ -17,13 +17,23 @@ pub(super) const CONTRACT_VERSION: &str = "0.1.0";
 const EXPORTS: [&str; 4] = ["description", "classifier", "retrying", "tripping"];
 
 /// SHA-256 of a policy file: which code judges is always known.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Sha256Sum([u8; 32]);
 
 impl Sha256Sum {
     /// Of these bytes.
     pub fn of(bytes: &[u8]) -> Self {
         Sha256Sum(Sha256::digest(bytes).into())
+    }
+
+    /// The hash itself.
+    pub(super) fn bytes(self) -> [u8; 32] {
+        self.0
+    }
+
+    /// Reads 64 hexadecimal digits.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        super::provenance::from_hex(text).map(Sha256Sum)
     }
 
     /// Its first eight hexadecimal digits, for where the whole would be too long.
@@ -46,7 +56,7 @@ impl fmt::Debug for Sha256Sum {
 
 /// Why a file is no policy. Written for whoever dropped it.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub(super) enum ArtifactError {
+pub enum ArtifactError {
     /// Nothing in it.
     #[error("the file is empty")]
     Empty,

@@ -1,5 +1,7 @@
 //! Asks the policy that serves, and falls back to the built-in one. Each worker has a judge of its own.
 
+use super::artifact::Sha256Sum;
+use super::health::Health;
 use super::registry::{Installed, Serving, Slot};
 use super::wasm::{CallError, Instance};
 use crate::clock::Clock;
@@ -13,8 +15,17 @@ use std::sync::{Arc, Weak};
 pub struct Judged {
     /// The verdict.
     pub verdict: Verdict,
-    /// `name@hash` of the module that gave it; the built-in policy has no hash.
-    pub by: Arc<str>,
+    /// The policy that gave it.
+    pub by: Arc<By>,
+}
+
+/// A policy, as explanations name it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct By {
+    /// `name@` and the first digits of the module's hash; `built-in` without any.
+    pub label: String,
+    /// The whole hash.
+    pub sha256: Option<Sha256Sum>,
 }
 
 /// The instances of one worker. Not shared: a policy call takes no lock.
@@ -22,7 +33,7 @@ pub struct Judged {
 pub struct Judge {
     clock: Clock,
     instances: HashMap<u64, Ready>,
-    built_in: Arc<str>,
+    built_in: Arc<By>,
 }
 
 #[derive(Debug)]
@@ -30,55 +41,102 @@ struct Ready {
     instance: Instance,
     /// Weak, so that it tells whether the module is still in service.
     installed: Weak<Installed>,
-    label: Arc<str>,
+    by: Arc<By>,
 }
 
 impl Judge {
     /// A judge without instances; they are made when they are first needed.
     pub fn new(clock: Clock) -> Self {
-        Judge { clock, instances: HashMap::new(), built_in: Arc::from("built-in") }
+        Judge {
+            clock,
+            instances: HashMap::new(),
+            built_in: Arc::new(By { label: "built-in".to_owned(), sha256: None }),
+        }
     }
 
     /// What the end of an attempt means.
     pub fn classify(&mut self, slot: &Slot, facts: Rc<dyn AttemptFacts>) -> Judged {
-        let lent = Rc::clone(&facts);
-        let asked = self.ask(slot, "classify", |hooks| hooks.classify, |instance| instance.classify(lent));
-        match asked {
+        let ask = |facts: &Rc<dyn AttemptFacts>| {
+            let lent = Rc::clone(facts);
+            |instance: &mut Instance| instance.classify(lent)
+        };
+        let wants = |hooks: Hooks| hooks.classify;
+        let judged = match self.ask_serving(slot, "classify", wants, ask(&facts)) {
             Some((verdict, by)) => Judged { verdict, by },
             None => Judged { verdict: builtin::classify(&Exchange::new(&*facts)), by: Arc::clone(&self.built_in) },
+        };
+        if let Some(shadow) = slot.shadow() {
+            let answer = self.ask(slot, &shadow.installed, "shadow classify", wants, ask(&facts));
+            let verdict = answer.map_or_else(|| builtin::classify(&Exchange::new(&*facts)), |(verdict, _)| verdict);
+            shadow.ledger.classified(&*facts, &judged.verdict, &verdict);
         }
+        judged
     }
 
     /// What to do after an attempt that is to be tried again; `None` leaves it to the configured backoff.
     pub fn backoff(&mut self, slot: &Slot, facts: Rc<dyn AttemptFacts>, verdict: &Verdict) -> Option<RetryDecision> {
-        let asked = self.ask(slot, "backoff", |hooks| hooks.backoff, |instance| instance.backoff(facts, verdict));
-        asked.map(|(decision, _)| decision)
+        let ask = |facts: &Rc<dyn AttemptFacts>| {
+            let lent = Rc::clone(facts);
+            |instance: &mut Instance| instance.backoff(lent, verdict)
+        };
+        let wants = |hooks: Hooks| hooks.backoff;
+        let decision = self.ask_serving(slot, "backoff", wants, ask(&facts)).map(|(decision, _)| decision);
+        if let Some(shadow) = slot.shadow() {
+            let answer = self.ask(slot, &shadow.installed, "shadow backoff", wants, ask(&facts));
+            shadow.ledger.backed_off(&*facts, decision, answer.map(|(decision, _)| decision));
+        }
+        decision
     }
 
     /// Whether a circuit opens; `None` leaves it to the configured thresholds.
     pub fn trip(&mut self, slot: &Slot, facts: Rc<dyn WindowFacts>) -> Option<TripDecision> {
-        self.ask(slot, "trip", |hooks| hooks.trip, |instance| instance.trip(facts)).map(|(decision, _)| decision)
+        let ask = |facts: &Rc<dyn WindowFacts>| {
+            let lent = Rc::clone(facts);
+            |instance: &mut Instance| instance.trip(lent)
+        };
+        let wants = |hooks: Hooks| hooks.trip;
+        let decision = self.ask_serving(slot, "trip", wants, ask(&facts)).map(|(decision, _)| decision);
+        if let Some(shadow) = slot.shadow() {
+            let answer = self.ask(slot, &shadow.installed, "shadow trip", wants, ask(&facts));
+            shadow.ledger.tripped(decision, answer.map(|(decision, _)| decision));
+        }
+        decision
     }
 
     /// Whether anybody wants to be asked about tripping.
     pub fn wants_trip(&self, slot: &Slot) -> bool {
-        match &**slot.serving() {
+        let wants = |installed: &Installed| installed.module.about().hooks.trip;
+        let serving = match &**slot.serving() {
             Serving::BuiltIn => false,
-            Serving::Module(installed) => installed.module.about().hooks.trip,
-        }
+            Serving::Module(installed) => wants(installed),
+        };
+        serving || slot.shadow().is_some_and(|shadow| wants(&shadow.installed))
     }
 
-    /// The module's answer. `None` when there is no module, it does not want to be asked, it is quarantined, it
-    /// fails, or it leaves the answer open.
-    fn ask<T>(
+    /// As [`Judge::ask`], of whatever serves.
+    fn ask_serving<T>(
         &mut self,
         slot: &Slot,
         hook: &'static str,
         wants: impl Fn(Hooks) -> bool,
         call: impl FnOnce(&mut Instance) -> Result<Option<T>, CallError>,
-    ) -> Option<(T, Arc<str>)> {
-        let serving = slot.serving();
-        let Serving::Module(installed) = &**serving else { return None };
+    ) -> Option<(T, Arc<By>)> {
+        match &**slot.serving() {
+            Serving::BuiltIn => None,
+            Serving::Module(installed) => self.ask(slot, installed, hook, wants, call),
+        }
+    }
+
+    /// A module's answer. `None` when it does not want to be asked, it is quarantined, it fails, or it leaves the
+    /// answer open.
+    fn ask<T>(
+        &mut self,
+        slot: &Slot,
+        installed: &Arc<Installed>,
+        hook: &'static str,
+        wants: impl Fn(Hooks) -> bool,
+        call: impl FnOnce(&mut Instance) -> Result<Option<T>, CallError>,
+    ) -> Option<(T, Arc<By>)> {
         if !wants(installed.module.about().hooks) || !installed.health.is_asked(self.clock.now()) {
             return None;
         }
@@ -91,9 +149,9 @@ impl Judge {
         };
         match call(&mut ready.instance) {
             Ok(answer) => {
-                let label = Arc::clone(&ready.label);
+                let by = Arc::clone(&ready.by);
                 installed.health.answered();
-                answer.map(|answer| (answer, label))
+                answer.map(|answer| (answer, by))
             }
             Err(error) => {
                 // A trap leaves an instance in no known state, and its store as well.
@@ -110,8 +168,9 @@ impl Judge {
             // serve no more.
             self.instances.retain(|_, ready| ready.installed.strong_count() > 0);
             let instance = installed.module.instantiate().map_err(|error| error.to_string())?;
-            let label = Arc::from(format!("{}@{}", slot.name(), installed.short_hash));
-            let ready = Ready { instance, installed: Arc::downgrade(installed), label };
+            let label = format!("{}@{}", slot.name(), installed.short_hash);
+            let by = Arc::new(By { label, sha256: Some(installed.sha256) });
+            let ready = Ready { instance, installed: Arc::downgrade(installed), by };
             self.instances.insert(installed.generation, ready);
         }
         self.instances.get_mut(&installed.generation).ok_or_else(|| "no instance".to_owned())
@@ -125,8 +184,8 @@ impl Judge {
                 policy,
                 sha256,
                 "the policy is quarantined for {} s after {} faults in a row",
-                super::registry::QUARANTINE.as_secs(),
-                super::registry::FAULTS_TO_QUARANTINE
+                Health::QUARANTINE.as_secs(),
+                Health::FAULTS_TO_QUARANTINE
             );
         }
     }

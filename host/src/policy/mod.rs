@@ -1,15 +1,26 @@
 //! Policies: WebAssembly modules that judge attempts, and the built-in policy that judges where they do not.
 //!
-//! A file's way in: `watch` notices it, `artifact` checks it and makes it a component, `wasm` compiles it and
-//! tries it out, `registry` swaps it in. A call's way: `judge`, one per worker, asks the module that serves.
+//! A file's way in: `watch` notices it, `provenance` says whether it may serve, `artifact`
+//! checks it and makes it a component, `wasm` compiles it and
+//! tries it out, `registry` swaps it in. A call's way: `judge`, one per worker, asks the module that
+//! serves, and beside it a candidate, if `shadow` has one to compare.
 
 mod artifact;
+mod health;
 mod judge;
+pub mod promotion;
+mod provenance;
 mod registry;
+mod settings;
+mod shadow;
 mod wasm;
 mod watch;
 
-pub use judge::{Judge, Judged};
-pub use registry::{PolicyStatus, Registry, Slot};
+pub use artifact::{ArtifactError, Sha256Sum};
+pub use judge::{By, Judge, Judged};
+pub use provenance::{PublicKey, Trust};
+pub use registry::{PolicyStatus, Registry, Role, ShadowStatus, Slot};
+pub use settings::SettingsFile;
+pub use shadow::{Comparison, Example};
 pub use wasm::{CallError, Instance, LoadError, Module, Runtime};
 pub use watch::Watcher;

@@ -1,20 +1,17 @@
 //! Which policy serves under which name, and how it fares.
 
 use super::artifact::Sha256Sum;
+use super::health::Health;
+use super::shadow::{Comparison, Ledger};
 use super::wasm::Module;
 use crate::clock::{Clock, unix_ms};
-use arc_swap::ArcSwap;
+use crate::sync::lock;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use serde::Serialize;
 use spillway_resilience::Timestamp;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-
-/// Faults in a row after which a policy is no longer asked.
-pub(super) const FAULTS_TO_QUARANTINE: u32 = 5;
-/// For how long it is not asked; then one call tries it again.
-pub(super) const QUARANTINE: Duration = Duration::from_secs(30);
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 
 /// What serves under a name at the moment.
 #[derive(Debug)]
@@ -40,44 +37,22 @@ pub struct Installed {
     pub health: Health,
 }
 
-/// Calls and faults of a module, and whether it is quarantined: a circuit breaker for policies.
-#[derive(Debug, Default)]
-pub struct Health {
-    calls: AtomicU64,
-    faults: AtomicU64,
-    faults_in_a_row: AtomicU32,
-    quarantined_until: AtomicU64,
-    last_fault: Mutex<Option<String>>,
+/// What a file in the policy folder is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// `NAME.wasm`: it judges.
+    Active,
+    /// `NAME.shadow.wasm`: it is asked beside the one that judges, and compared with it.
+    Shadow,
 }
 
-impl Health {
-    /// Whether the module is asked now.
-    pub fn is_asked(&self, now: Timestamp) -> bool {
-        self.faults_in_a_row.load(Relaxed) < FAULTS_TO_QUARANTINE
-            || now.as_micros() >= self.quarantined_until.load(Relaxed)
-    }
-
-    /// Notes an answer.
-    pub fn answered(&self) {
-        self.calls.fetch_add(1, Relaxed);
-        // Read first: a store would take the line from the other workers at every call.
-        if self.faults_in_a_row.load(Relaxed) != 0 {
-            self.faults_in_a_row.store(0, Relaxed);
-        }
-    }
-
-    /// Notes a call without an answer. True when this fault begins a quarantine.
-    pub fn faulted(&self, reason: String, now: Timestamp) -> bool {
-        self.calls.fetch_add(1, Relaxed);
-        self.faults.fetch_add(1, Relaxed);
-        *self.last_fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
-        let in_a_row = self.faults_in_a_row.fetch_add(1, Relaxed).saturating_add(1);
-        if in_a_row < FAULTS_TO_QUARANTINE {
-            return false;
-        }
-        self.quarantined_until.store(now.saturating_add(QUARANTINE).as_micros(), Relaxed);
-        true
-    }
+/// A candidate beside the policy that serves.
+#[derive(Debug)]
+pub struct Shadow {
+    /// The module.
+    pub installed: Arc<Installed>,
+    /// How its answers compare.
+    pub ledger: Ledger,
 }
 
 /// A name under which a policy can serve.
@@ -85,7 +60,9 @@ impl Health {
 pub struct Slot {
     name: String,
     serving: ArcSwap<Serving>,
-    rejected: Mutex<Option<Rejected>>,
+    shadow: ArcSwapOption<Shadow>,
+    /// The last files that could not be loaded, for either role.
+    rejected: Mutex<BTreeMap<Role, Rejected>>,
     swaps: AtomicU64,
 }
 
@@ -98,6 +75,13 @@ impl Slot {
     /// What serves now. Calls in flight keep what they have loaded.
     pub fn serving(&self) -> arc_swap::Guard<Arc<Serving>> {
         self.serving.load()
+    }
+
+    /// The candidate that is asked beside it.
+    pub fn shadow(&self) -> Option<Arc<Shadow>> {
+        // Most slots have none, and then this is one load.
+        let shadow = self.shadow.load();
+        shadow.as_ref().map(Arc::clone)
     }
 }
 
@@ -144,6 +128,48 @@ pub struct PolicyStatus {
     pub last_fault: Option<String>,
     /// The last file that could not be served.
     pub rejected: Option<Rejected>,
+    /// The candidate beside it.
+    pub shadow: Option<ShadowStatus>,
+}
+
+/// A candidate as the status page shows it.
+#[derive(Debug, Default, Serialize)]
+pub struct ShadowStatus {
+    /// Hash of the file that is compared; none when no file could be loaded.
+    pub sha256: Option<String>,
+    /// Version of its crate.
+    pub version: Option<String>,
+    /// `comparing` or `quarantined`.
+    pub state: Option<&'static str>,
+    /// Calls since it is there.
+    pub calls: u64,
+    /// Calls that gave no answer.
+    pub faults: u64,
+    /// The last of them.
+    pub last_fault: Option<String>,
+    /// How its answers compare.
+    pub comparison: Option<Comparison>,
+    /// The last file that could not be loaded.
+    pub rejected: Option<Rejected>,
+}
+
+impl ShadowStatus {
+    fn of(shadow: Option<Arc<Shadow>>, rejected: Option<Rejected>, now: Timestamp) -> Option<Self> {
+        let Some(shadow) = shadow else {
+            return rejected.map(|rejected| ShadowStatus { rejected: Some(rejected), ..ShadowStatus::default() });
+        };
+        let Installed { sha256, module, health, .. } = &*shadow.installed;
+        Some(ShadowStatus {
+            sha256: Some(sha256.to_string()),
+            version: Some(module.about().version.clone()),
+            state: Some(if health.is_asked(now) { "comparing" } else { "quarantined" }),
+            calls: health.calls(),
+            faults: health.faults(),
+            last_fault: health.last_fault(),
+            comparison: Some(shadow.ledger.comparison()),
+            rejected,
+        })
+    }
 }
 
 impl Registry {
@@ -154,11 +180,12 @@ impl Registry {
 
     /// The slot of this name; the built-in policy serves in it until a module is installed.
     pub fn slot(&self, name: &str) -> Arc<Slot> {
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = lock(&self.slots);
         let slot = slots.entry(name.to_owned()).or_insert_with(|| {
             Arc::new(Slot {
                 name: name.to_owned(),
                 serving: ArcSwap::from_pointee(Serving::BuiltIn),
+                shadow: ArcSwapOption::empty(),
                 rejected: Mutex::default(),
                 swaps: AtomicU64::new(0),
             })
@@ -166,56 +193,75 @@ impl Registry {
         Arc::clone(slot)
     }
 
-    /// The hash of the module that serves under this name.
-    pub fn hash(&self, name: &str) -> Option<Sha256Sum> {
-        let slot = self.slots.lock().unwrap_or_else(PoisonError::into_inner).get(name).map(Arc::clone)?;
-        match &**slot.serving() {
-            Serving::BuiltIn => None,
-            Serving::Module(installed) => Some(installed.sha256),
+    /// The hash of the module that is in this role under this name.
+    pub fn hash(&self, name: &str, role: Role) -> Option<Sha256Sum> {
+        let slot = lock(&self.slots).get(name).map(Arc::clone)?;
+        match role {
+            Role::Active => match &**slot.serving() {
+                Serving::BuiltIn => None,
+                Serving::Module(installed) => Some(installed.sha256),
+            },
+            Role::Shadow => slot.shadow().map(|shadow| shadow.installed.sha256),
         }
     }
 
-    /// Lets a module serve from the next call on.
-    pub fn install(&self, name: &str, sha256: Sha256Sum, module: Module) {
-        let installed = Installed {
+    /// Whether this very file, with these settings, is in this role already.
+    pub fn is_loaded(&self, name: &str, role: Role, sha256: Sha256Sum, settings: &str) -> bool {
+        let Some(slot) = lock(&self.slots).get(name).map(Arc::clone) else { return false };
+        let is = |installed: &Installed| installed.sha256 == sha256 && installed.module.settings() == settings;
+        match role {
+            Role::Active => match &**slot.serving() {
+                Serving::BuiltIn => false,
+                Serving::Module(installed) => is(installed),
+            },
+            Role::Shadow => slot.shadow().is_some_and(|shadow| is(&shadow.installed)),
+        }
+    }
+
+    /// Lets a module take this role from the next call on.
+    pub fn install(&self, name: &str, role: Role, sha256: Sha256Sum, module: Module) {
+        let installed = Arc::new(Installed {
             generation: self.generations.fetch_add(1, Relaxed),
             sha256,
             short_hash: sha256.short(),
             module,
             health: Health::default(),
-        };
-        self.swap(name, Serving::Module(Arc::new(installed)));
-    }
-
-    /// Lets the built-in policy serve from the next call on.
-    pub fn remove(&self, name: &str) {
-        self.swap(name, Serving::BuiltIn);
-    }
-
-    fn swap(&self, name: &str, serving: Serving) {
+        });
         let slot = self.slot(name);
-        slot.serving.store(Arc::new(serving));
-        slot.swaps.fetch_add(1, Relaxed);
-        *slot.rejected.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        match role {
+            Role::Active => slot.serve(Serving::Module(installed)),
+            Role::Shadow => slot.shadow.store(Some(Arc::new(Shadow { installed, ledger: Ledger::default() }))),
+        }
+        self.forgive(name, role);
     }
 
-    /// Notes that a file under this name is not served. Whatever served before goes on serving.
-    pub fn reject(&self, name: &str, sha256: Option<Sha256Sum>, reason: String) {
+    /// Empties a role from the next call on; the built-in policy serves where no module does.
+    pub fn remove(&self, name: &str, role: Role) {
+        let slot = self.slot(name);
+        match role {
+            Role::Active => slot.serve(Serving::BuiltIn),
+            Role::Shadow => slot.shadow.store(None),
+        }
+        self.forgive(name, role);
+    }
+
+    /// Notes that a file is not loaded. Whatever was there before stays.
+    pub fn reject(&self, name: &str, role: Role, sha256: Option<Sha256Sum>, reason: String) {
         let rejected = Rejected { sha256: sha256.map(|hash| hash.to_string()), reason, at_unix_ms: unix_ms() };
-        *self.slot(name).rejected.lock().unwrap_or_else(PoisonError::into_inner) = Some(rejected);
+        lock(&self.slot(name).rejected).insert(role, rejected);
     }
 
     /// Forgets a rejection: the file that was rejected is mended or gone.
-    pub fn forgive(&self, name: &str) {
-        if let Some(slot) = self.slots.lock().unwrap_or_else(PoisonError::into_inner).get(name) {
-            *slot.rejected.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    pub fn forgive(&self, name: &str, role: Role) {
+        if let Some(slot) = lock(&self.slots).get(name) {
+            lock(&slot.rejected).remove(&role);
         }
     }
 
     /// Every policy, for the status page.
     pub fn status(&self) -> Vec<PolicyStatus> {
         let now = self.clock.now();
-        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let slots = lock(&self.slots);
         // A name without a file, which no upstream uses either, is nobody's policy any more.
         let shown = slots.values().filter(|slot| Arc::strong_count(slot) > 1 || slot.is_occupied());
         shown.map(|slot| slot.status(now)).collect()
@@ -223,13 +269,25 @@ impl Registry {
 }
 
 impl Slot {
-    /// Whether a file under this name serves or was rejected.
+    fn serve(&self, serving: Serving) {
+        self.serving.store(Arc::new(serving));
+        self.swaps.fetch_add(1, Relaxed);
+        // What a candidate was compared with is gone, so the comparison begins anew.
+        if let Some(shadow) = self.shadow() {
+            let installed = Arc::clone(&shadow.installed);
+            self.shadow.store(Some(Arc::new(Shadow { installed, ledger: Ledger::default() })));
+        }
+    }
+
+    /// Whether a file under this name serves, stands beside, or was rejected.
     fn is_occupied(&self) -> bool {
         matches!(**self.serving(), Serving::Module(_))
-            || self.rejected.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+            || self.shadow.load().is_some()
+            || !lock(&self.rejected).is_empty()
     }
 
     fn status(&self, now: Timestamp) -> PolicyStatus {
+        let rejected = lock(&self.rejected).clone();
         let mut status = PolicyStatus {
             name: self.name.clone(),
             source: "built-in",
@@ -242,7 +300,8 @@ impl Slot {
             calls: 0,
             faults: 0,
             last_fault: None,
-            rejected: self.rejected.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            rejected: rejected.get(&Role::Active).cloned(),
+            shadow: ShadowStatus::of(self.shadow(), rejected.get(&Role::Shadow).cloned(), now),
         };
         if let Serving::Module(installed) = &**self.serving() {
             let (about, health) = (installed.module.about(), &installed.health);
@@ -254,35 +313,10 @@ impl Slot {
             status.version = Some(about.version.clone());
             status.summary = Some(about.summary.clone());
             status.hooks = hooks.into_iter().filter_map(|(name, asked)| asked.then_some(name)).collect();
-            status.calls = health.calls.load(Relaxed);
-            status.faults = health.faults.load(Relaxed);
-            status.last_fault = health.last_fault.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            status.calls = health.calls();
+            status.faults = health.faults();
+            status.last_fault = health.last_fault();
         }
         status
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(seconds: u64) -> Timestamp {
-        Timestamp::from_micros(seconds * 1_000_000)
-    }
-
-    #[test]
-    fn a_policy_that_keeps_failing_is_quarantined_and_tried_again_later() {
-        let health = Health::default();
-        for _ in 1..FAULTS_TO_QUARANTINE {
-            assert!(!health.faulted("trap".into(), at(0)));
-        }
-        assert!(health.is_asked(at(0)));
-        assert!(health.faulted("trap".into(), at(0)));
-        assert!(!health.is_asked(at(29)));
-        assert!(health.is_asked(at(30)), "one call tries it again");
-        assert!(health.faulted("trap".into(), at(30)), "and its fault begins the next quarantine");
-        assert!(!health.is_asked(at(31)));
-        health.answered();
-        assert!(health.is_asked(at(31)), "an answer ends it");
     }
 }

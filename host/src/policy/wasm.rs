@@ -1,9 +1,13 @@
 //! The Wasm engine: compiling policies and calling them within limits. The only module that names wasmtime.
 
+mod cache;
 mod facts;
 
+use super::artifact::{ArtifactError, Sha256Sum, componentize};
+use cache::Cache;
 use rustix::time::{ClockId, clock_gettime};
 use spillway_sdk::{AttemptFacts, Fault, Hooks, RetryDecision, TripDecision, Verdict, WindowFacts};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -62,9 +66,12 @@ pub enum CallError {
     Trap(String),
 }
 
-/// Why a component is not served.
+/// Why a file is not served.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
+    /// It is no policy.
+    #[error("{0}")]
+    Artifact(#[from] ArtifactError),
     /// The engine refuses it.
     #[error("it does not compile: {0}")]
     Compile(String),
@@ -85,14 +92,15 @@ pub enum LoadError {
 pub struct Runtime {
     engine: Engine,
     linker: Linker<Context>,
+    cache: Option<Cache>,
 }
 
 impl Runtime {
-    /// Starts an engine.
+    /// Starts an engine that keeps what it compiles in `cache_dir`, if there is one and it is private.
     ///
     /// # Errors
     /// When this machine cannot run one.
-    pub fn start() -> Result<Self, wasmtime::Error> {
+    pub fn start(cache_dir: Option<&Path>) -> Result<Self, wasmtime::Error> {
         let mut config = Config::new();
         config.epoch_interruption(true);
         config.concurrency_support(false);
@@ -112,16 +120,34 @@ impl Runtime {
                 std::thread::sleep(TICK);
             }
         })?;
-        Ok(Runtime { engine, linker })
+        let cache = cache_dir.and_then(|dir| match Cache::open(dir, &engine) {
+            Ok(cache) => Some(cache),
+            Err(error) => {
+                let dir = dir.display();
+                tracing::warn!(%dir, %error, "compiled policies are not kept; each start compiles them again");
+                None
+            }
+        });
+        Ok(Runtime { engine, linker, cache })
     }
 
-    /// Compiles a component, configures it and tries it out. Slow: never on a worker.
+    /// Makes a policy of a file: checks and compiles it, unless it was compiled before, configures it and tries it
+    /// out. Slow: never on a worker.
     ///
     /// # Errors
     /// See [`LoadError`].
-    pub fn load(&self, component: &[u8], name: &str, settings: &str) -> Result<Module, LoadError> {
+    pub fn load(&self, file: &[u8], sha256: Sha256Sum, name: &str, settings: &str) -> Result<Module, LoadError> {
         let compile = |error: wasmtime::Error| LoadError::Compile(format!("{error:#}"));
-        let component = Component::new(&self.engine, component).map_err(compile)?;
+        let component = match self.cache.as_ref().and_then(|cache| cache.get(&self.engine, sha256)) {
+            Some(component) => component,
+            None => {
+                let component = Component::new(&self.engine, componentize(file)?).map_err(compile)?;
+                if let Some(cache) = &self.cache {
+                    cache.put(sha256, &component);
+                }
+                component
+            }
+        };
         let instance = self.linker.instantiate_pre(&component).map_err(compile)?;
         let mut module = Module {
             pre: contract::PolicyPre::new(instance).map_err(compile)?,
@@ -184,6 +210,11 @@ impl Module {
     /// What it says of itself.
     pub fn about(&self) -> &About {
         &self.about
+    }
+
+    /// The settings it was loaded with.
+    pub fn settings(&self) -> &str {
+        &self.settings
     }
 
     /// A configured instance, for one thread.

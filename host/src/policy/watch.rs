@@ -4,8 +4,10 @@
 //! slow writer has not finished when the first of them arrives. So after each ring the folder is looked at anew,
 //! and a file counts once two looks agree on it.
 
-use super::artifact::{Sha256Sum, componentize};
-use super::registry::Registry;
+use super::artifact::{ArtifactError, MODULE_BYTES_MAX, Sha256Sum};
+use super::provenance::{SIGNATURE_BYTES, Trust};
+use super::registry::{Registry, Role};
+use super::settings::SettingsFile;
 use super::wasm::Runtime;
 use crate::clock::milliseconds;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
@@ -22,6 +24,10 @@ use std::time::{Duration, Instant};
 const SETTLE: Duration = Duration::from_millis(40);
 /// Between two looks at the folder when no event rings, for file systems that send none.
 const POLL: Duration = Duration::from_secs(2);
+/// Ends the name of a candidate, before `.wasm`.
+pub(crate) const SHADOW_SUFFIX: &str = ".shadow";
+/// Ends the name of what a promotion has replaced, before `.wasm`.
+pub(crate) const PREVIOUS_SUFFIX: &str = ".previous";
 /// Policies in one folder; more files are left out, with a line in the log.
 const POLICIES_MAX: usize = 256;
 
@@ -45,15 +51,24 @@ impl Watcher {
     /// When no thread can be started.
     pub fn start(
         dir: PathBuf,
-        settings: BTreeMap<String, String>,
+        settings: SettingsFile,
+        trust: Trust,
         registry: Arc<Registry>,
         runtime: Arc<Runtime>,
     ) -> io::Result<Watcher> {
         let (ring, rings) = channel();
-        let mut loader =
-            Loader { dir, settings, registry, runtime, seen: BTreeMap::new(), doorbell: None, ring: ring.clone() };
+        let mut loader = Loader {
+            dir,
+            settings,
+            trust,
+            registry,
+            runtime,
+            seen: BTreeMap::new(),
+            doorbells: BTreeMap::new(),
+            ring: ring.clone(),
+        };
         // At start-up nothing is being written: each file is taken as it lies.
-        loader.hang_doorbell();
+        loader.hang_doorbells();
         loader.look(Duration::ZERO);
         loader.look(Duration::ZERO);
         let thread = std::thread::Builder::new().name("policy-loader".into()).spawn(move || loader.run(&rings))?;
@@ -94,19 +109,26 @@ impl Stamp {
 
 #[derive(Clone, Copy, Debug)]
 struct Seen {
-    stamp: Stamp,
+    stamps: Stamps,
     since: Instant,
     handled: bool,
 }
 
+/// The policy that a file is for, and what it is there for.
+type Place = (String, Role);
+
+/// A file, and its signature's, as they stand.
+type Stamps = (Stamp, Option<Stamp>);
+
 struct Loader {
     dir: PathBuf,
-    settings: BTreeMap<String, String>,
+    settings: SettingsFile,
+    trust: Trust,
     registry: Arc<Registry>,
     runtime: Arc<Runtime>,
-    seen: BTreeMap<String, Seen>,
-    /// The watcher, and the inode of the folder it watches: a folder that vanishes and returns is another one.
-    doorbell: Option<(RecommendedWatcher, u64)>,
+    seen: BTreeMap<Place, Seen>,
+    /// The watchers by folder, and the inode of the folder each watches: one that vanishes and returns is another.
+    doorbells: BTreeMap<PathBuf, (RecommendedWatcher, u64)>,
     ring: Sender<Ring>,
 }
 
@@ -124,18 +146,26 @@ impl Loader {
                     return;
                 }
             }
-            self.hang_doorbell();
+            self.hang_doorbells();
+            self.reload_settings();
             patience = if self.look(SETTLE) { POLL } else { SETTLE };
         }
     }
 
-    /// Watches the folder, if it exists and is not being watched.
-    fn hang_doorbell(&mut self) {
-        let Ok(metadata) = fs::metadata(&self.dir) else {
-            self.doorbell = None;
+    /// Watches the policies' folder, and that of the configuration, if they exist and are not being watched.
+    fn hang_doorbells(&mut self) {
+        let folders = [Some(self.dir.clone()), self.settings.folder()];
+        for folder in folders.into_iter().flatten() {
+            self.hang_doorbell(folder);
+        }
+    }
+
+    fn hang_doorbell(&mut self, folder: PathBuf) {
+        let Ok(metadata) = fs::metadata(&folder) else {
+            self.doorbells.remove(&folder);
             return;
         };
-        if self.doorbell.as_ref().is_some_and(|(_, inode)| *inode == metadata.ino()) {
+        if self.doorbells.get(&folder).is_some_and(|(_, inode)| *inode == metadata.ino()) {
             return;
         }
         let ring = self.ring.clone();
@@ -149,13 +179,25 @@ impl Loader {
             }
         };
         let watcher = notify::recommended_watcher(rang).and_then(|mut watcher| {
-            watcher.watch(&self.dir, RecursiveMode::NonRecursive)?;
+            watcher.watch(&folder, RecursiveMode::NonRecursive)?;
             Ok(watcher)
         });
         match watcher {
-            Ok(watcher) => self.doorbell = Some((watcher, metadata.ino())),
+            Ok(watcher) => {
+                self.doorbells.insert(folder, (watcher, metadata.ino()));
+            }
             Err(error) => {
-                tracing::warn!(dir = %self.dir.display(), %error, "the policy folder sends no events; it is polled");
+                tracing::warn!(dir = %folder.display(), %error, "the folder sends no events; it is polled");
+            }
+        }
+    }
+
+    /// Loads those policies anew whose settings have changed.
+    fn reload_settings(&mut self) {
+        for name in self.settings.changed() {
+            tracing::info!(policy = name, "settings changed");
+            for (place, seen) in &mut self.seen {
+                seen.handled &= place.0 != name;
             }
         }
     }
@@ -169,26 +211,32 @@ impl Loader {
                 return true;
             }
         };
-        let gone: Vec<String> = self.seen.keys().filter(|name| !files.contains_key(*name)).cloned().collect();
-        for name in gone {
-            self.seen.remove(&name);
-            self.registry.forgive(&name);
-            if self.registry.hash(&name).is_some() {
-                self.registry.remove(&name);
-                tracing::info!(policy = name, "policy removed; the built-in policy judges in its place");
+        let gone: Vec<Place> = self.seen.keys().filter(|place| !files.contains_key(*place)).cloned().collect();
+        for place in gone {
+            self.seen.remove(&place);
+            let (name, role) = place;
+            self.registry.forgive(&name, role);
+            if self.registry.hash(&name, role).is_some() {
+                self.registry.remove(&name, role);
+                match role {
+                    Role::Active => {
+                        tracing::info!(policy = name, "policy removed; the built-in policy judges in its place");
+                    }
+                    Role::Shadow => tracing::info!(policy = name, "shadow removed; nothing is compared any more"),
+                }
             }
         }
         let mut settled = true;
-        for (name, (path, stamp)) in files {
-            match self.seen.get(&name) {
-                Some(seen) if seen.stamp == stamp && seen.handled => {}
-                Some(seen) if seen.stamp == stamp && seen.since.elapsed() >= settle => {
-                    self.load(&name, &path);
-                    self.seen.insert(name, Seen { stamp, since: Instant::now(), handled: true });
+        for (place, (path, stamps)) in files {
+            match self.seen.get(&place) {
+                Some(seen) if seen.stamps == stamps && seen.handled => {}
+                Some(seen) if seen.stamps == stamps && seen.since.elapsed() >= settle => {
+                    self.load(&place, &path);
+                    self.seen.insert(place, Seen { stamps, since: Instant::now(), handled: true });
                 }
-                Some(seen) if seen.stamp == stamp => settled = false,
+                Some(seen) if seen.stamps == stamps => settled = false,
                 Some(_) | None => {
-                    self.seen.insert(name, Seen { stamp, since: Instant::now(), handled: false });
+                    self.seen.insert(place, Seen { stamps, since: Instant::now(), handled: false });
                     settled = false;
                 }
             }
@@ -196,12 +244,12 @@ impl Loader {
         settled
     }
 
-    /// Every `NAME.wasm` in the folder. Links are followed, so that a swap of what they point to is noticed.
+    /// Every `NAME.wasm` and `NAME.shadow.wasm` in the folder, with the stamp of a signature beside it. Links are followed, so that a swap of what they point to is noticed.
     ///
     /// # Errors
     /// When the folder cannot be read for another reason than that there is none. A machine that is short of file
     /// descriptors must not lose its policies.
-    fn files(&self) -> io::Result<BTreeMap<String, (PathBuf, Stamp)>> {
+    fn files(&self) -> io::Result<BTreeMap<Place, (PathBuf, Stamps)>> {
         let mut files = BTreeMap::new();
         let mut left_out = BTreeSet::new();
         let entries = match fs::read_dir(&self.dir) {
@@ -210,7 +258,7 @@ impl Loader {
         };
         for entry in entries {
             let path = entry?.path();
-            let Some(name) = policy_name(&path) else { continue };
+            let Some(place) = place_of(&path) else { continue };
             let metadata = match fs::metadata(&path) {
                 // Gone since, or a link to nowhere.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -220,10 +268,11 @@ impl Loader {
                 continue;
             }
             if files.len() == POLICIES_MAX {
-                left_out.insert(name);
+                left_out.insert(place);
                 continue;
             }
-            files.insert(name, (path, Stamp::of(&metadata)));
+            let signature = fs::metadata(signature_of(&path)).ok().map(|metadata| Stamp::of(&metadata));
+            files.insert(place, (path, (Stamp::of(&metadata), signature)));
         }
         if !left_out.is_empty() {
             tracing::warn!(left_out = left_out.len(), "more than {POLICIES_MAX} policies in the folder");
@@ -231,50 +280,92 @@ impl Loader {
         Ok(files)
     }
 
-    fn load(&self, name: &str, path: &Path) {
-        let bytes = match fs::metadata(path).and_then(|metadata| match metadata.len() {
-            size if size > super::artifact::MODULE_BYTES_MAX => {
-                Err(io::Error::other(super::artifact::ArtifactError::TooLarge(size).to_string()))
-            }
-            _ => fs::read(path),
-        }) {
+    fn load(&self, place: &Place, path: &Path) {
+        let (name, role) = place;
+        let bytes = match read(path, MODULE_BYTES_MAX) {
             Ok(bytes) => bytes,
-            Err(error) => return self.reject(name, None, error.to_string()),
+            Err(error) => return self.reject(place, None, error.to_string()),
         };
         let sha256 = Sha256Sum::of(&bytes);
-        if self.registry.hash(name) == Some(sha256) {
-            self.registry.forgive(name);
+        let settings = self.settings.of(name);
+        if self.registry.is_loaded(name, *role, sha256, settings) {
+            self.registry.forgive(name, *role);
             return;
         }
+        let signature = read(&signature_of(path), SIGNATURE_BYTES as u64).ok();
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
+        if let Err(error) = self.trust.check(&file, &bytes, signature.as_deref()) {
+            return self.reject(place, Some(sha256), error.to_string());
+        }
         let began = Instant::now();
-        let component = match componentize(&bytes) {
-            Ok(component) => component,
-            Err(error) => return self.reject(name, Some(sha256), error.to_string()),
-        };
-        let settings = self.settings.get(name).map_or("{}", String::as_str);
-        match self.runtime.load(&component, name, settings) {
+        match self.runtime.load(&bytes, sha256, name, settings) {
             Ok(module) => {
                 let version = module.about().version.clone();
-                self.registry.install(name, sha256, module);
-                let load_ms = milliseconds(began.elapsed());
-                tracing::info!(policy = name, sha256 = sha256.short(), version, load_ms, "policy takes over");
+                self.registry.install(name, *role, sha256, module);
+                let (load_ms, sha256) = (milliseconds(began.elapsed()), sha256.to_string());
+                match role {
+                    Role::Active => tracing::info!(policy = name, sha256, version, load_ms, "policy takes over"),
+                    Role::Shadow => tracing::info!(policy = name, sha256, version, load_ms, "shadow is compared"),
+                }
             }
-            Err(error) => self.reject(name, Some(sha256), error.to_string()),
+            Err(error) => self.reject(place, Some(sha256), error.to_string()),
         }
     }
 
-    fn reject(&self, name: &str, sha256: Option<Sha256Sum>, reason: String) {
-        let stays = match self.registry.hash(name) {
-            Some(hash) => format!("{name}@{} goes on serving", hash.short()),
-            None => "the built-in policy goes on serving".to_owned(),
+    fn reject(&self, place: &Place, sha256: Option<Sha256Sum>, reason: String) {
+        let (name, role) = place;
+        let stays = match (self.registry.hash(name, *role), role) {
+            (Some(hash), Role::Active) => format!("{name}@{} goes on serving", hash.short()),
+            (None, Role::Active) => "the built-in policy goes on serving".to_owned(),
+            (Some(hash), Role::Shadow) => format!("{name}@{} goes on being compared", hash.short()),
+            (None, Role::Shadow) => "nothing is compared".to_owned(),
         };
         tracing::error!(policy = name, reason, "policy file not loaded; {stays}");
-        self.registry.reject(name, sha256, reason);
+        self.registry.reject(name, *role, sha256, reason);
     }
 }
 
-/// The name that a file gives its policy. Hidden files are somebody's temporary ones.
-fn policy_name(path: &Path) -> Option<String> {
+/// Reads a file of at most `bytes_max` bytes.
+fn read(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+    match fs::metadata(path)?.len() {
+        size if size > bytes_max => Err(io::Error::other(ArtifactError::TooLarge(size).to_string())),
+        _ => fs::read(path),
+    }
+}
+
+/// Where the signature of a file lies.
+fn signature_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".sig");
+    PathBuf::from(name)
+}
+
+/// What a file is there for: `NAME.wasm` or `NAME.shadow.wasm`. Hidden files are somebody's temporary ones, and
+/// `NAME.previous.wasm` is what a promotion keeps to be able to go back.
+fn place_of(path: &Path) -> Option<Place> {
     let name = path.file_name()?.to_str()?.strip_suffix(".wasm")?;
-    (!name.is_empty() && !name.starts_with('.')).then(|| name.to_owned())
+    if name.is_empty() || name.starts_with('.') || name.ends_with(PREVIOUS_SUFFIX) {
+        return None;
+    }
+    match name.strip_suffix(SHADOW_SUFFIX) {
+        Some("") => None,
+        Some(name) => Some((name.to_owned(), Role::Shadow)),
+        None => Some((name.to_owned(), Role::Active)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_files_name_says_what_it_is_there_for() {
+        let place = |name: &str| place_of(Path::new("policies").join(name).as_path());
+        assert_eq!(place("mine.wasm"), Some(("mine".to_owned(), Role::Active)));
+        assert_eq!(place("mine.shadow.wasm"), Some(("mine".to_owned(), Role::Shadow)));
+        assert_eq!(place("mine.v2.wasm"), Some(("mine.v2".to_owned(), Role::Active)));
+        for nothing in ["mine.previous.wasm", ".mine.wasm", ".wasm", ".shadow.wasm", "mine.wasm.sig", "mine.toml"] {
+            assert_eq!(place(nothing), None, "{nothing}");
+        }
+    }
 }

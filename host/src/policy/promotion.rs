@@ -1,0 +1,155 @@
+//! Putting a candidate into service, and going back: nothing but files changing their names, so that a restart, or a
+//! Spillway that does not run at the moment, changes nothing about it.
+
+use super::watch::{PREVIOUS_SUFFIX, SHADOW_SUFFIX};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What a file's detached signature is called, behind the file's own name.
+const SIGNATURE_SUFFIX: &str = ".sig";
+
+/// Why nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum PromotionError {
+    /// There is no candidate.
+    #[error("there is no {0}; drop the candidate there first, and look at what it would change")]
+    NoCandidate(PathBuf),
+    /// Nothing was promoted before.
+    #[error("there is no {0}, so nothing was promoted that could be taken back")]
+    NoPrevious(PathBuf),
+    /// A file could not be moved.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Lets the candidate `NAME.shadow.wasm` serve as `NAME.wasm`. What served before is kept as `NAME.previous.wasm`.
+///
+/// # Errors
+/// See [`PromotionError`]. Whatever served before goes on serving then.
+pub fn promote(dir: &Path, name: &str) -> Result<(), PromotionError> {
+    let (active, shadow, previous) =
+        (file(dir, name, ""), file(dir, name, SHADOW_SUFFIX), file(dir, name, PREVIOUS_SUFFIX));
+    if !shadow.exists() {
+        return Err(PromotionError::NoCandidate(shadow));
+    }
+    // Copied, not moved: at no moment is there no file that serves.
+    keep(&active, &previous)?;
+    replace(&shadow, &active)
+}
+
+/// Lets what served before the last promotion serve again. What was promoted becomes the candidate again.
+///
+/// # Errors
+/// See [`PromotionError`]. Whatever serves goes on serving then.
+pub fn roll_back(dir: &Path, name: &str) -> Result<(), PromotionError> {
+    let (active, shadow, previous) =
+        (file(dir, name, ""), file(dir, name, SHADOW_SUFFIX), file(dir, name, PREVIOUS_SUFFIX));
+    if !previous.exists() {
+        return Err(PromotionError::NoPrevious(previous));
+    }
+    keep(&active, &shadow)?;
+    replace(&previous, &active)
+}
+
+fn file(dir: &Path, name: &str, suffix: &str) -> PathBuf {
+    dir.join(format!("{name}{suffix}.wasm"))
+}
+
+fn signature(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(SIGNATURE_SUFFIX);
+    PathBuf::from(name)
+}
+
+/// Copies a file and its signature, so that the copy is whole from the moment it has its name.
+fn keep(from: &Path, to: &Path) -> Result<(), PromotionError> {
+    if !from.exists() {
+        // The built-in policy served: going back to it is deleting the file.
+        return Ok(());
+    }
+    for (from, to) in [(signature(from), signature(to)), (from.to_owned(), to.to_owned())] {
+        if from.exists() {
+            let beside = to.with_extension("new");
+            fs::copy(&from, &beside)
+                .and_then(|_| fs::rename(&beside, &to))
+                .map_err(|source| PromotionError::Io { path: from, source })?;
+        } else {
+            remove(&to)?;
+        }
+    }
+    Ok(())
+}
+
+/// Moves a file and its signature to where another one is. The signature goes first: a file without its own is refused
+/// where signatures are required, and one that is refused changes nothing.
+fn replace(from: &Path, to: &Path) -> Result<(), PromotionError> {
+    for (from, to) in [(signature(from), signature(to)), (from.to_owned(), to.to_owned())] {
+        if from.exists() {
+            fs::rename(&from, &to).map_err(|source| PromotionError::Io { path: from, source })?;
+        } else {
+            remove(&to)?;
+        }
+    }
+    Ok(())
+}
+
+fn remove(path: &Path) -> Result<(), PromotionError> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(PromotionError::Io { path: path.into(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(dir: &Path, file: &str) -> Option<String> {
+        fs::read_to_string(dir.join(file)).ok()
+    }
+
+    #[test]
+    fn a_candidate_is_promoted_and_taken_back_with_its_signature() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dir = folder.path();
+        for (file, text) in
+            [("p.wasm", "old"), ("p.wasm.sig", "old's"), ("p.shadow.wasm", "new"), ("p.shadow.wasm.sig", "new's")]
+        {
+            fs::write(dir.join(file), text).expect("written");
+        }
+        promote(dir, "p").expect("promoted");
+        assert_eq!((read(dir, "p.wasm").as_deref(), read(dir, "p.wasm.sig").as_deref()), (Some("new"), Some("new's")));
+        assert_eq!(read(dir, "p.previous.wasm").as_deref(), Some("old"));
+        assert_eq!(read(dir, "p.shadow.wasm"), None);
+        roll_back(dir, "p").expect("taken back");
+        assert_eq!((read(dir, "p.wasm").as_deref(), read(dir, "p.wasm.sig").as_deref()), (Some("old"), Some("old's")));
+        assert_eq!((read(dir, "p.shadow.wasm").as_deref(), read(dir, "p.previous.wasm")), (Some("new"), None));
+        assert!(fs::read_dir(dir).expect("a folder").count() == 4, "nothing else is left behind");
+    }
+
+    #[test]
+    fn without_a_candidate_or_a_predecessor_nothing_changes() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("p.wasm"), "old").expect("written");
+        assert!(matches!(promote(folder.path(), "p"), Err(PromotionError::NoCandidate(_))));
+        assert!(matches!(roll_back(folder.path(), "p"), Err(PromotionError::NoPrevious(_))));
+        assert_eq!(read(folder.path(), "p.wasm").as_deref(), Some("old"));
+    }
+
+    #[test]
+    fn a_promotion_over_the_built_in_policy_has_no_predecessor() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("p.shadow.wasm"), "new").expect("written");
+        promote(folder.path(), "p").expect("promoted");
+        assert_eq!(read(folder.path(), "p.wasm").as_deref(), Some("new"));
+        assert!(matches!(roll_back(folder.path(), "p"), Err(PromotionError::NoPrevious(_))));
+    }
+}

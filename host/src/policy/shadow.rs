@@ -1,0 +1,203 @@
+//! A candidate beside the policy that serves: asked the same questions on live traffic, heard by nobody, and compared.
+
+use crate::clock::unix_ms;
+use serde::Serialize;
+use spillway_sdk::{AttemptFacts, RetryDecision, TripDecision, Verdict};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::sync::lock;
+
+/// Kinds of disagreement that are counted apart. Further ones count as [`OTHER_KINDS`].
+const KINDS_MAX: usize = 64;
+const OTHER_KINDS: &str = "other kinds";
+/// The last examples kept.
+const EXAMPLES_MAX: usize = 16;
+
+/// How a candidate's answers compare with those that counted.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    agreed: AtomicU64,
+    disagreements: Mutex<Disagreements>,
+}
+
+#[derive(Debug, Default)]
+struct Disagreements {
+    by_kind: BTreeMap<String, u64>,
+    examples: VecDeque<Example>,
+}
+
+/// One attempt about which the two disagreed. It holds nothing of what the caller sent or the provider answered but
+/// status and error code.
+#[derive(Clone, Debug, Serialize)]
+pub struct Example {
+    at_unix_ms: u64,
+    kind: String,
+    upstream: Option<String>,
+    model: Option<String>,
+    status: Option<u16>,
+    fault: Option<&'static str>,
+    error_code: Option<String>,
+    /// What counted, in the serving policy's words.
+    active: String,
+    /// What the candidate said.
+    shadow: String,
+}
+
+/// The comparison as the status page shows it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Comparison {
+    agreed: u64,
+    disagreed: u64,
+    by_kind: BTreeMap<String, u64>,
+    examples: Vec<Example>,
+}
+
+impl Ledger {
+    /// Compares what two policies say of an attempt's end.
+    pub fn classified(&self, facts: &dyn AttemptFacts, active: &Verdict, shadow: &Verdict) {
+        // Reasons are words for people: two policies agree that say the same thing differently.
+        let gist = |verdict: &Verdict| (verdict.class, verdict.scope, verdict.advice, verdict.cool_off);
+        if gist(active) == gist(shadow) {
+            self.agreed.fetch_add(1, Relaxed);
+            return;
+        }
+        let kind = match active.class == shadow.class {
+            false => format!("classify: {} -> {}", active.class.as_str(), shadow.class.as_str()),
+            true if active.scope != shadow.scope => {
+                format!(
+                    "classify: {} of {} -> of {}",
+                    active.class.as_str(),
+                    active.scope.as_str(),
+                    shadow.scope.as_str()
+                )
+            }
+            true if active.advice != shadow.advice => {
+                format!("classify: {}, {} -> {}", active.class.as_str(), active.advice.as_str(), shadow.advice.as_str())
+            }
+            true => format!("classify: {}, cool-off differs", active.class.as_str()),
+        };
+        self.disagreed(kind, Some(facts), in_words(active), in_words(shadow));
+    }
+
+    /// Compares what two policies say of the wait before a retry.
+    pub fn backed_off(&self, facts: &dyn AttemptFacts, active: Option<RetryDecision>, shadow: Option<RetryDecision>) {
+        self.compare(
+            "backoff",
+            Some(facts),
+            active.map(|decision| format!("{decision:?}")),
+            shadow.map(|decision| format!("{decision:?}")),
+        );
+    }
+
+    /// Compares what two policies say about opening a circuit.
+    pub fn tripped(&self, active: Option<TripDecision>, shadow: Option<TripDecision>) {
+        self.compare(
+            "trip",
+            None,
+            active.map(|decision| format!("{decision:?}")),
+            shadow.map(|decision| format!("{decision:?}")),
+        );
+    }
+
+    fn compare(&self, hook: &str, facts: Option<&dyn AttemptFacts>, active: Option<String>, shadow: Option<String>) {
+        if active == shadow {
+            self.agreed.fetch_add(1, Relaxed);
+            return;
+        }
+        let word = |answer: Option<String>| answer.unwrap_or_else(|| "left open".to_owned());
+        let (active, shadow) = (word(active), word(shadow));
+        // The figures in an answer differ each time; their kind is the word before them.
+        let kind = |answer: &str| answer.split('(').next().unwrap_or_default().to_owned();
+        self.disagreed(format!("{hook}: {} -> {}", kind(&active), kind(&shadow)), facts, active, shadow);
+    }
+
+    fn disagreed(&self, kind: String, facts: Option<&dyn AttemptFacts>, active: String, shadow: String) {
+        let example = Example {
+            at_unix_ms: unix_ms(),
+            kind: kind.clone(),
+            upstream: facts.map(|facts| facts.upstream().into_owned()),
+            model: facts.and_then(|facts| facts.model().map(|model| model.into_owned())),
+            status: facts.and_then(AttemptFacts::status),
+            fault: facts.and_then(AttemptFacts::fault).map(|fault| fault.as_str()),
+            error_code: facts.and_then(AttemptFacts::provider_error).and_then(|error| error.code.or(error.kind)),
+            active,
+            shadow,
+        };
+        let mut disagreements = lock(&self.disagreements);
+        let known = disagreements.by_kind.len() < KINDS_MAX || disagreements.by_kind.contains_key(&kind);
+        *disagreements.by_kind.entry(if known { kind } else { OTHER_KINDS.to_owned() }).or_default() += 1;
+        if disagreements.examples.len() == EXAMPLES_MAX {
+            disagreements.examples.pop_front();
+        }
+        disagreements.examples.push_back(example);
+    }
+
+    /// How they compare so far, the latest example last.
+    pub fn comparison(&self) -> Comparison {
+        let disagreements = lock(&self.disagreements);
+        Comparison {
+            agreed: self.agreed.load(Relaxed),
+            disagreed: disagreements.by_kind.values().sum(),
+            by_kind: disagreements.by_kind.clone(),
+            examples: disagreements.examples.iter().cloned().collect(),
+        }
+    }
+}
+
+fn in_words(verdict: &Verdict) -> String {
+    let mut words = format!("{} of {}, {}", verdict.class.as_str(), verdict.scope.as_str(), verdict.advice.as_str());
+    if let Some(cool_off) = verdict.cool_off {
+        words.push_str(&format!(", cool-off {} ms", cool_off.as_millis()));
+    }
+    if !verdict.reason.is_empty() {
+        words.push_str(&format!(" ({})", verdict.reason));
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use spillway_sdk::testing::exchange;
+    use std::time::Duration;
+
+    #[test]
+    fn answers_that_mean_the_same_agree_whatever_their_reasons() {
+        let ledger = Ledger::default();
+        ledger.classified(&exchange().status(500), &Verdict::failure("one"), &Verdict::failure("two"));
+        let seen = ledger.comparison();
+        assert_eq!((seen.agreed, seen.disagreed), (1, 0));
+    }
+
+    #[test]
+    fn disagreements_are_counted_by_kind_with_the_last_examples() {
+        let ledger = Ledger::default();
+        let facts = exchange().status(429).body(r#"{"error":{"code":"rate_limit_exceeded","message":"secret words"}}"#);
+        for _ in 0..EXAMPLES_MAX + 5 {
+            ledger.classified(&facts, &Verdict::failure("x"), &Verdict::throttled("y"));
+        }
+        ledger.classified(&facts, &Verdict::throttled("x"), &Verdict::throttled("x").cool_off(Duration::from_secs(1)));
+        ledger.tripped(Some(TripDecision::Open), None);
+        let seen = ledger.comparison();
+        assert_eq!(seen.by_kind["classify: failure -> throttled"], (EXAMPLES_MAX + 5) as u64);
+        assert_eq!(seen.by_kind["classify: throttled, cool-off differs"], 1);
+        assert_eq!(seen.by_kind["trip: Open -> left open"], 1);
+        assert_eq!(seen.examples.len(), EXAMPLES_MAX);
+        let first = &seen.examples[0];
+        assert_eq!((first.status, first.error_code.as_deref()), (Some(429), Some("rate_limit_exceeded")));
+        assert!(!format!("{:?}", seen.examples).contains("secret words"));
+    }
+
+    #[test]
+    fn kinds_beyond_the_bound_are_counted_together() {
+        let ledger = Ledger::default();
+        for number in 0..KINDS_MAX + 10 {
+            ledger.disagreed(format!("kind {number}"), None, String::new(), String::new());
+        }
+        let seen = ledger.comparison();
+        assert_eq!(seen.by_kind.len(), KINDS_MAX + 1);
+        assert_eq!(seen.by_kind[OTHER_KINDS], 10);
+    }
+}

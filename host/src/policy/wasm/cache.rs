@@ -1,0 +1,107 @@
+//! Compiled policies on disk, so that a start does not compile them again.
+
+use super::super::artifact::Sha256Sum;
+use rustix::process::geteuid;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+/// Compiled policies kept. Beyond it the one that was used longest ago is deleted.
+const FILES_MAX: usize = 64;
+/// Bytes of the checksum that each file begins with.
+const SUM_BYTES: usize = 32;
+
+/// A folder of compiled policies, which nobody else can write to.
+pub(super) struct Cache {
+    dir: PathBuf,
+    /// Tells compatible engines apart, and versions of Spillway: what one has checked, another must check anew.
+    engine: u64,
+}
+
+impl Cache {
+    /// Uses `dir`, and makes it if need be.
+    ///
+    /// # Errors
+    /// When it cannot be used, or when others could put code there: what lies in it is run as it is.
+    pub(super) fn open(dir: &Path, engine: &Engine) -> io::Result<Cache> {
+        DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        if !is_private(&fs::metadata(dir)?) {
+            return Err(io::Error::other("others can write to it"));
+        }
+        let mut hasher = DefaultHasher::new();
+        engine.precompile_compatibility_hash().hash(&mut hasher);
+        env!("CARGO_PKG_VERSION").hash(&mut hasher);
+        Ok(Cache { dir: dir.to_owned(), engine: hasher.finish() })
+    }
+
+    /// What was compiled of the file with this hash.
+    pub(super) fn get(&self, engine: &Engine, sha256: Sha256Sum) -> Option<Component> {
+        let path = self.path(sha256);
+        let mut file = File::open(&path).ok()?;
+        if !is_private(&file.metadata().ok()?) {
+            return None;
+        }
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).ok()?;
+        let (sum, code) = bytes.split_at_checked(SUM_BYTES)?;
+        if *sum != Sha256Sum::of(code).bytes() {
+            tracing::warn!(path = %path.display(), "a compiled policy is damaged; it is compiled again");
+            return None;
+        }
+        #[allow(unsafe_code, reason = "compiled code cannot be checked, only its origin can")]
+        // SAFETY: the file and its folder can be written by this user alone, who runs this very process; the code was
+        // serialised by a compatible engine, which is part of its name; and its checksum is that of what was written.
+        let component = unsafe { Component::deserialize(engine, code) };
+        // A file that was used is not the one to delete.
+        let _ = file.set_modified(SystemTime::now());
+        component.ok()
+    }
+
+    /// Keeps what was compiled. A cache that cannot be written to costs time, not answers.
+    pub(super) fn put(&self, sha256: Sha256Sum, component: &Component) {
+        let kept = component.serialize().map_err(io::Error::other).and_then(|code| self.write(sha256, &code));
+        if let Err(error) = kept {
+            tracing::warn!(dir = %self.dir.display(), %error, "a compiled policy could not be kept");
+        }
+    }
+
+    /// Writes beside and renames, so that there is never half a file.
+    fn write(&self, sha256: Sha256Sum, code: &[u8]) -> io::Result<()> {
+        let path = self.path(sha256);
+        let beside = path.with_extension(format!("new-{}", std::process::id()));
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+        file.write_all(&Sha256Sum::of(code).bytes())?;
+        file.write_all(code)?;
+        drop(file);
+        fs::rename(&beside, &path)?;
+        self.prune()
+    }
+
+    fn prune(&self) -> io::Result<()> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.dir)? {
+            let entry = entry?;
+            files.push((entry.metadata()?.modified()?, entry.path()));
+        }
+        files.sort();
+        let surplus = files.len().saturating_sub(FILES_MAX);
+        for (_, path) in files.into_iter().take(surplus) {
+            fs::remove_file(path)?;
+        }
+        Ok(())
+    }
+
+    fn path(&self, sha256: Sha256Sum) -> PathBuf {
+        self.dir.join(format!("{sha256}-{:016x}.cwasm", self.engine))
+    }
+}
+
+/// Whether nobody but the user of this process can write here.
+fn is_private(metadata: &fs::Metadata) -> bool {
+    metadata.uid() == geteuid().as_raw() && metadata.mode() & 0o022 == 0
+}
