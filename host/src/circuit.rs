@@ -205,9 +205,18 @@ impl Circuits {
     }
 
     fn find(&self, protects: &Protects) -> Option<Arc<Circuit>> {
+        self.scoped.load().get(protects).map(Arc::clone)
+    }
+
+    /// The circuits of a call's credential and model, where there are any.
+    fn of(&self, model: Option<&str>, credential: u64) -> (Option<Arc<Circuit>>, Option<Arc<Circuit>>) {
         let scoped = self.scoped.load();
-        // Hashing a model's name costs more than this look.
-        if scoped.is_empty() { None } else { scoped.get(protects).map(Arc::clone) }
+        // While nothing fails there are none, and a model's name need not be copied to look for them.
+        if scoped.is_empty() {
+            return (None, None);
+        }
+        let of_model = model.and_then(|model| scoped.get(&Protects::Model(model.to_owned())));
+        (scoped.get(&Protects::Credential(credential)).map(Arc::clone), of_model.map(Arc::clone))
     }
 
     fn find_or_make(&self, protects: &Protects) -> Option<Arc<Circuit>> {
@@ -296,14 +305,32 @@ impl Circuits {
         let mut admission =
             Admission { whole: None, model: None, credential: None, named: (model.map(str::to_owned), credential) };
         let refused = |circuit: &Circuit, rejected: Rejected| Refused { protects: circuit.protects.clone(), rejected };
-        if let Some(circuit) = self.find(&Protects::Credential(credential)) {
+        let (of_credential, of_model) = self.of(model, credential);
+        if let Some(circuit) = of_credential {
             admission.credential = Some(circuit.admit().map_err(|rejected| refused(&circuit, rejected))?);
         }
-        if let Some(circuit) = model.and_then(|model| self.find(&Protects::Model(model.to_owned()))) {
+        if let Some(circuit) = of_model {
             admission.model = Some(circuit.admit().map_err(|rejected| refused(&circuit, rejected))?);
         }
         admission.whole = Some(self.whole.admit().map_err(|rejected| refused(&self.whole, rejected))?);
         Ok(admission)
+    }
+
+    /// Whether [`Circuits::admit`] would refuse, changing nothing: to look before waiting for something else.
+    ///
+    /// # Errors
+    /// As [`Circuits::admit`].
+    pub fn peek(&self, model: Option<&str>, credential: u64) -> Result<(), Refused> {
+        let now = self.whole.clock.now();
+        let look = |circuit: &Circuit| {
+            let refused = |rejected| Refused { protects: circuit.protects.clone(), rejected };
+            circuit.lock().peek(now).map_err(refused)
+        };
+        let (of_credential, of_model) = self.of(model, credential);
+        for circuit in [of_credential, of_model].into_iter().flatten() {
+            look(&circuit)?;
+        }
+        look(&self.whole)
     }
 
     /// The state of the upstream's own circuit.

@@ -3,7 +3,7 @@
 use crate::attempt::{Held, Record};
 use crate::body::Body;
 use crate::call::{Call, Preference, Route};
-use crate::circuit::outcome_of;
+use crate::circuit::{Refused, outcome_of};
 use crate::clock::{Clock, random};
 use crate::dialect::Dialect;
 use crate::door::{Door, Entered};
@@ -133,6 +133,15 @@ pub async fn attempts(
         }
     }
     loop {
+        // A look at the circuits: behind an open one there is no use in waiting for limits.
+        let (model, credential) = (call.asked.model.as_deref(), call.caller.credential);
+        if let Err(refused) = upstream.circuits.peek(model, credential) {
+            match refused_by_circuit(call, &refused, circuit_patience, clock, &mut story).await {
+                None => continue,
+                Some(blocked) => return Err(Unserved::new(last, blocked, story)),
+            }
+        }
+
         // The limits: a quota that is overrun is refused by the provider anyway, and costs a call.
         let entered = match wait_at(&upstream.door, call, limit_patience, clock, &mut story, "the limit").await {
             Ok(entered) => entered,
@@ -143,16 +152,14 @@ pub async fn attempts(
         };
 
         // The breaker, last, after all waits: what waits must not hold a probe.
-        let admission = match upstream.circuits.admit(call.asked.model.as_deref(), call.caller.credential) {
+        let admission = match upstream.circuits.admit(model, credential) {
             Ok(admission) => admission,
             Err(refused) => {
                 drop(entered);
-                let wait = clock.until(refused.rejected.retry_at());
-                if wait_for_circuit(circuit_patience, wait, call, &mut story).await {
-                    continue;
+                match refused_by_circuit(call, &refused, circuit_patience, clock, &mut story).await {
+                    None => continue,
+                    Some(blocked) => return Err(Unserved::new(last, blocked, story)),
                 }
-                let refusal = Refusal::after(circuit_open(call, &refused), wait);
-                return Err(Unserved::new(last, Blocked { refusal, outcome: Outcome::CircuitOpen }, story));
             }
         };
 
@@ -366,16 +373,24 @@ fn settlement(record: &Record, verdict: &Verdict) -> Settlement {
     }
 }
 
-/// Waits for a circuit: for its cooldown, or for somebody else's probe to close it.
-async fn wait_for_circuit(patience: Instant, wait: Duration, call: &Call, story: &mut Story) -> bool {
-    let began = Instant::now();
+/// Waits for a circuit that refuses, for its cooldown or for somebody else's probe to close it; without the patience for
+/// that, says what the caller hears.
+async fn refused_by_circuit(
+    call: &Call,
+    refused: &Refused,
+    patience: Instant,
+    clock: Clock,
+    story: &mut Story,
+) -> Option<Blocked> {
+    let (began, wait) = (Instant::now(), clock.until(refused.rejected.retry_at()));
     if began + wait > patience {
-        return false;
+        let refusal = Refusal::after(circuit_open(call, refused), wait);
+        return Some(Blocked { refusal, outcome: Outcome::CircuitOpen });
     }
     tokio::select! {
         () = tokio::time::sleep(wait) => {}
         () = call.upstream.circuits.changed() => {}
     }
     story.waited("the circuit", began.elapsed());
-    true
+    None
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use spillway_resilience::{Backoff, Timestamp};
+use spillway_resilience::{Backoff, Demand, Priority, Timestamp};
 
 use crate::provider::{Answer, duration};
 use crate::random::Random;
@@ -106,10 +106,19 @@ impl Clients {
         now.saturating_add(self.timeout)
     }
 
-    /// Until when the request may wait in the proxy.
+    /// What the request asks of the limits, and for whom.
+    #[must_use]
+    pub fn demand(&self, request: &Request) -> Demand {
+        let weight = self.tenants.get(request.tenant).map_or(1, |tenant| tenant.weight);
+        let tenant = spillway_resilience::Tenant { id: request.tenant as u64, weight };
+        Demand { tenant, priority: Priority::Normal, tokens: request.estimate }
+    }
+
+    /// Until when the request may wait in the proxy: while the client has patience, and would have an
+    /// attempt made.
     #[must_use]
     pub fn patience_end(&self, request: &Request) -> Timestamp {
-        request.entered.saturating_add(self.patience)
+        request.entered.saturating_add(self.patience.min(self.deadline))
     }
 
     /// Time left in which the proxy may try.
@@ -174,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_client_tries_as_often_as_it_should_and_obeys_the_wait_it_is_told() {
-        let tenant = Tenant { requests_per_second: 1.0, input_tokens: 10, output_tokens_max: 5 };
+        let tenant = Tenant { requests_per_second: 1.0, weight: 1, input_tokens: 10, output_tokens_max: 5 };
         let mut clients = Clients::new(&[tenant], Client::default(), false, Random::new(1));
         let now = Timestamp::ORIGIN;
         let mut request = clients.request(0, now);

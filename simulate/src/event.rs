@@ -14,7 +14,7 @@ pub enum Event {
     Try(usize),
     /// The provider's answer to the request in this slot is there, or its time is over.
     Answer(usize),
-    /// The head of the waiting room looks again.
+    /// Somebody in the queue may have its turn, or no patience left.
     Wake,
 }
 

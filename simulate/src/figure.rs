@@ -19,8 +19,8 @@ pub enum Figure {
     GoodputPercent,
     /// The most tokens that were ever demanded of the provider beyond its quota; the worst seed.
     OvershootTokens,
-    /// How far two tenants drift apart in tokens granted while both wait, in units of the largest
-    /// request; the worst seed.
+    /// How far a tenant gets ahead of another between two turns of theirs while both wait, in tokens
+    /// granted and not given back, by weight, and in units of the largest request; the worst seed.
     FairnessGap,
     /// Openings of a closed circuit by a call that was sent while no fault lasted, all seeds
     /// together: random errors, or load that the proxy itself let through.

@@ -16,9 +16,10 @@
 //! - **Clients** have a time-out per attempt, patience for waiting in the proxy, and, where the
 //!   scenario says so, send a failed request again by themselves, as SDKs do: with backoff, obeying
 //!   a `Retry-After` up to two minutes.
-//! - **The proxy** is the real `Breaker`, `AdaptiveLimit`, `Limiter`, `RetryBudget` and `next_step` with
-//!   their default settings, in [`stack`]. In front of the two limits requests wait in one line; at an
-//!   open circuit each waits by itself and asks again when it was told to.
+//! - **The proxy** is the real `AdmissionQueue` (a `Limiter`, an `AdaptiveLimit` and a `FairQueue`),
+//!   `Breaker`, `RetryBudget` and `next_step` with their default settings, in [`stack`]. In front of the
+//!   limits requests wait in fair order; at an open circuit each waits by itself and asks again when it
+//!   was told to.
 //! - **The provider** works off one queue at a fixed speed, adds a random latency, answers 503 when
 //!   the queue is too long, 429 with `Retry-After` when a quota is spent, and goes on working on
 //!   calls whose clients have left. That last habit is what makes overload last.
@@ -30,19 +31,20 @@
 //! - The network, processors, memory, and the time that the proxy itself takes.
 //! - Streams: an answer comes at once and whole, so nothing breaks after its first content.
 //! - A second provider to fall back to, a second proxy, and a restart.
-//! - Primitives of the core that the stack does not ask yet: no fair queue, no shedding, no hedging. Goals that need them are missed, and say so.
+//! - Primitives of the core that the stack does not ask: no shedding, no hedging.
 //! - A quota that others spend too, and limits on requests per minute. Provider and limiter agree on
 //!   the quota, and estimates are true upper bounds.
 //! - A classifier: every failure is retryable, and each refusal is understood.
 //! - Correlation of failures within one fault: each call draws for itself, when it is sent.
-//! - Weights and priorities: tenants count the same.
+//! - Priorities, and limits of a single tenant.
+//! - Clients that hang up while they wait: each stays until its patience or its deadline ends.
 //!
 //! # How to read the figures
 //!
 //! They compare policies; they do not predict a production system. [`figure::Figure`] defines each.
 //! Amplification and waste are measured while faults last, over all seeds together; overshoot and the
-//! fairness gap are those of the worst seed. A tenant that finds no room to wait is not counted as
-//! waiting, so a fairness gap of nothing may mean that nobody was let in: read it with goodput. A
+//! fairness gap are those of the worst seed. The gap compares tenants that wait: without patience, or
+//! with one too short for a single turn, nobody does, and then there is none. A
 //! recovery that had not come when the next fault did, or the end, counts as `never`. When nothing
 //! was there to measure, a figure is `-`, and its goal is missed.
 

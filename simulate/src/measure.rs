@@ -33,11 +33,11 @@ pub struct Run {
     pub possible: f64,
     /// See [`Figure::OvershootTokens`].
     pub overshoot: Option<u64>,
-    /// See [`Figure::FairnessGap`]; `None` if no two tenants ever waited at once.
+    /// See [`Figure::FairnessGap`]; `None` if no two tenants that waited at once each had a turn.
     pub fairness_gap: Option<f64>,
     /// See [`Figure::FalseOpens`]; `None` without a circuit.
     pub false_opens: Option<u32>,
-    /// Requests and permits that were still held when nothing was left to happen. Anything but 0 is
+    /// Requests, places, reservations and permits that were still held when nothing was left to happen. Anything but 0 is
     /// a leak.
     pub left_over: usize,
 }
@@ -86,7 +86,7 @@ impl Meter {
             capacity: per_second * end.saturating_since(warm).as_secs_f64(),
             asked: 0,
             seconds: vec![(0, 0); whole_seconds],
-            fairness: Fairness::new(scenario.tenants.len(), largest.unwrap_or(0).max(1)),
+            fairness: Fairness::new(scenario.tenants.iter().map(|tenant| tenant.weight), largest.unwrap_or(0).max(1)),
             false_opens: 0,
         }
     }
@@ -166,9 +166,14 @@ impl Meter {
         self.fairness.waiting(tenant, more);
     }
 
-    /// A tenant is granted so many tokens, or gives some back.
-    pub fn granted(&mut self, tenant: usize, tokens: u64, given_back: u64) {
-        self.fairness.granted(tenant, tokens as f64 - given_back as f64);
+    /// A tenant whose turn it was is granted so many tokens.
+    pub fn granted(&mut self, tenant: usize, tokens: u64) {
+        self.fairness.granted(tenant, tokens);
+    }
+
+    /// Of what a tenant was granted in its turn, so many tokens were not used.
+    pub fn given_back(&mut self, tenant: usize, tokens: u64) {
+        self.fairness.given_back(tenant, tokens);
     }
 
     /// What the run counted; `circuit` says whether there was one.

@@ -76,6 +76,9 @@ pub enum Recovery {
 pub struct Tenant {
     /// Mean arrivals per second.
     pub requests_per_second: f64,
+    /// Its share of the quota while others wait too, relative to theirs; 1 to 1000.
+    #[serde(default = "usual_weight")]
+    pub weight: u32,
     /// Input of each request, in tokens. Known in advance.
     #[serde(default)]
     pub input_tokens: u32,
@@ -164,6 +167,10 @@ pub struct Fault {
     /// From one begin to the next.
     #[serde(default)]
     pub every_seconds: f64,
+}
+
+const fn usual_weight() -> u32 {
+    1
 }
 
 const fn full_speed() -> f64 {

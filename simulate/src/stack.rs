@@ -1,40 +1,66 @@
 //! The proxy's layers around one upstream, in the order in which a request passes them.
 //!
-//! A look at the circuit, before anything is waited for; the limiter; the adaptive limit on calls in
-//! flight; the waiting room in front of both, first come, first served; and the circuit's admission
-//! last, after all waits. Every part is the real one of `spillway-resilience` with its default
-//! settings. A further layer is one field of [`Stack`] and one line in [`Stack::admit`] and
-//! [`Stack::settle`]; a fair queue takes the place of [`WaitingRoom`].
+//! A look at the circuit, before anything is waited for; the admission queue, which holds the limits
+//! on tokens and on calls in flight and those who wait for them, in fair order; and the circuit's
+//! admission last, after all waits. Every part is the real one of `spillway-resilience` with its
+//! default settings. A further layer is one field of [`Stack`] and one line in [`Stack::enter`],
+//! [`Stack::next_in_turn`] and [`Stack::settle`].
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use spillway_resilience::{
-    AdaptiveLimit, AdaptiveLimitSettings, Admitted, Advice, Breaker, BreakerSettings, CircuitState, Feedback, Limiter,
-    Outcome, Permit, Reservation, RetryBudget, RetryBudgetSettings, RetrySettings, Settlement, Slot, Spend, Step,
-    Timestamp, TokenBucket, Transition, next_step,
+    AdaptiveLimit, AdaptiveLimitSettings, AdmissionQueue, Admitted, Advice, Breaker, BreakerSettings, CircuitState,
+    Concurrency, Demand, Entry, FairQueueSettings, Feedback, Leaving, Limiter, Outcome, Pass, Permit, RetryBudget,
+    RetryBudgetSettings, RetrySettings, Settlement, Spend, Step, Ticket, Timestamp, TokenBucket, Transition, next_step,
 };
 
 use crate::provider::Answer;
 use crate::scenario;
 
-/// What one call holds and must give back.
+/// What one call holds and must give back; nothing without layers.
 #[derive(Debug)]
 pub struct Held {
-    reservation: Option<Reservation>,
-    slot: Option<Slot>,
-    permit: Option<Permit>,
+    taken: Option<(Pass, Permit)>,
+    /// Whether it had to wait, and so was charged to its tenant's share.
+    waited: bool,
+}
+
+/// What becomes of a call that asks to be let in.
+#[derive(Debug)]
+pub enum Entered {
+    /// It may be sent.
+    Passed(Held),
+    /// It waits; [`Stack::next_in_turn`] will name this ticket.
+    Waiting(Ticket),
 }
 
 /// Why a call may not be made now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blocked {
-    /// The tokens are not there before this time.
-    Limit(Timestamp),
-    /// As many calls as may be are in flight; asking again makes sense when one of them has ended.
-    Saturated,
+    /// The limits do not let it in while it has patience; it is told to come again after this wait.
+    Limit(Duration),
     /// The circuit refuses; asking again makes sense at this time.
     Circuit(Timestamp),
+}
+
+/// How a call leaves the queue.
+#[derive(Debug)]
+pub enum Left {
+    /// It may be sent.
+    Passed(Held),
+    /// The circuit refused it when its turn had come; asking again makes sense at this time.
+    Circuit(Timestamp),
+    /// Its patience is over.
+    Expired,
+}
+
+/// What came of giving back what a call held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settled {
+    /// The circuit opened or closed.
+    pub transition: Option<Transition>,
+    /// Tokens that its tenant's share gets back.
+    pub given_back: u64,
 }
 
 /// What follows a failed attempt.
@@ -54,8 +80,7 @@ pub struct Stack {
 
 #[derive(Debug)]
 struct Protected {
-    limiter: Limiter,
-    concurrency: AdaptiveLimit,
+    queue: AdmissionQueue,
     breaker: Breaker,
     budget: RetryBudget,
     retry: RetrySettings,
@@ -75,21 +100,15 @@ impl Stack {
         let tokens = provider
             .tokens_per_minute
             .map(|rate| TokenBucket::new(u64::from(provider.burst_tokens), u64::from(rate), now));
+        let concurrency = Concurrency::Adaptive(AdaptiveLimit::new(AdaptiveLimitSettings::default()));
         Self {
             protected: Some(Protected {
-                limiter: Limiter::new(None, tokens),
-                concurrency: AdaptiveLimit::new(AdaptiveLimitSettings::default()),
+                queue: AdmissionQueue::new(Limiter::new(None, tokens), concurrency, FairQueueSettings::default()),
                 breaker: Breaker::new(BreakerSettings::default(), now),
                 budget: RetryBudget::new(RetryBudgetSettings::default()),
                 retry: RetrySettings::default(),
             }),
         }
-    }
-
-    /// Whether there are layers at all.
-    #[must_use]
-    pub const fn protects(&self) -> bool {
-        self.protected.is_some()
     }
 
     /// Whether calls pass as on a good day.
@@ -98,10 +117,13 @@ impl Stack {
         self.protected.as_ref().is_none_or(|layers| layers.breaker.state() == CircuitState::Closed)
     }
 
-    /// Calls that hold a permit.
+    /// Everything that somebody holds: places in the queue and in flight, reservations and permits.
     #[must_use]
-    pub fn in_flight(&self, now: Timestamp) -> u32 {
-        self.protected.as_ref().map_or(0, |layers| layers.breaker.statistics(now).in_flight)
+    pub fn held(&self, now: Timestamp) -> usize {
+        self.protected.as_ref().map_or(0, |layers| {
+            let permits = layers.breaker.statistics(now).in_flight + layers.queue.concurrency().in_flight();
+            permits as usize + layers.queue.waiting() + layers.queue.limiter().outstanding()
+        })
     }
 
     /// Notes a request that a client sent, whatever becomes of it.
@@ -111,38 +133,52 @@ impl Stack {
         }
     }
 
-    /// Takes all that a call of `estimate` tokens needs, or nothing.
+    /// Lets a call in, or lets it wait for its turn until `deadline`.
+    ///
+    /// Afterwards, and after [`settle`](Self::settle), [`next_in_turn`](Self::next_in_turn) may have
+    /// somebody to name.
     ///
     /// # Errors
     ///
-    /// Which layer is in the way, and until when.
-    pub fn admit(&mut self, estimate: u64, now: Timestamp) -> Result<Held, Blocked> {
+    /// Which layer is in the way. Nothing is taken then.
+    pub fn enter(&mut self, demand: Demand, deadline: Timestamp, now: Timestamp) -> Result<Entered, Blocked> {
         let Some(layers) = &mut self.protected else {
-            return Ok(Held { reservation: None, slot: None, permit: None });
+            return Ok(Entered::Passed(Held { taken: None, waited: false }));
         };
+        // Whom the circuit would refuse in the end has nothing to wait for here.
         layers.breaker.peek(now).map_err(|rejected| Blocked::Circuit(rejected.retry_at()))?;
-        let reservation = layers
-            .limiter
-            .reserve(estimate, now)
-            .map_err(|exceeded| Blocked::Limit(now.saturating_add(exceeded.retry_after)))?;
-        let Ok(slot) = layers.concurrency.acquire(now) else {
-            layers.limiter.settle(reservation, Settlement::Refund, now);
-            return Err(Blocked::Saturated);
-        };
-        match layers.breaker.admit(now) {
-            Ok(Admitted { permit, .. }) => {
-                Ok(Held { reservation: Some(reservation), slot: Some(slot), permit: Some(permit) })
+        match layers.queue.enter(demand, deadline, now) {
+            Ok(Entry::Passed(pass)) => {
+                layers.ask_circuit(pass, false, now).map(Entered::Passed).map_err(Blocked::Circuit)
             }
-            Err(rejected) => {
-                layers.concurrency.release(slot, Feedback::Neutral, now);
-                layers.limiter.settle(reservation, Settlement::Refund, now);
-                Err(Blocked::Circuit(rejected.retry_at()))
-            }
+            Ok(Entry::Waiting(ticket)) => Ok(Entered::Waiting(ticket)),
+            Err(away) => Err(Blocked::Limit(away.retry_after)),
         }
     }
 
-    /// Gives back what a call held, which was sent at `sent` and used `tokens` if it succeeded. A
-    /// circuit that opens or closes says so.
+    /// Who leaves the queue next, and how. Call it until it answers `None`.
+    pub fn next_in_turn(&mut self, now: Timestamp) -> Option<(Ticket, Left)> {
+        let layers = self.protected.as_mut()?;
+        Some(match layers.queue.next(now)? {
+            Leaving::Passed { ticket, pass, .. } => {
+                (ticket, layers.ask_circuit(pass, true, now).map_or_else(Left::Circuit, Left::Passed))
+            }
+            Leaving::Expired { ticket, .. } => (ticket, Left::Expired),
+        })
+    }
+
+    /// When [`next_in_turn`](Self::next_in_turn) should be called though nothing happens until then.
+    pub fn wake_at(&mut self, now: Timestamp) -> Option<Timestamp> {
+        self.protected.as_mut()?.queue.wake_at(now).map(|(_, wake_at)| wake_at)
+    }
+
+    /// The wait that a client is told which has waited for so many tokens in vain.
+    #[must_use]
+    pub fn told_in_vain(&self, tokens: u64, now: Timestamp) -> Option<Duration> {
+        self.protected.as_ref().map(|layers| layers.queue.in_vain(tokens, now).retry_after)
+    }
+
+    /// Gives back what a call held, which was sent at `sent` and used `tokens` if it succeeded.
     pub fn settle(
         &mut self,
         held: Held,
@@ -151,28 +187,26 @@ impl Stack {
         tokens: u64,
         sent: Timestamp,
         random: u64,
-    ) -> Option<Transition> {
-        let layers = self.protected.as_mut()?;
+    ) -> Settled {
+        let (Some(layers), Some((pass, permit))) = (&mut self.protected, held.taken) else {
+            return Settled::default();
+        };
         let now = answer.at;
-        if let Some(reservation) = held.reservation {
-            let settlement = match answer.outcome {
-                Outcome::Success => Settlement::Used(tokens),
-                // The provider may still bill what nobody waits for any more.
-                Outcome::Failure if timed_out => Settlement::AsEstimated,
-                Outcome::Failure | Outcome::Overloaded | Outcome::Throttled | Outcome::Ignored => Settlement::Refund,
-            };
-            layers.limiter.settle(reservation, settlement, now);
-        }
         let took = now.saturating_since(sent);
-        let feedback = feedback(answer, timed_out, took);
-        let excused = held.slot.is_some_and(|slot| layers.concurrency.release(slot, feedback, now));
+        let settlement = settlement(answer, tokens);
+        let given_back = match settlement {
+            Settlement::Used(used) if held.waited => pass.tokens().saturating_sub(used),
+            Settlement::Refund if held.waited => pass.tokens(),
+            Settlement::Used(_) | Settlement::Refund | Settlement::AsEstimated => 0,
+        };
+        let excused = layers.queue.settle(pass, settlement, feedback(answer, timed_out, took), now);
         // What the limit deals with must not open the circuit too.
         let outcome = if excused { Outcome::Throttled } else { answer.outcome };
         let open_until = answer.retry_after.map(|wait| now.saturating_add(wait));
-        let recorded = layers.breaker.record(held.permit?, outcome, took, open_until, now, random);
+        let recorded = layers.breaker.record(permit, outcome, took, open_until, now, random);
         // The random number is used by one of the two at most.
         let judged = recorded.judgement.and_then(|pending| layers.breaker.judge(pending, None, now, random));
-        recorded.transition.or(judged)
+        Settled { transition: recorded.transition.or(judged), given_back }
     }
 
     /// What follows attempt number `attempt` of a request, which failed as `answer` says.
@@ -185,6 +219,28 @@ impl Stack {
             Step::RetryAfter(wait) if layers.budget.try_spend(Spend::Retry) => Next::Retry(wait),
             Step::RetryAfter(_) | Step::GiveUp(_) => Next::GiveUp(answer.retry_after),
         }
+    }
+}
+
+impl Protected {
+    /// The circuit's admission, last. What it refuses gives its pass back, and costs nothing.
+    fn ask_circuit(&mut self, pass: Pass, waited: bool, now: Timestamp) -> Result<Held, Timestamp> {
+        match self.breaker.admit(now) {
+            Ok(Admitted { permit, .. }) => Ok(Held { taken: Some((pass, permit)), waited }),
+            Err(rejected) => {
+                self.queue.settle(pass, Settlement::Refund, Feedback::Neutral, now);
+                Err(rejected.retry_at())
+            }
+        }
+    }
+}
+
+/// What a call cost. A provider that refuses does not count it; one that fails may have.
+const fn settlement(answer: &Answer, tokens: u64) -> Settlement {
+    match answer.outcome {
+        Outcome::Success => Settlement::Used(tokens),
+        Outcome::Overloaded | Outcome::Throttled => Settlement::Refund,
+        Outcome::Failure | Outcome::Ignored => Settlement::AsEstimated,
     }
 }
 
@@ -201,137 +257,5 @@ fn feedback(answer: &Answer, timed_out: bool, took: Duration) -> Feedback {
     }
 }
 
-/// Requests that wait for tokens or for a slot, in the order in which they came.
-#[derive(Debug, Default)]
-pub struct WaitingRoom {
-    queue: VecDeque<usize>,
-}
-
-impl WaitingRoom {
-    /// Most requests that wait; a further one is refused at once. Some seconds' worth of work for a
-    /// quota of ten requests a second, so that hardly anyone waits in vain.
-    pub const CAPACITY: usize = 200;
-
-    /// Lets a request wait behind all others; `false` when there is no room.
-    pub fn push(&mut self, slot: usize) -> bool {
-        let room = self.queue.len() < Self::CAPACITY;
-        if room {
-            self.queue.push_back(slot);
-        }
-        room
-    }
-
-    /// Whose turn it is.
-    #[must_use]
-    pub fn head(&self) -> Option<usize> {
-        self.queue.front().copied()
-    }
-
-    /// Lets the head go.
-    pub fn pop(&mut self) {
-        self.queue.pop_front();
-    }
-
-    /// Whether nobody waits.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.queue.is_empty()
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn stack() -> Stack {
-        Stack::new(&scenario::Provider { tokens_per_minute: Some(60), burst_tokens: 100, ..Default::default() })
-    }
-
-    fn answer(outcome: Outcome, now: Timestamp) -> Answer {
-        Answer { at: now, outcome, retry_after: None }
-    }
-
-    #[test]
-    fn a_call_that_the_circuit_refuses_costs_no_tokens() {
-        let (mut stack, now) = (stack(), Timestamp::ORIGIN);
-        for _ in 0..BreakerSettings::DEFAULT_CONSECUTIVE_FAILURES {
-            let held = stack.admit(1, now).unwrap();
-            let _ = stack.settle(held, &answer(Outcome::Failure, now), false, 0, now, 0);
-        }
-        assert!(!stack.is_closed());
-        assert!(matches!(stack.admit(100, now), Err(Blocked::Circuit(_))));
-        let probe = stack.admit(100, now.saturating_add(Duration::from_secs(1))).unwrap();
-        assert!(probe.permit.is_some_and(|permit| permit.is_probe()));
-    }
-
-    #[test]
-    fn a_success_gives_back_what_it_did_not_use() {
-        let (mut stack, now) = (stack(), Timestamp::ORIGIN);
-        let held = stack.admit(100, now).unwrap();
-        assert_eq!(stack.admit(30, now).unwrap_err(), Blocked::Limit(now.saturating_add(Duration::from_secs(30))));
-        assert_eq!(stack.settle(held, &answer(Outcome::Success, now), false, 70, now, 0), None);
-        assert!(stack.admit(30, now).is_ok());
-    }
-
-    #[test]
-    fn retries_end_with_the_budget() {
-        let mut stack = stack();
-        let failed = answer(Outcome::Failure, Timestamp::ORIGIN);
-        let granted = (0..100).filter(|_| stack.next(1, &failed, Duration::from_secs(9), 0) != Next::GiveUp(None));
-        assert_eq!(granted.count(), RetryBudgetSettings::DEFAULT_RESERVE as usize);
-    }
-
-    /// Calls sent at once, which all end the same way a second later.
-    fn round(stack: &mut Stack, calls: usize, outcome: Outcome, timed_out: bool, now: Timestamp) -> usize {
-        let held: Vec<Held> = (0..calls).map_while(|_| stack.admit(0, now).ok()).collect();
-        let (sent, end) = (held.len(), now.saturating_add(Duration::from_secs(1)));
-        for held in held {
-            let _ = stack.settle(held, &answer(outcome, end), timed_out, 0, now, 0);
-        }
-        sent
-    }
-
-    fn at(seconds: u64) -> Timestamp {
-        Timestamp::from_micros(seconds * 1_000_000)
-    }
-
-    #[test]
-    fn an_overload_saturates_the_limit_and_leaves_the_circuit_closed_until_nothing_helps() {
-        let mut stack = stack();
-        assert_eq!(round(&mut stack, 80, Outcome::Overloaded, false, at(0)), 80);
-        assert!(stack.is_closed());
-        let held: Vec<Held> = (0..40).map(|_| stack.admit(0, at(2)).unwrap()).collect();
-        assert_eq!(stack.admit(0, at(2)).unwrap_err(), Blocked::Saturated);
-        for held in held {
-            let _ = stack.settle(held, &answer(Outcome::Ignored, at(3)), false, 0, at(2), 0);
-        }
-        let sent: Vec<usize> =
-            (2..5).map(|number| round(&mut stack, 80, Outcome::Overloaded, false, at(2 * number))).collect();
-        assert_eq!(sent, [40, 20, 10]);
-        assert!(!stack.is_closed(), "the fourth decrease in a row was one too many");
-    }
-
-    #[test]
-    fn time_outs_shrink_the_limit_and_open_the_circuit_as_ever() {
-        let mut stack = stack();
-        let held: Vec<Held> = (0..80).map(|_| stack.admit(0, at(0)).unwrap()).collect();
-        for held in held.into_iter().take(4) {
-            let _ = stack.settle(held, &answer(Outcome::Failure, at(1)), true, 0, at(0), 0);
-        }
-        assert_eq!(stack.admit(0, at(1)).unwrap_err(), Blocked::Saturated);
-        let mut stack = self::stack();
-        round(&mut stack, 80, Outcome::Failure, true, at(0));
-        assert!(!stack.is_closed());
-        let mut stack = self::stack();
-        assert_eq!(round(&mut stack, 4, Outcome::Failure, false, at(0)), 4);
-        assert_eq!(round(&mut stack, 80, Outcome::Success, false, at(2)), 80, "other failures ask for no less");
-    }
-
-    #[test]
-    fn a_call_that_the_circuit_refuses_keeps_no_slot() {
-        let mut stack = stack();
-        round(&mut stack, 80, Outcome::Failure, false, at(0));
-        assert!(matches!(stack.admit(0, at(1)), Err(Blocked::Circuit(_))));
-        assert_eq!(stack.protected.map(|layers| layers.concurrency.in_flight()), Some(0));
-    }
-}
+mod tests;

@@ -1,8 +1,9 @@
 //! One run: events are taken one after another until nothing is left to happen.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
-use spillway_resilience::{Outcome, Timestamp};
+use spillway_resilience::{Outcome, Ticket, Timestamp};
 
 use crate::clients::{Clients, Slots};
 use crate::event::{Event, Events};
@@ -10,18 +11,19 @@ use crate::measure::{Meter, Run};
 use crate::provider::{self, Provider};
 use crate::random::Random;
 use crate::scenario::Scenario;
-use crate::stack::{Blocked, Next, Stack, WaitingRoom};
+use crate::stack::{Blocked, Entered, Left, Next, Stack};
 
 /// Everything there is in one run.
 struct World {
     events: Events,
     clients: Clients,
     slots: Slots,
-    room: WaitingRoom,
+    /// The slots of those who wait in the queue.
+    waiting: HashMap<Ticket, usize>,
     stack: Stack,
     provider: Provider,
     meter: Meter,
-    /// The planned wake that counts; earlier plans are void.
+    /// The planned wake that counts; all other plans are void.
     wake: Option<Timestamp>,
     end: Timestamp,
     random: Random,
@@ -38,7 +40,7 @@ pub fn run(scenario: &Scenario, seed: u64, seeds: u32, protected: bool) -> Run {
         events: Events::default(),
         clients: Clients::new(&scenario.tenants, scenario.client, protected, random.fork()),
         slots: Slots::default(),
-        room: WaitingRoom::default(),
+        waiting: HashMap::new(),
         stack: if protected { Stack::new(&scenario.provider) } else { Stack::none() },
         provider: Provider::new(scenario.provider, spans.clone(), random.fork()),
         meter: Meter::new(scenario, spans, length),
@@ -59,13 +61,12 @@ pub fn run(scenario: &Scenario, seed: u64, seeds: u32, protected: bool) -> Run {
             Event::Answer(slot) => world.answered(slot, now),
             Event::Wake => {
                 if world.wake == Some(now) {
-                    world.wake = None;
-                    world.serve_waiting(now);
+                    world.let_in(now);
                 }
             }
         }
     }
-    let left_over = world.slots.occupied() + world.stack.in_flight(now) as usize;
+    let left_over = world.slots.occupied() + world.waiting.len() + world.stack.held(now);
     Run { left_over, ..world.meter.finish(world.provider.overshoot(), protected) }
 }
 
@@ -94,37 +95,20 @@ impl World {
             request.attempt = 0;
             self.stack.arrived();
         }
-        // Nobody overtakes those who wait already.
-        if self.room.is_empty() { self.offer(slot, now) } else { self.wait_in_line(slot, now, None) }
-    }
-
-    fn offer(&mut self, slot: usize, now: Timestamp) {
-        let Some(request) = self.slots.get(slot) else { return };
-        match self.stack.admit(request.estimate, now) {
-            Ok(held) => {
+        let (demand, patience_end) = (self.clients.demand(request), self.clients.patience_end(request));
+        match self.stack.enter(demand, patience_end, now) {
+            Ok(Entered::Passed(held)) => {
                 request.held = Some(held);
                 self.send(slot, now);
             }
-            Err(Blocked::Limit(at)) => self.wait_in_line(slot, now, Some(at)),
-            Err(Blocked::Saturated) => self.wait_in_line(slot, now, None),
+            Ok(Entered::Waiting(ticket)) => {
+                self.meter.waiting(request.tenant, true);
+                self.waiting.insert(ticket, slot);
+            }
+            Err(Blocked::Limit(wait)) => self.failed(slot, Some(wait), now),
             Err(Blocked::Circuit(at)) => self.wait_for_circuit(slot, at, now),
         }
-    }
-
-    fn wait_in_line(&mut self, slot: usize, now: Timestamp, wake: Option<Timestamp>) {
-        let Some(request) = self.slots.get(slot) else { return };
-        let tenant = request.tenant;
-        let patience_end = self.clients.patience_end(request);
-        let (patient, is_head) = (patience_end > now, self.room.is_empty());
-        if !patient || !self.room.push(slot) {
-            let told = wake.map(|at| at.saturating_since(now));
-            return self.failed(slot, told, now);
-        }
-        self.meter.waiting(tenant, true);
-        // Who stands further back is looked at when its turn comes.
-        if is_head {
-            self.plan_wake(wake.map_or(patience_end, |at| at.min(patience_end)));
-        }
+        self.let_in(now);
     }
 
     fn wait_for_circuit(&mut self, slot: usize, at: Timestamp, now: Timestamp) {
@@ -136,44 +120,36 @@ impl World {
         }
     }
 
-    fn plan_wake(&mut self, at: Timestamp) {
-        if self.wake.is_none_or(|planned| at < planned) {
-            self.wake = Some(at);
-            self.events.plan(at, Event::Wake);
-        }
-    }
-
-    /// Serves those who wait, in their order, as far as tokens and slots reach.
-    fn serve_waiting(&mut self, now: Timestamp) {
-        while let Some(slot) = self.room.head() {
-            let Some(request) = self.slots.get(slot) else { return };
-            let tenant = request.tenant;
-            let patience_end = self.clients.patience_end(request);
-            let admitted = if now >= patience_end { None } else { Some(self.stack.admit(request.estimate, now)) };
-            match admitted {
-                Some(Err(Blocked::Limit(at))) => return self.plan_wake(at.min(patience_end)),
-                // Whoever gives back a slot looks here.
-                Some(Err(Blocked::Saturated)) => return self.plan_wake(patience_end),
-                Some(Ok(_) | Err(Blocked::Circuit(_))) | None => {}
-            }
-            self.room.pop();
-            match admitted {
-                Some(Ok(held)) => {
+    /// Lets go whoever has its turn, or no patience left, and plans when to look again.
+    fn let_in(&mut self, now: Timestamp) {
+        while let Some((ticket, left)) = self.stack.next_in_turn(now) {
+            let Some(slot) = self.waiting.remove(&ticket) else { continue };
+            let Some(request) = self.slots.get(slot) else { continue };
+            let (tenant, estimate) = (request.tenant, request.estimate);
+            match left {
+                Left::Passed(held) => {
                     request.held = Some(held);
+                    self.meter.granted(tenant, estimate);
                     self.send(slot, now);
                 }
-                Some(Err(Blocked::Circuit(at))) => self.wait_for_circuit(slot, at, now),
-                Some(Err(Blocked::Limit(_) | Blocked::Saturated)) | None => self.failed(slot, None, now),
+                Left::Circuit(at) => self.wait_for_circuit(slot, at, now),
+                Left::Expired => self.failed(slot, self.stack.told_in_vain(estimate, now), now),
             }
             // Only now: whose turn it was still waited while it was served.
             self.meter.waiting(tenant, false);
+        }
+        let wake = self.stack.wake_at(now);
+        if wake != self.wake {
+            self.wake = wake;
+            if let Some(at) = wake {
+                self.events.plan(at, Event::Wake);
+            }
         }
     }
 
     fn send(&mut self, slot: usize, now: Timestamp) {
         let Some(request) = self.slots.get(slot) else { return };
         self.meter.call(now);
-        self.meter.granted(request.tenant, request.estimate, 0);
         request.attempt += 1;
         request.sent = now;
         let mut answer = self.provider.call(request.estimate, request.tokens, now);
@@ -192,14 +168,12 @@ impl World {
         let Some(request) = self.slots.get(slot) else { return };
         let (Some(held), Some(answer)) = (request.held.take(), request.answer.take()) else { return };
         let (sent, tokens) = (request.sent, request.tokens);
-        let transition = self.stack.settle(held, &answer, request.timed_out, tokens, sent, self.random.next());
-        if let Some(transition) = transition {
+        let settled = self.stack.settle(held, &answer, request.timed_out, tokens, sent, self.random.next());
+        if let Some(transition) = settled.transition {
             self.meter.transition(transition, sent);
         }
-        let served = answer.outcome == Outcome::Success;
-        let given_back = if served { request.estimate.saturating_sub(tokens) } else { request.estimate };
-        self.meter.granted(request.tenant, 0, given_back);
-        if served {
+        self.meter.given_back(request.tenant, settled.given_back);
+        if answer.outcome == Outcome::Success {
             self.meter.served(tokens, sent, now, self.stack.is_closed());
             self.slots.take(slot);
         } else {
@@ -211,7 +185,7 @@ impl World {
             }
         }
         // What was given back may be what somebody waits for.
-        self.serve_waiting(now);
+        self.let_in(now);
     }
 
     /// The client learns that it failed, and what wait it was told.

@@ -107,7 +107,11 @@ pub struct AdaptiveLimitSettings {
 }
 
 impl AdaptiveLimitSettings {
-    /// One call keeps finding out whether the upstream has recovered.
+    /// One call keeps finding out whether the upstream has recovered. More is better only where the
+    /// upstream bears more: by simulation, four double what is served (from 23 % to 46 %) of an
+    /// upstream with room for five calls of ten seconds each, while in front of one with a single
+    /// place already two cost an eighth of it (69 % instead of 80 %), because calls within `min` are
+    /// sent whatever the upstream says.
     pub const DEFAULT_MIN: u32 = 1;
     /// More than one process usually has open to one upstream.
     pub const DEFAULT_MAX: u32 = 1000;

@@ -204,12 +204,18 @@ fn concurrency(section: Option<Section<'_>>, concurrency: &mut ConcurrencyConfig
     if let Some(max) = fixed_concurrency(&section, "max_in_flight") {
         (settings.max, settings.initial) = (max, max);
     }
+    set(&mut settings.min, fixed_concurrency(&section, "min_in_flight"));
     let adaptive = section.boolean("adaptive", true);
     if let Some(tolerance) = section.number("latency_tolerance") {
         settings.latency_tolerance = (tolerance != 0.0).then_some(tolerance);
     }
     for mistake in settings.validate() {
-        section.mistake(mistake.field, mistake.message);
+        let key = match mistake.field {
+            "min" => "min_in_flight",
+            "max" | "initial" => "max_in_flight",
+            field => field,
+        };
+        section.mistake(key, mistake.message);
     }
     *concurrency =
         if adaptive { ConcurrencyConfig::Adaptive(settings) } else { ConcurrencyConfig::Fixed(settings.max) };

@@ -23,6 +23,9 @@ impl Scenario {
         unless((1..=Self::TENANTS_MAX).contains(&self.tenants.len()), "tenants: between 1 and 8");
         let rates = self.tenants.iter().map(|tenant| tenant.requests_per_second);
         unless(rates.clone().all(|rate| rate > 0.0), "tenants.requests_per_second: above 0");
+        let weights = 1..=spillway_resilience::Tenant::WEIGHT_MAX;
+        let weighed = self.tenants.iter().all(|tenant| weights.contains(&tenant.weight));
+        unless(weighed, "tenants.weight: between 1 and 1000");
         let requests = self.requests_in_all.map_or(rates.sum::<f64>() * self.seconds, f64::from);
         unless(
             (1.0..=Self::REQUESTS_MAX).contains(&requests),

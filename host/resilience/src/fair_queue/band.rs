@@ -88,8 +88,12 @@ impl Band {
 
     /// Who is next.
     pub(super) fn head(&mut self) -> Option<Head> {
-        if self.due.is_empty() {
-            let (earliest, _) = self.early.first()?;
+        // Nobody is due before a tenant that is further behind. Only tokens given back can make one so
+        // that is not due itself: they take virtual time back, but not from those that were due before.
+        let due = self.due.first().and_then(|(_, tenant)| self.flows.get(tenant));
+        if let Some((earliest, _)) = self.early.first()
+            && due.is_none_or(|due| *earliest < due.start)
+        {
             self.virtual_time = self.virtual_time.max(*earliest);
         }
         while let Some((start, tenant)) = self.early.first().copied()

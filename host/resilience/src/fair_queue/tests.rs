@@ -333,6 +333,47 @@ proptest! {
         }
     }
 
+    /// Tenants of one weight that come one after another and wait ever after, requests of one size, and
+    /// calls that end much later, in any order, for less than they reserved: a turn never goes to anybody
+    /// but the one furthest behind, so between two turns nobody gets ahead by more than a request of each.
+    #[test]
+    fn what_comes_back_late_puts_no_tenant_ahead_by_more_than_a_request_of_each(
+        apart in 1_usize..20,
+        steps in prop::collection::vec((any::<bool>(), any::<prop::sample::Index>(), 0..=LARGEST), 50..300),
+    ) {
+        const TENANTS: usize = 4;
+        let mut queue = queue();
+        let mut got = [0_i64; TENANTS];
+        let mut calls: Vec<Granted> = Vec::new();
+        // The greatest lead of each tenant over each other, after one of its own turns.
+        let mut leads = [[None::<i64>; TENANTS]; TENANTS];
+        for (step, (ends, which, used)) in steps.into_iter().enumerate() {
+            if step % apart == 0 && step / apart < TENANTS {
+                join_often(&mut queue, 2, u64::try_from(step / apart).unwrap(), LARGEST);
+            }
+            if ends && !calls.is_empty() {
+                let call = calls.swap_remove(which.index(calls.len()));
+                got[usize::try_from(call.tenant.id).unwrap()] -= i64::try_from(LARGEST - used).unwrap();
+                queue.settle(call, used);
+                // Somebody looks whose turn it is while nothing fits.
+                prop_assert_eq!(queue.next(at(0), |_| false), None);
+                continue;
+            }
+            let call = granted(queue.next(at(0), always));
+            join(&mut queue, call.tenant.id, LARGEST);
+            let one = usize::try_from(call.tenant.id).unwrap();
+            calls.push(call);
+            got[one] += i64::try_from(LARGEST).unwrap();
+            for other in (0..=(step / apart).min(TENANTS - 1)).filter(|other| *other != one) {
+                let now = got[one] - got[other];
+                let lead = leads[one][other].map_or(now, |lead| lead.max(now));
+                leads[one][other] = Some(lead);
+                let gap = lead + leads[other][one].unwrap_or(-lead);
+                prop_assert!(gap <= 200, "{one} and {other}: {gap}");
+            }
+        }
+    }
+
     /// Tenants that come, cancel and go: the queue never loses or doubles anybody, and whoever
     /// waits without a break is not behind its share.
     #[test]
