@@ -2,14 +2,18 @@
 
 use crate::call::{Call, CallBody};
 use crate::client::{Client, RequestBody, fault_of};
-use crate::clock::random;
+use crate::clock::{random, unix_ms};
 use crate::dialect::{Dialect, EventKind, Operation};
-use crate::sse::Splitter;
+use crate::sse::{self, Splitter};
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use spillway_sdk::{AttemptFacts, Fault, Phase, ProviderError, wait};
+use serde_json::Value;
+use spillway_sdk::{
+    AttemptFacts, BODY_PREFIX_BYTES_MAX, Dimension, Fault, Phase, ProviderError, RateLimit, body_json, rate_limits,
+    wait,
+};
 use std::borrow::Cow;
 use std::cell::{Cell, OnceCell};
 use std::collections::VecDeque;
@@ -19,8 +23,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, timeout_at};
 
-/// Most of a response's body that is held and shown to policies.
-pub const BODY_PREFIX_BYTES: usize = 8 << 10;
 /// Most of a stream that is held while it says nothing. Beyond it the stream is taken for content.
 pub const PREAMBLE_BYTES_MAX: usize = 64 << 10;
 /// Longest time for which a stream's preamble is held back from the caller, hoping for a word of content or error.
@@ -115,6 +117,7 @@ pub async fn make(client: &Client, call: &Call, number: u32) -> Ended {
         status,
         headers,
         prefix: Bytes::new(),
+        json: OnceCell::new(),
         error: OnceCell::new(),
         elapsed,
         first_content: Cell::new(None),
@@ -126,7 +129,9 @@ pub async fn make(client: &Client, call: &Call, number: u32) -> Ended {
             record.first_content.set(held.has_content.then_some(elapsed));
             record.prefix = prefix_of(&held.arrived);
             if held.splitter.is_some() {
-                // A stream's error is an event of it; its beginning as a whole is no JSON.
+                // A stream's error is an event of it, the last one held; its beginning as a whole is no JSON.
+                let event = if error.is_some() { held.arrived.back() } else { None };
+                let _ = record.json.set(event.and_then(|event| json_of_event(event)));
                 let _ = record.error.set(error);
             }
             Ended { record, held: Some(held), by_caller: None }
@@ -167,7 +172,7 @@ async fn begin(client: &Client, call: &Call, progress: &Progress) -> Result<(Hel
         hold_stream(call, &mut held).await?
     } else if call.operation == Operation::Generate || !held.status.is_success() {
         // Parts of an answer that streams in some other form must not wait for each other.
-        let bytes = if call.asked.streaming && held.status.is_success() { 1 } else { BODY_PREFIX_BYTES };
+        let bytes = if call.asked.streaming && held.status.is_success() { 1 } else { BODY_PREFIX_BYTES_MAX };
         hold_body(&mut held, bytes).await?;
         None
     } else {
@@ -285,9 +290,14 @@ async fn hold_body(held: &mut Held, enough: usize) -> Result<(), Fault> {
 fn prefix_of(arrived: &VecDeque<Bytes>) -> Bytes {
     match arrived.front() {
         None => Bytes::new(),
-        Some(only) if arrived.len() == 1 => only.slice(..only.len().min(BODY_PREFIX_BYTES)),
-        Some(_) => arrived.iter().flatten().copied().take(BODY_PREFIX_BYTES).collect(),
+        Some(only) if arrived.len() == 1 => only.slice(..only.len().min(BODY_PREFIX_BYTES_MAX)),
+        Some(_) => arrived.iter().flatten().copied().take(BODY_PREFIX_BYTES_MAX).collect(),
     }
+}
+
+fn json_of_event(event: &[u8]) -> Option<Value> {
+    let data = sse::data(event);
+    if data.len() > BODY_PREFIX_BYTES_MAX { None } else { body_json::parse(&data) }
 }
 
 /// What a policy may see of an attempt: nothing that the caller sent but its model, and no cookies.
@@ -313,6 +323,8 @@ pub struct Record {
     pub headers: Rc<HeaderMap>,
     /// The beginning of its body.
     pub prefix: Bytes,
+    /// The body's or the error event's JSON, read when it is first asked for.
+    pub json: OnceCell<Option<Value>>,
     /// The provider's own error, read when it is first asked for.
     pub error: OnceCell<Option<ProviderError>>,
     /// How long the attempt took so far.
@@ -341,12 +353,19 @@ impl Record {
             status: Some(200),
             headers: Rc::default(),
             prefix: Bytes::new(),
+            json: OnceCell::new(),
             error: OnceCell::new(),
             elapsed: Duration::ZERO,
             first_content: Cell::new(None),
             began: now,
             deadline: now,
         }
+    }
+}
+
+impl Record {
+    fn json(&self) -> Option<&Value> {
+        self.json.get_or_init(|| body_json::parse(&self.prefix)).as_ref()
     }
 }
 
@@ -376,7 +395,8 @@ impl AttemptFacts for Record {
         self.status
     }
     fn header(&self, name: &str) -> Option<Cow<'_, [u8]>> {
-        let value = self.headers.get(name).filter(|_| name != "set-cookie")?;
+        // The map finds names in capitals too.
+        let value = self.headers.get(name).filter(|_| !name.eq_ignore_ascii_case("set-cookie"))?;
         Some(Cow::Borrowed(value.as_bytes()))
     }
     fn header_names(&self) -> Vec<String> {
@@ -386,12 +406,19 @@ impl AttemptFacts for Record {
         let end = self.prefix.len().min(usize::try_from(limit).unwrap_or(usize::MAX));
         Cow::Borrowed(&self.prefix[..end])
     }
+    fn body_json(&self, pointer: &str) -> Option<String> {
+        if self.phase == Phase::Committed { None } else { body_json::at(self.json()?, pointer) }
+    }
     fn provider_error(&self) -> Option<ProviderError> {
-        self.error.get_or_init(|| ProviderError::parse(&self.prefix)).clone()
+        self.error.get_or_init(|| ProviderError::from_value(self.json()?)).clone()
     }
     fn retry_after(&self) -> Option<Duration> {
         let header = |name: &str| self.headers.get(name).map(|value| value.as_bytes());
         wait::from_headers(header, SystemTime::now()).or_else(|| wait::from_body(&self.prefix))
+    }
+    fn rate_limit(&self, dimension: Dimension) -> Option<RateLimit> {
+        let header = |name: &str| self.headers.get(name).map(|value| value.as_bytes());
+        rate_limits::from_headers(header, SystemTime::now()).get(dimension)
     }
     fn elapsed(&self) -> Duration {
         self.elapsed
@@ -402,7 +429,14 @@ impl AttemptFacts for Record {
     fn remaining(&self) -> Option<Duration> {
         Some(self.deadline.saturating_duration_since(Instant::now()))
     }
+    fn unix_time(&self) -> Duration {
+        let since_the_end = self.began.elapsed().saturating_sub(self.elapsed);
+        Duration::from_millis(unix_ms()).saturating_sub(since_the_end)
+    }
     fn random(&self) -> u64 {
         random()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 //!
 //! Spillway runs this code natively, and a policy may call it for everything it does not want to judge itself.
 
-use crate::{Advice, Exchange, Fault, Phase, ProviderError, Scope, Verdict};
+use crate::{Advice, Exchange, Fault, Phase, ProviderError, Verdict};
 use std::time::Duration;
 
 /// How long a credential rests when its money or long-term quota is spent and the provider names no time.
@@ -43,6 +43,14 @@ const REJECTED: &[&str] = &[
 ];
 
 /// Judges one attempt as Spillway does when no policy says otherwise.
+///
+/// ```
+/// use spillway_sdk::{Class, builtin, testing::exchange};
+///
+/// let spent = exchange().status(429).body(r#"{"error":{"code":"insufficient_quota","message":"m"}}"#);
+/// let verdict = builtin::classify(&spent.exchange());
+/// assert_eq!((verdict.class, &*verdict.reason), (Class::Exhausted, "429: quota spent"));
+/// ```
 pub fn classify(exchange: &Exchange<'_>) -> Verdict {
     if let Some(fault) = exchange.fault() {
         return by_fault(fault, exchange.phase());
@@ -70,8 +78,8 @@ pub fn classify(exchange: &Exchange<'_>) -> Verdict {
         _ => Verdict::ignored(format!("status {status}")),
     };
     // Providers that know better than their status say so.
-    match exchange.header_str("x-should-retry").as_deref() {
-        Some("false") if verdict.advice == Advice::Retry => verdict.advice(Advice::NextUpstream),
+    match exchange.header("x-should-retry").as_deref() {
+        Some(b"false") if verdict.advice == Advice::Retry => verdict.advice(Advice::NextUpstream),
         _ => verdict,
     }
 }
@@ -112,11 +120,10 @@ fn by_throttle(exchange: &Exchange<'_>) -> Verdict {
         return Verdict::exhausted("429: quota spent").cool_off(wait.unwrap_or(EXHAUSTED_COOL_OFF));
     }
     // Gemini names the violated quota; a daily one is not worth waiting for.
-    if error.kind.as_deref().is_some_and(|quota| quota.contains("PerDay")) {
-        let verdict = Verdict::exhausted("429: daily quota spent").scope(Scope::Credential);
-        return verdict.cool_off(wait.unwrap_or_default().max(EXHAUSTED_COOL_OFF));
+    if error.mentions(&["PerDay"]) {
+        return Verdict::exhausted("429: daily quota spent").cool_off(wait.unwrap_or_default().max(EXHAUSTED_COOL_OFF));
     }
-    if error.is_any(OVERLOADED) || error.message.starts_with("Model is overloaded") {
+    if error.is_any(OVERLOADED) || error.mentions(&["Model is overloaded"]) {
         return Verdict::overloaded("429: asks for less load").cool_off(wait);
     }
     Verdict::throttled("429: rate limit").cool_off(wait)
@@ -128,10 +135,10 @@ fn by_unavailable(exchange: &Exchange<'_>) -> Verdict {
         return Verdict::failure("status 503").cool_off(wait);
     };
     // A local server that loads its model is healthy; it must not be taken for one that crashed.
-    if error.is_any(&["unavailable_error"]) && error.message.contains("oading") {
+    if error.is_any(&["unavailable_error"]) && error.mentions(&["loading"]) {
         return Verdict::ignored("503: the model is loading").advice(Advice::Retry).cool_off(wait);
     }
-    if error.is_any(OVERLOADED) || error.message.contains("overloaded") {
+    if error.is_any(OVERLOADED) || error.mentions(&["overloaded"]) {
         return Verdict::overloaded("503: overloaded").cool_off(wait);
     }
     Verdict::failure("status 503").cool_off(wait)

@@ -5,6 +5,10 @@
 //! [`Policy::backoff`]: how long to wait before the next? [`Policy::trip`]: should the circuit open? Each answer is
 //! optional; what a policy leaves open, the built-in policy ([`builtin`]) and the operator's settings decide.
 //!
+//! What a policy sees of an attempt is an [`Exchange`], and of a circuit a [`Window`]; [`testing`] builds both for
+//! native tests. The provider's error, the wait it asks for and the limits it reports come ready-made, so a policy
+//! needs no JSON parser, no clock and no knowledge of Wasm.
+//!
 //! ```
 //! use spillway_sdk::{Exchange, Policy, Verdict};
 //!
@@ -24,6 +28,7 @@
 //! assert!(DrainedRegion.classify(&facts.exchange()).is_some());
 //! ```
 
+pub mod body_json;
 pub mod builtin;
 mod exchange;
 #[doc(hidden)]
@@ -31,21 +36,34 @@ pub mod guest;
 mod policy;
 mod provider_error;
 pub mod rate_limits;
+mod settings;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 mod verdict;
 pub mod wait;
 mod window;
 
-pub use exchange::{AttemptFacts, Exchange, Fault, Phase, ProviderError};
+pub use exchange::{AttemptFacts, BODY_PREFIX_BYTES_MAX, Exchange, Fault, Phase, ProviderError};
 pub use guest::{LogLevel, log};
-pub use policy::{Hooks, Policy, Settings};
+pub use policy::{Hooks, Policy};
 pub use provider_error::MESSAGE_BYTES_MAX;
+pub use rate_limits::{Dimension, RateLimit};
+pub use settings::Settings;
 pub use verdict::{Advice, Class, RetryDecision, Scope, TripDecision, Verdict};
 pub use window::{CircuitState, Window, WindowFacts};
 
 /// Makes a policy loadable: `export!(MyPolicy);`, once in its crate.
 ///
-/// The module's name and version are those of the crate.
+/// The module's name and version are those of the crate. Natively, in tests, it only checks the type.
+///
+/// ```
+/// #[derive(Default)]
+/// struct Mine;
+///
+/// impl spillway_sdk::Policy for Mine {}
+///
+/// spillway_sdk::export!(Mine);
+/// ```
 #[macro_export]
 macro_rules! export {
     ($policy:ty) => {

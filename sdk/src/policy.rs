@@ -1,9 +1,15 @@
 //! The trait that a policy implements.
 
-use crate::{Exchange, RetryDecision, TripDecision, Verdict, Window};
-use serde::de::DeserializeOwned;
+use crate::{Exchange, RetryDecision, Settings, TripDecision, Verdict, Window};
 
 /// Which of a policy's hooks the host calls.
+///
+/// ```
+/// use spillway_sdk::Hooks;
+///
+/// const HOOKS: Hooks = Hooks { trip: true, ..Hooks::NONE };
+/// assert!(!HOOKS.classify);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hooks {
     /// [`Policy::classify`], asked after every attempt.
@@ -21,34 +27,6 @@ impl Hooks {
     pub const NONE: Hooks = Hooks { classify: false, backoff: false, trip: false };
 }
 
-/// A policy's own table from the configuration, `[policies.settings.NAME]`.
-#[derive(Clone, Copy, Debug)]
-pub struct Settings<'a> {
-    json: &'a str,
-}
-
-impl<'a> Settings<'a> {
-    /// Wraps a table that was turned into JSON; empty means an empty table.
-    pub fn from_json(json: &'a str) -> Self {
-        Settings { json: if json.trim().is_empty() { "{}" } else { json } }
-    }
-
-    /// Reads the table into a type that derives `serde::Deserialize`.
-    ///
-    /// Put `#[serde(default, deny_unknown_fields)]` on that type: what is absent keeps its default, and a
-    /// misspelt key is an error instead of a silent nothing.
-    ///
-    /// # Errors
-    /// What does not fit, naming the key, in words made for the operator.
-    pub fn parse<T: DeserializeOwned>(&self) -> Result<T, String> {
-        serde_json::from_str(self.json).map_err(|error| error.to_string())
-    }
-
-    fn is_empty(&self) -> bool {
-        self.json.chars().all(|c| c.is_whitespace() || c == '{' || c == '}')
-    }
-}
-
 /// A policy: what counts as a failure, how long to wait, when to trip.
 ///
 /// Every method has a default, and every hook may answer `None`: the built-in policy and the operator's settings
@@ -63,7 +41,8 @@ pub trait Policy: Default + 'static {
     /// The hooks this policy wants to be asked. Naming fewer saves a call where the answer is always `None`.
     const HOOKS: Hooks = Hooks::ALL;
 
-    /// Takes the policy's settings, once, before any hook is called. By default a policy has none.
+    /// Takes the policy's settings, once, before any hook is called. By default a policy has none. See
+    /// [`Settings::parse`].
     ///
     /// # Errors
     /// What is wrong with the settings. The policy is then not loaded, and the message is shown to the operator.
@@ -79,12 +58,52 @@ pub trait Policy: Default + 'static {
 
     /// Says what to do after an attempt whose verdict advised a retry. `None` leaves it to the upstream's
     /// configured backoff. Retry budget, attempt limit and deadline hold whatever is answered here.
+    ///
+    /// ```
+    /// use spillway_sdk::testing::exchange;
+    /// use spillway_sdk::{Exchange, Policy, RetryDecision, Verdict};
+    /// use std::time::Duration;
+    ///
+    /// #[derive(Default)]
+    /// struct OnceAgain;
+    ///
+    /// impl Policy for OnceAgain {
+    ///     fn backoff(&self, exchange: &Exchange<'_>, _: &Verdict) -> Option<RetryDecision> {
+    ///         Some(if exchange.number() == 1 {
+    ///             RetryDecision::After(Duration::from_secs(1))
+    ///         } else {
+    ///             RetryDecision::NextUpstream
+    ///         })
+    ///     }
+    /// }
+    ///
+    /// let second = exchange().number(2).status(500);
+    /// let decision = OnceAgain.backoff(&second.exchange(), &Verdict::failure("status 500"));
+    /// assert_eq!(decision, Some(RetryDecision::NextUpstream));
+    /// ```
     fn backoff(&self, exchange: &Exchange<'_>, verdict: &Verdict) -> Option<RetryDecision> {
         let _ = (exchange, verdict);
         None
     }
 
     /// Says whether a circuit opens. `None` leaves it to the upstream's configured thresholds.
+    ///
+    /// ```
+    /// use spillway_sdk::testing::window;
+    /// use spillway_sdk::{Policy, TripDecision, Window};
+    ///
+    /// #[derive(Default)]
+    /// struct Patient;
+    ///
+    /// impl Policy for Patient {
+    ///     fn trip(&self, window: &Window<'_>) -> Option<TripDecision> {
+    ///         (window.requests() < 100).then_some(TripDecision::Stay)
+    ///     }
+    /// }
+    ///
+    /// let facts = window().calls(5, 5).thresholds_crossed();
+    /// assert_eq!(Patient.trip(&facts.window()), Some(TripDecision::Stay));
+    /// ```
     fn trip(&self, window: &Window<'_>) -> Option<TripDecision> {
         let _ = window;
         None

@@ -11,9 +11,18 @@ impl ProviderError {
     ///
     /// Understands OpenAI's, Anthropic's, Gemini's and Azure's envelopes, those of vLLM, llama.cpp, Ollama and TGI,
     /// an OpenAI Responses stream's `error` and `response.failed` events, and Bedrock's `message`. Gemini's
-    /// answers carry their most telling word, the violated quota, in their details: it becomes the `kind`.
+    /// answers carry their most telling word, the violated quota, in their details: it becomes the `kind`, a
+    /// daily one before the others.
     ///
     /// `None` when `body` is no JSON object or says nothing of an error.
+    ///
+    /// ```
+    /// use spillway_sdk::ProviderError;
+    ///
+    /// let body = br#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#;
+    /// let error = ProviderError::parse(body).expect("an error");
+    /// assert_eq!((error.kind.as_deref(), &*error.message), (Some("overloaded_error"), "Overloaded"));
+    /// ```
     pub fn parse(body: &[u8]) -> Option<ProviderError> {
         let value: Value = serde_json::from_slice(body).ok()?;
         Self::from_value(&value)
@@ -58,14 +67,12 @@ fn detail_code(error: &serde_json::Map<String, Value>) -> Option<String> {
     word(error.get("details")?.get("error_code"))
 }
 
+/// Of several violated quotas the daily one tells more: it outlasts the others.
 fn violated_quota(error: &serde_json::Map<String, Value>) -> Option<String> {
-    error
-        .get("details")?
-        .as_array()?
-        .iter()
-        .filter_map(|detail| detail.get("violations")?.as_array())
-        .flatten()
-        .find_map(|violation| word(violation.get("quotaId")))
+    let details = error.get("details")?.as_array()?;
+    let violations = details.iter().filter_map(|detail| detail.get("violations")?.as_array()).flatten();
+    let quotas = || violations.clone().filter_map(|violation| violation.get("quotaId")?.as_str());
+    quotas().find(|quota| quota.contains("PerDay")).or_else(|| quotas().next()).map(str::to_owned)
 }
 
 fn message(value: Option<&Value>) -> String {
@@ -108,6 +115,11 @@ mod tests {
                 r#"{"error":{"code":429,"message":"m","status":"RESOURCE_EXHAUSTED","details":[{"@type":"q","violations":[{"quotaId":"GenerateRequestsPerDay"}]}]}}"#,
                 Some("RESOURCE_EXHAUSTED"),
                 Some("GenerateRequestsPerDay"),
+            ),
+            (
+                r#"{"error":{"message":"m","status":"RESOURCE_EXHAUSTED","details":[{"violations":[{"quotaId":"RequestsPerMinute"},{"quotaId":"RequestsPerDay"}]}]}}"#,
+                Some("RESOURCE_EXHAUSTED"),
+                Some("RequestsPerDay"),
             ),
             (r#"[{"error":{"code":503,"message":"m","status":"UNAVAILABLE"}}]"#, Some("UNAVAILABLE"), None),
             (

@@ -3,6 +3,15 @@
 use crate::wait;
 use std::time::{Duration, SystemTime};
 
+/// What a limit counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dimension {
+    /// Requests.
+    Requests,
+    /// Tokens, input and output together.
+    Tokens,
+}
+
 /// One limit as its provider sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimit {
@@ -24,10 +33,32 @@ pub struct RateLimits {
     pub tokens: Option<RateLimit>,
 }
 
+impl RateLimits {
+    /// The limit on `dimension`.
+    pub fn get(&self, dimension: Dimension) -> Option<RateLimit> {
+        match dimension {
+            Dimension::Requests => self.requests,
+            Dimension::Tokens => self.tokens,
+        }
+    }
+}
+
 /// Reads `x-ratelimit-{limit,remaining,reset}-{requests,tokens}`, with resets such as `6m0s` (OpenAI and those who
 /// speak like it), and `anthropic-ratelimit-{requests,tokens}-{limit,remaining,reset}`, with resets in RFC 3339.
 ///
 /// A limit is reported when both its size and what remains of it can be read; a reset that cannot be read is left out.
+/// Moments are turned into durations from `now`.
+///
+/// ```
+/// use spillway_sdk::rate_limits::from_headers;
+/// use std::time::SystemTime;
+///
+/// let headers = [("x-ratelimit-limit-tokens", "30000"), ("x-ratelimit-remaining-tokens", "12")];
+/// let header = |name: &str| headers.iter().find(|(n, _)| *n == name).map(|(_, value)| value.as_bytes());
+/// let limits = from_headers(header, SystemTime::now());
+/// assert_eq!(limits.tokens.map(|tokens| tokens.remaining), Some(12));
+/// assert_eq!(limits.requests, None);
+/// ```
 pub fn from_headers<'a>(header: impl Fn(&str) -> Option<&'a [u8]>, now: SystemTime) -> RateLimits {
     let text = |name: &str| header(name).and_then(|value| std::str::from_utf8(value).ok()).map(str::trim);
     let number = |name: &str| text(name)?.parse::<u64>().ok();

@@ -7,16 +7,37 @@
 //! assert_eq!(builtin::classify(&facts.exchange()).class, Class::Throttled);
 //! ```
 
-use crate::{AttemptFacts, CircuitState, Exchange, Fault, Phase, ProviderError, Window, WindowFacts, wait};
+use crate::{
+    AttemptFacts, BODY_PREFIX_BYTES_MAX, CircuitState, Dimension, Exchange, Fault, Phase, ProviderError, RateLimit,
+    Window, WindowFacts, body_json, rate_limits, wait,
+};
 use std::borrow::Cow;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Begins an exchange: a first attempt at the upstream `test`, with nothing received yet.
+/// When exchanges end that say nothing else: the beginning of 2026, UTC. A test must not depend on when it runs.
+const UNIX_TIME: Duration = Duration::from_secs(1_767_225_600);
+
+/// Begins an exchange, a first attempt at the upstream `test` with nothing received yet.
+///
+/// ```
+/// use spillway_sdk::{Fault, testing::exchange};
+///
+/// let facts = exchange().upstream("local").number(2).fault(Fault::ConnectRefused);
+/// assert_eq!(facts.exchange().fault(), Some(Fault::ConnectRefused));
+/// ```
 pub fn exchange() -> ExchangeBuilder {
     ExchangeBuilder::default()
 }
 
 /// Begins a window: closed, ten seconds long and empty.
+///
+/// ```
+/// use spillway_sdk::testing::window;
+/// use std::time::Duration;
+///
+/// let facts = window().calls(20, 12).in_flight(3, Duration::from_secs(4));
+/// assert_eq!(facts.window().failures(), 12);
+/// ```
 pub fn window() -> WindowBuilder {
     WindowBuilder::default()
 }
@@ -37,6 +58,7 @@ pub struct ExchangeBuilder {
     elapsed: Duration,
     first_content: Option<Duration>,
     remaining: Option<Duration>,
+    unix_time: Duration,
     random: u64,
 }
 
@@ -56,6 +78,7 @@ impl Default for ExchangeBuilder {
             elapsed: Duration::from_millis(100),
             first_content: None,
             remaining: None,
+            unix_time: UNIX_TIME,
             random: 0x5eed,
         }
     }
@@ -126,14 +149,15 @@ impl ExchangeBuilder {
         self
     }
 
-    /// The response's body.
+    /// The response's body. Its error, its JSON and the wait it asks for are read from it as the host does; rate limits
+    /// are read from the headers.
     #[must_use]
     pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = body.into();
         self
     }
 
-    /// Time since the attempt began.
+    /// How long the attempt took.
     #[must_use]
     pub fn elapsed(mut self, elapsed: Duration) -> Self {
         self.elapsed = elapsed;
@@ -154,6 +178,13 @@ impl ExchangeBuilder {
         self
     }
 
+    /// The wall-clock time at which the attempt ended, since 1970 UTC; by default the beginning of 2026.
+    #[must_use]
+    pub fn unix_time(mut self, since_1970: Duration) -> Self {
+        self.unix_time = since_1970;
+        self
+    }
+
     /// The randomness the policy will be given.
     #[must_use]
     pub fn random(mut self, random: u64) -> Self {
@@ -164,6 +195,18 @@ impl ExchangeBuilder {
     /// The exchange as a policy sees it.
     pub fn exchange(&self) -> Exchange<'_> {
         Exchange::new(self)
+    }
+
+    fn value_of(&self, name: &str) -> Option<&[u8]> {
+        self.headers.iter().find(|(header, _)| header == name).map(|(_, value)| value.as_slice())
+    }
+
+    fn prefix(&self) -> &[u8] {
+        &self.body[..self.body.len().min(BODY_PREFIX_BYTES_MAX)]
+    }
+
+    fn ended(&self) -> SystemTime {
+        UNIX_EPOCH + self.unix_time
     }
 }
 
@@ -193,8 +236,7 @@ impl AttemptFacts for ExchangeBuilder {
         self.status
     }
     fn header(&self, name: &str) -> Option<Cow<'_, [u8]>> {
-        let found = self.headers.iter().find(|(header, _)| header == name);
-        found.map(|(_, value)| Cow::Borrowed(value.as_slice()))
+        self.value_of(name).map(Cow::Borrowed)
     }
     fn header_names(&self) -> Vec<String> {
         let mut names: Vec<String> = Vec::new();
@@ -206,18 +248,21 @@ impl AttemptFacts for ExchangeBuilder {
         names
     }
     fn body_prefix(&self, limit: u32) -> Cow<'_, [u8]> {
-        let end = self.body.len().min(usize::try_from(limit).unwrap_or(usize::MAX));
-        Cow::Borrowed(&self.body[..end])
+        let shown = if self.phase == Phase::Committed { &[] } else { self.prefix() };
+        let end = shown.len().min(usize::try_from(limit).unwrap_or(usize::MAX));
+        Cow::Borrowed(&shown[..end])
+    }
+    fn body_json(&self, pointer: &str) -> Option<String> {
+        if self.phase == Phase::Committed { None } else { body_json::at(&body_json::parse(self.prefix())?, pointer) }
     }
     fn provider_error(&self) -> Option<ProviderError> {
-        ProviderError::parse(&self.body)
+        ProviderError::parse(self.prefix())
     }
     fn retry_after(&self) -> Option<Duration> {
-        let header = |name: &str| {
-            let found = self.headers.iter().find(|(header, _)| header == name);
-            found.map(|(_, value)| value.as_slice())
-        };
-        wait::from_headers(header, SystemTime::now()).or_else(|| wait::from_body(&self.body))
+        wait::from_headers(|name| self.value_of(name), self.ended()).or_else(|| wait::from_body(self.prefix()))
+    }
+    fn rate_limit(&self, dimension: Dimension) -> Option<RateLimit> {
+        rate_limits::from_headers(|name| self.value_of(name), self.ended()).get(dimension)
     }
     fn elapsed(&self) -> Duration {
         self.elapsed
@@ -227,6 +272,9 @@ impl AttemptFacts for ExchangeBuilder {
     }
     fn remaining(&self) -> Option<Duration> {
         self.remaining
+    }
+    fn unix_time(&self) -> Duration {
+        self.unix_time
     }
     fn random(&self) -> u64 {
         self.random
@@ -429,5 +477,39 @@ impl WindowFacts for WindowBuilder {
     }
     fn random(&self) -> u64 {
         self.random
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_shown_as_far_as_the_host_shows_it() {
+        let long = format!(r#"{{"error":{{"code":"x","message":"{}"}}}}"#, "m".repeat(BODY_PREFIX_BYTES_MAX));
+        let facts = exchange().status(500).body(long);
+        let seen = facts.exchange();
+        assert_eq!(seen.body_prefix(u32::MAX).len(), BODY_PREFIX_BYTES_MAX);
+        assert_eq!((seen.json("/error/code"), seen.provider_error()), (None, None), "what was cut off is no JSON");
+    }
+
+    #[test]
+    fn once_content_has_reached_the_caller_no_body_is_shown() {
+        let facts = exchange().status(200).phase(Phase::Committed).body(r#"{"a":1}"#);
+        assert_eq!((facts.exchange().json("/a"), facts.exchange().body_prefix(9).len()), (None, 0));
+    }
+
+    #[test]
+    fn waits_until_a_moment_count_from_the_attempts_end() {
+        let facts = exchange()
+            .status(429)
+            .unix_time(Duration::from_secs(784_111_777))
+            .header("retry-after", "Sun, 06 Nov 1994 08:49:47 GMT")
+            .header("anthropic-ratelimit-tokens-limit", "80000")
+            .header("anthropic-ratelimit-tokens-remaining", "0")
+            .header("anthropic-ratelimit-tokens-reset", "1994-11-06T08:50:37Z");
+        let seen = facts.exchange();
+        assert_eq!(seen.retry_after(), Some(Duration::from_secs(10)));
+        assert_eq!(seen.tokens_limit().and_then(|tokens| tokens.reset), Some(Duration::from_secs(60)));
     }
 }

@@ -38,6 +38,10 @@ impl Class {
     ];
 
     /// The word used in logs, metrics and explanations.
+    ///
+    /// ```
+    /// assert_eq!(spillway_sdk::Class::Overloaded.as_str(), "overloaded");
+    /// ```
     pub const fn as_str(self) -> &'static str {
         match self {
             Class::Success => "success",
@@ -116,7 +120,8 @@ pub struct Verdict {
     pub scope: Scope,
     /// What to do with the request.
     pub advice: Advice,
-    /// Keep the scope's circuit open for at least this long, whatever its statistics say.
+    /// Opens the scope's circuit at once, and keeps it open for at least this long (a day at most), whatever its
+    /// statistics say. Of no effect on a success.
     pub cool_off: Option<Duration>,
     /// A few words shown in explanations and logs.
     pub reason: Cow<'static, str>,
@@ -167,7 +172,17 @@ impl Verdict {
         Verdict::new(Class::Unauthorized, Scope::Credential, Advice::NextUpstream, reason.into())
     }
 
-    /// Keeps the scope's circuit open for at least `duration`.
+    /// Opens the scope's circuit at once, and keeps it open for at least `duration`. `None` leaves it to its
+    /// statistics, so that [`Exchange::retry_after`](crate::Exchange::retry_after) can be passed on as it is.
+    ///
+    /// ```
+    /// use spillway_sdk::{Verdict, testing::exchange};
+    /// use std::time::Duration;
+    ///
+    /// let facts = exchange().status(429).header("retry-after", "7");
+    /// let verdict = Verdict::throttled("shared quota").cool_off(facts.exchange().retry_after());
+    /// assert_eq!(verdict.cool_off, Some(Duration::from_secs(7)));
+    /// ```
     #[must_use]
     pub fn cool_off(mut self, duration: impl Into<Option<Duration>>) -> Self {
         self.cool_off = duration.into();
@@ -175,6 +190,13 @@ impl Verdict {
     }
 
     /// Speaks of `scope` instead.
+    ///
+    /// ```
+    /// use spillway_sdk::{Scope, Verdict};
+    ///
+    /// let verdict = Verdict::failure("this model's workers are down").scope(Scope::Model);
+    /// assert_eq!(verdict.scope, Scope::Model);
+    /// ```
     #[must_use]
     pub fn scope(mut self, scope: Scope) -> Self {
         self.scope = scope;
@@ -182,6 +204,13 @@ impl Verdict {
     }
 
     /// Advises `advice` instead.
+    ///
+    /// ```
+    /// use spillway_sdk::{Advice, Verdict};
+    ///
+    /// let verdict = Verdict::failure("it was paid for").advice(Advice::GiveUp);
+    /// assert_eq!(verdict.advice, Advice::GiveUp);
+    /// ```
     #[must_use]
     pub fn advice(mut self, advice: Advice) -> Self {
         self.advice = advice;

@@ -10,6 +10,14 @@ pub const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 ///
 /// In order of trust: `retry-after-ms`; `retry-after` as seconds (fractions allowed) or as an HTTP date relative to
 /// `now`. Rate-limit reset headers are no wait: they say when a bucket is *full*, not when it may be used.
+///
+/// ```
+/// use spillway_sdk::wait::from_headers;
+/// use std::time::{Duration, SystemTime};
+///
+/// let header = |name: &str| (name == "retry-after").then_some(&b"2.5"[..]);
+/// assert_eq!(from_headers(header, SystemTime::now()), Some(Duration::from_millis(2_500)));
+/// ```
 pub fn from_headers<'a>(header: impl Fn(&str) -> Option<&'a [u8]>, now: SystemTime) -> Option<Duration> {
     let text = |name| header(name).and_then(|value| std::str::from_utf8(value).ok()).map(str::trim);
     text("retry-after-ms")
@@ -18,6 +26,11 @@ pub fn from_headers<'a>(header: impl Fn(&str) -> Option<&'a [u8]>, now: SystemTi
 }
 
 /// The wait that an error body asks for: Google's `RetryInfo.retryDelay`, anywhere among the error's details.
+///
+/// ```
+/// let body = br#"{"error":{"code":429,"details":[{"retryDelay":"37s"}]}}"#;
+/// assert_eq!(spillway_sdk::wait::from_body(body), Some(std::time::Duration::from_secs(37)));
+/// ```
 pub fn from_body(body: &[u8]) -> Option<Duration> {
     // Most bodies have none: look for the word before parsing.
     if !body.windows(b"retryDelay".len()).any(|window| window == b"retryDelay") {
@@ -30,6 +43,11 @@ pub fn from_body(body: &[u8]) -> Option<Duration> {
 }
 
 /// A duration as Go and Protocol Buffers write it: `37s`, `1.5s`, `6m0s`, `12ms`, `1h2m3s`. It is not bounded.
+///
+/// ```
+/// assert_eq!(spillway_sdk::wait::duration("6m0.5s"), Some(std::time::Duration::from_millis(360_500)));
+/// assert_eq!(spillway_sdk::wait::duration("soon"), None);
+/// ```
 pub fn duration(text: &str) -> Option<Duration> {
     let mut rest = text.trim();
     if rest.is_empty() {

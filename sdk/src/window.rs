@@ -51,15 +51,34 @@ pub trait WindowFacts {
     fn random(&self) -> u64;
 }
 
+/// What a [`Window`] holds. A policy's module has one source of facts: naming it, rather than any, keeps the
+/// getters that the policy never calls out of the module.
+#[cfg(target_arch = "wasm32")]
+type Source<'a> = crate::guest::Lent<'a, crate::guest::bindings::spillway::policy::host::Window>;
+#[cfg(not(target_arch = "wasm32"))]
+type Source<'a> = dyn WindowFacts + 'a;
+
 /// A circuit's sliding window, as a policy sees it.
+///
+/// The circuit is an upstream's, or that of one model or one credential there.
+///
+/// ```
+/// use spillway_sdk::testing::window;
+/// use std::time::Duration;
+///
+/// let facts = window().calls(4, 1).latencies([1, 2, 3, 40].map(Duration::from_secs));
+/// let window = facts.window();
+/// assert_eq!(window.failure_rate(), 0.25);
+/// assert_eq!(window.latency(1.0), Some(Duration::from_secs(40)));
+/// ```
 #[derive(Clone, Copy)]
 pub struct Window<'a> {
-    facts: &'a dyn WindowFacts,
+    facts: &'a Source<'a>,
 }
 
 impl<'a> Window<'a> {
     /// Shows `facts` to a policy.
-    pub fn new(facts: &'a dyn WindowFacts) -> Self {
+    pub fn new(facts: &'a Source<'a>) -> Self {
         Window { facts }
     }
 
@@ -73,7 +92,7 @@ impl<'a> Window<'a> {
         self.facts.state()
     }
 
-    /// Length of the sliding window.
+    /// Length of the sliding window; for one that holds a number of calls, the age of the oldest.
     pub fn length(&self) -> Duration {
         self.facts.length()
     }
@@ -89,6 +108,10 @@ impl<'a> Window<'a> {
     }
 
     /// Failures per request, from 0 to 1; 0 when nothing was counted.
+    ///
+    /// ```
+    /// assert_eq!(spillway_sdk::testing::window().calls(8, 2).window().failure_rate(), 0.25);
+    /// ```
     pub fn failure_rate(&self) -> f64 {
         let requests = self.requests();
         if requests == 0 { 0.0 } else { f64::from(self.failures()) / f64::from(requests) }
@@ -109,7 +132,7 @@ impl<'a> Window<'a> {
         self.facts.slow_calls()
     }
 
-    /// Failures since the last success.
+    /// Failures since the last success, overloads included.
     pub fn consecutive_failures(&self) -> u32 {
         self.facts.consecutive_failures()
     }
@@ -119,14 +142,13 @@ impl<'a> Window<'a> {
         self.facts.in_flight()
     }
 
-    /// Age of the oldest call under way.
+    /// Age of the oldest call under way, counted up to 255 s; zero when there is none.
     pub fn oldest_in_flight(&self) -> Duration {
         self.facts.oldest_in_flight()
     }
 
-    /// Duration below which the given share (0 to 1) of the window's calls stayed; `None` when it is empty.
-    ///
-    /// For answers that stream this is the time to first content.
+    /// Time to first content below which the given share (0 to 1) of the window's calls stayed, at most a quarter too
+    /// high; `None` when the window is empty.
     pub fn latency(&self, quantile: f32) -> Option<Duration> {
         self.facts.latency(quantile)
     }
@@ -141,7 +163,7 @@ impl<'a> Window<'a> {
         self.facts.thresholds_crossed()
     }
 
-    /// Fresh randomness, uniform over all 64 bits.
+    /// A random number, uniform over all 64 bits and new at each call. Good for jitter, not for secrets.
     pub fn random(&self) -> u64 {
         self.facts.random()
     }

@@ -18,3 +18,18 @@ impl Policy for BuiltIn {
 }
 
 spillway_sdk::export!(BuiltIn);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use spillway_sdk::testing::exchange;
+
+    #[test]
+    fn it_judges_as_the_built_in_policy_does() {
+        for status in [200, 400, 401, 402, 409, 429, 500, 503, 529] {
+            let facts = exchange().status(status).header("retry-after", "3");
+            let exchange = facts.exchange();
+            assert_eq!(BuiltIn.classify(&exchange), Some(builtin::classify(&exchange)), "{status}");
+        }
+    }
+}

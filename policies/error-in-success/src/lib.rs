@@ -10,7 +10,7 @@ use spillway_sdk::{Exchange, Hooks, Policy, Settings, Verdict};
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct ErrorInSuccess {
-    /// Error codes that mean a rate limit rather than a failure.
+    /// Error codes or types that mean a rate limit rather than a failure.
     throttle_codes: Vec<String>,
 }
 
@@ -28,8 +28,7 @@ impl Policy for ErrorInSuccess {
             return None;
         }
         let error = exchange.provider_error()?;
-        let throttled = error.code.as_ref().is_some_and(|code| self.throttle_codes.contains(code));
-        Some(if throttled {
+        Some(if error.is_any(&self.throttle_codes) {
             Verdict::throttled(format!("200 with rate limit: {}", error.message)).cool_off(exchange.retry_after())
         } else {
             Verdict::failure(format!("200 with error: {}", error.message))

@@ -4,7 +4,7 @@ use super::contract::exports::spillway::policy::classifier;
 use super::contract::spillway::policy::host;
 use super::{AttemptHandle, Context, LOG_BYTES_MAX, TEXT_BYTES_MAX, WindowHandle, clipped};
 use crate::clock::milliseconds;
-use spillway_sdk::{Advice, CircuitState, Class, Fault, Phase, Scope, Verdict};
+use spillway_sdk::{Advice, CircuitState, Class, Dimension, Fault, Phase, Scope, Verdict};
 use std::borrow::Cow;
 use std::time::Duration;
 use wasmtime::component::Resource;
@@ -131,12 +131,26 @@ impl host::HostAttempt for Context {
     fn body_prefix(&mut self, _: Resource<AttemptHandle>, limit: u32) -> Lent<Vec<u8>> {
         Ok(self.attempt()?.body_prefix(limit).into_owned())
     }
+    fn body_json(&mut self, _: Resource<AttemptHandle>, pointer: String) -> Lent<Option<String>> {
+        Ok(self.attempt()?.body_json(&pointer))
+    }
     fn provider_error(&mut self, _: Resource<AttemptHandle>) -> Lent<Option<host::ProviderError>> {
         let error = self.attempt()?.provider_error();
         Ok(error.map(|error| host::ProviderError { code: error.code, kind: error.kind, message: error.message }))
     }
     fn retry_after_ms(&mut self, _: Resource<AttemptHandle>) -> Lent<Option<u64>> {
         Ok(self.attempt()?.retry_after().map(milliseconds))
+    }
+    fn rate_limit(&mut self, _: Resource<AttemptHandle>, dimension: host::Dimension) -> Lent<Option<host::RateLimit>> {
+        let dimension = match dimension {
+            host::Dimension::Requests => Dimension::Requests,
+            host::Dimension::Tokens => Dimension::Tokens,
+        };
+        Ok(self.attempt()?.rate_limit(dimension).map(|reported| host::RateLimit {
+            limit: reported.limit,
+            remaining: reported.remaining,
+            reset_ms: reported.reset.map(milliseconds),
+        }))
     }
     fn elapsed_ms(&mut self, _: Resource<AttemptHandle>) -> Lent<u64> {
         Ok(milliseconds(self.attempt()?.elapsed()))
@@ -146,6 +160,9 @@ impl host::HostAttempt for Context {
     }
     fn remaining_ms(&mut self, _: Resource<AttemptHandle>) -> Lent<Option<u64>> {
         Ok(self.attempt()?.remaining().map(milliseconds))
+    }
+    fn unix_ms(&mut self, _: Resource<AttemptHandle>) -> Lent<u64> {
+        Ok(milliseconds(self.attempt()?.unix_time()))
     }
     fn random(&mut self, _: Resource<AttemptHandle>) -> Lent<u64> {
         Ok(self.attempt()?.random())
