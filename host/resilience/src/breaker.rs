@@ -25,10 +25,10 @@ pub use snapshot::Snapshot;
 /// A call asks [`Breaker::admit`], runs, and hands its [`Permit`] back to [`Breaker::record`].
 /// Three rules keep the machine free of the usual defects:
 ///
-/// - **Generations.** Every change of state starts a new generation, and nothing else does. A
-///   permit carries the generation it was issued in, so that a long stream which ends after the
-///   circuit has moved on decides nothing. The only thing that a late result may do is move the
-///   deadline of an open circuit further out.
+/// - **Generations.** Every change of state, a reset included, starts a new generation, and nothing
+///   else does. A permit carries the generation it was issued in, so that a long stream which ends
+///   after the circuit has moved on decides nothing. The only thing that a late result may do is
+///   move the deadline of an open circuit further out.
 /// - **Leases.** A probe holds its slot for a bounded time. One that never settles delays recovery;
 ///   it cannot prevent it.
 /// - **Neutral results.** A cancelled call, or one whose failure is not the upstream's, returns its
@@ -41,7 +41,7 @@ pub struct Breaker {
     watching: bool,
     generation: u64,
     /// Openings since the circuit last stayed closed for the sustained time, as of the last
-    /// opening.
+    /// opening or command.
     openings: u32,
     window: Window,
     in_flight: InFlight,
@@ -189,9 +189,13 @@ impl Breaker {
     }
 
     /// Lets every call pass until [`reset`](Self::reset) or [`force_open`](Self::force_open).
-    /// Results are counted and open nothing.
+    /// Results are counted and open nothing. Said again, it changes nothing.
     #[must_use = "a transition is reported only once"]
     pub fn disable(&mut self, now: Timestamp) -> Option<Transition> {
+        // A new generation would leave the calls in flight out of the count.
+        if self.mode() == Mode::Disabled {
+            return None;
+        }
         self.command(State::Disabled, false, now)
     }
 
@@ -218,6 +222,8 @@ impl Breaker {
 
     fn command(&mut self, state: State, watching: bool, now: Timestamp) -> Option<Transition> {
         let from = self.state();
+        // Only a closed circuit knows how long it has been closed.
+        self.openings = self.consecutive_openings(now);
         self.watching = watching;
         let transition = Transition { from, would: false, ..self.enter(state, Cause::Operator, None, now) };
         (from != transition.to).then_some(transition)

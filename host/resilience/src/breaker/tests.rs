@@ -3,7 +3,9 @@ use crate::window::{Outcome, WindowKind};
 use proptest::prelude::*;
 use std::time::Duration;
 
+mod agreement;
 mod cases;
+mod model;
 mod properties;
 mod ramp;
 mod simulation;
@@ -255,6 +257,32 @@ fn an_operator_overrules_everything_until_the_reset() {
     assert_eq!(circuit.state(), CircuitState::Open);
     assert!(circuit.breaker.reset(circuit.now).is_some());
     circuit.call(Outcome::Success);
+}
+
+#[test]
+fn a_circuit_disabled_again_still_counts_the_calls_in_flight() {
+    let mut circuit = Circuit::new(plain());
+    assert_eq!(circuit.breaker.disable(circuit.now), None, "closed to its callers before and after");
+    let permit = circuit.admit();
+    assert_eq!(circuit.breaker.disable(circuit.now), None);
+    circuit.settle(permit, Outcome::Failure);
+    assert_eq!(circuit.breaker.statistics(circuit.now).failures, 1);
+}
+
+#[test]
+fn an_operators_command_brings_back_no_openings_that_a_sustained_recovery_made_forgotten() {
+    for command in [Breaker::force_open, Breaker::disable] {
+        for (closed_for, kept) in [(seconds(29), 1), (seconds(30), 0)] {
+            let (mut circuit, probe) = Circuit::probing(plain());
+            circuit.settle(probe, Outcome::Success);
+            circuit.pass(closed_for);
+            assert_eq!(circuit.breaker.statistics(circuit.now).consecutive_openings, kept);
+            let _ = command(&mut circuit.breaker, circuit.now);
+            circuit.pass(seconds(3600));
+            assert_eq!(circuit.breaker.statistics(circuit.now).consecutive_openings, kept);
+            assert_eq!(circuit.breaker.snapshot(circuit.now).openings, kept);
+        }
+    }
 }
 
 #[test]
