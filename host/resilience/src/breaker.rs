@@ -180,6 +180,15 @@ impl Breaker {
         }
     }
 
+    /// Moves the deadline of an open circuit further out, at most `open_for_cap` from now: for what is learned about it
+    /// without a permit. Anything but an open circuit is left alone.
+    pub fn extend(&mut self, open_until: Timestamp, now: Timestamp) {
+        let latest = now.saturating_add(self.settings.open_for_cap);
+        if let State::Open { until, .. } = &mut self.state {
+            *until = (*until).max(open_until.min(latest));
+        }
+    }
+
     /// Refuses every call until [`reset`](Self::reset) or [`disable`](Self::disable). Calls in
     /// flight are let finish. Like the other operator's commands it returns a transition only if
     /// the state as callers see it changed.

@@ -151,7 +151,7 @@ impl AdaptiveLimitSettings {
             &mut mistakes,
             self.latency_tolerance.is_none_or(|tolerance| tolerance > 1.0 && tolerance.is_finite()),
             "latency_tolerance",
-            format!("{:?} must be a number above 1", self.latency_tolerance),
+            format!("{} must be a number above 1", self.latency_tolerance.unwrap_or_default()),
         );
         mistakes
     }

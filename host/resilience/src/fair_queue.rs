@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use crate::Mistake;
 use crate::bucket::TokenBucket;
 use crate::shed::Priority;
 use crate::time::Timestamp;
-use crate::{Mistake, time};
 
 mod band;
 
@@ -19,9 +19,12 @@ pub struct FairQueueSettings {
     pub capacity: u32,
     /// Most waiters of one tenant, at most `capacity`.
     pub capacity_per_tenant: u32,
-    /// Longest time for which waiters of a lower priority are passed over: after it, one of them is
-    /// served before those of a higher one. Longer than zero.
+    /// For so long, at least, waiters of a lower priority are passed over by those of a higher one
+    /// before one of them goes first. Longer than zero.
     pub ageing: Duration,
+    /// What a turn costs a tenant's share at least: it takes a place in flight even if the call uses no
+    /// tokens, or is refused. At most [`TokenBucket::TOKENS_MAX`].
+    pub turn_tokens: u64,
 }
 
 impl FairQueueSettings {
@@ -32,6 +35,12 @@ impl FairQueueSettings {
     /// A second: background work proceeds visibly under a steady load of interactive calls, and
     /// costs them at most one place per second.
     pub const DEFAULT_AGEING: Duration = Duration::from_secs(1);
+    /// A quarter of what an ordinary small request reserves: calls that cost nothing are shared by turns,
+    /// and those that cost more by what they cost.
+    pub const DEFAULT_TURN_TOKENS: u64 = 250;
+    /// Turns of a higher priority that a lower one sees before it goes first, besides `ageing`: so it
+    /// takes at most one turn in ten, however slow the turns are.
+    pub const PASSED_OVER_TURNS: u32 = 9;
     /// Highest allowed `capacity`: a waiter takes some hundred bytes here and a connection outside.
     pub const CAPACITY_MAX: u32 = 1_000_000;
 
@@ -67,6 +76,7 @@ impl Default for FairQueueSettings {
             capacity: Self::DEFAULT_CAPACITY,
             capacity_per_tenant: Self::DEFAULT_CAPACITY_PER_TENANT,
             ageing: Self::DEFAULT_AGEING,
+            turn_tokens: Self::DEFAULT_TURN_TOKENS,
         }
     }
 }
@@ -150,19 +160,21 @@ struct Waiter {
 #[derive(Clone, Debug, Default)]
 struct Lane {
     band: Band,
-    /// When the band was last served, or began to wait.
-    last_turn: Timestamp,
+    /// Since when, and how often, it was passed over while it waited: nobody is passed over by
+    /// somebody for whom the tokens are only gathering.
+    passed_over: Option<(Timestamp, u32)>,
 }
 
 /// Requests that wait for tokens, in the order in which they should get them.
 ///
 /// - **Priorities** are strict, tempered by ageing: the highest priority with waiters is served,
-///   unless a lower one was passed over for `ageing`; then that one is served once. So a low
-///   priority is slow under load and never starved. Strict order was preferred to weights between
+///   unless a lower one was passed over for `ageing` and for
+///   [`PASSED_OVER_TURNS`](FairQueueSettings::PASSED_OVER_TURNS); then that one is served once. So a
+///   low priority is slow under load and never starved. Strict order was preferred to weights between
 ///   priorities because it needs no tuning: an interactive call goes first.
 /// - **Tenants** of one priority share its tokens by weight, whatever the number and the size of
-///   their requests. While a tenant has waiters, what it got lies within twice the largest request
-///   of its share. A tenant without waiters saves nothing up.
+///   their requests; a turn counts as `turn_tokens` at least. While a tenant has waiters, what it got
+///   lies within twice the largest request of its share. A tenant without waiters saves nothing up.
 /// - **Within one tenant and priority** the order is that of arrival.
 /// - **A large request is never overtaken for its size**: while the next one does not fit, nobody
 ///   is served, and the tokens gather for it.
@@ -186,7 +198,12 @@ impl FairQueue {
         let capacity = settings.capacity.clamp(1, FairQueueSettings::CAPACITY_MAX);
         let capacity_per_tenant = settings.capacity_per_tenant.clamp(1, capacity);
         Self {
-            settings: FairQueueSettings { capacity, capacity_per_tenant, ..settings },
+            settings: FairQueueSettings {
+                capacity,
+                capacity_per_tenant,
+                turn_tokens: settings.turn_tokens.min(TokenBucket::TOKENS_MAX),
+                ..settings
+            },
             lanes: std::array::from_fn(|_| Lane::default()),
             waiters: BTreeMap::new(),
             deadlines: BTreeSet::new(),
@@ -227,9 +244,9 @@ impl FairQueue {
         self.deadlines.insert((deadline, ticket));
         let lane = &mut self.lanes[priority.rank()];
         if lane.band.is_empty() {
-            lane.last_turn = now;
+            lane.passed_over = None;
         }
-        lane.band.push(tenant.id, tenant.weight, ticket, cost);
+        lane.band.push(tenant.id, tenant.weight, ticket, cost.max(self.settings.turn_tokens));
         Ok(Ticket(ticket))
     }
 
@@ -253,16 +270,18 @@ impl FairQueue {
             self.cancel(Ticket(ticket));
             return Some(Turn::Expired { ticket: Ticket(ticket), waited: now.saturating_since(joined) });
         }
-        let lane = self.lane_in_turn(now)?;
-        let head: Head = lane.band.head().filter(|head| fits(head.cost))?;
-        let weights = lane.band.serve(head);
-        lane.last_turn = now;
+        let rank = self.rank_in_turn(now)?;
+        let head: Head = self.lanes[rank].band.head()?;
+        if !fits(self.waiters.get(&head.ticket)?.cost) {
+            return None;
+        }
+        let weights = self.serve(rank, head, now);
         let waiter = self.forget(head.ticket)?;
         Some(Turn::Granted(Granted {
             ticket: Ticket(head.ticket),
             tenant: waiter.tenant,
             priority: waiter.priority,
-            cost: head.cost,
+            cost: waiter.cost,
             waited: now.saturating_since(waiter.joined),
             weights,
         }))
@@ -270,13 +289,15 @@ impl FairQueue {
 
     /// Whose turn it is, and what it costs.
     pub fn head(&mut self, now: Timestamp) -> Option<(Ticket, u64)> {
-        let head = self.lane_in_turn(now)?.band.head()?;
-        Some((Ticket(head.ticket), head.cost))
+        let rank = self.rank_in_turn(now)?;
+        let head = self.lanes[rank].band.head()?;
+        Some((Ticket(head.ticket), self.waiters.get(&head.ticket)?.cost))
     }
 
-    /// Corrects a tenant's share to what its call used: zero when it was never sent.
+    /// Corrects a tenant's share to what its call used: zero when it was never sent, or refused.
     pub fn settle(&mut self, granted: Granted, actual: u64) {
-        let excess = i128::from(actual.min(TokenBucket::TOKENS_MAX)) - i128::from(granted.cost);
+        let counted = |tokens: u64| i128::from(tokens.min(TokenBucket::TOKENS_MAX).max(self.settings.turn_tokens));
+        let excess = counted(actual) - counted(granted.cost);
         let band = &mut self.lanes[granted.priority.rank()].band;
         band.correct(granted.tenant.id, granted.tenant.weight, granted.weights, excess);
     }
@@ -307,16 +328,27 @@ impl FairQueue {
     }
 
     /// The lower priority that was passed over longest, if that was too long; else the highest.
-    fn lane_in_turn(&mut self, now: Timestamp) -> Option<&mut Lane> {
-        let oldest_turn = now.as_micros().saturating_sub(time::micros(self.settings.ageing));
+    fn rank_in_turn(&self, now: Timestamp) -> Option<usize> {
         let waiting = || (0..self.lanes.len()).filter(|rank| !self.lanes[*rank].band.is_empty());
         let highest = waiting().next()?;
-        let rank = waiting()
-            .filter(|rank| *rank > highest && now > self.lanes[*rank].last_turn)
-            .filter(|rank| self.lanes[*rank].last_turn.as_micros() <= oldest_turn)
-            .min_by_key(|rank| self.lanes[*rank].last_turn)
-            .unwrap_or(highest);
-        self.lanes.get_mut(rank)
+        let overdue = |rank: &usize| {
+            let (since, turns) = self.lanes[*rank].passed_over?;
+            let too_long =
+                now.saturating_since(since) >= self.settings.ageing && turns >= FairQueueSettings::PASSED_OVER_TURNS;
+            too_long.then_some((since, *rank))
+        };
+        let aged = waiting().filter(|rank| *rank > highest).filter_map(|rank| overdue(&rank)).min();
+        Some(aged.map_or(highest, |(_, rank)| rank))
+    }
+
+    /// Serves the head of a lane, and notes whom it passes over.
+    fn serve(&mut self, rank: usize, head: Head, now: Timestamp) -> u64 {
+        self.lanes[rank].passed_over = None;
+        for lane in self.lanes.iter_mut().skip(rank + 1).filter(|lane| !lane.band.is_empty()) {
+            let (since, turns) = lane.passed_over.unwrap_or((now, 0));
+            lane.passed_over = Some((since, turns.saturating_add(1)));
+        }
+        self.lanes[rank].band.serve(head)
     }
 
     /// Takes a waiter out of everything but its band.

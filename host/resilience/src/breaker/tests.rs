@@ -317,3 +317,19 @@ fn a_policy_can_judge_a_closed_circuit_at_any_time_and_no_other() {
     assert_eq!((transition.to, transition.cause), (CircuitState::Open, Cause::Policy));
     assert_eq!(circuit.breaker.pending(circuit.now), None);
 }
+
+#[test]
+fn what_is_learned_without_a_permit_can_only_lengthen_an_opening() {
+    let mut circuit = Circuit::new(plain());
+    circuit.breaker.extend(circuit.now.saturating_add(seconds(60)), circuit.now);
+    assert_eq!(circuit.state(), CircuitState::Closed);
+    let mut circuit = Circuit::opened(plain());
+    let wait =
+        |circuit: &Circuit| circuit.breaker.peek(circuit.now).unwrap_err().retry_at().saturating_since(circuit.now);
+    circuit.breaker.extend(circuit.now, circuit.now);
+    assert_eq!(wait(&circuit), seconds(1), "the later deadline wins");
+    circuit.breaker.extend(circuit.now.saturating_add(seconds(600)), circuit.now);
+    assert_eq!(wait(&circuit), seconds(600));
+    circuit.breaker.extend(circuit.now.saturating_add(Duration::MAX), circuit.now);
+    assert_eq!(wait(&circuit), plain().open_for_cap);
+}

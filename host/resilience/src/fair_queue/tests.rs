@@ -17,7 +17,12 @@ fn up_to(tokens: u64) -> impl Fn(u64) -> bool {
 }
 
 fn queue() -> FairQueue {
-    FairQueue::new(FairQueueSettings { capacity: 10_000, capacity_per_tenant: 10_000, ..FairQueueSettings::default() })
+    FairQueue::new(FairQueueSettings {
+        capacity: 10_000,
+        capacity_per_tenant: 10_000,
+        turn_tokens: 0,
+        ..FairQueueSettings::default()
+    })
 }
 
 fn join(queue: &mut FairQueue, tenant: u64, cost: u64) -> Ticket {
@@ -179,10 +184,50 @@ fn the_highest_priority_goes_first_and_a_low_one_never_starves() {
         queue.push(Tenant::new(3), Priority::Normal, 1, NEVER, at(0)).unwrap();
     }
     let mut turn = |now| granted(queue.next(now, up_to(1))).priority;
-    assert!((0..5).all(|_| turn(at(0)) == Priority::High));
+    assert!((0..12).all(|_| turn(at(0)) == Priority::High));
     let aged: Vec<Priority> = (0..4).map(|_| turn(at(1))).collect();
     assert_eq!(aged[2..], [Priority::High; 2], "one each, then the order is strict again");
     assert!(aged[..2].contains(&Priority::Low) && aged[..2].contains(&Priority::Normal));
+}
+
+#[test]
+fn however_slow_the_turns_are_a_low_priority_gets_one_in_ten_of_them() {
+    let mut queue = queue();
+    for _ in 0..100 {
+        queue.push(Tenant::new(1), Priority::Low, 1, NEVER, at(0)).unwrap();
+        queue.push(Tenant::new(2), Priority::Normal, 1, NEVER, at(0)).unwrap();
+    }
+    let low = (0..100).filter(|turn| granted(queue.next(at(5 * turn), always)).priority == Priority::Low).count();
+    assert_eq!(low, 10);
+}
+
+#[test]
+fn nobody_is_passed_over_while_tokens_gather_for_a_higher_priority() {
+    let mut queue = queue();
+    queue.push(Tenant::new(1), Priority::Low, 1, NEVER, at(0)).unwrap();
+    queue.push(Tenant::new(2), Priority::High, 5_000, NEVER, at(0)).unwrap();
+    for second in 1..5 {
+        assert_eq!(queue.next(at(second), up_to(1_000 * second)), None);
+    }
+    assert_eq!(granted(queue.next(at(5), up_to(5_000))).priority, Priority::High);
+}
+
+#[test]
+fn calls_that_use_no_tokens_are_shared_by_turns() {
+    for cost in [0, 1_000] {
+        let mut queue = FairQueue::new(FairQueueSettings::default());
+        for (tenant, cost) in [(1, 0), (2, cost)] {
+            (0..20).for_each(|_| drop(join(&mut queue, tenant, cost)));
+        }
+        let mut turns = Vec::new();
+        for _ in 0..12 {
+            let call = granted(queue.next(at(0), always));
+            turns.push(call.tenant.id);
+            // Whatever it cost is given back: it was refused.
+            queue.settle(call, 0);
+        }
+        assert!(turns.iter().filter(|tenant| **tenant == 2).count() >= 2, "{turns:?}");
+    }
 }
 
 #[test]
@@ -255,7 +300,7 @@ fn the_largest_costs_and_weights_neither_overflow_nor_wrap() {
 
 #[test]
 fn every_mistake_is_listed() {
-    let broken = FairQueueSettings { capacity: 0, capacity_per_tenant: 5, ageing: Duration::ZERO };
+    let broken = FairQueueSettings { capacity: 0, capacity_per_tenant: 5, ageing: Duration::ZERO, turn_tokens: 0 };
     let fields: Vec<_> = broken.validate().into_iter().map(|m| m.field).collect();
     assert_eq!(fields, ["capacity", "capacity_per_tenant", "ageing"]);
     assert_eq!(FairQueueSettings::default().validate(), []);
