@@ -5,11 +5,12 @@ use crate::dialect::{Asked, Dialect, Operation};
 use crate::headers;
 use crate::refusal::{Kind, Refusal};
 use crate::upstream::Upstream;
+use crate::worker::HeldBytes;
 use bytes::Bytes;
 use http::{HeaderMap, Method, request};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use spillway_resilience::Demand;
+use spillway_resilience::{Demand, ShedSettings};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,6 +19,9 @@ use tokio::time::Instant;
 
 /// Bytes per token, on average over the languages that people write in; see the estimate in [`Call::new`].
 const BYTES_PER_TOKEN: u64 = 4;
+
+/// Longest name of a model that is told from others. Providers' own are a tenth of that.
+const MODEL_BYTES_MAX: usize = 256;
 
 /// Where a request goes.
 #[derive(Clone, Debug)]
@@ -129,6 +133,7 @@ impl Call {
         request_id: String,
         caller: Caller,
         (body_bytes_max, timeout): (usize, Duration),
+        held: &mut HeldBytes,
     ) -> Result<Call, Refusal> {
         if headers::is_loop(&head.headers) {
             return Err(Kind::BadRequest {
@@ -139,7 +144,7 @@ impl Call {
         let operation = route.operation(&head.method);
         let has_body = !hyper::body::Body::is_end_stream(&body);
         let body = if operation == Operation::Generate || !has_body {
-            CallBody::Whole(read(body, &head.headers, body_bytes_max).await?)
+            CallBody::Whole(read(body, &head.headers, body_bytes_max, &caller, held).await?)
         } else {
             CallBody::Streaming(RefCell::new(Some(body)))
         };
@@ -167,13 +172,18 @@ impl Call {
         let base = &route.upstream.config.base;
         base.join(&route.path_and_query)
             .map_err(|error| Kind::BadRequest { reason: format!("its path is no URL's: {error}") })?;
-        let (asked, whole) = match &body {
+        let (mut asked, whole) = match &body {
             CallBody::Whole(bytes) if operation == Operation::Generate => {
                 (route.dialect.read_request(route.path(), bytes), true)
             }
             CallBody::Whole(_) => (Asked::default(), true),
             CallBody::Streaming(_) => (Asked::default(), false),
         };
+        // Models name circuits and stand in logs; what goes upstream is the body.
+        if let Some(model) = &mut asked.model {
+            let end = (0..=MODEL_BYTES_MAX).rev().find(|end| model.is_char_boundary(*end)).unwrap_or(0);
+            model.truncate(end);
+        }
         let mut body_demanding_usage = None;
         let (mut input_tokens_estimate, mut tokens_estimate) = (0, 0);
         if let CallBody::Whole(bytes) = &body
@@ -215,14 +225,6 @@ impl Call {
         Demand { tenant: self.caller.tenant, priority: self.caller.priority, tokens: self.tokens_estimate }
     }
 
-    /// Bytes of its body that are held for as long as it is served.
-    pub fn held_bytes(&self) -> u64 {
-        match &self.body {
-            CallBody::Whole(bytes) => bytes.len() as u64,
-            CallBody::Streaming(_) => 0,
-        }
-    }
-
     /// Whether another attempt can be made: its body is at hand, and repeating it means the same.
     pub fn is_repeatable(&self) -> bool {
         match self.body {
@@ -234,19 +236,39 @@ impl Call {
     }
 }
 
-async fn read(body: Incoming, headers: &HeaderMap, limit: usize) -> Result<Bytes, Refusal> {
+/// Reads a body within its own bound, and within that of all bodies together.
+async fn read(
+    mut body: Incoming,
+    headers: &HeaderMap,
+    limit: usize,
+    caller: &Caller,
+    held: &mut HeldBytes,
+) -> Result<Bytes, Refusal> {
     let too_large = || Refusal::from(Kind::BodyTooLarge { limit });
-    // Refused before a byte of it is read, when its length is announced.
+    let no_room =
+        || Refusal::after(Kind::Overloaded { priority: caller.priority }, ShedSettings::DEFAULT_RETRY_AFTER_MIN);
+    // Refused before a byte of it is read, when its length is announced, and held from then on.
     let announced =
         headers.get(http::header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|length| length > limit) {
         return Err(too_large());
     }
-    match Limited::new(body, limit).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
-        Err(error) => Err(Kind::BadRequest { reason: format!("its body broke off: {error}") }.into()),
+    held.grow_to(announced.unwrap_or(0)).then_some(()).ok_or_else(no_room)?;
+    let (mut frames, mut length) = (Vec::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let broken = |error| Refusal::from(Kind::BadRequest { reason: format!("its body broke off: {error}") });
+        let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
+        length += data.len();
+        if length > limit {
+            return Err(too_large());
+        }
+        held.grow_to(length).then_some(()).ok_or_else(no_room)?;
+        frames.push(data);
     }
+    Ok(match frames.len() {
+        1 => frames.swap_remove(0),
+        _ => Bytes::from(frames.concat()),
+    })
 }
 
 /// The caller's own patience, which SDKs announce in seconds.

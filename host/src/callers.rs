@@ -5,6 +5,7 @@ use crate::config::{Config, Quota, TenantConfig};
 use crate::door::Door;
 use crate::headers;
 use http::HeaderMap;
+use ring::rand::{SecureRandom, SystemRandom};
 use spillway_resilience::{
     AdaptiveLimitSettings, AdmissionQueue, Bulkhead, Concurrency, FairQueueSettings, Limiter, Priority, Tenant,
     TokenBucket,
@@ -29,9 +30,15 @@ pub struct FingerprintKey(pub [u64; 2]);
 impl FingerprintKey {
     /// A key that no other process has.
     pub fn generate() -> Self {
-        FingerprintKey([random(), random()])
+        let mut bytes = [0; 16];
+        // A system without randomness has no TLS either; then the key is at least no other process's.
+        let strong = SystemRandom::new().fill(&mut bytes).is_ok();
+        let half = |from| <[u8; 8]>::try_from(&bytes[from..from + 8]).map_or_else(|_| random(), u64::from_ne_bytes);
+        if strong { FingerprintKey([half(0), half(8)]) } else { FingerprintKey([random(), random()]) }
     }
 
+    /// The hash is the standard library's, which may change between releases: then a credential that is known to be
+    /// spent costs one more call.
     fn of(self, what: &impl Hash) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.0.hash(&mut hasher);

@@ -294,7 +294,10 @@ impl Circuits {
     /// The time to first content below which nearly all recent calls stayed; `None` when there were too few to tell.
     pub fn usual_first_content(&self) -> Option<Duration> {
         let statistics = self.whole.lock().statistics(self.whole.clock.now());
-        if statistics.requests < USUAL_CALLS_MIN { None } else { statistics.latency(USUAL_QUANTILE) }
+        let refused = statistics.failures + statistics.overloads + statistics.throttles;
+        // Refusals are quick: where there are many, what is usual among all calls says nothing about answers.
+        let telling = statistics.requests >= USUAL_CALLS_MIN && refused.saturating_mul(10) <= statistics.requests;
+        if telling { statistics.latency(USUAL_QUANTILE) } else { None }
     }
 
     /// Admits a call through every circuit that concerns it, or says which refuses.
@@ -397,7 +400,18 @@ impl Circuits {
         if outcome == Outcome::Ignored && verdict.cool_off.is_none() {
             return None;
         }
-        self.find_or_make(&protects)?.admit().ok()
+        let circuit = self.find_or_make(&protects)?;
+        match circuit.admit() {
+            Ok(permit) => Some(permit),
+            Err(_) => {
+                // Another call has opened it meanwhile; what this one asks for may be longer.
+                let now = circuit.clock.now();
+                if let Some(cool_off) = verdict.cool_off {
+                    circuit.lock().extend(now.saturating_add(cool_off), now);
+                }
+                None
+            }
+        }
     }
 
     /// Lets the policy, or the thresholds, decide whether a result opens the circuit. The policy is asked outside of

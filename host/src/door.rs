@@ -229,6 +229,11 @@ impl Entered {
         self.otherwise = Settlement::AsEstimated;
     }
 
+    /// The call that went out has ended, and nobody counted it.
+    pub fn not_counted(&mut self) {
+        self.otherwise = Settlement::Refund;
+    }
+
     /// Settles with what is known of the call's cost, and of the upstream's room. True for an overload that is excused:
     /// see [`AdmissionQueue::settle`].
     pub fn settle(mut self, settlement: Settlement, feedback: Feedback) -> bool {

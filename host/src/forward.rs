@@ -16,7 +16,7 @@ use crate::worker::Worker;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
-use spillway_resilience::Settlement;
+use spillway_resilience::{Feedback, Settlement};
 use spillway_sdk::{Class, Fault, Phase, ProviderError, Verdict};
 use std::cell::OnceCell;
 use std::collections::VecDeque;
@@ -295,7 +295,12 @@ impl Affair {
             metrics.tokens(usage.input, usage.output);
         }
         // What was first said of the attempt is what it says of the upstream's room: an end much later says nothing.
-        let feedback = feedback(&self.call, &self.record, &self.verdict);
+        let feedback = match end {
+            End::Broken(Fault::FirstContentTimeout) => Feedback::TimedOut,
+            End::Whole | End::Failed(_) | End::Broken(_) | End::Abandoned => {
+                feedback(&self.call, &self.record, &self.verdict)
+            }
+        };
         let settlement = usage.map_or(Settlement::AsEstimated, |usage| Settlement::Used(usage.total()));
         std::mem::take(&mut self.charges).settle(settlement, feedback);
         let outcome = match end {

@@ -11,7 +11,7 @@ use crate::request::{is_answer, record};
 use crate::worker::Worker;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use spillway_resilience::{Hedge, Race, Spend, when_to_hedge};
+use spillway_resilience::{Hedge, Priority, Race, Spend, when_to_hedge};
 use spillway_sdk::{AttemptFacts, Class};
 use std::rc::Rc;
 use std::time::Duration;
@@ -49,7 +49,8 @@ pub struct EndedByCaller {
     pub elapsed: Duration,
 }
 
-/// Makes an attempt, and hedges it as far as settings, budget, limits and circuits allow. `number` counts every call.
+/// Makes an attempt, and hedges it as far as settings, budget, limits and circuits allow. Hedges are part of the attempt:
+/// `number` does not count them.
 ///
 /// The first call that brings an answer wins; the others are cancelled by being dropped. Of several that fail, the last
 /// to fail is returned, and the others are recorded here.
@@ -67,7 +68,8 @@ pub async fn attempt(
     *number += 1;
     let run = run(worker, client, call, *number, first);
     let settings = &call.upstream.config.hedge;
-    if !settings.enabled || !call.is_repeatable() {
+    // Nobody waits for what is of low priority, so nobody should pay for it twice.
+    if !settings.enabled || !call.is_repeatable() || call.caller.priority == Priority::Low {
         return finished(run.await, story);
     }
     let mut running = FuturesUnordered::new();
@@ -88,7 +90,6 @@ pub async fn attempt(
                 hedges += 1;
                 match permits_at_once(worker, call) {
                     Some(permits) => {
-                        *number += 1;
                         latest = Instant::now();
                         story.tell(&format!("hedged after {} ms", race.elapsed.as_millis()));
                         call.upstream.metrics.hedge();

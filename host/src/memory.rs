@@ -33,6 +33,8 @@ pub struct Memory {
     stored: Option<Stored>,
     /// What was written last, so that nothing is written twice.
     written: String,
+    /// Whether the last write failed.
+    failed: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -95,7 +97,7 @@ impl Memory {
         });
         let key =
             stored.as_ref().map_or_else(FingerprintKey::generate, |stored| FingerprintKey(stored.fingerprint_key));
-        Memory { path, key, stored, written: String::new() }
+        Memory { path, key, stored, written: String::new(), failed: false }
     }
 
     /// Lets the circuits go on where they stood. Time that has passed since has passed for them too.
@@ -119,19 +121,21 @@ impl Memory {
                 upstream.circuits.snapshots().into_iter().map(kept)
             })
             .collect();
-        // What remains of a cooldown shrinks by itself: it is no change.
-        let gist: String = circuits.iter().map(StoredCircuit::gist).collect();
+        let now_ms = unix_ms();
+        let gist: String = circuits.iter().map(|circuit| circuit.gist(now_ms)).collect();
         if gist == self.written {
             return;
         }
         let FingerprintKey(fingerprint_key) = self.key;
         let stored = Stored { version: VERSION, saved_at_unix_ms: unix_ms(), fingerprint_key, circuits };
         match write(path, &stored) {
-            Ok(()) => self.written = gist,
-            Err(error) => {
+            Ok(()) => (self.written, self.failed) = (gist, false),
+            // Said once, and tried again every time.
+            Err(error) if !std::mem::replace(&mut self.failed, true) => {
                 let path = path.display();
                 tracing::error!(%path, %error, "how the circuits stand could not be stored; a restart would forget it");
             }
+            Err(_) => {}
         }
     }
 }
@@ -212,9 +216,13 @@ impl StoredCircuit {
         (protects, snapshot)
     }
 
-    fn gist(&self) -> String {
+    /// What is worth writing anew when it changes: not what remains of a cooldown, which shrinks by itself, but when it
+    /// ends, to a few seconds.
+    fn gist(&self, now_ms: u64) -> String {
+        let ends = now_ms.saturating_add(self.remaining_ms) / 5_000;
+        let ends = if self.remaining_ms > 5_000 { ends } else { 0 };
         format!(
-            "{} {:?} {:?} {:?} {:?} {};",
+            "{} {:?} {:?} {:?} {:?} {} {ends};",
             self.upstream, self.protects, self.state, self.mode, self.cause, self.openings
         )
     }

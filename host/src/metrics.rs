@@ -29,7 +29,7 @@ pub enum Outcome {
     Failed,
     /// Refused at once: the circuit is open.
     CircuitOpen,
-    /// Refused at once: a limit is used up.
+    /// Refused: a limit would not let it through while its patience lasts.
     Limited,
     /// Refused at once: Spillway itself has too much in hand.
     Shed,

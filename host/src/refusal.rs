@@ -221,13 +221,13 @@ impl Refusal {
                  Send `Prefer: respond-async` to have the request kept and served later."
             ),
             Kind::LimitExceeded { owner, dimension, limit } => format!(
-                "Spillway's limit of {limit} {} per minute for {owner} is used up.{again} \
-                 Raise {} if more is allowed.",
+                "The limit of {limit} {} per minute for {owner} is used up.{again} \
+                 Raise {} if it is lower than what is allowed.",
                 dimension.as_str(),
                 owner.section()
             ),
             Kind::Saturated { owner, what } => {
-                format!("Spillway does not let more calls to {owner} in: {what}.{again}")
+                format!("Spillway lets no more calls in for {owner}: {what}.{again}")
             }
             Kind::Overloaded { priority } => format!(
                 "Spillway has too much in hand for requests of {} priority.{again} \

@@ -15,6 +15,7 @@ use crate::patience::{self, Patience};
 use crate::refusal::{Kind, Owner, Refusal};
 use crate::served::{Charges, Served};
 use crate::unserved::{Blocked, Failed, Unserved, circuit_open, refusal_for};
+use crate::upstream::Upstream;
 use crate::worker::Worker;
 use http::{Request, Response};
 use hyper::body::{Body as _, Incoming};
@@ -66,15 +67,17 @@ pub async fn serve(worker: Rc<Worker>, request: Request<Incoming>) -> Response<B
     let preference = Preference::read(&head.headers);
     let server = &worker.shared.config.server;
     let bounds = (server.body_bytes_max, server.request_timeout);
-    let call = Call::receive(route, head, body, request_id.clone(), caller, bounds);
+    let mut held = worker.shared.hold();
+    let call = Call::receive(route, head, body, request_id.clone(), caller, bounds, &mut held);
     let call = match call.await {
         Ok(call) => Rc::new(call),
         Err(refusal) => {
-            upstream.metrics.request(Outcome::Refused);
+            let shed = matches!(refusal.kind, Kind::Overloaded { .. });
+            upstream.metrics.request(if shed { Outcome::Shed } else { Outcome::Refused });
             return refused(refusal, dialect, &request_id, &story);
         }
     };
-    story.holds(worker.shared.hold(call.held_bytes()));
+    story.holds(held);
     story.goes_to(&call.upstream, call.asked.model.as_deref());
 
     // Serve it now, or keep it if the caller likes that better than an error.
@@ -124,14 +127,11 @@ pub async fn attempts(
     let mut number = 0;
     upstream.budget().deposit();
 
-    // The tenant's own limits: one charge, however many attempts the request takes.
-    let mut charge = None;
-    if let Some(door) = &call.caller.door {
-        match wait_at(door, call, limit_patience, clock, &mut story, "its tenant's limit").await {
-            Ok(entered) => charge = Some(entered),
-            Err(away) => return Err(Unserved::new(None, limited(tenant_of(call), &away), story)),
-        }
-    }
+    // The tenant's own limits are charged once, however many attempts the request takes; the dearest of them counts.
+    let mut charge: Option<Entered> = None;
+    let mut was_counted = false;
+    // A retry that was decided on, and not sent yet.
+    let mut retry: Option<RetryToken<'_>> = None;
     loop {
         // A look at the circuits: behind an open one there is no use in waiting for limits.
         let (model, credential) = (call.asked.model.as_deref(), call.caller.credential);
@@ -139,6 +139,14 @@ pub async fn attempts(
             match refused_by_circuit(call, &refused, circuit_patience, clock, &mut story).await {
                 None => continue,
                 Some(blocked) => return Err(Unserved::new(last, blocked, story)),
+            }
+        }
+
+        // The tenant's own limits.
+        if let (None, Some(door)) = (&charge, &call.caller.door) {
+            match wait_at(door, call, limit_patience, clock, &mut story, "its tenant's limit").await {
+                Ok(entered) => charge = Some(entered),
+                Err(away) => return Err(Unserved::new(None, limited(tenant_of(call), &away), story)),
             }
         }
 
@@ -168,6 +176,9 @@ pub async fn attempts(
         if let Some(charge) = &mut charge {
             charge.sent();
         }
+        if let Some(retry) = retry.take() {
+            retry.sent();
+        }
         let mut attempted = match hedge::attempt(worker, &client, call, &mut number, permits, &mut story).await {
             Ok(attempted) => attempted,
             Err(ended) => return Err(Unserved::by_caller(call, ended, story)),
@@ -182,14 +193,16 @@ pub async fn attempts(
 
         // Record.
         let is_probe = attempted.permits.admission.is_probe();
-        let settlement = settlement(&attempted.record, &attempted.judged.verdict);
+        was_counted |= settlement(&attempted.record, &attempted.judged.verdict) != Settlement::Refund;
+        if let (false, Some(charge)) = (was_counted, &mut charge) {
+            charge.not_counted();
+        }
         let Recorded { record, held, verdict } = self::record(worker, call, attempted);
 
         // What is the caller's own affair is answered as it is.
         if is_answer(&verdict)
             && let Some(held) = held
         {
-            settle(charge, settlement);
             let served = Served::settled(held, record, verdict, Outcome::Answered);
             return Ok(served.forward(worker, call, story));
         }
@@ -207,8 +220,8 @@ pub async fn attempts(
                 if blocked.is_some() {
                     story.tell("no retry: the circuit is open");
                     blocked
-                } else if upstream.budget().try_spend(Spend::Retry) {
-                    upstream.metrics.retry();
+                } else if let Some(token) = RetryToken::spend(upstream) {
+                    retry = Some(token);
                     story.waited("a retry", wait);
                     tokio::time::sleep(wait).await;
                     continue;
@@ -220,7 +233,6 @@ pub async fn attempts(
             Next::GiveUp(wait) => wait,
         };
         failed.refusal.retry_after = give_up.or(failed.refusal.retry_after);
-        settle(charge, settlement);
         let blocked = Blocked { refusal: failed.refusal.clone(), outcome: Outcome::Failed };
         return Err(Unserved::new(last, blocked, story));
     }
@@ -250,7 +262,7 @@ fn limited(owner: Owner, away: &TurnedAway) -> Blocked {
         Obstacle::Saturated(Saturated { limit }) => {
             Kind::Saturated { owner, what: format!("{limit} are in flight, as many as there may be") }
         }
-        Obstacle::Queue(waiting) => Kind::Saturated { owner, what: format!("{waiting} others came first and wait") },
+        Obstacle::Queue(_) => Kind::Saturated { owner, what: "others came first".into() },
         Obstacle::Full(Full::Queue) => Kind::Saturated { owner, what: "the queue of those who wait is full".into() },
         Obstacle::Full(Full::Tenant) => Kind::Saturated { owner, what: "as many of this tenant's wait as may".into() },
     };
@@ -283,7 +295,8 @@ pub fn record(worker: &Worker, call: &Call, attempted: Attempted) -> Recorded {
     let Attempted { record, held, judged, permits: Permits { entered, admission } } = attempted;
     let verdict = judged.verdict;
     let duration = record.first_content.get().unwrap_or(record.elapsed);
-    // What the limit on calls in flight deals with must not open the circuit too.
+    // What the limit on calls in flight deals with does not count against the circuit. A wait that the provider names
+    // opens it all the same: that is asked for.
     let excused = entered.settle(settlement(&record, &verdict), feedback(call, &record, &verdict));
     let outcome = if excused { spillway_resilience::Outcome::Throttled } else { outcome_of(verdict.class) };
     let mut judge = worker.judge.borrow_mut();
@@ -291,18 +304,40 @@ pub fn record(worker: &Worker, call: &Call, attempted: Attempted) -> Recorded {
     Recorded { record, held, verdict }
 }
 
-fn settle(charge: Option<Entered>, settlement: Settlement) {
-    if let Some(charge) = charge {
-        let _ = charge.settle(settlement, Feedback::Neutral);
+/// A token of the retry budget, which goes back to it unless its retry is sent.
+struct RetryToken<'a> {
+    upstream: &'a Upstream,
+    sent: bool,
+}
+
+impl<'a> RetryToken<'a> {
+    /// Takes one, if there is one.
+    fn spend(upstream: &'a Upstream) -> Option<Self> {
+        let granted = upstream.budget().try_spend(Spend::Retry);
+        granted.then(|| RetryToken { upstream, sent: false })
+    }
+
+    fn sent(mut self) {
+        self.sent = true;
+        self.upstream.metrics.retry();
+    }
+}
+
+impl Drop for RetryToken<'_> {
+    fn drop(&mut self) {
+        if !self.sent {
+            self.upstream.budget().refund(Spend::Retry);
+        }
     }
 }
 
 /// What an attempt says about the upstream's room for calls.
 pub fn feedback(call: &Call, record: &Record, verdict: &Verdict) -> Feedback {
     match verdict.class {
-        Class::Success => Feedback::Answered {
-            first_token: record.first_content.get().unwrap_or(record.elapsed),
-            input_tokens: call.input_tokens_estimate,
+        Class::Success => match record.first_content.get() {
+            Some(first_token) => Feedback::Answered { first_token, input_tokens: call.input_tokens_estimate },
+            // A preamble was passed on, and no content has followed.
+            None => Feedback::Neutral,
         },
         Class::Overloaded => Feedback::Overloaded,
         // A wait that is named is that of a spent quota, which fewer calls at once would not fill.

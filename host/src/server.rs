@@ -75,13 +75,14 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let admin_listener = bind(config.admin_listen, "admin.listen", Sharing::Alone)?;
     let admin_address = admin_listener.local_addr()?;
 
+    // The spool first: it makes the data folder private, or says why it cannot, before anything else lies in it.
+    let spool = config.spool.as_ref().map(open_spool).transpose()?;
     let registry = Arc::new(Registry::new(clock));
     let runtime = Runtime::start(config.policies.cache_dir.as_deref());
     let runtime = Arc::new(runtime.map_err(|error| StartError::Engine(error.to_string()))?);
     let settings = SettingsFile::new(&config);
     let Policies { dir, trust, .. } = config.policies.clone();
     let watcher = Watcher::start(dir, settings, trust, Arc::clone(&registry), runtime)?;
-    let spool = config.spool.as_ref().map(open_spool).transpose()?;
     let mut memory = Memory::open(config.spool.as_ref().map(|spool| &*spool.dir));
     let shared = Arc::new(Shared::new(config, clock, registry, spool.clone(), memory.key));
     memory.restore(&shared.upstreams);

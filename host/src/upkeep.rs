@@ -14,10 +14,14 @@ const GATHER: Duration = Duration::from_millis(50);
 pub async fn run(shared: Arc<Shared>, mut memory: Memory) {
     let mut looks = tokio::time::interval(LOOK);
     loop {
+        // Listening begins before saving, so that nothing that happens meanwhile is missed.
+        let changed = shared.circuit_changed.notified();
+        tokio::pin!(changed);
+        changed.as_mut().enable();
+        memory.save(&shared.upstreams);
         tokio::select! {
-            () = shared.circuit_changed.notified() => tokio::time::sleep(GATHER).await,
+            () = &mut changed => tokio::time::sleep(GATHER).await,
             _ = looks.tick() => shared.upstreams.values().for_each(|upstream| upstream.circuits.poll()),
         }
-        memory.save(&shared.upstreams);
     }
 }

@@ -103,7 +103,8 @@ impl Shared {
     pub fn load(&self, more_bytes: u64) -> Load {
         let server = &self.config.server;
         Load {
-            in_flight: self.requests.count(),
+            // The one that asks is none of those in its way.
+            in_flight: self.requests.count().saturating_sub(1),
             in_flight_max: server.in_flight_max,
             memory_bytes: self
                 .held_bytes
@@ -113,10 +114,9 @@ impl Shared {
         }
     }
 
-    /// Counts bytes as held until the returned value is dropped.
-    pub fn hold(self: &Arc<Self>, bytes: u64) -> HeldBytes {
-        self.held_bytes.fetch_add(bytes, Ordering::Relaxed);
-        HeldBytes { shared: Arc::clone(self), bytes }
+    /// Counts bytes as held until the returned value is dropped; none at first.
+    pub fn hold(self: &Arc<Self>) -> HeldBytes {
+        HeldBytes { shared: Arc::clone(self), bytes: 0 }
     }
 
     /// Counts a caller's connection as open until the returned value is dropped.
@@ -162,6 +162,16 @@ pub type InFlight = Counted;
 pub struct HeldBytes {
     shared: Arc<Shared>,
     bytes: u64,
+}
+
+impl HeldBytes {
+    /// Holds so many bytes, if it holds less; false when all requests together would hold more than they may.
+    pub fn grow_to(&mut self, bytes: usize) -> bool {
+        let more = (bytes as u64).saturating_sub(self.bytes);
+        let before = self.shared.held_bytes.fetch_add(more, Ordering::Relaxed);
+        self.bytes += more;
+        before.saturating_add(more) <= self.shared.config.server.held_bytes_max
+    }
 }
 
 impl Drop for HeldBytes {

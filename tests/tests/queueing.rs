@@ -140,7 +140,6 @@ fn callers_without_a_tenants_name_are_told_apart_by_their_credentials() {
 #[test]
 fn what_matters_more_goes_first() {
     let provider = Provider::start();
-    // Nobody waits for so long that its turn comes by age.
     let spillway = one_place(&provider).start();
     let (gate, first) = occupied(&provider);
     let prioritised = |priority: &str| named(priority).header("x-spillway-priority", priority);
@@ -154,10 +153,7 @@ fn what_matters_more_goes_first() {
         gate.open();
         answered(calls);
     });
-    // Ageing may serve a lower priority once a second, so only the two ends are certain.
-    let order = order(&provider);
-    let place = |name: &str| order.iter().position(|served| served == name);
-    assert!(place("high") < place("normal"), "{order:?}");
+    assert_eq!(order(&provider), ["high", "normal", "low"]);
 }
 
 #[test]
@@ -294,4 +290,39 @@ fn hedges_end_with_the_retry_budget() {
         assert!(answer(late).text().contains("the first call's"));
     });
     assert_eq!(spillway.metric("spillway_hedges_total{upstream=\"openai\"}"), 3.0);
+}
+
+#[test]
+fn bodies_are_counted_while_they_arrive() {
+    let provider = Provider::start();
+    let spillway = Setup::with(&provider).set("server", "max_body = \"64KiB\"\nmax_held = \"128KiB\"").start();
+    let body = vec![b' '; 60 << 10];
+    // Two callers announce sixty kilobytes each, and send all but the end of it.
+    let slow: Vec<_> = (0..2)
+        .map(|_| {
+            let mut connection = spillway.connect();
+            let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 61440\r\n\r\n";
+            connection.send_raw(head.as_bytes()).and_then(|()| connection.send_raw(&body[..1_000])).map(|()| connection)
+        })
+        .collect();
+    eventually("there is no room for a third", || {
+        let refused = spillway.send(&chat().body(body.clone()));
+        (refused.status() == 503 && refused.at("/error/code") == "spillway_overloaded").then_some(())
+    });
+    drop(slow);
+    eventually("there is room again", || (spillway.send(&chat()).status() == 200).then_some(()));
+}
+
+#[test]
+fn a_tenant_pays_nothing_for_a_request_that_the_provider_refused() {
+    let provider = Provider::start();
+    let spillway = Setup::with(&provider)
+        .set("tenants.batch", "tokens_per_minute = 6000")
+        .set("upstreams.openai.breaker", "consecutive_failures = 1\ncooldown = \"20s\"\ncooldown_max = \"20s\"")
+        .start();
+    provider.always(overloaded());
+    assert_eq!(spillway.send(&by("batch", chat_with(json!({"max_tokens": 3_000})))).status(), 503);
+    assert_eq!(provider.stats().started, 1);
+    let left = spillway.status()["tenants"][0]["limits"]["tokens_available"].clone();
+    assert!(left.as_i64().is_some_and(|left| left >= 5_990), "{left} tokens are left");
 }

@@ -4,7 +4,7 @@ use super::reader::{Document, Section};
 use super::upstreams::{fixed_concurrency, upstreams};
 use super::{Config, LogFormat, Mistake, Policies, Quota, Server, SpoolConfig, TenantConfig, defaults};
 use crate::policy::{PublicKey, Sha256Sum, Trust};
-use spillway_resilience::{Priority, Tenant};
+use spillway_resilience::{Priority, ShedSettings, Tenant};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -70,8 +70,9 @@ fn server(section: Option<Section<'_>>) -> Server {
     }
     set(&mut server.in_flight_max, section.integer("max_in_flight", 1..=1_000_000));
     set(&mut server.held_bytes_max, section.size("max_held"));
-    if server.held_bytes_max < server.body_bytes_max as u64 {
-        section.mistake("max_held", "must not be smaller than max_body, or the largest body could never be held");
+    let room = server.held_bytes_max as f64 * ShedSettings::DEFAULT_NORMAL;
+    if room < server.body_bytes_max as f64 {
+        section.mistake("max_held", "must leave room for max_body below the share at which requests are shed (85 %)");
     }
     set(&mut server.request_timeout, positive(&section, "request_timeout"));
     set(&mut server.drain_timeout, section.duration("drain_timeout"));
@@ -127,10 +128,14 @@ fn policies(section: Option<Section<'_>>, folder: &Path) -> Policies {
 
 fn tenants(section: Option<Section<'_>>) -> BTreeMap<String, TenantConfig> {
     let named = section.as_ref().map(Section::named_sections).unwrap_or_default();
-    named.into_iter().map(|(name, section)| (name, tenant(section))).collect()
+    named.into_iter().map(|(name, section)| (name.clone(), tenant(&name, section))).collect()
 }
 
-fn tenant(section: Section<'_>) -> TenantConfig {
+fn tenant(name: &str, section: Section<'_>) -> TenantConfig {
+    let plain = name.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') && name == name.trim();
+    if name.is_empty() || !plain {
+        section.mistake("", "a tenant is named in a header: its name has visible ASCII characters only");
+    }
     let mut tenant = TenantConfig {
         weight: 1,
         priority: None,

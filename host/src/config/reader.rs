@@ -10,6 +10,9 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+/// Longest duration that makes sense to write down, and short enough to be added to any instant.
+const DURATION_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// One thing wrong with a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistake {
@@ -237,10 +240,12 @@ impl<'a> Section<'a> {
         match value.get_ref() {
             DeValue::String(text) => {
                 let duration = wait::duration(text);
-                if duration.is_none() {
-                    self.mistake(key, format!("expected {expected}, found \"{text}\""));
+                match duration {
+                    None => self.mistake(key, format!("expected {expected}, found \"{text}\"")),
+                    Some(long) if long > DURATION_MAX => self.mistake(key, "must not be longer than a year"),
+                    Some(_) => {}
                 }
-                duration
+                duration.filter(|duration| *duration <= DURATION_MAX)
             }
             _ => {
                 self.wrong(key, value, expected);

@@ -217,7 +217,7 @@ fn calls_that_use_no_tokens_are_shared_by_turns() {
     for cost in [0, 1_000] {
         let mut queue = FairQueue::new(FairQueueSettings::default());
         for (tenant, cost) in [(1, 0), (2, cost)] {
-            (0..20).for_each(|_| drop(join(&mut queue, tenant, cost)));
+            join_often(&mut queue, 20, tenant, cost);
         }
         let mut turns = Vec::new();
         for _ in 0..12 {
