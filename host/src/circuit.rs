@@ -159,7 +159,7 @@ impl CircuitPermit {
             let Recorded { transition, judgement } =
                 breaker.record(permit, outcome, duration, open_until, now, random());
             let counted = ask_always && outcome != Outcome::Ignored;
-            (transition, judgement.or_else(|| if counted { breaker.pending(now) } else { None }))
+            (transition, judgement.or_else(|| if counted { breaker.pending(now).map(for_policy_alone) } else { None }))
         };
         self.circuit.tell(transition);
         judgement
@@ -365,7 +365,7 @@ impl Circuits {
         judge: &mut Judge,
         slot: &Slot,
     ) {
-        let asks = judge.wants_trip(slot);
+        let asks = judge.serving_wants_trip(slot);
         let now = self.whole.clock.now();
         let open_until = verdict.cool_off.map(|cool_off| now.saturating_add(cool_off));
         if outcome == Outcome::Success {
@@ -472,6 +472,12 @@ fn fresh(settings: BreakerSettings, watch_only: bool, clock: Clock) -> Breaker {
         let _ = breaker.watch_only(now);
     }
     breaker
+}
+
+/// Figures of which the thresholds make nothing: a quick success opens a circuit only if a policy says so.
+fn for_policy_alone(mut pending: Pending) -> Pending {
+    pending.statistics.thresholds_crossed = None;
+    pending
 }
 
 /// What a verdict's class means to a breaker.

@@ -2,10 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, also in its helpers")]
 
 use ring::signature::{Ed25519KeyPair, KeyPair};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::{Value, json};
 use spillway_tests::asks::chat;
 use spillway_tests::http::get;
-use spillway_tests::provider::{Provider, error_in_200};
+use spillway_tests::provider::{Failure, Provider, error_in_200, fail};
 use spillway_tests::spillway::{Setup, Spillway, policy_file};
 use spillway_tests::wait::eventually;
 use std::fs;
@@ -79,6 +80,67 @@ fn a_shadow_that_misbehaves_harms_nobody_and_is_quarantined() {
     assert_eq!((&shadow["state"], &shadow["faults"]), (&json!("quarantined"), &json!(5)));
 }
 
+/// Three failures and then a success, with which more than half of at least four calls have failed.
+fn succeed_where_most_have_failed(provider: &Provider, spillway: &Spillway) {
+    for _ in 0..3 {
+        provider.next(fail(Failure::ServerError));
+        assert_eq!(spillway.send(&chat()).status(), 500);
+    }
+    assert_eq!(spillway.send(&chat()).status(), 200);
+}
+
+/// Every request is one call, and a circuit opens when half of at least four have failed.
+fn by_failure_rate(provider: &Provider) -> Setup {
+    let setup = Setup::with(provider).set("upstreams.openai.retry", "max_attempts = 1");
+    let rate = "consecutive_failures = 0\nfailure_rate = 0.5\nminimum_requests = 4";
+    setup.set("upstreams.openai.breaker", rate)
+}
+
+#[test]
+fn a_success_opens_no_circuit_because_a_shadow_wants_to_be_asked_about_tripping() {
+    let provider = Provider::start();
+    let spillway = by_failure_rate(&provider).start();
+    fs::create_dir_all(spillway.folder().join("policies")).unwrap();
+    fs::copy(policy_file("latency-trip"), spillway.policy_path("default.shadow")).unwrap();
+    wait_for_shadow(&spillway, "default");
+    succeed_where_most_have_failed(&provider, &spillway);
+    assert_eq!(spillway.circuit("openai"), "closed");
+    let comparison = spillway.policy("default")["shadow"]["comparison"].clone();
+    // It was asked about the failures, and left them open as the built-in policy does.
+    assert_eq!((&comparison["agreed"], &comparison["disagreed"]), (&json!(3), &json!(0)), "{comparison}");
+    assert_eq!(comparison["unanswered"], 0, "nobody asks it what neither wants: {comparison}");
+}
+
+#[test]
+fn a_success_opens_no_circuit_when_the_policy_that_is_asked_leaves_it_open() {
+    let provider = Provider::start();
+    let spillway =
+        by_failure_rate(&provider).policy("latency-trip").set("upstreams.openai", "policy = \"latency-trip\"");
+    let spillway = spillway.start();
+    succeed_where_most_have_failed(&provider, &spillway);
+    assert_eq!(spillway.circuit("openai"), "closed");
+    // It was asked, and the thresholds still judge failures.
+    assert_eq!(spillway.policy("latency-trip")["calls"], 4);
+    provider.next(fail(Failure::ServerError));
+    assert_eq!(spillway.send(&chat()).status(), 500);
+    spillway.wait_for_circuit("openai", "open");
+}
+
+#[test]
+fn a_shadow_that_gives_no_answer_is_compared_with_nothing() {
+    let provider = Provider::start();
+    let spillway = Setup::with(&provider).policy("default").start();
+    fs::copy(policy_file("hostile"), spillway.policy_path("default.shadow")).unwrap();
+    wait_for_shadow(&spillway, "default");
+    provider.always(spillway_tests::provider::healthy().header("x-hostile", "trap"));
+    for _ in 0..6 {
+        assert_eq!(spillway.send(&chat()).status(), 200);
+    }
+    let comparison = spillway.policy("default")["shadow"]["comparison"].clone();
+    let counts = (&comparison["agreed"], &comparison["disagreed"], &comparison["unanswered"]);
+    assert_eq!(counts, (&json!(0), &json!(0), &json!(6)), "five faults, and one call in quarantine: {comparison}");
+}
+
 #[test]
 fn only_listed_files_serve_where_hashes_are_listed() {
     let provider = Provider::start();
@@ -112,6 +174,50 @@ fn only_signed_files_serve_where_signers_are_listed() {
     fs::write(&signature, pair.sign(&fs::read(policy_file("default")).unwrap()).as_ref()).unwrap();
     let policy = wait_for_swap(&spillway, "default", 1);
     assert_eq!((&policy["source"], &policy["rejected"]), (&json!("module"), &Value::Null));
+}
+
+#[test]
+fn a_signature_that_cannot_be_one_is_told_what_is_wrong_and_nobody_waits_for_it() {
+    let provider = Provider::start();
+    let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
+    let key: String = pair.public_key().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let spillway = Setup::with(&provider).set("policies", &format!("signers = [\"{key}\"]")).start();
+    spillway.drop_policy(&policy_file("default"), "default");
+    let command = "openssl pkeyutl -sign -rawin -inkey key.pem -in default.wasm -out default.wasm.sig";
+    wait_for_rejection(&spillway, "default", command);
+    let path = spillway.folder().join("policies/default.wasm.sig");
+    let signature = pair.sign(&fs::read(policy_file("default")).unwrap());
+    for wrong in [[signature.as_ref(), b"\n"].concat(), b"cut off".to_vec()] {
+        fs::write(&path, &wrong).unwrap();
+        let policy = wait_for_rejection(&spillway, "default", &format!("default.wasm.sig has {} bytes", wrong.len()));
+        assert!(policy["rejected"]["reason"].as_str().unwrap().contains(command), "{policy}");
+    }
+    fs::remove_file(&path).unwrap();
+    mknodat(CWD, &path, FileType::Fifo, Mode::RUSR, 0).unwrap();
+    wait_for_rejection(&spillway, "default", "default.wasm.sig is no regular file");
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, signature.as_ref()).unwrap();
+    wait_for_swap(&spillway, "default", 1);
+}
+
+#[test]
+fn a_file_that_cannot_be_reached_is_rejected_and_the_others_are_served() {
+    let provider = Provider::start();
+    let spillway = Setup::with(&provider).policy("default").start();
+    let circle = spillway.policy_path("circle");
+    symlink(&circle, &circle).unwrap();
+    mknodat(CWD, spillway.policy_path("pipe"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+    wait_for_rejection(&spillway, "circle", "it cannot be reached");
+    wait_for_rejection(&spillway, "pipe", "it is no regular file");
+    spillway.drop_policy(&policy_file("latency-trip"), "default");
+    assert_eq!(wait_for_swap(&spillway, "default", 2)["sha256"], sha256_of(&policy_file("latency-trip")));
+    // What serves goes on serving when its file becomes one of those.
+    let beside = spillway.folder().join("default.part");
+    symlink("default.wasm", &beside).unwrap();
+    fs::rename(&beside, spillway.policy_path("default")).unwrap();
+    let policy = wait_for_rejection(&spillway, "default", "it cannot be reached");
+    assert_eq!(policy["sha256"], sha256_of(&policy_file("latency-trip")));
+    assert_eq!(spillway.send(&chat()).status(), 200);
 }
 
 #[test]
@@ -189,6 +295,24 @@ fn settings_are_followed_while_serving_and_wrong_ones_change_nothing() {
 }
 
 #[test]
+fn an_empty_configuration_in_between_takes_no_settings_away() {
+    let provider = Provider::start();
+    let setup = Setup::with(&provider).policy("error-in-success");
+    let setup = setup.set("policies.settings.error-in-success", "throttle_codes = [\"server_is_overloaded\"]");
+    let mut spillway = setup.start();
+    fs::write(spillway.folder().join("spillway.toml"), "").unwrap();
+    // A policy that is loaded later shows that the empty file has been looked at, twice and long enough.
+    spillway.drop_policy(&policy_file("default"), "default");
+    wait_for_swap(&spillway, "default", 1);
+    spillway.drop_policy(&policy_file("latency-trip"), "default");
+    wait_for_swap(&spillway, "default", 2);
+    spillway.reconfigure("upstreams.openai", "policy = \"default\"");
+    spillway.drop_policy(&policy_file("default"), "default");
+    wait_for_swap(&spillway, "default", 3);
+    assert_eq!(swaps(&spillway, "error-in-success"), 1, "its settings are what they were");
+}
+
+#[test]
 fn a_slow_writer_is_waited_for() {
     let provider = Provider::start();
     let spillway = Setup::with(&provider).start();
@@ -236,6 +360,34 @@ fn a_link_that_is_swapped_and_a_folder_that_vanishes_and_returns_are_followed() 
     // And it is listened to again, not only polled.
     fs::remove_file(policies.join("default.wasm")).unwrap();
     assert_eq!(wait_for_swap(&spillway, "default", 5)["source"], "built-in");
+}
+
+/// How often the thread that loads policies has begun to wait for something.
+fn loader_waits(spillway: &Spillway) -> u64 {
+    let mut tasks = fs::read_dir(format!("/proc/{}/task", spillway.pid())).unwrap().map(|task| task.unwrap().path());
+    let loader =
+        tasks.find(|task| fs::read_to_string(task.join("comm")).is_ok_and(|name| name.trim() == "policy-loader"));
+    let status = fs::read_to_string(loader.expect("it is running").join("status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).unwrap();
+    line.trim().parse().unwrap()
+}
+
+#[test]
+fn a_log_that_is_written_beside_the_configuration_wakes_nobody() {
+    let provider = Provider::start();
+    let spillway = Setup::with(&provider).policy("default").start();
+    let mut log = fs::File::create(spillway.folder().join("spillway.log")).unwrap();
+    let before = loader_waits(&spillway);
+    let lines = 200;
+    for _ in 0..lines {
+        log.write_all(b"a line for each request\n").unwrap();
+        assert_eq!(spillway.send(&chat()).status(), 200);
+    }
+    let waits = loader_waits(&spillway) - before;
+    assert!(waits < lines / 10, "{waits} looks during {lines} lines of log");
+    // The configuration itself and the policies' folder are still listened to.
+    spillway.drop_policy(&policy_file("latency-trip"), "default");
+    wait_for_swap(&spillway, "default", 2);
 }
 
 /// Resident memory in KiB.

@@ -2,7 +2,7 @@
 
 use super::artifact::Sha256Sum;
 use super::health::Health;
-use super::registry::{Installed, Serving, Slot};
+use super::registry::{Installed, Serving, Shadow, Slot};
 use super::wasm::{CallError, Instance};
 use crate::clock::Clock;
 use spillway_sdk::{AttemptFacts, Exchange, Hooks, RetryDecision, TripDecision, Verdict, WindowFacts, builtin};
@@ -36,6 +36,45 @@ pub struct Judge {
     built_in: Arc<By>,
 }
 
+/// What came of a question to a module.
+enum Asked<T> {
+    /// It does not want to be asked.
+    Unwanted,
+    /// It is quarantined, or has failed just now.
+    Unanswered,
+    /// It leaves the answer open.
+    LeftOpen,
+    /// Its answer.
+    Answered(T, Arc<By>),
+}
+
+impl<T> Asked<T> {
+    fn is_wanted(&self) -> bool {
+        !matches!(self, Asked::Unwanted)
+    }
+
+    fn answer(self) -> Option<(T, Arc<By>)> {
+        match self {
+            Asked::Answered(answer, by) => Some((answer, by)),
+            Asked::Unwanted | Asked::Unanswered | Asked::LeftOpen => None,
+        }
+    }
+
+    /// What a candidate's ledger compares, if anything: its answer, or that it leaves it open. `wanted` is whether the
+    /// policy that serves wants the question.
+    fn compared(self, wanted: bool, shadow: &Shadow) -> Option<Option<T>> {
+        match self {
+            Asked::Answered(answer, _) => Some(Some(answer)),
+            Asked::LeftOpen => Some(None),
+            Asked::Unwanted if !wanted => None,
+            Asked::Unwanted | Asked::Unanswered => {
+                shadow.ledger.unanswered();
+                None
+            }
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Ready {
     instance: Instance,
@@ -61,14 +100,18 @@ impl Judge {
             |instance: &mut Instance| instance.classify(lent)
         };
         let wants = |hooks: Hooks| hooks.classify;
-        let judged = match self.ask_serving(slot, "classify", wants, ask(&facts)) {
+        let asked = self.ask_serving(slot, "classify", wants, ask(&facts));
+        let wanted = asked.is_wanted();
+        let judged = match asked.answer() {
             Some((verdict, by)) => Judged { verdict, by },
             None => Judged { verdict: builtin::classify(&Exchange::new(&*facts)), by: Arc::clone(&self.built_in) },
         };
         if let Some(shadow) = slot.shadow() {
-            let answer = self.ask(slot, &shadow.installed, "shadow classify", wants, ask(&facts));
-            let verdict = answer.map_or_else(|| builtin::classify(&Exchange::new(&*facts)), |(verdict, _)| verdict);
-            shadow.ledger.classified(&*facts, &judged.verdict, &verdict);
+            let asked = self.ask(slot, &shadow.installed, "shadow classify", wants, ask(&facts));
+            if let Some(verdict) = asked.compared(wanted, &shadow) {
+                let verdict = verdict.unwrap_or_else(|| builtin::classify(&Exchange::new(&*facts)));
+                shadow.ledger.classified(&*facts, &judged.verdict, &verdict);
+            }
         }
         judged
     }
@@ -80,10 +123,14 @@ impl Judge {
             |instance: &mut Instance| instance.backoff(lent, verdict)
         };
         let wants = |hooks: Hooks| hooks.backoff;
-        let decision = self.ask_serving(slot, "backoff", wants, ask(&facts)).map(|(decision, _)| decision);
+        let asked = self.ask_serving(slot, "backoff", wants, ask(&facts));
+        let wanted = asked.is_wanted();
+        let decision = asked.answer().map(|(decision, _)| decision);
         if let Some(shadow) = slot.shadow() {
-            let answer = self.ask(slot, &shadow.installed, "shadow backoff", wants, ask(&facts));
-            shadow.ledger.backed_off(&*facts, decision, answer.map(|(decision, _)| decision));
+            let asked = self.ask(slot, &shadow.installed, "shadow backoff", wants, ask(&facts));
+            if let Some(other) = asked.compared(wanted, &shadow) {
+                shadow.ledger.backed_off(&*facts, decision, other);
+            }
         }
         decision
     }
@@ -95,22 +142,30 @@ impl Judge {
             |instance: &mut Instance| instance.trip(lent)
         };
         let wants = |hooks: Hooks| hooks.trip;
-        let decision = self.ask_serving(slot, "trip", wants, ask(&facts)).map(|(decision, _)| decision);
+        let asked = self.ask_serving(slot, "trip", wants, ask(&facts));
+        let wanted = asked.is_wanted();
+        let decision = asked.answer().map(|(decision, _)| decision);
         if let Some(shadow) = slot.shadow() {
-            let answer = self.ask(slot, &shadow.installed, "shadow trip", wants, ask(&facts));
-            shadow.ledger.tripped(decision, answer.map(|(decision, _)| decision));
+            let asked = self.ask(slot, &shadow.installed, "shadow trip", wants, ask(&facts));
+            if let Some(other) = asked.compared(wanted, &shadow) {
+                shadow.ledger.tripped(decision, other);
+            }
         }
         decision
     }
 
-    /// Whether anybody wants to be asked about tripping.
+    /// Whether somebody wants to be asked about tripping: the policy that serves, or a candidate beside it.
     pub fn wants_trip(&self, slot: &Slot) -> bool {
-        let wants = |installed: &Installed| installed.module.about().hooks.trip;
-        let serving = match &**slot.serving() {
+        self.serving_wants_trip(slot) || slot.shadow().is_some_and(|shadow| wants_trip(&shadow.installed))
+    }
+
+    /// Whether the policy that serves wants to be asked about tripping, also after a quick success. A candidate alone
+    /// is asked only where the thresholds decide anyway, because what it says must change nothing.
+    pub fn serving_wants_trip(&self, slot: &Slot) -> bool {
+        match &**slot.serving() {
             Serving::BuiltIn => false,
-            Serving::Module(installed) => wants(installed),
-        };
-        serving || slot.shadow().is_some_and(|shadow| wants(&shadow.installed))
+            Serving::Module(installed) => wants_trip(installed),
+        }
     }
 
     /// As [`Judge::ask`], of whatever serves.
@@ -120,15 +175,14 @@ impl Judge {
         hook: &'static str,
         wants: impl Fn(Hooks) -> bool,
         call: impl FnOnce(&mut Instance) -> Result<Option<T>, CallError>,
-    ) -> Option<(T, Arc<By>)> {
+    ) -> Asked<T> {
         match &**slot.serving() {
-            Serving::BuiltIn => None,
+            Serving::BuiltIn => Asked::Unwanted,
             Serving::Module(installed) => self.ask(slot, installed, hook, wants, call),
         }
     }
 
-    /// A module's answer. `None` when it does not want to be asked, it is quarantined, it fails, or it leaves the
-    /// answer open.
+    /// Asks a module, unless it does not want to be asked or is quarantined.
     fn ask<T>(
         &mut self,
         slot: &Slot,
@@ -136,28 +190,31 @@ impl Judge {
         hook: &'static str,
         wants: impl Fn(Hooks) -> bool,
         call: impl FnOnce(&mut Instance) -> Result<Option<T>, CallError>,
-    ) -> Option<(T, Arc<By>)> {
-        if !wants(installed.module.about().hooks) || !installed.health.is_asked(self.clock.now()) {
-            return None;
+    ) -> Asked<T> {
+        if !wants(installed.module.about().hooks) {
+            return Asked::Unwanted;
+        }
+        if !installed.health.is_asked(self.clock.now()) {
+            return Asked::Unanswered;
         }
         let ready = match self.ready(slot, installed) {
             Ok(ready) => ready,
             Err(reason) => {
                 self.note_fault(slot, installed, hook, reason);
-                return None;
+                return Asked::Unanswered;
             }
         };
         match call(&mut ready.instance) {
             Ok(answer) => {
                 let by = Arc::clone(&ready.by);
                 installed.health.answered();
-                answer.map(|answer| (answer, by))
+                answer.map_or(Asked::LeftOpen, |answer| Asked::Answered(answer, by))
             }
             Err(error) => {
                 // A trap leaves an instance in no known state, and its store as well.
                 self.instances.remove(&installed.generation);
                 self.note_fault(slot, installed, hook, error.to_string());
-                None
+                Asked::Unanswered
             }
         }
     }
@@ -189,4 +246,8 @@ impl Judge {
             );
         }
     }
+}
+
+fn wants_trip(installed: &Installed) -> bool {
+    installed.module.about().hooks.trip
 }

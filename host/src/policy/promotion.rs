@@ -1,13 +1,10 @@
 //! Putting a candidate into service, and going back: nothing but files changing their names, so that a restart, or a
 //! Spillway that does not run at the moment, changes nothing about it.
 
-use super::watch::{PREVIOUS_SUFFIX, SHADOW_SUFFIX};
+use super::watch::{PREVIOUS_SUFFIX, SHADOW_SUFFIX, signature_of};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-
-/// What a file's detached signature is called, behind the file's own name.
-const SIGNATURE_SUFFIX: &str = ".sig";
 
 /// Why nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +15,9 @@ pub enum PromotionError {
     /// Nothing was promoted before.
     #[error("there is no {0}, so nothing was promoted that could be taken back")]
     NoPrevious(PathBuf),
+    /// Going back would overwrite another candidate.
+    #[error("there is a candidate, {0}, which going back would overwrite; remove or promote it first")]
+    CandidateInTheWay(PathBuf),
     /// A file could not be moved.
     #[error("{path}: {source}")]
     Io {
@@ -43,7 +43,8 @@ pub fn promote(dir: &Path, name: &str) -> Result<(), PromotionError> {
     replace(&shadow, &active)
 }
 
-/// Lets what served before the last promotion serve again. What was promoted becomes the candidate again.
+/// Lets what served before the last promotion serve again. What was promoted becomes the candidate again, so there
+/// must be none.
 ///
 /// # Errors
 /// See [`PromotionError`]. Whatever serves goes on serving then.
@@ -53,6 +54,9 @@ pub fn roll_back(dir: &Path, name: &str) -> Result<(), PromotionError> {
     if !previous.exists() {
         return Err(PromotionError::NoPrevious(previous));
     }
+    if shadow.exists() {
+        return Err(PromotionError::CandidateInTheWay(shadow));
+    }
     keep(&active, &shadow)?;
     replace(&previous, &active)
 }
@@ -61,19 +65,16 @@ fn file(dir: &Path, name: &str, suffix: &str) -> PathBuf {
     dir.join(format!("{name}{suffix}.wasm"))
 }
 
-fn signature(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(SIGNATURE_SUFFIX);
-    PathBuf::from(name)
-}
-
-/// Copies a file and its signature, so that the copy is whole from the moment it has its name.
+/// Copies a file and its signature, so that the copy is whole from the moment it has its name. Where there is no file,
+/// there is no copy either afterwards.
 fn keep(from: &Path, to: &Path) -> Result<(), PromotionError> {
     if !from.exists() {
-        // The built-in policy served: going back to it is deleting the file.
-        return Ok(());
+        // The built-in policy served: going back to it is deleting the file. What an earlier promotion has replaced
+        // must not come back in its place; the file goes first, because a signature alone is nothing.
+        remove(to)?;
+        return remove(&signature_of(to));
     }
-    for (from, to) in [(signature(from), signature(to)), (from.to_owned(), to.to_owned())] {
+    for (from, to) in [(signature_of(from), signature_of(to)), (from.to_owned(), to.to_owned())] {
         if from.exists() {
             let beside = to.with_extension("new");
             fs::copy(&from, &beside)
@@ -89,7 +90,7 @@ fn keep(from: &Path, to: &Path) -> Result<(), PromotionError> {
 /// Moves a file and its signature to where another one is. The signature goes first: a file without its own is refused
 /// where signatures are required, and one that is refused changes nothing.
 fn replace(from: &Path, to: &Path) -> Result<(), PromotionError> {
-    for (from, to) in [(signature(from), signature(to)), (from.to_owned(), to.to_owned())] {
+    for (from, to) in [(signature_of(from), signature_of(to)), (from.to_owned(), to.to_owned())] {
         if from.exists() {
             fs::rename(&from, &to).map_err(|source| PromotionError::Io { path: from, source })?;
         } else {
@@ -151,5 +152,32 @@ mod tests {
         promote(folder.path(), "p").expect("promoted");
         assert_eq!(read(folder.path(), "p.wasm").as_deref(), Some("new"));
         assert!(matches!(roll_back(folder.path(), "p"), Err(PromotionError::NoPrevious(_))));
+    }
+    #[test]
+    fn after_a_promotion_over_the_built_in_policy_nothing_older_comes_back() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dir = folder.path();
+        for (file, text) in [("p.previous.wasm", "stale"), ("p.previous.wasm.sig", "stale's"), ("p.shadow.wasm", "new")]
+        {
+            fs::write(dir.join(file), text).expect("written");
+        }
+        promote(dir, "p").expect("promoted");
+        assert!(matches!(roll_back(dir, "p"), Err(PromotionError::NoPrevious(_))));
+        assert_eq!(read(dir, "p.wasm").as_deref(), Some("new"));
+        assert_eq!(read(dir, "p.previous.wasm.sig"), None);
+    }
+
+    #[test]
+    fn going_back_overwrites_no_other_candidate() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dir = folder.path();
+        for (file, text) in [("p.wasm", "promoted"), ("p.previous.wasm", "old"), ("p.shadow.wasm", "newer")] {
+            fs::write(dir.join(file), text).expect("written");
+        }
+        let refused = roll_back(dir, "p").expect_err("a candidate is in the way");
+        assert!(refused.to_string().contains("remove or promote it first"), "{refused}");
+        assert_eq!(read(dir, "p.wasm").as_deref(), Some("promoted"));
+        assert_eq!(read(dir, "p.shadow.wasm").as_deref(), Some("newer"));
+        assert_eq!(read(dir, "p.previous.wasm").as_deref(), Some("old"));
     }
 }

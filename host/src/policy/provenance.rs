@@ -45,8 +45,19 @@ pub enum Untrusted {
     #[error("its hash {0} is not among [policies] allow; add it there if this is the file you mean")]
     NotAllowed(Sha256Sum),
     /// A signature is required, and there is none.
-    #[error("it is not signed, and [policies] signers requires it: put its signature beside it, as {0}.sig")]
+    #[error("it is not signed, and [policies] signers requires it: put its signature beside it, with `{}`", how_to_sign(.0))]
     Unsigned(String),
+    /// What lies beside it cannot be a signature.
+    #[error(
+        "its signature {file}.sig has {bytes} bytes, and an ed25519 signature has {SIGNATURE_BYTES}: raw, neither in hexadecimal nor in base64, and without a line's end; make it with `{}`",
+        how_to_sign(file)
+    )]
+    Malformed {
+        /// The policy file.
+        file: String,
+        /// What its signature has.
+        bytes: u64,
+    },
     /// The signature is none of the keys'.
     #[error("its signature was made by none of the keys in [policies] signers, or for another file")]
     BadSignature,
@@ -68,9 +79,17 @@ impl Trust {
             return Ok(());
         }
         let signature = signature.ok_or_else(|| Untrusted::Unsigned(name.to_owned()))?;
+        if signature.len() != SIGNATURE_BYTES {
+            return Err(Untrusted::Malformed { file: name.to_owned(), bytes: signature.len() as u64 });
+        }
         let signed = |key: &PublicKey| UnparsedPublicKey::new(&ED25519, key.0).verify(bytes, signature).is_ok();
         if self.signers.iter().any(signed) { Ok(()) } else { Err(Untrusted::BadSignature) }
     }
+}
+
+/// The command that signs a policy file.
+fn how_to_sign(file: &str) -> String {
+    format!("openssl pkeyutl -sign -rawin -inkey key.pem -in {file} -out {file}.sig")
 }
 
 /// Reads exactly `N` bytes of hexadecimal digits.
@@ -120,9 +139,20 @@ mod tests {
         assert_eq!(trust.check("a.wasm", FILE, Some(ours.sign(FILE).as_ref())), Ok(()));
         assert_eq!(trust.check("a.wasm", FILE, Some(theirs.sign(FILE).as_ref())), Err(Untrusted::BadSignature));
         assert_eq!(trust.check("a.wasm", b"another", Some(ours.sign(FILE).as_ref())), Err(Untrusted::BadSignature));
-        assert_eq!(trust.check("a.wasm", FILE, Some(b"short")), Err(Untrusted::BadSignature));
         let unsigned = trust.check("a.wasm", FILE, None).expect_err("no signature");
-        assert!(unsigned.to_string().contains("a.wasm.sig"), "{unsigned}");
+        assert!(unsigned.to_string().contains("-in a.wasm -out a.wasm.sig"), "{unsigned}");
+    }
+
+    #[test]
+    fn a_signature_of_another_length_is_told_what_is_wrong_with_it() {
+        let trust = Trust { signers: vec![pair(1).1], ..Trust::default() };
+        let with_line_end = [pair(1).0.sign(FILE).as_ref(), b"\n"].concat();
+        for wrong in [b"".as_slice(), b"short", &with_line_end] {
+            let error = trust.check("a.wasm", FILE, Some(wrong)).expect_err("no signature");
+            let text = error.to_string();
+            assert!(text.contains(&format!("a.wasm.sig has {} bytes", wrong.len())), "{text}");
+            assert!(text.contains("openssl pkeyutl -sign -rawin -inkey key.pem -in a.wasm -out a.wasm.sig"), "{text}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::clock::unix_ms;
 use serde::Serialize;
-use spillway_sdk::{AttemptFacts, RetryDecision, TripDecision, Verdict};
+use spillway_sdk::{AttemptFacts, ProviderError, RetryDecision, TripDecision, Verdict};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -12,6 +12,8 @@ use crate::sync::lock;
 /// Kinds of disagreement that are counted apart. Further ones count as [`OTHER_KINDS`].
 const KINDS_MAX: usize = 64;
 const OTHER_KINDS: &str = "other kinds";
+/// Bytes of a model's name and of an error code that are kept. Callers and providers choose them.
+const NAME_BYTES_MAX: usize = 128;
 /// The last examples kept.
 const EXAMPLES_MAX: usize = 16;
 
@@ -19,6 +21,7 @@ const EXAMPLES_MAX: usize = 16;
 #[derive(Debug, Default)]
 pub struct Ledger {
     agreed: AtomicU64,
+    unanswered: AtomicU64,
     disagreements: Mutex<Disagreements>,
 }
 
@@ -28,8 +31,8 @@ struct Disagreements {
     examples: VecDeque<Example>,
 }
 
-/// One attempt about which the two disagreed. It holds nothing of what the caller sent or the provider answered but
-/// status and error code.
+/// One attempt about which the two disagreed. It holds nothing of what the caller sent or the provider answered but the
+/// model's name, the status and the error code; a policy's reasons may quote either, and are left out.
 #[derive(Clone, Debug, Serialize)]
 pub struct Example {
     at_unix_ms: u64,
@@ -39,7 +42,7 @@ pub struct Example {
     status: Option<u16>,
     fault: Option<&'static str>,
     error_code: Option<String>,
-    /// What counted, in the serving policy's words.
+    /// What counted.
     active: String,
     /// What the candidate said.
     shadow: String,
@@ -50,11 +53,19 @@ pub struct Example {
 pub struct Comparison {
     agreed: u64,
     disagreed: u64,
+    /// Questions to which the candidate gave no answer: it failed, was quarantined, or does not want to be asked what
+    /// the serving policy is. They are compared with nothing.
+    unanswered: u64,
     by_kind: BTreeMap<String, u64>,
     examples: Vec<Example>,
 }
 
 impl Ledger {
+    /// Counts a question to which the candidate gave no answer.
+    pub fn unanswered(&self) {
+        self.unanswered.fetch_add(1, Relaxed);
+    }
+
     /// Compares what two policies say of an attempt's end.
     pub fn classified(&self, facts: &dyn AttemptFacts, active: &Verdict, shadow: &Verdict) {
         // Reasons are words for people: two policies agree that say the same thing differently.
@@ -118,10 +129,10 @@ impl Ledger {
             at_unix_ms: unix_ms(),
             kind: kind.clone(),
             upstream: facts.map(|facts| facts.upstream().into_owned()),
-            model: facts.and_then(|facts| facts.model().map(|model| model.into_owned())),
+            model: facts.and_then(|facts| facts.model().map(|model| clipped(&model))),
             status: facts.and_then(AttemptFacts::status),
             fault: facts.and_then(AttemptFacts::fault).map(|fault| fault.as_str()),
-            error_code: facts.and_then(AttemptFacts::provider_error).and_then(|error| error.code.or(error.kind)),
+            error_code: facts.and_then(AttemptFacts::provider_error).and_then(error_code),
             active,
             shadow,
         };
@@ -139,6 +150,7 @@ impl Ledger {
         let disagreements = lock(&self.disagreements);
         Comparison {
             agreed: self.agreed.load(Relaxed),
+            unanswered: self.unanswered.load(Relaxed),
             disagreed: disagreements.by_kind.values().sum(),
             by_kind: disagreements.by_kind.clone(),
             examples: disagreements.examples.iter().cloned().collect(),
@@ -151,10 +163,20 @@ fn in_words(verdict: &Verdict) -> String {
     if let Some(cool_off) = verdict.cool_off {
         words.push_str(&format!(", cool-off {} ms", cool_off.as_millis()));
     }
-    if !verdict.reason.is_empty() {
-        words.push_str(&format!(" ({})", verdict.reason));
-    }
     words
+}
+
+fn clipped(name: &str) -> String {
+    name[..name.floor_char_boundary(NAME_BYTES_MAX)].to_owned()
+}
+
+/// The provider's code for an error, or the kind it gives. What is no identifier but a text is left out.
+fn error_code(error: ProviderError) -> Option<String> {
+    let is_identifier = |code: &String| {
+        code.len() <= NAME_BYTES_MAX
+            && code.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.:/".contains(&byte))
+    };
+    [error.code, error.kind].into_iter().flatten().find(is_identifier)
 }
 
 #[cfg(test)]
@@ -188,6 +210,32 @@ mod tests {
         let first = &seen.examples[0];
         assert_eq!((first.status, first.error_code.as_deref()), (Some(429), Some("rate_limit_exceeded")));
         assert!(!format!("{:?}", seen.examples).contains("secret words"));
+    }
+
+    #[test]
+    fn examples_hold_nothing_that_callers_or_providers_have_written_freely() {
+        let ledger = Ledger::default();
+        let body = r#"{"error":{"code":"my secret words","type":"server_error","message":"secret words"}}"#;
+        let facts = exchange().status(500).model("é".repeat(NAME_BYTES_MAX)).body(body);
+        let quoted = |text: &'static str| Verdict::failure(text).cool_off(Duration::from_secs(2));
+        ledger.classified(&facts, &quoted("secret words"), &Verdict::throttled("secret words"));
+        let seen = ledger.comparison();
+        let example = &seen.examples[0];
+        assert_eq!(
+            (&*example.active, &*example.shadow),
+            ("failure of upstream, retry, cool-off 2000 ms", "throttled of credential, retry")
+        );
+        assert_eq!(example.model.as_deref(), Some(&*"é".repeat(NAME_BYTES_MAX / 2)));
+        assert_eq!(example.error_code.as_deref(), Some("server_error"));
+        assert!(!format!("{seen:?}").contains("secret words"), "{seen:?}");
+    }
+
+    #[test]
+    fn questions_without_an_answer_are_neither_agreed_nor_disagreed() {
+        let ledger = Ledger::default();
+        ledger.unanswered();
+        let seen = ledger.comparison();
+        assert_eq!((seen.agreed, seen.disagreed, seen.unanswered), (0, 0, 1));
     }
 
     #[test]

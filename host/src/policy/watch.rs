@@ -4,44 +4,39 @@
 //! slow writer has not finished when the first of them arrives. So after each ring the folder is looked at anew,
 //! and a file counts once two looks agree on it.
 
+mod doorbell;
+mod file;
+
 use super::artifact::{ArtifactError, MODULE_BYTES_MAX, Sha256Sum};
-use super::provenance::{SIGNATURE_BYTES, Trust};
+use super::provenance::{SIGNATURE_BYTES, Trust, Untrusted};
 use super::registry::{Registry, Role};
-use super::settings::SettingsFile;
+use super::settings::{Followed, SettingsFile};
 use super::wasm::Runtime;
 use crate::clock::milliseconds;
-use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, Metadata};
+use doorbell::{Doorbells, RINGS_MAX, Ring, wait};
+pub(super) use file::{PREVIOUS_SUFFIX, SHADOW_SUFFIX, Stamp, signature_of};
+use file::{Place, ReadError, Sighting, folder_of, place_of, read};
+use std::collections::BTreeMap;
+use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-/// Between two looks at a file that must agree.
+/// Between two looks at a file that must agree, and between any two looks.
 const SETTLE: Duration = Duration::from_millis(40);
 /// Between two looks at the folder when no event rings, for file systems that send none.
 const POLL: Duration = Duration::from_secs(2);
-/// Ends the name of a candidate, before `.wasm`.
-pub(crate) const SHADOW_SUFFIX: &str = ".shadow";
-/// Ends the name of what a promotion has replaced, before `.wasm`.
-pub(crate) const PREVIOUS_SUFFIX: &str = ".previous";
-/// Policies in one folder; more files are left out, with a line in the log.
+/// Policies in one folder. Of more files, those that were there first are kept, and then the first by name; the log
+/// says how many are left out.
 const POLICIES_MAX: usize = 256;
 
 /// Loads policies from a folder, once when made and then from a thread of its own until dropped.
 #[derive(Debug)]
 pub struct Watcher {
-    stop: Sender<Ring>,
+    stop: SyncSender<Ring>,
     thread: Option<std::thread::JoinHandle<()>>,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Ring {
-    Changed,
-    Stop,
 }
 
 impl Watcher {
@@ -56,22 +51,15 @@ impl Watcher {
         registry: Arc<Registry>,
         runtime: Arc<Runtime>,
     ) -> io::Result<Watcher> {
-        let (ring, rings) = channel();
-        let mut loader = Loader {
-            dir,
-            settings,
-            trust,
-            registry,
-            runtime,
-            seen: BTreeMap::new(),
-            doorbells: BTreeMap::new(),
-            ring: ring.clone(),
-        };
+        let (ring, rings) = sync_channel(RINGS_MAX);
+        let mut loader = Loader::new(dir, settings, trust, registry, runtime);
+        let mut doorbells = Doorbells::new(ring.clone());
         // At start-up nothing is being written: each file is taken as it lies.
-        loader.hang_doorbells();
+        loader.hang(&mut doorbells);
         loader.look(Duration::ZERO);
         loader.look(Duration::ZERO);
-        let thread = std::thread::Builder::new().name("policy-loader".into()).spawn(move || loader.run(&rings))?;
+        let run = move || loader.run(doorbells, &rings);
+        let thread = std::thread::Builder::new().name("policy-loader".into()).spawn(run)?;
         Ok(Watcher { stop: ring, thread: Some(thread) })
     }
 }
@@ -86,39 +74,71 @@ impl Drop for Watcher {
     }
 }
 
-/// What tells one state of a file from another without reading it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    /// Changes with permissions as well: a file that could not be read is looked at again once it can.
-    changed: (i64, i64),
+/// What is known of a file from earlier looks.
+#[derive(Debug)]
+struct Seen {
+    sighting: Sighting,
+    since: Instant,
+    progress: Progress,
 }
 
-impl Stamp {
-    fn of(metadata: &Metadata) -> Self {
-        Stamp {
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
+/// How far a file has come.
+#[derive(Debug, PartialEq, Eq)]
+enum Progress {
+    /// It may still be written to.
+    Settling,
+    /// It was loaded, or is rejected until it changes.
+    Done,
+    /// It could not be read for this reason, which may pass.
+    Retried(String),
+}
+
+/// What a look at a file leads to.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    /// It is as it was.
+    Nothing,
+    /// It has changed: it must be seen once more.
+    Settle,
+    /// It has changed not long ago.
+    Wait,
+    /// It is to be loaded.
+    Load,
+}
+
+impl Step {
+    fn of(seen: Option<&Seen>, sighting: &Sighting, settle: Duration) -> Step {
+        match seen {
+            Some(seen) if seen.sighting == *sighting => match seen.progress {
+                Progress::Done => Step::Nothing,
+                Progress::Retried(_) => Step::Load,
+                Progress::Settling if seen.since.elapsed() >= settle => Step::Load,
+                Progress::Settling => Step::Wait,
+            },
+            Some(_) | None => Step::Settle,
         }
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Seen {
-    stamps: Stamps,
-    since: Instant,
-    handled: bool,
+/// Why a file is not loaded.
+#[derive(Debug)]
+struct Rejection {
+    sha256: Option<Sha256Sum>,
+    reason: String,
+    /// Whether the very same file may be loaded yet.
+    may_pass: bool,
 }
 
-/// The policy that a file is for, and what it is there for.
-type Place = (String, Role);
-
-/// A file, and its signature's, as they stand.
-type Stamps = (Stamp, Option<Stamp>);
+impl Rejection {
+    fn of_read(what: &str, error: ReadError, too_long: impl FnOnce(u64) -> String) -> Self {
+        let (reason, may_pass) = match error {
+            ReadError::Io(error) => (format!("{what} cannot be read, which is tried again: {error}"), true),
+            ReadError::NotAFile => (format!("{what} is no regular file"), false),
+            ReadError::TooLong(size) => (too_long(size), false),
+        };
+        Rejection { sha256: None, reason, may_pass }
+    }
+}
 
 struct Loader {
     dir: PathBuf,
@@ -127,79 +147,59 @@ struct Loader {
     registry: Arc<Registry>,
     runtime: Arc<Runtime>,
     seen: BTreeMap<Place, Seen>,
-    /// The watchers by folder, and the inode of the folder each watches: one that vanishes and returns is another.
-    doorbells: BTreeMap<PathBuf, (RecommendedWatcher, u64)>,
-    ring: Sender<Ring>,
+    /// Why the folder could not be read at the last look. Said once: a log that lies in the folder would ring.
+    unreadable: Option<String>,
+    /// The files that the last look left out.
+    left_out: usize,
 }
 
 impl Loader {
-    fn run(&mut self, rings: &Receiver<Ring>) {
-        let mut patience = POLL;
-        loop {
-            match rings.recv_timeout(patience) {
-                Ok(Ring::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-                Ok(Ring::Changed) | Err(RecvTimeoutError::Timeout) => {}
-            }
-            // One change rings several times.
-            for ring in rings.try_iter() {
-                if ring == Ring::Stop {
-                    return;
-                }
-            }
-            self.hang_doorbells();
-            self.reload_settings();
-            patience = if self.look(SETTLE) { POLL } else { SETTLE };
+    fn new(dir: PathBuf, settings: SettingsFile, trust: Trust, registry: Arc<Registry>, runtime: Arc<Runtime>) -> Self {
+        Loader { dir, settings, trust, registry, runtime, seen: BTreeMap::new(), unreadable: None, left_out: 0 }
+    }
+
+    fn run(&mut self, mut doorbells: Doorbells, rings: &Receiver<Ring>) {
+        let (mut patience, mut not_before) = (POLL, Instant::now());
+        while wait(rings, patience, not_before) {
+            self.hang(&mut doorbells);
+            let settings_settled = self.reload_settings();
+            let files_settled = self.look(SETTLE);
+            patience = if settings_settled && files_settled { POLL } else { SETTLE };
+            not_before = Instant::now() + SETTLE;
         }
     }
 
     /// Watches the policies' folder, and that of the configuration, if they exist and are not being watched.
-    fn hang_doorbells(&mut self) {
-        let folders = [Some(self.dir.clone()), self.settings.folder()];
-        for folder in folders.into_iter().flatten() {
-            self.hang_doorbell(folder);
-        }
+    fn hang(&self, doorbells: &mut Doorbells) {
+        doorbells.hang(&self.dir, || None);
+        let Some(file) = self.settings.file() else { return };
+        let folder = folder_of(file);
+        // Of this folder nothing else counts: a log that is written there would ring at every line. The policies' own
+        // folder does, because it may come into being later.
+        let names = || {
+            let dir = (folder_of(&self.dir) == folder).then_some(&*self.dir);
+            Some([Some(file), dir].into_iter().flatten().filter_map(Path::file_name).map(Into::into).collect())
+        };
+        doorbells.hang(&folder, names);
     }
 
-    fn hang_doorbell(&mut self, folder: PathBuf) {
-        let Ok(metadata) = fs::metadata(&folder) else {
-            self.doorbells.remove(&folder);
-            return;
+    /// Loads those policies anew whose settings have changed. False when the configuration must be looked at again
+    /// soon.
+    fn reload_settings(&mut self) -> bool {
+        let changed = match self.settings.follow(SETTLE) {
+            Followed::AsBefore => return true,
+            Followed::Settling => return false,
+            Followed::Changed(names) => names,
         };
-        if self.doorbells.get(&folder).is_some_and(|(_, inode)| *inode == metadata.ino()) {
-            return;
-        }
-        let ring = self.ring.clone();
-        let rang = move |event: notify::Result<notify::Event>| {
-            // Reading a file rings as well; answering that would never end.
-            let only_read = event.is_ok_and(|event| {
-                matches!(event.kind, notify::EventKind::Access(kind) if !matches!(kind, notify::event::AccessKind::Close(notify::event::AccessMode::Write)))
-            });
-            if !only_read {
-                let _ = ring.send(Ring::Changed);
-            }
-        };
-        let watcher = notify::recommended_watcher(rang).and_then(|mut watcher| {
-            watcher.watch(&folder, RecursiveMode::NonRecursive)?;
-            Ok(watcher)
-        });
-        match watcher {
-            Ok(watcher) => {
-                self.doorbells.insert(folder, (watcher, metadata.ino()));
-            }
-            Err(error) => {
-                tracing::warn!(dir = %folder.display(), %error, "the folder sends no events; it is polled");
-            }
-        }
-    }
-
-    /// Loads those policies anew whose settings have changed.
-    fn reload_settings(&mut self) {
-        for name in self.settings.changed() {
+        for name in changed {
             tracing::info!(policy = name, "settings changed");
             for (place, seen) in &mut self.seen {
-                seen.handled &= place.0 != name;
+                if place.0 == name && seen.progress == Progress::Done {
+                    seen.progress = Progress::Settling;
+                }
             }
         }
+        true
     }
 
     /// Looks at the folder. False when some file must be looked at again soon.
@@ -207,51 +207,62 @@ impl Loader {
         let files = match self.files() {
             Ok(files) => files,
             Err(error) => {
-                tracing::error!(dir = %self.dir.display(), %error, "the policy folder cannot be read; nothing changes");
+                let reason = Some(error.to_string());
+                if self.unreadable != reason {
+                    tracing::error!(dir = %self.dir.display(), %error, "the policy folder cannot be read; nothing changes");
+                    self.unreadable = reason;
+                }
                 return true;
             }
         };
+        self.unreadable = None;
         let gone: Vec<Place> = self.seen.keys().filter(|place| !files.contains_key(*place)).cloned().collect();
         for place in gone {
-            self.seen.remove(&place);
-            let (name, role) = place;
-            self.registry.forgive(&name, role);
-            if self.registry.hash(&name, role).is_some() {
-                self.registry.remove(&name, role);
-                match role {
-                    Role::Active => {
-                        tracing::info!(policy = name, "policy removed; the built-in policy judges in its place");
-                    }
-                    Role::Shadow => tracing::info!(policy = name, "shadow removed; nothing is compared any more"),
-                }
-            }
+            self.remove(&place);
         }
         let mut settled = true;
-        for (place, (path, stamps)) in files {
-            match self.seen.get(&place) {
-                Some(seen) if seen.stamps == stamps && seen.handled => {}
-                Some(seen) if seen.stamps == stamps && seen.since.elapsed() >= settle => {
-                    self.load(&place, &path);
-                    self.seen.insert(place, Seen { stamps, since: Instant::now(), handled: true });
-                }
-                Some(seen) if seen.stamps == stamps => settled = false,
-                Some(_) | None => {
-                    self.seen.insert(place, Seen { stamps, since: Instant::now(), handled: false });
+        for (place, (path, sighting)) in files {
+            let progress = match Step::of(self.seen.get(&place), &sighting, settle) {
+                Step::Nothing => continue,
+                Step::Wait => {
                     settled = false;
+                    continue;
                 }
-            }
+                Step::Settle => {
+                    settled = false;
+                    Progress::Settling
+                }
+                Step::Load => self.try_load(&place, &path, &sighting),
+            };
+            self.seen.insert(place, Seen { sighting, since: Instant::now(), progress });
         }
         settled
     }
 
-    /// Every `NAME.wasm` and `NAME.shadow.wasm` in the folder, with the stamp of a signature beside it. Links are followed, so that a swap of what they point to is noticed.
+    fn remove(&mut self, place: &Place) {
+        self.seen.remove(place);
+        let (name, role) = place;
+        self.registry.forgive(name, *role);
+        if self.registry.hash(name, *role).is_some() {
+            self.registry.remove(name, *role);
+            match role {
+                Role::Active => {
+                    tracing::info!(policy = name, "policy removed; the built-in policy judges in its place");
+                }
+                Role::Shadow => tracing::info!(policy = name, "shadow removed; nothing is compared any more"),
+            }
+        }
+    }
+
+    /// Every `NAME.wasm` and `NAME.shadow.wasm` in the folder.
     ///
     /// # Errors
     /// When the folder cannot be read for another reason than that there is none. A machine that is short of file
     /// descriptors must not lose its policies.
-    fn files(&self) -> io::Result<BTreeMap<Place, (PathBuf, Stamps)>> {
+    fn files(&mut self) -> io::Result<BTreeMap<Place, (PathBuf, Sighting)>> {
         let mut files = BTreeMap::new();
-        let mut left_out = BTreeSet::new();
+        let mut newcomers = BTreeMap::new();
+        let mut left_out = 0;
         let entries = match fs::read_dir(&self.dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(files),
             entries => entries?,
@@ -259,61 +270,96 @@ impl Loader {
         for entry in entries {
             let path = entry?.path();
             let Some(place) = place_of(&path) else { continue };
-            let metadata = match fs::metadata(&path) {
-                // Gone since, or a link to nowhere.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                metadata => metadata?,
-            };
-            if !metadata.is_file() {
+            let Some(sighting) = Sighting::of(&path) else { continue };
+            if self.seen.contains_key(&place) {
+                files.insert(place, (path, sighting));
                 continue;
             }
-            if files.len() == POLICIES_MAX {
-                left_out.insert(place);
-                continue;
+            newcomers.insert(place, (path, sighting));
+            if newcomers.len() > POLICIES_MAX {
+                newcomers.pop_last();
+                left_out += 1;
             }
-            let signature = fs::metadata(signature_of(&path)).ok().map(|metadata| Stamp::of(&metadata));
-            files.insert(place, (path, (Stamp::of(&metadata), signature)));
         }
-        if !left_out.is_empty() {
-            tracing::warn!(left_out = left_out.len(), "more than {POLICIES_MAX} policies in the folder");
+        // What is there already stays, however many come.
+        let free = POLICIES_MAX.saturating_sub(files.len());
+        left_out += newcomers.len().saturating_sub(free);
+        files.extend(newcomers.into_iter().take(free));
+        if left_out != self.left_out {
+            self.left_out = left_out;
+            if left_out > 0 {
+                tracing::warn!(left_out, "more than {POLICIES_MAX} policies in the folder");
+            }
         }
         Ok(files)
     }
 
-    fn load(&self, place: &Place, path: &Path) {
-        let (name, role) = place;
-        let bytes = match read(path, MODULE_BYTES_MAX) {
-            Ok(bytes) => bytes,
-            Err(error) => return self.reject(place, None, error.to_string()),
+    /// Loads a file, or notes why not.
+    fn try_load(&self, place: &Place, path: &Path, sighting: &Sighting) -> Progress {
+        let loaded = match sighting {
+            Sighting::File(..) => self.load(place, path),
+            // Seen again as soon as that changes.
+            Sighting::Unusable(reason) => Err(Rejection { sha256: None, reason: reason.clone(), may_pass: false }),
         };
+        let Err(rejection) = loaded else { return Progress::Done };
+        let said = self.seen.get(place).is_some_and(|seen| match &seen.progress {
+            Progress::Retried(reason) => *reason == rejection.reason,
+            Progress::Settling | Progress::Done => false,
+        });
+        let progress = if rejection.may_pass { Progress::Retried(rejection.reason.clone()) } else { Progress::Done };
+        if !said {
+            self.reject(place, rejection);
+        }
+        progress
+    }
+
+    fn load(&self, place: &Place, path: &Path) -> Result<(), Rejection> {
+        let (name, role) = place;
+        let bytes = read(path, MODULE_BYTES_MAX)
+            .map_err(|error| Rejection::of_read("the file", error, |size| ArtifactError::TooLarge(size).to_string()))?;
         let sha256 = Sha256Sum::of(&bytes);
         let settings = self.settings.of(name);
         if self.registry.is_loaded(name, *role, sha256, settings) {
             self.registry.forgive(name, *role);
-            return;
+            return Ok(());
         }
-        let signature = read(&signature_of(path), SIGNATURE_BYTES as u64).ok();
-        let file = path.file_name().unwrap_or_default().to_string_lossy();
-        if let Err(error) = self.trust.check(&file, &bytes, signature.as_deref()) {
-            return self.reject(place, Some(sha256), error.to_string());
-        }
+        let final_reason = |reason: String| Rejection { sha256: Some(sha256), reason, may_pass: false };
+        let signature = self.signature(path).map_err(|rejection| Rejection { sha256: Some(sha256), ..rejection })?;
+        self.trust
+            .check(&file_name(path), &bytes, signature.as_deref())
+            .map_err(|error| final_reason(error.to_string()))?;
         let began = Instant::now();
-        match self.runtime.load(&bytes, sha256, name, settings) {
-            Ok(module) => {
-                let version = module.about().version.clone();
-                self.registry.install(name, *role, sha256, module);
-                let (load_ms, sha256) = (milliseconds(began.elapsed()), sha256.to_string());
-                match role {
-                    Role::Active => tracing::info!(policy = name, sha256, version, load_ms, "policy takes over"),
-                    Role::Shadow => tracing::info!(policy = name, sha256, version, load_ms, "shadow is compared"),
-                }
+        let loaded = self.runtime.load(&bytes, sha256, name, settings);
+        let module = loaded.map_err(|error| final_reason(error.to_string()))?;
+        let version = module.about().version.clone();
+        self.registry.install(name, *role, sha256, module);
+        let (load_ms, sha256) = (milliseconds(began.elapsed()), sha256.to_string());
+        match role {
+            Role::Active => tracing::info!(policy = name, sha256, version, load_ms, "policy takes over"),
+            Role::Shadow => tracing::info!(policy = name, sha256, version, load_ms, "shadow is compared"),
+        }
+        Ok(())
+    }
+
+    /// The signature beside a file; `None` when there is none, or none is asked for.
+    fn signature(&self, path: &Path) -> Result<Option<Vec<u8>>, Rejection> {
+        if self.trust.signers.is_empty() {
+            return Ok(None);
+        }
+        match read(&signature_of(path), SIGNATURE_BYTES as u64) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => {
+                let file = file_name(path);
+                let what = format!("its signature {}", file_name(&signature_of(path)));
+                Err(Rejection::of_read(&what, error, |bytes| Untrusted::Malformed { file, bytes }.to_string()))
             }
-            Err(error) => self.reject(place, Some(sha256), error.to_string()),
         }
     }
 
-    fn reject(&self, place: &Place, sha256: Option<Sha256Sum>, reason: String) {
+    fn reject(&self, place: &Place, rejection: Rejection) {
         let (name, role) = place;
+        let Rejection { sha256, reason, .. } = rejection;
         let stays = match (self.registry.hash(name, *role), role) {
             (Some(hash), Role::Active) => format!("{name}@{} goes on serving", hash.short()),
             (None, Role::Active) => "the built-in policy goes on serving".to_owned(),
@@ -325,47 +371,9 @@ impl Loader {
     }
 }
 
-/// Reads a file of at most `bytes_max` bytes.
-fn read(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
-    match fs::metadata(path)?.len() {
-        size if size > bytes_max => Err(io::Error::other(ArtifactError::TooLarge(size).to_string())),
-        _ => fs::read(path),
-    }
-}
-
-/// Where the signature of a file lies.
-fn signature_of(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".sig");
-    PathBuf::from(name)
-}
-
-/// What a file is there for: `NAME.wasm` or `NAME.shadow.wasm`. Hidden files are somebody's temporary ones, and
-/// `NAME.previous.wasm` is what a promotion keeps to be able to go back.
-fn place_of(path: &Path) -> Option<Place> {
-    let name = path.file_name()?.to_str()?.strip_suffix(".wasm")?;
-    if name.is_empty() || name.starts_with('.') || name.ends_with(PREVIOUS_SUFFIX) {
-        return None;
-    }
-    match name.strip_suffix(SHADOW_SUFFIX) {
-        Some("") => None,
-        Some(name) => Some((name.to_owned(), Role::Shadow)),
-        None => Some((name.to_owned(), Role::Active)),
-    }
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_files_name_says_what_it_is_there_for() {
-        let place = |name: &str| place_of(Path::new("policies").join(name).as_path());
-        assert_eq!(place("mine.wasm"), Some(("mine".to_owned(), Role::Active)));
-        assert_eq!(place("mine.shadow.wasm"), Some(("mine".to_owned(), Role::Shadow)));
-        assert_eq!(place("mine.v2.wasm"), Some(("mine.v2".to_owned(), Role::Active)));
-        for nothing in ["mine.previous.wasm", ".mine.wasm", ".wasm", ".shadow.wasm", "mine.wasm.sig", "mine.toml"] {
-            assert_eq!(place(nothing), None, "{nothing}");
-        }
-    }
-}
+mod tests;

@@ -2,6 +2,7 @@
 
 use super::super::artifact::Sha256Sum;
 use rustix::process::geteuid;
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read, Write};
@@ -15,6 +16,8 @@ use wasmtime::component::Component;
 const FILES_MAX: usize = 64;
 /// Bytes of the checksum that each file begins with.
 const SUM_BYTES: usize = 32;
+/// Hexadecimal digits of an engine's hash.
+const ENGINE_DIGITS: usize = 16;
 
 /// A folder of compiled policies, which nobody else can write to.
 pub(super) struct Cache {
@@ -67,6 +70,8 @@ impl Cache {
         let kept = component.serialize().map_err(io::Error::other).and_then(|code| self.write(sha256, &code));
         if let Err(error) = kept {
             tracing::warn!(dir = %self.dir.display(), %error, "a compiled policy could not be kept");
+        } else if let Err(error) = self.prune() {
+            tracing::warn!(dir = %self.dir.display(), %error, "old compiled policies could not be deleted");
         }
     }
 
@@ -78,30 +83,87 @@ impl Cache {
         file.write_all(&Sha256Sum::of(code).bytes())?;
         file.write_all(code)?;
         drop(file);
-        fs::rename(&beside, &path)?;
-        self.prune()
+        fs::rename(&beside, &path)
     }
 
+    /// Deletes what was used longest ago of what a cache has written here. The folder is the operator's choice, and
+    /// whatever else lies in it stays.
     fn prune(&self) -> io::Result<()> {
         let mut files = Vec::new();
         for entry in fs::read_dir(&self.dir)? {
             let entry = entry?;
-            files.push((entry.metadata()?.modified()?, entry.path()));
+            if !is_ours(&entry.path()) {
+                continue;
+            }
+            match entry.metadata() {
+                Ok(metadata) if metadata.is_file() => files.push((metadata.modified()?, entry.path())),
+                Ok(_) => {}
+                // Another Spillway prunes as well.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
         }
         files.sort();
         let surplus = files.len().saturating_sub(FILES_MAX);
         for (_, path) in files.into_iter().take(surplus) {
-            fs::remove_file(path)?;
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
         }
         Ok(())
     }
 
     fn path(&self, sha256: Sha256Sum) -> PathBuf {
-        self.dir.join(format!("{sha256}-{:016x}.cwasm", self.engine))
+        self.dir.join(format!("{sha256}-{:0ENGINE_DIGITS$x}.cwasm", self.engine))
     }
+}
+
+/// Whether a file has a name as a cache gives it, also while it is being written: the policy's hash, the engine's, and
+/// `.cwasm` or `.new-` with the writer's process id.
+fn is_ours(path: &Path) -> bool {
+    let text = |part: Option<&OsStr>| part.and_then(OsStr::to_str).map(str::to_owned).unwrap_or_default();
+    let (stem, extension) = (text(path.file_stem()), text(path.extension()));
+    let hexadecimal = |text: &str, digits| text.len() == digits && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let hashes = stem.split_once('-');
+    hashes.is_some_and(|(policy, engine)| hexadecimal(policy, 2 * SUM_BYTES) && hexadecimal(engine, ENGINE_DIGITS))
+        && (extension == "cwasm" || extension.starts_with("new-"))
 }
 
 /// Whether nobody but the user of this process can write here.
 fn is_private(metadata: &fs::Metadata) -> bool {
     metadata.uid() == geteuid().as_raw() && metadata.mode() & 0o022 == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn only_what_the_cache_has_written_is_deleted_and_the_oldest_first() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cache = Cache { dir: folder.path().to_owned(), engine: 7 };
+        let write_at = |path: &Path, second: u64| {
+            let file = File::create(path).expect("a file");
+            file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(second)).expect("a time");
+        };
+        let path_of = |number: usize| cache.path(Sha256Sum::of(&number.to_le_bytes()));
+        let compiled: Vec<PathBuf> = (0..=FILES_MAX).map(path_of).collect();
+        for (path, second) in compiled.iter().zip(1_000..) {
+            write_at(path, second);
+        }
+        let abandoned = cache.path(Sha256Sum::of(b"abandoned")).with_extension("new-17");
+        write_at(&abandoned, 1);
+        let others = ["notes.txt", "mine.cwasm", "spool.new-1"].map(|name| folder.path().join(name));
+        for path in &others {
+            write_at(path, 0);
+        }
+        let inner = cache.path(Sha256Sum::of(b"a folder"));
+        fs::create_dir(&inner).expect("a folder");
+        cache.prune().expect("pruned");
+        assert!(!abandoned.exists() && !compiled[0].exists(), "the oldest are gone");
+        assert!(compiled[1..].iter().all(|path| path.exists()));
+        assert!(others.iter().all(|path| path.exists()) && inner.exists(), "what others keep there stays");
+    }
 }
