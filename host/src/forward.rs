@@ -17,7 +17,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use spillway_resilience::{Feedback, Settlement};
-use spillway_sdk::{Class, Fault, Phase, ProviderError, Verdict};
+use spillway_sdk::{AttemptFacts, Class, Fault, Phase, ProviderError, Verdict};
 use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::fmt;
@@ -341,7 +341,12 @@ impl Affair {
         record.fault = fault;
         record.error = OnceCell::from(error);
         let upstream = &self.call.upstream;
-        let judged = self.worker.judge.borrow_mut().classify(&upstream.policy, Rc::new(record));
+        let record = Rc::new(record);
+        let facts = Rc::clone(&record) as Rc<dyn AttemptFacts>;
+        let judged = self.worker.judge.borrow_mut().classify(&upstream.policy, facts);
+        if let Some(recorder) = &self.worker.shared.recorder {
+            drop(recorder.note(&self.call, &record, &judged));
+        }
         self.verdict = judged.verdict;
     }
 }

@@ -26,7 +26,7 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 ];
 
 /// Headers that hold a caller's credential, one per API.
-const CREDENTIALS: [HeaderName; 4] = [
+static CREDENTIALS: [HeaderName; 4] = [
     header::AUTHORIZATION,
     HeaderName::from_static("x-api-key"),
     HeaderName::from_static("api-key"),
@@ -79,9 +79,14 @@ pub fn is_loop(headers: &HeaderMap) -> bool {
 /// The credential of a request. Google's may also stand in the query, as `key`. Requests without any share one: to the
 /// provider they are one caller.
 pub fn credential<'a>(headers: &'a HeaderMap, query: &'a str) -> Option<&'a [u8]> {
-    let in_query = || query.split('&').find_map(|pair| pair.strip_prefix("key="));
-    let in_headers = CREDENTIALS.iter().find_map(|name| headers.get(name)).map(HeaderValue::as_bytes);
-    in_headers.or_else(|| in_query().map(str::as_bytes))
+    credentials(headers, query).next()
+}
+
+/// Every credential of a request, for who has to keep them out of something.
+pub fn credentials<'a>(headers: &'a HeaderMap, query: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    let in_headers = CREDENTIALS.iter().filter_map(|name| headers.get(name)).map(HeaderValue::as_bytes);
+    let in_query = query.split('&').filter_map(|pair| pair.strip_prefix("key=")).map(str::as_bytes);
+    in_headers.chain(in_query)
 }
 
 #[cfg(test)]

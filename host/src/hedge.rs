@@ -7,6 +7,7 @@ use crate::client::Client;
 use crate::door::{Asked, Entered};
 use crate::explain::Story;
 use crate::policy::Judged;
+use crate::recording::Note;
 use crate::request::{is_answer, record};
 use crate::worker::Worker;
 use futures_util::StreamExt;
@@ -38,6 +39,8 @@ pub struct Attempted {
     pub judged: Judged,
     /// What it still holds.
     pub permits: Permits,
+    /// What is recorded of it, where that is switched on.
+    pub note: Option<Note>,
 }
 
 /// An attempt that its own caller has ended.
@@ -144,7 +147,8 @@ async fn run(
     let judged = worker.judge.borrow_mut().classify(&call.upstream.policy, Rc::clone(&record) as Rc<dyn AttemptFacts>);
     call.upstream.metrics.attempt(judged.verdict.class);
     call.upstream.learn(&record, &judged.verdict);
-    Ok(Attempted { record, held, judged, permits })
+    let note = worker.shared.recorder.as_ref().map(|recorder| recorder.note(call, &record, &judged));
+    Ok(Attempted { record, held, judged, permits, note })
 }
 
 fn finished(ended: Result<Attempted, EndedByCaller>, story: &mut Story) -> Result<Attempted, EndedByCaller> {

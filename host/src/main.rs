@@ -1,6 +1,7 @@
 //! The command line.
 
 use clap::{Parser, Subcommand};
+use spillway::cli::{self, PolicyArguments};
 use spillway::config::{Config, LogFormat, UpstreamConfig};
 use spillway::dialect::Dialect;
 use spillway::server;
@@ -37,6 +38,8 @@ enum Command {
         #[arg(short, long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
+    /// Make, build, check, try, compare and promote policies.
+    Policy(PolicyArguments),
 }
 
 fn main() -> ExitCode {
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
             print!("{}", exports(&config));
             ExitCode::SUCCESS
         }),
+        Command::Policy(arguments) => cli::run(arguments),
     }
 }
 

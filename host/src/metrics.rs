@@ -5,6 +5,7 @@
 use crate::circuit::{Observer, Protects};
 use crate::clock::milliseconds;
 use crate::policy::{self, PolicyStatus};
+use crate::recording::Recordings;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -178,6 +179,18 @@ impl Metrics {
     /// Shows the policies too.
     pub fn show_policies(&mut self, policies: Arc<policy::Registry>) {
         self.registry.register_collector(Box::new(Policies(policies)));
+    }
+
+    /// Shows what became of the attempts to be recorded too.
+    pub fn show_recordings(&mut self, counts: &Recordings) {
+        let Recordings { written, dropped, failed } = counts.clone();
+        for (name, help, counter) in [
+            ("recordings_written", "Judged attempts that were recorded", written),
+            ("recordings_dropped", "Judged attempts not recorded, because the disk was too slow", dropped),
+            ("recordings_failed", "Judged attempts not recorded, because they could not be written", failed),
+        ] {
+            self.registry.register(name, help, counter);
+        }
     }
 
     /// The counters of one upstream.

@@ -12,6 +12,7 @@ use crate::hedge::{self, Attempted, Permits};
 use crate::jobs;
 use crate::metrics::Outcome;
 use crate::patience::{self, Patience};
+use crate::recording::Note;
 use crate::refusal::{Kind, Owner, Refusal};
 use crate::served::{Charges, Served};
 use crate::unserved::{Blocked, Failed, Unserved, circuit_open, refusal_for};
@@ -197,7 +198,7 @@ pub async fn attempts(
         if let (false, Some(charge)) = (was_counted, &mut charge) {
             charge.not_counted();
         }
-        let Recorded { record, held, verdict } = self::record(worker, call, attempted);
+        let Recorded { record, held, verdict, note } = self::record(worker, call, attempted);
 
         // What is the caller's own affair is answered as it is.
         if is_answer(&verdict)
@@ -209,7 +210,7 @@ pub async fn attempts(
 
         // Again, or out.
         let step =
-            if call.is_repeatable() { next(worker, call, &record, &verdict, number) } else { Next::GiveUp(None) };
+            if call.is_repeatable() { next(worker, call, &record, &verdict, number, note) } else { Next::GiveUp(None) };
         let refusal = refusal_for(call, &record, &verdict);
         let failed = last.insert(Failed { held, record, verdict, is_probe, refusal });
         let give_up = match step {
@@ -276,7 +277,7 @@ fn tenant_of(call: &Call) -> Owner {
 
 /// An answer that becomes the caller's, with all that is settled when it ends.
 fn served(held: Held, attempted: Attempted, charge: Option<Entered>) -> Served {
-    let Attempted { record, held: _, judged, permits: Permits { entered, admission } } = attempted;
+    let Attempted { record, held: _, judged, permits: Permits { entered, admission }, note: _ } = attempted;
     let charges = Charges { upstream: Some(entered), tenant: charge };
     Served { held, record, verdict: judged.verdict, outcome: Outcome::Answered, admission: Some(admission), charges }
 }
@@ -287,12 +288,13 @@ pub struct Recorded {
     record: Rc<Record>,
     held: Option<Held>,
     verdict: Verdict,
+    note: Option<Note>,
 }
 
 /// Records an attempt that is no answer: in the circuit of the scope that its verdict speaks of, and in the limits.
 pub fn record(worker: &Worker, call: &Call, attempted: Attempted) -> Recorded {
     let upstream = &call.upstream;
-    let Attempted { record, held, judged, permits: Permits { entered, admission } } = attempted;
+    let Attempted { record, held, judged, permits: Permits { entered, admission }, note } = attempted;
     let verdict = judged.verdict;
     let duration = record.first_content.get().unwrap_or(record.elapsed);
     // What the limit on calls in flight deals with does not count against the circuit. A wait that the provider names
@@ -301,7 +303,7 @@ pub fn record(worker: &Worker, call: &Call, attempted: Attempted) -> Recorded {
     let outcome = if excused { spillway_resilience::Outcome::Throttled } else { outcome_of(verdict.class) };
     let mut judge = worker.judge.borrow_mut();
     upstream.circuits.settle(admission, &verdict, outcome, duration, &mut judge, &upstream.policy);
-    Recorded { record, held, verdict }
+    Recorded { record, held, verdict, note }
 }
 
 /// A token of the retry budget, which goes back to it unless its retry is sent.
@@ -360,7 +362,7 @@ enum Next {
 }
 
 /// Asks the policy, then the configured backoff. Attempts and deadline bound them both.
-fn next(worker: &Worker, call: &Call, record: &Rc<Record>, verdict: &Verdict, number: u32) -> Next {
+fn next(worker: &Worker, call: &Call, record: &Rc<Record>, verdict: &Verdict, number: u32, note: Option<Note>) -> Next {
     let settings = &call.upstream.config.retry;
     let remaining = record.remaining();
     let requested = verdict.cool_off.or_else(|| record.retry_after());
@@ -371,6 +373,9 @@ fn next(worker: &Worker, call: &Call, record: &Rc<Record>, verdict: &Verdict, nu
     };
     if verdict.advice == Advice::Retry && number < settings.max_attempts {
         let decision = worker.judge.borrow_mut().backoff(&call.upstream.policy, record.clone(), verdict);
+        if let Some(mut note) = note {
+            note.backed_off(decision);
+        }
         match decision {
             Some(RetryDecision::After(wait)) if remaining.is_none_or(|remaining| wait < remaining) => {
                 return Next::RetryAfter(wait);

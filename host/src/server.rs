@@ -6,6 +6,7 @@ use crate::config::{Config, Policies, SpoolConfig};
 use crate::dispatch;
 use crate::memory::Memory;
 use crate::policy::{Registry, Role, Runtime, SettingsFile, Watcher};
+use crate::recording;
 use crate::request;
 use crate::spool::{OpenError, Spool, SpoolSettings};
 use crate::upkeep;
@@ -16,6 +17,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +51,14 @@ pub enum StartError {
     /// The spool's folder cannot be used.
     #[error("{0}")]
     Spool(#[from] OpenError),
+    /// The recorded requests cannot be written.
+    #[error("cannot write to {path}, which [log] requests names: {source}")]
+    Recording {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The Wasm engine does not work on this machine.
     #[error("the policy engine does not start: {0}")]
     Engine(String),
@@ -83,8 +93,14 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let settings = SettingsFile::new(&config);
     let Policies { dir, trust, .. } = config.policies.clone();
     let watcher = Watcher::start(dir, settings, trust, Arc::clone(&registry), runtime)?;
+    let recording = config
+        .recording
+        .as_ref()
+        .map(|path| recording::start(path).map_err(|source| StartError::Recording { path: path.clone(), source }));
+    // The writer goes last, with all that was recorded until then.
+    let (recorder, _writer) = recording.transpose()?.unzip();
     let mut memory = Memory::open(config.spool.as_ref().map(|spool| &*spool.dir));
-    let shared = Arc::new(Shared::new(config, clock, registry, spool.clone(), memory.key));
+    let shared = Arc::new(Shared::new(config, clock, registry, spool.clone(), recorder, memory.key));
     memory.restore(&shared.upstreams);
     warn_of_missing_policies(&shared);
 

@@ -8,6 +8,7 @@ use crate::gauge::{Counted, Gauge};
 use crate::guard::Guard;
 use crate::metrics::Metrics;
 use crate::policy::{Judge, Registry};
+use crate::recording::Recorder;
 use crate::spool::Spool;
 use crate::upstream::Upstream;
 use spillway_resilience::{Load, ShedSettings};
@@ -39,6 +40,8 @@ pub struct Shared {
     pub shed: ShedSettings,
     /// The durable queue, when it is switched on.
     pub spool: Option<Spool>,
+    /// Takes down what policies judge, when that is switched on.
+    pub recorder: Option<Recorder>,
     /// Rung when there is something new for the dispatcher.
     pub spool_bell: Notify,
     /// Rung when some circuit changes its state.
@@ -57,10 +60,14 @@ impl Shared {
         clock: Clock,
         policies: Arc<Registry>,
         spool: Option<Spool>,
+        recorder: Option<Recorder>,
         key: FingerprintKey,
     ) -> Self {
         let mut metrics = Metrics::default();
         metrics.show_policies(Arc::clone(&policies));
+        if let Some(recorder) = &recorder {
+            metrics.show_recordings(recorder.counts());
+        }
         let circuit_changed = Arc::new(Notify::new());
         let upstreams = config.upstreams.iter().map(|(name, upstream)| {
             let slot = policies.slot(&upstream.policy);
@@ -78,6 +85,7 @@ impl Shared {
             policies,
             metrics,
             spool,
+            recorder,
             spool_bell: Notify::new(),
             circuit_changed,
             draining: AtomicBool::new(false),

@@ -7,7 +7,7 @@ use crate::policy::{PublicKey, Sha256Sum, Trust};
 use spillway_resilience::{Priority, ShedSettings, Tenant};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Parses a configuration. Relative paths in it are relative to `folder`.
@@ -28,6 +28,7 @@ pub fn parse(text: &str, folder: &Path) -> Result<Config, Vec<Mistake>> {
 pub(super) const QUOTA_MAX: u64 = 1_000_000_000;
 
 fn read(root: &Section<'_>, folder: &Path) -> Config {
+    let (log, recording) = log(root.section("log"), folder);
     let config = Config {
         file: None,
         server: server(root.section("server")),
@@ -36,7 +37,8 @@ fn read(root: &Section<'_>, folder: &Path) -> Config {
         upstreams: upstreams(root.section("upstreams")),
         tenants: tenants(root.section("tenants")),
         spool: spool(root.section("spool"), folder),
-        log: log(root.section("log")),
+        log,
+        recording,
     };
     if config.server.listen == config.admin_listen && config.server.listen.port() != 0 {
         root.mistake("admin", "admin.listen and server.listen are the same address");
@@ -186,8 +188,8 @@ fn spool(section: Option<Section<'_>>, folder: &Path) -> Option<SpoolConfig> {
     enabled.then_some(spool)
 }
 
-fn log(section: Option<Section<'_>>) -> LogFormat {
-    let Some(section) = section else { return LogFormat::Text };
+fn log(section: Option<Section<'_>>, folder: &Path) -> (LogFormat, Option<PathBuf>) {
+    let Some(section) = section else { return (LogFormat::Text, None) };
     let format = match section.string("format").as_deref() {
         None | Some("text") => LogFormat::Text,
         Some("json") => LogFormat::Json,
@@ -196,8 +198,10 @@ fn log(section: Option<Section<'_>>) -> LogFormat {
             LogFormat::Text
         }
     };
+    // As with other names of files, an empty one switches it off.
+    let requests = section.string("requests").filter(|file| !file.is_empty());
     section.finish();
-    format
+    (format, requests.map(|file| folder.join(file)))
 }
 
 pub(super) fn set<T>(place: &mut T, value: Option<T>) {

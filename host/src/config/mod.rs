@@ -94,6 +94,8 @@ pub struct Config {
     pub spool: Option<SpoolConfig>,
     /// How to log.
     pub log: LogFormat,
+    /// Where judged attempts are recorded, for `spillway policy replay`; `None`: nowhere.
+    pub recording: Option<PathBuf>,
 }
 
 /// The data plane's settings.

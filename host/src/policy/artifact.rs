@@ -6,12 +6,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use wasmparser::{Encoding, Parser, Payload, Validator};
 
 /// Largest policy file. Compilation cannot be interrupted, so its input is bounded.
-pub(super) const MODULE_BYTES_MAX: u64 = 16 << 20;
+pub(crate) const MODULE_BYTES_MAX: u64 = 16 << 20;
 
 /// The contract that this Spillway serves.
-pub(super) const CONTRACT: &str = "spillway:policy";
+pub(crate) const CONTRACT: &str = "spillway:policy";
 /// Its version. Modules for another patch version of the same minor one load as well.
-pub(super) const CONTRACT_VERSION: &str = "0.1.0";
+pub(crate) const CONTRACT_VERSION: &str = "0.1.0";
 
 /// What a policy must export.
 const EXPORTS: [&str; 4] = ["description", "classifier", "retrying", "tripping"];

@@ -3,10 +3,13 @@
 //! A file's way in: `watch` notices it, `provenance` says whether it may serve, `artifact`
 //! checks it and makes it a component, `wasm` compiles it and
 //! tries it out, `registry` swaps it in. A call's way: `judge`, one per worker, asks the module that
-//! serves, and beside it a candidate, if `shadow` has one to compare.
+//! serves, and beside it a candidate, if `shadow` has one to compare. `inspect` and `difference` say in words what a
+//! file is, and in what two answers differ.
 
 mod artifact;
+mod difference;
 mod health;
+pub mod inspect;
 mod judge;
 pub mod promotion;
 mod provenance;
@@ -17,10 +20,14 @@ mod wasm;
 mod watch;
 
 pub use artifact::{ArtifactError, Sha256Sum};
+pub(crate) use artifact::{CONTRACT, CONTRACT_VERSION, MODULE_BYTES_MAX};
+pub use difference::{change_of, in_words};
 pub use judge::{By, Judge, Judged};
+pub(crate) use provenance::SIGNATURE_BYTES;
 pub use provenance::{PublicKey, Trust};
 pub use registry::{PolicyStatus, Registry, Role, ShadowStatus, Slot};
 pub use settings::SettingsFile;
 pub use shadow::{Comparison, Example};
 pub use wasm::{CallError, Instance, LoadError, Module, Runtime};
 pub use watch::Watcher;
+pub(crate) use watch::{PREVIOUS_SUFFIX, SHADOW_SUFFIX, place_of, read, signature_of};

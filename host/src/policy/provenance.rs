@@ -8,7 +8,7 @@ use std::fmt;
 /// Bytes of an ed25519 public key (RFC 8032).
 pub(super) const PUBLIC_KEY_BYTES: usize = 32;
 /// Bytes of an ed25519 signature.
-pub(super) const SIGNATURE_BYTES: usize = 64;
+pub(crate) const SIGNATURE_BYTES: usize = 64;
 
 /// Whom the operator trusts with a policy. By default whoever can write to the folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

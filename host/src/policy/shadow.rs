@@ -1,5 +1,6 @@
 //! A candidate beside the policy that serves: asked the same questions on live traffic, heard by nobody, and compared.
 
+use super::difference::{change_of, in_words};
 use crate::clock::unix_ms;
 use serde::Serialize;
 use spillway_sdk::{AttemptFacts, ProviderError, RetryDecision, TripDecision, Verdict};
@@ -68,27 +69,11 @@ impl Ledger {
 
     /// Compares what two policies say of an attempt's end.
     pub fn classified(&self, facts: &dyn AttemptFacts, active: &Verdict, shadow: &Verdict) {
-        // Reasons are words for people: two policies agree that say the same thing differently.
-        let gist = |verdict: &Verdict| (verdict.class, verdict.scope, verdict.advice, verdict.cool_off);
-        if gist(active) == gist(shadow) {
+        let Some(change) = change_of(active, shadow) else {
             self.agreed.fetch_add(1, Relaxed);
             return;
-        }
-        let kind = match active.class == shadow.class {
-            false => format!("classify: {} -> {}", active.class.as_str(), shadow.class.as_str()),
-            true if active.scope != shadow.scope => {
-                format!(
-                    "classify: {} of {} -> of {}",
-                    active.class.as_str(),
-                    active.scope.as_str(),
-                    shadow.scope.as_str()
-                )
-            }
-            true if active.advice != shadow.advice => {
-                format!("classify: {}, {} -> {}", active.class.as_str(), active.advice.as_str(), shadow.advice.as_str())
-            }
-            true => format!("classify: {}, cool-off differs", active.class.as_str()),
         };
+        let kind = format!("classify: {change}");
         self.disagreed(kind, Some(facts), in_words(active), in_words(shadow));
     }
 
@@ -156,14 +141,6 @@ impl Ledger {
             examples: disagreements.examples.iter().cloned().collect(),
         }
     }
-}
-
-fn in_words(verdict: &Verdict) -> String {
-    let mut words = format!("{} of {}, {}", verdict.class.as_str(), verdict.scope.as_str(), verdict.advice.as_str());
-    if let Some(cool_off) = verdict.cool_off {
-        words.push_str(&format!(", cool-off {} ms", cool_off.as_millis()));
-    }
-    words
 }
 
 fn clipped(name: &str) -> String {

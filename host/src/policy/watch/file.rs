@@ -2,6 +2,7 @@
 
 use crate::policy::registry::Role;
 use rustix::fs::OFlags;
+use std::fmt;
 use std::fs::{self, Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -36,11 +37,11 @@ impl Stamp {
 }
 
 /// The policy that a file is for, and what it is there for.
-pub(super) type Place = (String, Role);
+pub(crate) type Place = (String, Role);
 
 /// What a file is there for: `NAME.wasm` or `NAME.shadow.wasm`. Hidden files are somebody's temporary ones, and
 /// `NAME.previous.wasm` is what a promotion keeps to be able to go back.
-pub(super) fn place_of(path: &Path) -> Option<Place> {
+pub(crate) fn place_of(path: &Path) -> Option<Place> {
     let name = path.file_name()?.to_str()?.strip_suffix(".wasm")?;
     if name.is_empty() || name.starts_with('.') || name.ends_with(PREVIOUS_SUFFIX) {
         return None;
@@ -94,13 +95,23 @@ impl Sighting {
 
 /// Why a file has not been read.
 #[derive(Debug)]
-pub(super) enum ReadError {
+pub(crate) enum ReadError {
     /// The system failed, which may pass.
     Io(io::Error),
     /// A folder, a pipe, a socket or a device.
     NotAFile,
     /// It has this many bytes, which is more than are wanted.
     TooLong(u64),
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ReadError::Io(error) => error.fmt(f),
+            ReadError::NotAFile => f.write_str("it is no regular file"),
+            ReadError::TooLong(bytes) => write!(f, "it has {bytes} bytes, which is too much"),
+        }
+    }
 }
 
 impl From<io::Error> for ReadError {
@@ -113,7 +124,7 @@ impl From<io::Error> for ReadError {
 ///
 /// # Errors
 /// See [`ReadError`].
-pub(super) fn read(path: &Path, bytes_max: u64) -> Result<Vec<u8>, ReadError> {
+pub(crate) fn read(path: &Path, bytes_max: u64) -> Result<Vec<u8>, ReadError> {
     // Looked at before it is opened, because opening a device may do something; opened without waiting and looked at
     // again, because it may have become a pipe meanwhile, and nobody need ever write to that.
     let is_file = |metadata: Metadata| if metadata.is_file() { Ok(metadata.len()) } else { Err(ReadError::NotAFile) };
