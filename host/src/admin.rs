@@ -108,6 +108,7 @@ async fn status(shared: &Shared) -> Value {
         "uptime_ms": shared.clock.now().as_micros() / 1_000,
         "draining": shared.is_draining(),
         "in_flight": shared.requests_in_flight(),
+        "held_bytes": shared.bytes_held(),
         "upstreams": shared.upstreams.values().map(|upstream| describe(upstream)).collect::<Vec<_>>(),
         "tenants": shared.callers.doors().map(|(name, door)| json!({"name": name, "limits": limits(door)})).collect::<Vec<_>>(),
         "policies": shared.policies.status(),

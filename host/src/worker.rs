@@ -122,6 +122,11 @@ impl Shared {
         }
     }
 
+    /// Bytes of request bodies in hand.
+    pub fn bytes_held(&self) -> u64 {
+        self.held_bytes.load(Ordering::Relaxed)
+    }
+
     /// Counts bytes as held until the returned value is dropped; none at first.
     pub fn hold(self: &Arc<Self>) -> HeldBytes {
         HeldBytes { shared: Arc::clone(self), bytes: 0 }

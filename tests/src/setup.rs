@@ -12,7 +12,12 @@ use tempfile::TempDir;
 
 /// The Spillway to test: `SPILLWAY_BIN`, or else what `cargo build --release` has left beside the running executable.
 pub fn binary() -> PathBuf {
-    env::var_os("SPILLWAY_BIN").map_or_else(|| beside_us("spillway"), PathBuf::from)
+    product("SPILLWAY_BIN", "spillway")
+}
+
+/// An executable that was built before the tests: named by this variable, or else beside the running executable.
+pub fn product(variable: &str, name: &str) -> PathBuf {
+    env::var_os(variable).map_or_else(|| beside_us(name), PathBuf::from)
 }
 
 /// The compiled policy of this name: from `SPILLWAY_POLICIES`, or from `SPILLWAY_GUESTS` if it is one that only tests

@@ -22,7 +22,8 @@ Usage: cargo xtask COMMAND
         --long            with the tests that take minutes (SPILLWAY_LONG=1)
   demo [--stay]           a provider fails, and the application behind Spillway does not notice
         --stay            leave everything running afterwards, to try things by hand
-  bench                   what decisions cost, by criterion: alone, and with two cores at the same lock
+  bench [--proxy]         what decisions and policies cost, by criterion, and what policies cost the whole proxy
+        --proxy           only the latter
   simulate [...]          outages, overloads and herds over the real core, thousands of seeds; --help says more
   policies [--debian]     build policies/* and put them into target/policies/NAME.wasm
         --debian          with Debian's Rust packages, even where rustup has the Wasm target
@@ -38,7 +39,7 @@ enum Request {
     Policies(Source),
     Test(test::Options),
     Demo { stay: bool },
-    Bench,
+    Bench { proxy_only: bool },
     Simulate(Vec<String>),
 }
 
@@ -70,8 +71,8 @@ impl Request {
             // Its options are its own.
             Some("simulate") => Ok(Request::Simulate(options.iter().map(|option| (*option).to_owned()).collect())),
             Some("bench") => {
-                only(&[])?;
-                Ok(Request::Bench)
+                only(&["--proxy"])?;
+                Ok(Request::Bench { proxy_only: given("--proxy") })
             }
             Some(unknown) => Err(format!("there is no command {unknown}")),
         }
@@ -110,10 +111,20 @@ fn serve(request: &Request) -> Result<(), String> {
             let package = ["run", "--release", "--quiet", "--package", "spillway-simulate", "--"];
             process::run(workspace.cargo().args(package).args(options))
         }
-        Request::Bench => {
-            process::run(workspace.cargo().args(["bench", "--package", "spillway-resilience", "--bench", "decisions"]))
-        }
+        Request::Bench { proxy_only } => bench(&workspace, *proxy_only),
     }
+}
+
+/// The benches run in one selection with everything else: another one would compile wasmtime another time.
+fn bench(workspace: &Workspace, proxy_only: bool) -> Result<(), String> {
+    policies::build(workspace, Source::Any, &[policies::POLICIES, policies::GUESTS])?;
+    process::run(&mut workspace.build_binaries())?;
+    let mut cargo = workspace.with_products(workspace.cargo());
+    cargo.args(["bench", "--workspace", "--bench", "proxy"]);
+    if !proxy_only {
+        cargo.args(["--bench", "decisions", "--bench", "policies"]);
+    }
+    process::run(&mut cargo)
 }
 
 #[cfg(test)]
@@ -133,7 +144,8 @@ mod tests {
         assert_eq!(parse("test"), Ok(Request::Test(test::Options { python: true, long: false })));
         assert_eq!(parse("test --long --fast"), Ok(Request::Test(test::Options { python: false, long: true })));
         assert_eq!(parse("demo --stay"), Ok(Request::Demo { stay: true }));
-        assert_eq!(parse("bench"), Ok(Request::Bench));
+        assert_eq!(parse("bench"), Ok(Request::Bench { proxy_only: false }));
+        assert_eq!(parse("bench --proxy"), Ok(Request::Bench { proxy_only: true }));
         assert_eq!(parse("simulate --seeds 7"), Ok(Request::Simulate(vec!["--seeds".into(), "7".into()])));
     }
 
@@ -147,8 +159,8 @@ mod tests {
 
     #[test]
     fn the_usage_text_names_every_command_and_option() {
-        for word in ["test", "--fast", "--long", "demo", "--stay", "bench", "simulate", "policies", "--debian", "help"]
-        {
+        let words = ["test", "--fast", "--long", "demo", "--stay", "bench", "--proxy", "simulate", "policies"];
+        for word in words.into_iter().chain(["--debian", "help"]) {
             assert!(USAGE.contains(&format!("  {word}")), "{word}");
         }
     }

@@ -55,13 +55,22 @@ impl Workspace {
             .env("SPILLWAY_BIN", self.binary("spillway"))
             .env("SPILLWAY_POLICIES", self.target.join(POLICIES.place))
             .env("SPILLWAY_GUESTS", self.target.join(GUESTS.place))
-            .env("SPILLWAY_MOCK_PROVIDER", self.binary("mock-provider"));
+            .env("SPILLWAY_MOCK_PROVIDER", self.binary("mock-provider"))
+            .env("SPILLWAY_SMITH", self.binary("spillway-smith"));
         command
     }
 
     /// A binary of the workspace, as [`Workspace::build_binaries`] leaves it.
     pub(crate) fn binary(&self, name: &str) -> PathBuf {
         self.target.join("release").join(name)
+    }
+
+    /// The generator of the files that the policy loader is fed with. It is a workspace of its own: its dependencies
+    /// want other features of what wasmtime uses, and together all of wasmtime would be compiled another time.
+    pub(crate) fn build_smith(&self) -> Command {
+        let mut cargo = self.cargo();
+        cargo.args(["build", "--release", "--manifest-path", "tests/smith/Cargo.toml"]);
+        cargo
     }
 
     /// All binaries at once, also where one would do: Cargo chooses the features of dependencies by what is selected,

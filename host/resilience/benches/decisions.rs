@@ -4,8 +4,9 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use spillway_resilience::{
-    Breaker, BreakerSettings, Limiter, Outcome, RetryBudget, RetryBudgetSettings, Settlement, Spend, Timestamp,
-    TokenBucket,
+    AdaptiveLimit, AdaptiveLimitSettings, AdmissionQueue, Breaker, BreakerSettings, Concurrency, Demand, Entry,
+    FairQueueSettings, Feedback, Limiter, Outcome, Priority, RetryBudget, RetryBudgetSettings, Settlement, Spend,
+    Tenant, Timestamp, TokenBucket,
 };
 use std::hint::black_box;
 use std::sync::{Barrier, Mutex};
@@ -32,6 +33,20 @@ fn breaker() -> Breaker {
 fn limiter() -> Limiter {
     let bucket = |per_minute| Some(TokenBucket::new(per_minute, per_minute, Timestamp::ORIGIN));
     Limiter::new(bucket(1_000_000_000), bucket(1_000_000_000_000))
+}
+
+fn admission() -> AdmissionQueue {
+    let concurrency = Concurrency::Adaptive(AdaptiveLimit::new(AdaptiveLimitSettings::default()));
+    AdmissionQueue::new(limiter(), concurrency, FairQueueSettings::default())
+}
+
+/// One call's worth of admission: let in at once, since there is room, and settled as answered.
+fn enter_and_settle(admission: &mut AdmissionQueue, now: Timestamp) {
+    let demand = Demand { tenant: Tenant::new(7), priority: Priority::Normal, tokens: black_box(1_200) };
+    if let Ok(Entry::Passed(pass)) = admission.enter(demand, now.saturating_add(Duration::from_secs(10)), now) {
+        let feedback = Feedback::Answered { first_token: Duration::from_millis(300), input_tokens: 400 };
+        black_box(admission.settle(pass, Settlement::Used(900), feedback, now));
+    }
 }
 
 /// One call's worth of breaker: admitted, and recorded as a quick success.
@@ -70,6 +85,10 @@ fn alone(criterion: &mut Criterion) {
     let (mut core, mut steps) = (limiter(), Steps(0));
     group.bench_function("limiter: reserve and settle", |bencher| {
         bencher.iter(|| reserve_and_settle(&mut core, steps.next()));
+    });
+    let (mut core, mut steps) = (admission(), Steps(0));
+    group.bench_function("admission queue: enter and settle", |bencher| {
+        bencher.iter(|| enter_and_settle(&mut core, steps.next()));
     });
     let mut budget = RetryBudget::new(RetryBudgetSettings::default());
     group.bench_function("retry budget: deposit and withdraw", |bencher| {
@@ -112,6 +131,10 @@ fn contended(criterion: &mut Criterion) {
     let shared = Mutex::new(limiter());
     group.bench_function("limiter: reserve and settle", |bencher| {
         bencher.iter_custom(|count| of_two_threads(&shared, count, reserve_and_settle));
+    });
+    let shared = Mutex::new(admission());
+    group.bench_function("admission queue: enter and settle", |bencher| {
+        bencher.iter_custom(|count| of_two_threads(&shared, count, enter_and_settle));
     });
     group.finish();
 }

@@ -13,6 +13,15 @@ pub(crate) const CONTRACT: &str = "spillway:policy";
 /// Its version. Modules for another patch version of the same minor one load as well.
 pub(crate) const CONTRACT_VERSION: &str = "0.1.0";
 
+/// Component instances in one file; the encoder makes four. Each is compiled into the whole another time, so that
+/// components which instantiate components multiply: twelve levels of four each took 18 s, and each level more takes four
+/// times as long. Hence none may hold another, beyond those that the encoder puts around what is exported.
+const COMPONENT_INSTANCES_MAX: u32 = 32;
+
+/// What compilation may cost: over all functions, bytes of code times variables that may live in them at once. It takes
+/// the compiler about a second per hundred million of these, and it cannot be interrupted.
+const COMPILE_COST_MAX: u64 = 1 << 27;
+
 /// What a policy must export.
 const EXPORTS: [&str; 4] = ["description", "classifier", "retrying", "tripping"];
 
@@ -44,7 +53,11 @@ impl Sha256Sum {
 
 impl fmt::Display for Sha256Sum {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        // It stands in the log line of every request, and formatting byte by byte takes longer than asking the policy.
+        const DIGITS: [u8; 16] = *b"0123456789abcdef";
+        let digits = self.0.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
+        let text: String = digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect();
+        f.write_str(&text)
     }
 }
 
@@ -87,6 +100,16 @@ pub enum ArtifactError {
         /// What it was built for.
         found: String,
     },
+    /// More than [`COMPILE_COST_MAX`].
+    #[error(
+        "its functions are too long and have too many variables to be compiled in reasonable time; build it optimised, and without generated tables in code"
+    )]
+    TooComplex,
+    /// Components within components, or too many instances of them.
+    #[error(
+        "it is made of components within components, or of more than {COMPONENT_INSTANCES_MAX} instances of them; a policy is one component around one module"
+    )]
+    Composed,
     /// A component with some of the contract.
     #[error("it does not export {0}; a policy exports all of description, classifier, retrying and tripping")]
     MissingExport(String),
@@ -146,12 +169,31 @@ struct Outline {
 fn outline(bytes: &[u8]) -> Result<Outline, ArtifactError> {
     let mut outline =
         Outline { encoding: Encoding::Module, has_contract: false, imports: Vec::new(), exports: Vec::new() };
-    let mut depth = 0u32;
+    let (mut depth, mut instances) = (0u32, 0u32);
+    let (mut arity, mut cost) = (0, 0_u64);
     for payload in Parser::new(0).parse_all(bytes) {
         let payload = payload.map_err(|error| ArtifactError::Invalid(error.message().to_owned()))?;
         match payload {
             Payload::Version { encoding, .. } if depth == 0 => outline.encoding = encoding,
+            Payload::ComponentSection { .. } if depth > 0 => return Err(ArtifactError::Composed),
+            Payload::ComponentInstanceSection(section) => {
+                instances = instances.saturating_add(section.count());
+                if instances > COMPONENT_INSTANCES_MAX {
+                    return Err(ArtifactError::Composed);
+                }
+            }
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+            // Blocks have such types as well, and each of their parameters and results is a variable.
+            Payload::TypeSection(types) => arity = widest(types).unwrap_or(arity),
+            Payload::CodeSectionEntry(body) => {
+                let locals = body.get_locals_reader().into_iter().flatten().flatten();
+                let variables = locals.fold(arity, |sum, (count, _)| sum.saturating_add(u64::from(count)));
+                let bytes = u64::try_from(body.range().len()).unwrap_or(u64::MAX);
+                cost = cost.saturating_add(bytes.saturating_mul(variables));
+                if cost > COMPILE_COST_MAX {
+                    return Err(ArtifactError::TooComplex);
+                }
+            }
             Payload::End(_) => depth = depth.saturating_sub(1),
             Payload::CustomSection(section) if depth == 0 && section.name().starts_with("component-type") => {
                 outline.has_contract = true;
@@ -178,6 +220,15 @@ fn outline(bytes: &[u8]) -> Result<Outline, ArtifactError> {
         }
     }
     Ok(outline)
+}
+
+/// Parameters and results of the function type that has the most of them.
+fn widest(types: wasmparser::TypeSectionReader<'_>) -> Option<u64> {
+    let types = types.into_iter_err_on_gc_types().flatten();
+    types
+        .map(|function| function.params().len() + function.results().len())
+        .max()
+        .and_then(|most| u64::try_from(most).ok())
 }
 
 /// Checks imports and exports by name before the slow compilation.

@@ -29,6 +29,11 @@ impl Health {
     /// For how long it is not asked; then it is tried again.
     pub const QUARANTINE: Duration = Duration::from_secs(30);
 
+    /// Whether its last call has failed; only then can it be in quarantine.
+    pub fn has_faults(&self) -> bool {
+        self.faults_in_a_row.load(Relaxed) != 0
+    }
+
     /// Whether the module is asked now.
     pub fn is_asked(&self, now: Timestamp) -> bool {
         self.faults_in_a_row.load(Relaxed) < Self::FAULTS_TO_QUARANTINE

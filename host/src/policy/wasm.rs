@@ -4,12 +4,14 @@ mod cache;
 mod facts;
 
 use super::artifact::{ArtifactError, Sha256Sum, componentize};
+use crate::sync::lock;
 use cache::Cache;
 use rustix::time::{ClockId, clock_gettime};
 use spillway_sdk::{AttemptFacts, Fault, Hooks, RetryDecision, TripDecision, Verdict, WindowFacts};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use wasmtime::component::{Component, HasSelf, Linker, Resource};
 use wasmtime::{Config, Engine, Store, StoreLimits, StoreLimitsBuilder, Trap, UpdateDeadline};
@@ -33,7 +35,8 @@ use contract::exports::spillway::policy::{retrying, tripping};
 use facts::{verdict_from, verdict_into};
 
 /// How often the engine's epoch advances.
-const TICK: Duration = Duration::from_millis(1);
+const TICK_MS: u64 = 1;
+const TICK: Duration = Duration::from_millis(TICK_MS);
 /// Ticks before a call's time is looked at at all. One tick alone can pass within a microsecond.
 const FREE_TICKS: u64 = 2;
 /// Processor time a call may use from then on. A healthy call takes a microsecond.
@@ -42,17 +45,26 @@ const CPU_BUDGET: Duration = Duration::from_millis(5);
 const WALL_BUDGET: Duration = Duration::from_millis(50);
 /// Memory of one instance. A policy of a few kilobytes starts with 1.1 MiB, nearly all of it stack.
 const MEMORY_BYTES_MAX: usize = 16 << 20;
+/// Memories of one instance: the bound above holds for each, so more than one would multiply it. The encoder makes one,
+/// whatever the language.
+const MEMORIES_MAX: usize = 1;
 /// Stack of one call, on the worker's own stack.
 const STACK_BYTES_MAX: usize = 256 << 10;
 /// Core instances in one component; the encoder makes four of one module.
 const CORE_INSTANCES_MAX: usize = 32;
 /// Entries of one table.
 const TABLE_ELEMENTS_MAX: usize = 10_000;
+/// Tables of one instance. With the bound above, 5 MiB of them.
+const TABLES_MAX: usize = 32;
+/// Bytes that a policy may hand over at once: a whole answer, or the argument of one call of the host. A longer one is
+/// not copied at all and ends the call as a fault; what is shorter is clipped to the bounds below.
+const OUTPUT_BYTES_MAX: usize = 64 << 10;
 /// Longest text taken from a policy: a verdict's reason, a summary.
 const TEXT_BYTES_MAX: usize = 200;
 /// Longest line a policy may log.
 const LOG_BYTES_MAX: usize = 1_024;
-/// Lines that an instance may log in a second.
+/// Lines that a policy may log in a second, over all its instances; the rest is dropped. An instance that traps gets no
+/// new allowance with its successor.
 const LOG_LINES_PER_SECOND: u32 = 10;
 
 /// Why a call of a policy gave no answer.
@@ -75,6 +87,9 @@ pub enum LoadError {
     /// The engine refuses it.
     #[error("it does not compile: {0}")]
     Compile(String),
+    /// It has the right names and something else behind them, or does what it may not as soon as it is started.
+    #[error("it cannot be started: {0}")]
+    Start(CallError),
     /// It refuses its settings.
     #[error("it refuses its settings: {0}")]
     Settings(String),
@@ -141,7 +156,7 @@ impl Runtime {
         let component = match self.cache.as_ref().and_then(|cache| cache.get(&self.engine, sha256)) {
             Some(component) => component,
             None => {
-                let component = Component::new(&self.engine, componentize(file)?).map_err(compile)?;
+                let component = self.compile(file)?;
                 if let Some(cache) = &self.cache {
                     cache.put(sha256, &component);
                 }
@@ -154,11 +169,22 @@ impl Runtime {
             name: name.into(),
             settings: settings.into(),
             about: About { version: String::new(), summary: String::new(), hooks: Hooks::ALL },
+            log: Arc::default(),
         };
         let mut instance = module.instantiate()?;
         module.about = instance.describe().map_err(|error| LoadError::SelfTest { hook: "describe", error })?;
         self_test(&mut instance, module.about.hooks)?;
         Ok(module)
+    }
+
+    /// Checks and compiles a file. It may be anybody's, so a defect of checker or compiler that it brings to light must
+    /// not end the thread that loads all the others.
+    fn compile(&self, file: &[u8]) -> Result<Component, LoadError> {
+        let compiled = catch_unwind(AssertUnwindSafe(|| {
+            let component = componentize(file)?;
+            Component::new(&self.engine, component).map_err(|error| LoadError::Compile(format!("{error:#}")))
+        }));
+        compiled.unwrap_or_else(|_| Err(LoadError::Compile("the compiler gave up on it".to_owned())))
     }
 }
 
@@ -204,6 +230,7 @@ pub struct Module {
     name: Arc<str>,
     settings: String,
     about: About,
+    log: Arc<LogBudget>,
 }
 
 impl Module {
@@ -226,8 +253,8 @@ impl Module {
             .memory_size(MEMORY_BYTES_MAX)
             .table_elements(TABLE_ELEMENTS_MAX)
             .instances(CORE_INSTANCES_MAX)
-            .memories(4)
-            .tables(32)
+            .memories(MEMORIES_MAX)
+            .tables(TABLES_MAX)
             .trap_on_grow_failure(true)
             .build();
         let context = Context {
@@ -236,14 +263,14 @@ impl Module {
             attempt: None,
             window: None,
             watch: None,
-            log: LogBudget::default(),
+            log: Arc::clone(&self.log),
         };
         let mut store = Store::new(self.pre.engine(), context);
         store.limiter(|context| &mut context.limits);
+        store.set_hostcall_fuel(OUTPUT_BYTES_MAX);
         store.epoch_deadline_callback(|mut context| Ok(context.data_mut().on_tick()));
         store.set_epoch_deadline(FREE_TICKS);
-        let compile = |error: wasmtime::Error| LoadError::Compile(format!("{error:#}"));
-        let bindings = self.pre.instantiate(&mut store).map_err(compile)?;
+        let bindings = self.pre.instantiate(&mut store).map_err(|error| LoadError::Start(call_error(error)))?;
         let mut instance = Instance { store, bindings };
         match instance.configure(&self.settings) {
             Ok(Ok(())) => Ok(instance),
@@ -266,6 +293,19 @@ pub struct Instance {
 }
 
 impl Instance {
+    /// How long a call may run before its time is looked at: two ticks of the engine's clock.
+    pub const FREE_TIME: Duration = Duration::from_millis(FREE_TICKS * TICK_MS);
+    /// Processor time that a call may hold its worker for after that, and with it every request of that worker. A call
+    /// that takes longer is ended, and the built-in policy answers. Configuring a new instance counts as a call, and so
+    /// does making it.
+    pub const CPU_BUDGET: Duration = CPU_BUDGET;
+    /// The same in wall-clock time, for a worker that does not get the processor.
+    pub const WALL_BUDGET: Duration = WALL_BUDGET;
+    /// Bytes of a verdict's reason that are kept; it is cut at a character's end, and control characters become spaces.
+    pub const REASON_BYTES_MAX: usize = TEXT_BYTES_MAX;
+    /// Bytes that an answer may have in all. A longer one is a fault.
+    pub const OUTPUT_BYTES_MAX: usize = OUTPUT_BYTES_MAX;
+
     fn begin(&mut self) {
         self.store.data_mut().watch = None;
         self.store.set_epoch_deadline(FREE_TICKS);
@@ -361,13 +401,10 @@ fn call_error(error: wasmtime::Error) -> CallError {
     }
 }
 
+/// What is kept of a policy's text: its beginning, on one line. A line break would let it forge lines of the log.
 fn clipped(mut text: String, bytes_max: usize) -> String {
-    let mut end = text.len().min(bytes_max);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.truncate(end);
-    text
+    text.truncate(text.floor_char_boundary(bytes_max));
+    if text.contains(char::is_control) { text.replace(char::is_control, " ") } else { text }
 }
 
 /// The only handle there is: during a call, the host lends one attempt or one window, which [`Context`] holds.
@@ -390,7 +427,7 @@ struct Context {
     window: Option<Rc<dyn WindowFacts>>,
     /// Set once a call has outlived its free ticks: processor and wall-clock time at that moment.
     watch: Option<(Duration, Instant)>,
-    log: LogBudget,
+    log: Arc<LogBudget>,
 }
 
 impl Context {
@@ -424,17 +461,16 @@ fn thread_cpu_time() -> Duration {
 
 /// Keeps one policy from flooding the log.
 #[derive(Default)]
-struct LogBudget {
-    second: Option<Instant>,
-    lines: u32,
-}
+struct LogBudget(Mutex<(Option<Instant>, u32)>);
 
 impl LogBudget {
-    fn allows(&mut self) -> bool {
-        if self.second.is_none_or(|second| second.elapsed() >= Duration::from_secs(1)) {
-            *self = LogBudget { second: Some(Instant::now()), lines: 0 };
+    fn allows(&self) -> bool {
+        let mut budget = lock(&self.0);
+        let (second, lines) = &mut *budget;
+        if second.is_none_or(|second| second.elapsed() >= Duration::from_secs(1)) {
+            (*second, *lines) = (Some(Instant::now()), 0);
         }
-        self.lines += 1;
-        self.lines <= LOG_LINES_PER_SECOND
+        *lines = lines.saturating_add(1);
+        *lines <= LOG_LINES_PER_SECOND
     }
 }

@@ -1,0 +1,119 @@
+//! What policies cost the whole proxy: processor time per request with and without a policy, and the time from a file's
+//! arrival to its service on all workers.
+//!
+//! `cargo xtask bench` runs it. The rounds of both kinds take turns, so that whatever else the machine does meets both.
+#![allow(missing_docs, reason = "a benchmark")]
+#![allow(clippy::unwrap_used, reason = "a benchmark that cannot be set up fails by panicking")]
+#![allow(clippy::cast_precision_loss, reason = "figures for people")]
+
+use spillway_tests::asks::chat;
+use spillway_tests::http::Connection;
+use spillway_tests::provider::Provider;
+use spillway_tests::spillway::{Setup, Spillway, policy_file};
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+const ROUNDS: usize = 10;
+const REQUESTS_PER_ROUND: u32 = 2_000;
+const CLIENTS: u32 = 4;
+/// Connections that watch a swap: enough for each worker to have some.
+const WATCHERS: usize = 12;
+const SWAPS_EACH: u32 = 10;
+
+fn main() {
+    // `cargo test --benches` asks whether it starts.
+    if std::env::args().any(|argument| argument == "--test") {
+        return;
+    }
+    share_of_processor_time();
+    from_arrival_to_service();
+}
+
+/// Processor time that a process has used.
+fn cpu_time(spillway: &Spillway) -> Duration {
+    let tasks = fs::read_dir(format!("/proc/{}/task", spillway.pid())).unwrap();
+    let times = tasks.map(|task| {
+        let stat = fs::read_to_string(task.unwrap().path().join("schedstat")).unwrap();
+        Duration::from_nanos(stat.split_whitespace().next().unwrap().parse().unwrap())
+    });
+    times.sum()
+}
+
+fn send(spillway: &Spillway, count: u32) {
+    let mut connection = Connection::open(spillway.address()).unwrap();
+    for _ in 0..count {
+        assert_eq!(connection.exchange(&chat()).unwrap().status(), 200);
+    }
+}
+
+/// Processor time per request, in one round.
+fn round(spillway: &Spillway) -> Duration {
+    let before = cpu_time(spillway);
+    thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(|| send(spillway, REQUESTS_PER_ROUND / CLIENTS));
+        }
+    });
+    (cpu_time(spillway) - before) / REQUESTS_PER_ROUND
+}
+
+fn median(mut values: Vec<Duration>) -> Duration {
+    values.sort_unstable();
+    values[values.len() / 2]
+}
+
+fn share_of_processor_time() {
+    let provider = Provider::start();
+    let without = Setup::with(&provider).start();
+    let with = Setup::with(&provider).policy("default").start();
+    round(&without);
+    round(&with);
+    let (mut bare, mut judged) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        bare.push(round(&without));
+        judged.push(round(&with));
+    }
+    let (bare, judged) = (median(bare), median(judged));
+    let share = 100.0 * (judged.as_secs_f64() / bare.as_secs_f64() - 1.0);
+    println!(
+        "processor time per request, built-in policy: {bare:?}; default policy in Wasm: {judged:?} ({share:+.1} %)"
+    );
+    let before = cpu_time(&without);
+    thread::sleep(Duration::from_secs(2));
+    println!("processor time of an idle second: {:?}", (cpu_time(&without) - before) / 2);
+}
+
+fn from_arrival_to_service() {
+    let provider = Provider::start();
+    for name in ["default", "error-in-success", "latency-trip"] {
+        let setup = Setup::with(&provider).policy("default").policy("hostile");
+        let spillway = setup.set("upstreams.openai", "policy = \"hostile\"").start();
+        let mut policy = fs::read(policy_file(name)).unwrap();
+        let mut took = Vec::new();
+        for swap in 0..SWAPS_EACH {
+            // A custom section without a name, which makes it another file each time: nothing is cached.
+            policy.extend([0, 5, 0]);
+            policy.extend(swap.to_le_bytes());
+            let beside = spillway.folder().join("policies/.hostile.wasm.part");
+            fs::write(&beside, &policy).unwrap();
+            let began = Instant::now();
+            fs::rename(&beside, spillway.policy_path("hostile")).unwrap();
+            let swaps = u64::from(swap) + 2;
+            // Serving on all workers: an answer that was asked for after the swap is judged by what is new.
+            while spillway.policy("hostile")["swaps"] != swaps {
+                thread::sleep(Duration::from_millis(1));
+            }
+            thread::scope(|scope| {
+                for _ in 0..WATCHERS {
+                    scope.spawn(|| send(&spillway, 1));
+                }
+            });
+            took.push(began.elapsed());
+        }
+        let (longest, middle) = (took.iter().max().copied().unwrap_or_default(), median(took));
+        println!(
+            "{name}: from its arrival, never seen before, to service on all workers: {middle:?}, at most {longest:?}"
+        );
+    }
+}
