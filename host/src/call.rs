@@ -181,8 +181,7 @@ impl Call {
         };
         // Models name circuits and stand in logs; what goes upstream is the body.
         if let Some(model) = &mut asked.model {
-            let end = (0..=MODEL_BYTES_MAX).rev().find(|end| model.is_char_boundary(*end)).unwrap_or(0);
-            model.truncate(end);
+            model.truncate(model.floor_char_boundary(MODEL_BYTES_MAX));
         }
         let mut body_demanding_usage = None;
         let (mut input_tokens_estimate, mut tokens_estimate) = (0, 0);

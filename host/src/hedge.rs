@@ -52,8 +52,8 @@ pub struct EndedByCaller {
     pub elapsed: Duration,
 }
 
-/// Makes an attempt, and hedges it as far as settings, budget, limits and circuits allow. Hedges are part of the attempt:
-/// `number` does not count them.
+/// Makes an attempt, and hedges it as far as settings, budget, limits and circuits allow. Hedges are part of the attempt
+/// and share its `number`.
 ///
 /// The first call that brings an answer wins; the others are cancelled by being dropped. Of several that fail, the last
 /// to fail is returned, and the others are recorded here.
@@ -64,12 +64,11 @@ pub async fn attempt(
     worker: &Rc<Worker>,
     client: &Client,
     call: &Rc<Call>,
-    number: &mut u32,
+    number: u32,
     first: Permits,
     story: &mut Story,
 ) -> Result<Attempted, EndedByCaller> {
-    *number += 1;
-    let run = run(worker, client, call, *number, first);
+    let run = run(worker, client, call, number, first);
     let settings = &call.upstream.config.hedge;
     // Nobody waits for what is of low priority, so nobody should pay for it twice.
     if !settings.enabled || !call.is_repeatable() || call.caller.priority == Priority::Low {
@@ -96,7 +95,7 @@ pub async fn attempt(
                         latest = Instant::now();
                         story.tell(&format!("hedged after {} ms", race.elapsed.as_millis()));
                         call.upstream.metrics.hedge();
-                        running.push(self::run(worker, client, call, *number, permits));
+                        running.push(self::run(worker, client, call, number, permits));
                     }
                     None => {
                         call.upstream.budget().refund(Spend::Hedge);

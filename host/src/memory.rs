@@ -127,7 +127,7 @@ impl Memory {
             return;
         }
         let FingerprintKey(fingerprint_key) = self.key;
-        let stored = Stored { version: VERSION, saved_at_unix_ms: unix_ms(), fingerprint_key, circuits };
+        let stored = Stored { version: VERSION, saved_at_unix_ms: now_ms, fingerprint_key, circuits };
         match write(path, &stored) {
             Ok(()) => (self.written, self.failed) = (gist, false),
             // Said once, and tried again every time.

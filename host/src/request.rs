@@ -180,7 +180,8 @@ pub async fn attempts(
         if let Some(retry) = retry.take() {
             retry.sent();
         }
-        let mut attempted = match hedge::attempt(worker, &client, call, &mut number, permits, &mut story).await {
+        number += 1;
+        let mut attempted = match hedge::attempt(worker, &client, call, number, permits, &mut story).await {
             Ok(attempted) => attempted,
             Err(ended) => return Err(Unserved::by_caller(call, ended, story)),
         };
@@ -194,11 +195,11 @@ pub async fn attempts(
 
         // Record.
         let is_probe = attempted.permits.admission.is_probe();
-        was_counted |= settlement(&attempted.record, &attempted.judged.verdict) != Settlement::Refund;
+        let Recorded { record, held, verdict, note, settlement } = self::record(worker, call, attempted);
+        was_counted |= settlement != Settlement::Refund;
         if let (false, Some(charge)) = (was_counted, &mut charge) {
             charge.not_counted();
         }
-        let Recorded { record, held, verdict, note } = self::record(worker, call, attempted);
 
         // What is the caller's own affair is answered as it is.
         if is_answer(&verdict)
@@ -289,6 +290,7 @@ pub struct Recorded {
     held: Option<Held>,
     verdict: Verdict,
     note: Option<Note>,
+    settlement: Settlement,
 }
 
 /// Records an attempt that is no answer: in the circuit of the scope that its verdict speaks of, and in the limits.
@@ -299,11 +301,12 @@ pub fn record(worker: &Worker, call: &Call, attempted: Attempted) -> Recorded {
     let duration = record.first_content.get().unwrap_or(record.elapsed);
     // What the limit on calls in flight deals with does not count against the circuit. A wait that the provider names
     // opens it all the same: that is asked for.
-    let excused = entered.settle(settlement(&record, &verdict), feedback(call, &record, &verdict));
+    let settlement = settlement(&record, &verdict);
+    let excused = entered.settle(settlement, feedback(call, &record, &verdict));
     let outcome = if excused { spillway_resilience::Outcome::Throttled } else { outcome_of(verdict.class) };
     let mut judge = worker.judge.borrow_mut();
     upstream.circuits.settle(admission, &verdict, outcome, duration, &mut judge, &upstream.policy);
-    Recorded { record, held, verdict, note }
+    Recorded { record, held, verdict, note, settlement }
 }
 
 /// A token of the retry budget, which goes back to it unless its retry is sent.

@@ -74,40 +74,35 @@ impl Tally {
     }
 
     fn count(&mut self, outcome: Outcome, duration: Duration, slow: bool) {
-        let outcomes = match outcome {
-            Outcome::Success => None,
-            Outcome::Failure => Some(&mut self.failures),
-            Outcome::Overloaded => Some(&mut self.overloads),
-            Outcome::Throttled => Some(&mut self.throttles),
-            Outcome::Ignored => return,
-        };
-        if let Some(counter) = outcomes {
-            *counter = counter.saturating_add(1);
+        if self.step(outcome, slow, |count| count.saturating_add(1)) {
+            self.latencies.record(duration);
         }
-        self.requests = self.requests.saturating_add(1);
-        if slow && outcome != Outcome::Throttled {
-            self.slow_calls = self.slow_calls.saturating_add(1);
-        }
-        self.latencies.record(duration);
     }
 
     /// Takes out a call that was counted with just these arguments.
     fn forget(&mut self, outcome: Outcome, duration: Duration, slow: bool) {
+        if self.step(outcome, slow, |count| count.saturating_sub(1)) {
+            self.latencies.forget(duration);
+        }
+    }
+
+    /// Moves every counter that such a call concerns by one; false when it is counted nowhere.
+    fn step(&mut self, outcome: Outcome, slow: bool, by_one: impl Fn(u32) -> u32) -> bool {
         let outcomes = match outcome {
             Outcome::Success => None,
             Outcome::Failure => Some(&mut self.failures),
             Outcome::Overloaded => Some(&mut self.overloads),
             Outcome::Throttled => Some(&mut self.throttles),
-            Outcome::Ignored => return,
+            Outcome::Ignored => return false,
         };
         if let Some(counter) = outcomes {
-            *counter = counter.saturating_sub(1);
+            *counter = by_one(*counter);
         }
-        self.requests = self.requests.saturating_sub(1);
+        self.requests = by_one(self.requests);
         if slow && outcome != Outcome::Throttled {
-            self.slow_calls = self.slow_calls.saturating_sub(1);
+            self.slow_calls = by_one(self.slow_calls);
         }
-        self.latencies.forget(duration);
+        true
     }
 
     fn merge(&mut self, other: &Self) {
