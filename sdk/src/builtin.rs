@@ -2,6 +2,7 @@
 //!
 //! Spillway runs this code natively, and a policy may call it for everything it does not want to judge itself.
 
+use crate::exchange::contains;
 use crate::{Advice, Exchange, Fault, Phase, ProviderError, Verdict};
 use std::time::Duration;
 
@@ -78,10 +79,10 @@ pub fn classify(exchange: &Exchange<'_>) -> Verdict {
         _ => Verdict::ignored(format!("status {status}")),
     };
     // Providers that know better than their status say so.
-    match exchange.header("x-should-retry").as_deref() {
-        Some(b"false") if verdict.advice == Advice::Retry => verdict.advice(Advice::NextUpstream),
-        _ => verdict,
+    if verdict.advice == Advice::Retry && exchange.header("x-should-retry").as_deref() == Some(b"false") {
+        return verdict.advice(Advice::NextUpstream);
     }
+    verdict
 }
 
 fn by_fault(fault: Fault, phase: Phase) -> Verdict {
@@ -120,10 +121,11 @@ fn by_throttle(exchange: &Exchange<'_>) -> Verdict {
         return Verdict::exhausted("429: quota spent").cool_off(wait.unwrap_or(EXHAUSTED_COOL_OFF));
     }
     // Gemini names the violated quota; a daily one is not worth waiting for.
-    if error.mentions(&["PerDay"]) {
+    if error.kind.as_deref().is_some_and(|quota| contains(quota, "PerDay")) {
         return Verdict::exhausted("429: daily quota spent").cool_off(wait.unwrap_or_default().max(EXHAUSTED_COOL_OFF));
     }
-    if error.is_any(OVERLOADED) || error.mentions(&["Model is overloaded"]) {
+    // A sentence counts only where no code does.
+    if error.is_any(OVERLOADED) || !error.is_any(THROTTLED) && error.mentions(&["Model is overloaded"]) {
         return Verdict::overloaded("429: asks for less load").cool_off(wait);
     }
     Verdict::throttled("429: rate limit").cool_off(wait)
@@ -166,6 +168,14 @@ mod tests {
             (openai("rate_limit_exceeded", "tokens"), Class::Throttled, Advice::Retry),
             (openai("insufficient_quota", "insufficient_quota"), Class::Exhausted, Advice::NextUpstream),
             (openai("slow_down", "rate_limit_error"), Class::Overloaded, Advice::Retry),
+            (exchange().status(429).body(r#"{"error":"Model is overloaded"}"#), Class::Overloaded, Advice::Retry),
+            (
+                exchange().status(429).body(
+                    r#"{"error":{"message":"Model is overloaded","type":"tokens","code":"rate_limit_exceeded"}}"#,
+                ),
+                Class::Throttled,
+                Advice::Retry,
+            ),
             (exchange().status(500), Class::Failure, Advice::Retry),
             (exchange().status(503), Class::Failure, Advice::Retry),
             (exchange().status(529), Class::Overloaded, Advice::Retry),
