@@ -3,7 +3,7 @@
 use crate::policies::{self, POLICIES};
 use crate::process::{line, run};
 use crate::wasm::Source;
-use crate::workspace::Workspace;
+use crate::workspace::{Profile, Workspace};
 use std::os::unix::process::CommandExt;
 
 /// Builds and starts the demo. It takes this process's place, so that its exit code and Ctrl-C are its own.
@@ -12,8 +12,9 @@ use std::os::unix::process::CommandExt;
 /// When something does not build or the demo cannot be started; on success this does not return.
 pub(crate) fn run_demo(workspace: &Workspace, stay: bool) -> Result<(), String> {
     policies::build(workspace, Source::Any, &[POLICIES])?;
-    run(&mut workspace.build_binaries())?;
-    let mut demo = workspace.with_products(workspace.command(workspace.binary("demo")));
+    run(&mut workspace.build_binaries(Profile::Release))?;
+    let mut demo =
+        workspace.with_products(workspace.command(workspace.binary("demo", Profile::Release)), Profile::Release);
     if stay {
         demo.arg("--stay");
     }

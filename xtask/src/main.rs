@@ -11,7 +11,7 @@ mod workspace;
 
 use std::process::ExitCode;
 use wasm::Source;
-use workspace::Workspace;
+use workspace::{Profile, Workspace};
 
 const USAGE: &str = "\
 Usage: cargo xtask COMMAND
@@ -115,12 +115,13 @@ fn serve(request: &Request) -> Result<(), String> {
     }
 }
 
-/// The benches run in one selection with everything else: another one would compile wasmtime another time.
+/// What is measured is what is shipped. The benches run in one selection with everything else of that profile: another
+/// one would compile wasmtime another time.
 fn bench(workspace: &Workspace, proxy_only: bool) -> Result<(), String> {
     policies::build(workspace, Source::Any, &[policies::POLICIES, policies::GUESTS])?;
-    process::run(&mut workspace.build_binaries())?;
-    let mut cargo = workspace.with_products(workspace.cargo());
-    cargo.args(["bench", "--workspace", "--bench", "proxy"]);
+    process::run(&mut workspace.build_binaries(Profile::Dist))?;
+    let mut cargo = workspace.with_products(workspace.cargo(), Profile::Dist);
+    cargo.args(["bench", "--profile", Profile::Dist.name(), "--workspace", "--bench", "proxy"]);
     if !proxy_only {
         cargo.args(["--bench", "decisions", "--bench", "policies"]);
     }

@@ -4,7 +4,7 @@ use crate::policies::{self, GUESTS, POLICIES};
 use crate::process::{run, step, succeeds};
 use crate::python;
 use crate::wasm::Source;
-use crate::workspace::Workspace;
+use crate::workspace::{Profile, Workspace};
 use std::process::Command;
 
 /// What is tested.
@@ -22,10 +22,10 @@ pub(crate) struct Options {
 /// The first step's that fails.
 pub(crate) fn run_steps(workspace: &Workspace, options: Options) -> Result<(), String> {
     step("policies", || policies::build(workspace, Source::Any, &[POLICIES, GUESTS]))?;
-    step("binaries", || run(&mut workspace.build_binaries()))?;
+    step("binaries", || run(&mut workspace.build_binaries(Profile::Release)))?;
     step("generator of hostile files", || run(&mut workspace.build_smith()))?;
     step("Rust tests", || {
-        let mut cargo = workspace.with_products(workspace.cargo());
+        let mut cargo = workspace.with_products(workspace.cargo(), Profile::Release);
         cargo.args(["test", "--release", "--workspace"]);
         run(with_long(&mut cargo, options))
     })?;
@@ -36,7 +36,7 @@ pub(crate) fn run_steps(workspace: &Workspace, options: Options) -> Result<(), S
     if options.python {
         step("Python SDKs", || {
             let python = python::environment(workspace)?;
-            let mut pytest = workspace.with_products(workspace.command(python));
+            let mut pytest = workspace.with_products(workspace.command(python), Profile::Release);
             // The sources stay as clean as they were.
             pytest.env("PYTHONDONTWRITEBYTECODE", "1");
             pytest.args(["-m", "pytest", "-p", "no:cacheprovider", "-q", "tests/sdk"]);

@@ -6,6 +6,25 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// How something is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// For everything but figures.
+    Release,
+    /// As it is shipped, and so as it is measured.
+    Dist,
+}
+
+impl Profile {
+    /// Its name, which is its folder's name as well.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Profile::Release => "release",
+            Profile::Dist => "dist",
+        }
+    }
+}
+
 /// The repository and its target folder, both absolute.
 #[derive(Debug)]
 pub(crate) struct Workspace {
@@ -49,20 +68,20 @@ impl Workspace {
         self.command(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
     }
 
-    /// A command in whose environment tests and demo find the proxy and the policies.
-    pub(crate) fn with_products(&self, mut command: Command) -> Command {
+    /// A command in whose environment tests, demo and benches find the proxy and the policies.
+    pub(crate) fn with_products(&self, mut command: Command, profile: Profile) -> Command {
         command
-            .env("SPILLWAY_BIN", self.binary("spillway"))
+            .env("SPILLWAY_BIN", self.binary("spillway", profile))
             .env("SPILLWAY_POLICIES", self.target.join(POLICIES.place))
             .env("SPILLWAY_GUESTS", self.target.join(GUESTS.place))
-            .env("SPILLWAY_MOCK_PROVIDER", self.binary("mock-provider"))
-            .env("SPILLWAY_SMITH", self.binary("spillway-smith"));
+            .env("SPILLWAY_MOCK_PROVIDER", self.binary("mock-provider", profile))
+            .env("SPILLWAY_SMITH", self.binary("spillway-smith", Profile::Release));
         command
     }
 
     /// A binary of the workspace, as [`Workspace::build_binaries`] leaves it.
-    pub(crate) fn binary(&self, name: &str) -> PathBuf {
-        self.target.join("release").join(name)
+    pub(crate) fn binary(&self, name: &str, profile: Profile) -> PathBuf {
+        self.target.join(profile.name()).join(name)
     }
 
     /// The generator of the files that the policy loader is fed with. It is a workspace of its own: its dependencies
@@ -75,9 +94,9 @@ impl Workspace {
 
     /// All binaries at once, also where one would do: Cargo chooses the features of dependencies by what is selected,
     /// and another selection would compile wasmtime another time.
-    pub(crate) fn build_binaries(&self) -> Command {
+    pub(crate) fn build_binaries(&self, profile: Profile) -> Command {
         let mut cargo = self.cargo();
-        cargo.args(["build", "--release", "--workspace", "--bins"]);
+        cargo.args(["build", "--profile", profile.name(), "--workspace", "--bins"]);
         cargo
     }
 }
