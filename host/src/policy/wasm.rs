@@ -2,6 +2,7 @@
 
 mod cache;
 mod facts;
+mod ticker;
 
 use super::artifact::{ArtifactError, Sha256Sum, componentize};
 use crate::sync::lock;
@@ -33,10 +34,8 @@ mod contract {
 
 use contract::exports::spillway::policy::{retrying, tripping};
 use facts::{verdict_from, verdict_into};
+use ticker::{TICK_MS, Ticker};
 
-/// How often the engine's epoch advances.
-const TICK_MS: u64 = 1;
-const TICK: Duration = Duration::from_millis(TICK_MS);
 /// Ticks before a call's time is looked at at all. One tick alone can pass within a microsecond.
 const FREE_TICKS: u64 = 2;
 /// Processor time a call may use from then on. A healthy call takes a microsecond.
@@ -106,6 +105,7 @@ pub enum LoadError {
 /// The engine, and the thread that counts its time.
 pub struct Runtime {
     engine: Engine,
+    ticker: Arc<Ticker>,
     linker: Linker<Context>,
     cache: Option<Cache>,
 }
@@ -126,15 +126,8 @@ impl Runtime {
         let mut linker = Linker::new(&engine);
         contract::Policy::add_to_linker::<_, HasSelf<_>>(&mut linker, |context: &mut Context| context)?;
 
-        // The thread ends with the engine: it only borrows it.
-        let weak = engine.weak();
-        std::thread::Builder::new().name("policy-ticker".into()).spawn(move || {
-            while let Some(engine) = weak.upgrade() {
-                engine.increment_epoch();
-                drop(engine);
-                std::thread::sleep(TICK);
-            }
-        })?;
+        let ticking = engine.clone();
+        let ticker = Ticker::start(move || ticking.increment_epoch())?;
         let cache = cache_dir.and_then(|dir| match Cache::open(dir, &engine) {
             Ok(cache) => Some(cache),
             Err(error) => {
@@ -143,7 +136,7 @@ impl Runtime {
                 None
             }
         });
-        Ok(Runtime { engine, linker, cache })
+        Ok(Runtime { engine, ticker, linker, cache })
     }
 
     /// Makes a policy of a file: checks and compiles it, unless it was compiled before, configures it and tries it
@@ -170,6 +163,7 @@ impl Runtime {
             settings: settings.into(),
             about: About { version: String::new(), summary: String::new(), hooks: Hooks::ALL },
             log: Arc::default(),
+            ticker: Arc::clone(&self.ticker),
         };
         let mut instance = module.instantiate()?;
         module.about = instance.describe().map_err(|error| LoadError::SelfTest { hook: "describe", error })?;
@@ -231,6 +225,7 @@ pub struct Module {
     settings: String,
     about: About,
     log: Arc<LogBudget>,
+    ticker: Arc<Ticker>,
 }
 
 impl Module {
@@ -264,7 +259,9 @@ impl Module {
             window: None,
             watch: None,
             log: Arc::clone(&self.log),
+            ticker: Arc::clone(&self.ticker),
         };
+        context.ticker.keep_ticking();
         let mut store = Store::new(self.pre.engine(), context);
         store.limiter(|context| &mut context.limits);
         store.set_hostcall_fuel(OUTPUT_BYTES_MAX);
@@ -307,7 +304,9 @@ impl Instance {
     pub const OUTPUT_BYTES_MAX: usize = OUTPUT_BYTES_MAX;
 
     fn begin(&mut self) {
-        self.store.data_mut().watch = None;
+        let context = self.store.data_mut();
+        context.watch = None;
+        context.ticker.keep_ticking();
         self.store.set_epoch_deadline(FREE_TICKS);
     }
 
@@ -428,6 +427,7 @@ struct Context {
     /// Set once a call has outlived its free ticks: processor and wall-clock time at that moment.
     watch: Option<(Duration, Instant)>,
     log: Arc<LogBudget>,
+    ticker: Arc<Ticker>,
 }
 
 impl Context {
@@ -441,6 +441,7 @@ impl Context {
         if now.0.saturating_sub(cpu) > CPU_BUDGET || now.1.duration_since(wall) > WALL_BUDGET {
             UpdateDeadline::Interrupt
         } else {
+            self.ticker.keep_ticking();
             UpdateDeadline::Continue(1)
         }
     }
