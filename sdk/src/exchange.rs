@@ -1,10 +1,11 @@
 //! What a policy sees of one attempt.
 
 use crate::rate_limits::{Dimension, RateLimit};
+use crate::wait;
 use memchr::memchr2_iter;
 use std::borrow::Cow;
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Most of a response's body that a policy sees, in bytes.
 ///
@@ -361,6 +362,25 @@ impl<'a> Exchange<'a> {
     /// The limit on tokens, input and output together, as the answer's headers report it.
     pub fn tokens_limit(&self) -> Option<RateLimit> {
         self.facts.rate_limit(Dimension::Tokens)
+    }
+
+    /// The time from the attempt's end until the moment that a reset header names, in any form that providers use (see
+    /// [`wait::reset`]). For limits that [`Exchange::requests_limit`] and [`Exchange::tokens_limit`] do not know:
+    /// `anthropic-ratelimit-input-tokens-reset`, `x-ratelimit-reset`, `ratelimit-reset` and the like.
+    ///
+    /// [`wait::reset`]: crate::wait::reset
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let facts = spillway_sdk::testing::exchange()
+    ///     .unix_time(Duration::from_secs(1_755_780_000))
+    ///     .header("anthropic-ratelimit-input-tokens-reset", "2025-08-21T12:40:59Z");
+    /// let reset = facts.exchange().reset("anthropic-ratelimit-input-tokens-reset");
+    /// assert_eq!(reset, Some(Duration::from_secs(59)));
+    /// ```
+    pub fn reset(&self, name: &str) -> Option<Duration> {
+        wait::reset(&self.header_str(name)?, SystemTime::UNIX_EPOCH + self.unix_time())
     }
 
     /// How long the attempt took, from its beginning to its end.

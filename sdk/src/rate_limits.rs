@@ -43,8 +43,8 @@ impl RateLimits {
     }
 }
 
-/// Reads `x-ratelimit-{limit,remaining,reset}-{requests,tokens}`, with resets such as `6m0s` (OpenAI and those who
-/// speak like it), and `anthropic-ratelimit-{requests,tokens}-{limit,remaining,reset}`, with resets in RFC 3339.
+/// Reads `x-ratelimit-{limit,remaining,reset}-{requests,tokens}` (OpenAI, Azure, and those who speak like them) and
+/// `anthropic-ratelimit-{requests,tokens}-{limit,remaining,reset}`, with resets in any form that [`wait::reset`] reads.
 ///
 /// A limit is reported when both its size and what remains of it can be read; a reset that cannot be read is left out.
 /// Moments are turned into durations from `now`.
@@ -64,7 +64,7 @@ pub fn from_headers<'a>(header: impl Fn(&str) -> Option<&'a [u8]>, now: SystemTi
     let number = |name: &str| text(name)?.parse::<u64>().ok();
     let read = |names: [&str; 3]| {
         let [limit, remaining, reset] = names;
-        let reset = text(reset).and_then(|value| wait::duration(value).or_else(|| until(value, now)));
+        let reset = text(reset).and_then(|value| wait::reset(value, now));
         Some(RateLimit { limit: number(limit)?, remaining: number(remaining)?, reset })
     };
     RateLimits {
@@ -86,12 +86,6 @@ pub fn from_headers<'a>(header: impl Fn(&str) -> Option<&'a [u8]>, now: SystemTi
             },
         ),
     }
-}
-
-/// The time until a moment in RFC 3339; zero when it has passed.
-fn until(text: &str, now: SystemTime) -> Option<Duration> {
-    let moment = humantime::parse_rfc3339_weak(text).ok()?;
-    Some(moment.duration_since(now).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -132,6 +126,15 @@ mod tests {
         assert_eq!(tokens("2025-08-21T12:40:59Z"), expected(Some(Duration::from_secs(59))));
         assert_eq!(tokens("2025-08-21T12:39:59Z"), expected(Some(Duration::ZERO)));
         assert_eq!(tokens("soon"), expected(None));
+    }
+
+    #[test]
+    fn azures_resets_are_seconds_without_a_unit() {
+        let reset = |reset| {
+            let limits = [("x-ratelimit-limit-tokens", "30000"), ("x-ratelimit-remaining-tokens", "12")];
+            read(&[limits[0], limits[1], ("x-ratelimit-reset-tokens", reset)]).tokens.and_then(|tokens| tokens.reset)
+        };
+        assert_eq!((reset("27"), reset("-1")), (Some(Duration::from_secs(27)), None));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Reads how long a provider asks to wait, in each of the forms that providers use.
+//! Reads how long a provider asks to wait, and when its limits are full again, in each of the forms that providers use.
 
 use serde_json::Value;
 use std::time::{Duration, SystemTime};
@@ -23,6 +23,7 @@ pub fn from_headers<'a>(header: impl Fn(&str) -> Option<&'a [u8]>, now: SystemTi
     text("retry-after-ms")
         .and_then(|value| decimal(value, 0.001))
         .or_else(|| text("retry-after").and_then(|value| decimal(value, 1.0).or_else(|| until_date(value, now))))
+        .map(|wait| wait.min(WAIT_MAX))
 }
 
 /// The wait that an error body asks for: Google's `RetryInfo.retryDelay`, anywhere among the error's details.
@@ -74,19 +75,59 @@ pub fn duration(text: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds).ok()
 }
 
-fn decimal(text: &str, unit_seconds: f64) -> Option<Duration> {
-    // `f64` would also read `inf`, `nan` and a sign; none of these is a wait.
+/// The time until the moment that a reset header names, in each of the forms that providers use: a duration (`6m0s`), a
+/// number of seconds (`12`, `0.5`), a Unix time in seconds or milliseconds (as any number from 10⁹ on is read), RFC 3339
+/// (`2025-08-21T12:40:59Z`), or an HTTP date.
+///
+/// Zero when the moment has passed at `now`. `None` when it is none of these; a negative number is none. It is not
+/// bounded, and it is no wait: at that moment a limit is *full* again, and some of it is there sooner.
+///
+/// ```
+/// use spillway_sdk::wait::reset;
+/// use std::time::{Duration, SystemTime};
+///
+/// let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_755_780_000);
+/// for text in ["59s", "59", "1755780059", "1755780059000", "2025-08-21T12:40:59Z", "Thu, 21 Aug 2025 12:40:59 GMT"] {
+///     assert_eq!(reset(text, now), Some(Duration::from_secs(59)), "{text}");
+/// }
+/// assert_eq!(reset("-1", now), None);
+/// ```
+pub fn reset(text: &str, now: SystemTime) -> Option<Duration> {
+    /// No limit is full again only after thirty years.
+    const UNIX_TIME_MIN: f64 = 1e9;
+    /// Seconds would be in the year 33658.
+    const UNIX_TIME_MS_MIN: f64 = 1e12;
+    let text = text.trim();
+    if let Some(number) = plain_number(text) {
+        let seconds = if number < UNIX_TIME_MS_MIN { number } else { number / 1_000.0 };
+        let duration = Duration::try_from_secs_f64(seconds).ok()?;
+        return match number < UNIX_TIME_MIN {
+            true => Some(duration),
+            false => SystemTime::UNIX_EPOCH.checked_add(duration).map(|moment| until(moment, now)),
+        };
+    }
+    duration(text)
+        .or_else(|| humantime::parse_rfc3339_weak(text).ok().map(|moment| until(moment, now)))
+        .or_else(|| until_date(text, now))
+}
+
+fn plain_number(text: &str) -> Option<f64> {
+    // `f64` would also read `inf`, `nan`, a sign and an exponent; none of these is meant by a header.
     let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-    if plain { bounded(text.parse::<f64>().ok()? * unit_seconds) } else { None }
+    if plain { text.parse().ok() } else { None }
+}
+
+fn until(moment: SystemTime, now: SystemTime) -> Duration {
+    moment.duration_since(now).unwrap_or_default()
+}
+
+fn decimal(text: &str, unit_seconds: f64) -> Option<Duration> {
+    let seconds = plain_number(text)? * unit_seconds;
+    Duration::try_from_secs_f64(seconds.min(WAIT_MAX.as_secs_f64())).ok()
 }
 
 fn until_date(text: &str, now: SystemTime) -> Option<Duration> {
-    let date = httpdate::parse_http_date(text).ok()?;
-    Some(date.duration_since(now).unwrap_or_default().min(WAIT_MAX))
-}
-
-fn bounded(seconds: f64) -> Option<Duration> {
-    (seconds >= 0.0).then(|| Duration::from_secs_f64(seconds.min(WAIT_MAX.as_secs_f64())))
+    httpdate::parse_http_date(text).ok().map(|date| until(date, now))
 }
 
 #[cfg(test)]
@@ -133,6 +174,17 @@ mod tests {
         ];
         for (text, expected_ms) in cases {
             assert_eq!(duration(text), expected_ms.map(Duration::from_millis), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_reset_that_has_passed_is_zero_and_what_cannot_be_read_is_none() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_755_780_000);
+        for passed in ["0", "0s", "1755779999", "1755779999123", "2025-08-21T12:39:59Z"] {
+            assert_eq!(reset(passed, now), Some(Duration::ZERO), "{passed}");
+        }
+        for unread in ["", ".", "-1", "1e3", "inf", "NaN", "soon", "2025-08-21", "1..2", &"9".repeat(400)] {
+            assert_eq!(reset(unread, now), None, "{unread}");
         }
     }
 
