@@ -3,6 +3,14 @@
 use serde_json::Value;
 
 /// Reads a body, or the data of a stream's event. `None` when it is not JSON, such as when its end was cut off.
+///
+/// ```
+/// use spillway_sdk::body_json::{at, parse};
+///
+/// let json = parse(br#"{"model":"gpt-5","state":"drained"}"#).expect("JSON");
+/// assert_eq!(at(&json, "/state").as_deref(), Some("drained"));
+/// assert_eq!(parse(br#"{"model":"gpt-5","sta"#), None);
+/// ```
 pub fn parse(body: &[u8]) -> Option<Value> {
     serde_json::from_slice(body).ok()
 }

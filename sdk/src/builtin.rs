@@ -1,6 +1,18 @@
 //! The built-in policy's judgement: what the providers' answers mean, by code before status.
 //!
-//! Spillway runs this code natively, and a policy may call it for everything it does not want to judge itself.
+//! Spillway runs this code natively, and a policy may call it to adjust its judgement. What a policy does not want to
+//! judge at all needs no call: it answers `None`.
+//!
+//! ```
+//! use spillway_sdk::{Class, Exchange, Scope, Verdict, builtin, testing::exchange};
+//!
+//! /// Each model has workers of its own here, so that an overload is one model's.
+//! fn classify(exchange: &Exchange<'_>) -> Option<Verdict> {
+//!     let verdict = builtin::classify(exchange);
+//!     (verdict.class == Class::Overloaded).then(|| verdict.scope(Scope::Model))
+//! }
+//! assert_eq!(classify(&exchange().status(529).exchange()).map(|verdict| verdict.scope), Some(Scope::Model));
+//! ```
 
 use crate::exchange::contains;
 use crate::{Advice, Exchange, Fault, Phase, ProviderError, Verdict};
@@ -9,6 +21,13 @@ use std::time::Duration;
 /// How long a credential rests when its money or long-term quota is spent and the provider names no time.
 ///
 /// Long enough not to hammer a key that needs a person, short enough that topping it up is noticed soon.
+///
+/// ```
+/// use spillway_sdk::{builtin, testing::exchange};
+///
+/// let verdict = builtin::classify(&exchange().status(402).exchange());
+/// assert_eq!(verdict.cool_off, Some(builtin::EXHAUSTED_COOL_OFF));
+/// ```
 pub const EXHAUSTED_COOL_OFF: Duration = Duration::from_secs(10 * 60);
 
 /// Codes that say: no money, or no quota that refills soon.

@@ -10,9 +10,28 @@ use std::time::{Duration, SystemTime};
 /// Most of a response's body that a policy sees, in bytes.
 ///
 /// Errors are far shorter, and this much is held in memory for every attempt under way.
+///
+/// ```
+/// use spillway_sdk::{BODY_PREFIX_BYTES_MAX, testing::exchange};
+///
+/// let facts = exchange().status(502).body("<html>".repeat(10_000));
+/// assert_eq!(facts.exchange().body_prefix(u32::MAX).len(), BODY_PREFIX_BYTES_MAX);
+/// ```
 pub const BODY_PREFIX_BYTES_MAX: usize = 8 << 10;
 
-/// How far an attempt came before it ended.
+/// How far an attempt came before it ended, in the order of time.
+///
+/// ```
+/// use spillway_sdk::{Advice, Fault, Phase, testing::exchange};
+///
+/// let facts = exchange().fault(Fault::ConnectTimeout).phase(Phase::Connecting);
+/// let advice = match facts.exchange().phase() {
+///     Phase::Connecting | Phase::BeforeContent => Advice::Retry,
+///     Phase::Waiting => Advice::NextUpstream, // the provider may be at work, and charge for it
+///     Phase::Committed => Advice::GiveUp,
+/// };
+/// assert_eq!(advice, Advice::Retry);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Phase {
     /// No connection, or the request was not fully sent.
@@ -26,6 +45,17 @@ pub enum Phase {
 }
 
 /// Why a whole response is missing.
+///
+/// ```
+/// use spillway_sdk::{Fault, testing::exchange};
+///
+/// let facts = exchange().fault(Fault::Dns);
+/// let was_never_asked = match facts.exchange().fault() {
+///     Some(Fault::Dns | Fault::ConnectRefused | Fault::ConnectTimeout | Fault::Tls) => true,
+///     Some(_) | None => false,
+/// };
+/// assert!(was_never_asked);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fault {
     /// The upstream's name did not resolve.
@@ -44,14 +74,23 @@ pub enum Fault {
     FirstContentTimeout,
     /// The stream fell silent for longer than the idle timeout.
     IdleTimeout,
-    /// The whole attempt took too long.
+    /// The attempt was not finished at the request's deadline.
     AttemptTimeout,
     /// The stream ended without its terminal event.
     Truncated,
 }
 
 impl Fault {
-    /// Every fault, in the contract's order.
+    /// Every fault, in the contract's order. For tests that leave none out.
+    ///
+    /// ```
+    /// use spillway_sdk::{Fault, builtin, testing::exchange};
+    ///
+    /// for fault in Fault::ALL {
+    ///     let facts = exchange().fault(fault);
+    ///     assert_eq!(builtin::classify(&facts.exchange()).reason, fault.as_str());
+    /// }
+    /// ```
     pub const ALL: [Fault; 10] = [
         Fault::Dns,
         Fault::ConnectRefused,
@@ -87,13 +126,22 @@ impl Fault {
 }
 
 /// An error in the provider's own words.
+///
+/// ```
+/// use spillway_sdk::testing::exchange;
+///
+/// let body = r#"{"error":{"code":"too_fast","type":"tokens","message":"Slow down."}}"#;
+/// let error = exchange().status(429).body(body).exchange().provider_error().expect("an error");
+/// assert_eq!((error.code.as_deref(), error.kind.as_deref()), (Some("too_fast"), Some("tokens")));
+/// assert_eq!(error.message, "Slow down.");
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProviderError {
     /// For instance `rate_limit_exceeded`, `insufficient_quota`, `RESOURCE_EXHAUSTED`. A number is written as text.
     pub code: Option<String>,
     /// For instance `overloaded_error`, `invalid_request_error`; for Gemini the quota that was violated.
     pub kind: Option<String>,
-    /// What it says to people, cut after [`MESSAGE_BYTES_MAX`](crate::MESSAGE_BYTES_MAX).
+    /// What it says to people, cut after [`MESSAGE_BYTES_MAX`](crate::MESSAGE_BYTES_MAX). Empty when it says nothing.
     pub message: String,
 }
 
@@ -144,6 +192,13 @@ pub(crate) fn contains(text: &str, phrase: &str) -> bool {
 /// Where an [`Exchange`] takes its facts from: the host in production, a builder in native tests.
 ///
 /// Policies never implement or name this; they use [`Exchange`].
+///
+/// ```
+/// use spillway_sdk::{AttemptFacts, testing::exchange};
+///
+/// let facts: Box<dyn AttemptFacts> = Box::new(exchange().status(503));
+/// assert_eq!(facts.status(), Some(503));
+/// ```
 pub trait AttemptFacts {
     /// The upstream's name in the configuration.
     fn upstream(&self) -> Cow<'_, str>;
@@ -198,53 +253,138 @@ type Source<'a> = dyn AttemptFacts + 'a;
 ///
 /// Each method asks the host for one fact, so a policy pays only for what it looks at. There is no way from here
 /// to credentials, cookies or prompts.
+///
+/// ```
+/// use spillway_sdk::{Exchange, testing::exchange};
+///
+/// fn is_drained(exchange: &Exchange<'_>) -> bool {
+///     exchange.status() == Some(503) && exchange.header_str("x-region-state").as_deref() == Some("drained")
+/// }
+/// assert!(is_drained(&exchange().status(503).header("x-region-state", "drained").exchange()));
+/// ```
 #[derive(Clone, Copy)]
 pub struct Exchange<'a> {
     facts: &'a Source<'a>,
 }
 
 impl<'a> Exchange<'a> {
-    /// Shows `facts` to a policy.
+    /// Shows `facts` to a policy. This is for the host: tests call [`ExchangeBuilder::exchange`].
+    ///
+    /// [`ExchangeBuilder::exchange`]: crate::testing::ExchangeBuilder::exchange
+    ///
+    /// ```
+    /// use spillway_sdk::{Exchange, testing::exchange};
+    ///
+    /// let facts = exchange().status(529);
+    /// assert_eq!(Exchange::new(&facts).status(), Some(529));
+    /// ```
     pub fn new(facts: &'a Source<'a>) -> Self {
         Exchange { facts }
     }
 
     /// The upstream's name in the configuration.
+    ///
+    /// ```
+    /// use spillway_sdk::testing::exchange;
+    ///
+    /// // One policy for several upstreams, some of which are machines that come and go.
+    /// let facts = exchange().upstream("spot-7").status(502);
+    /// assert!(facts.exchange().upstream().starts_with("spot-"));
+    /// ```
     pub fn upstream(&self) -> Cow<'a, str> {
         self.facts.upstream()
     }
 
-    /// The API spoken: `openai`, `anthropic`, `gemini` or `other`.
+    /// The API spoken: `openai`, `anthropic`, `gemini` or `other`. Later hosts may know more.
+    ///
+    /// ```
+    /// use spillway_sdk::testing::exchange;
+    ///
+    /// // Gemini refuses a wrong key with 400 where others say 401.
+    /// let facts = exchange().dialect("gemini").status(400);
+    /// assert!(facts.exchange().dialect() == "gemini" && facts.exchange().status() == Some(400));
+    /// ```
     pub fn dialect(&self) -> Cow<'a, str> {
         self.facts.dialect()
     }
 
-    /// The model that was asked for, when the request names one.
+    /// The model that was asked for; `None` when the request names none, or is not understood.
+    ///
+    /// ```
+    /// use spillway_sdk::{Scope, testing::exchange};
+    ///
+    /// // The previews fail more often than the upstream does: their failures are their own.
+    /// let facts = exchange().model("gemini-3-pro-preview").status(503);
+    /// let is_preview = facts.exchange().model().is_some_and(|model| model.ends_with("-preview"));
+    /// assert_eq!(if is_preview { Scope::Model } else { Scope::Upstream }, Scope::Model);
+    /// ```
     pub fn model(&self) -> Option<Cow<'a, str>> {
         self.facts.model()
     }
 
     /// Whether the caller asked for a stream.
+    ///
+    /// ```
+    /// use spillway_sdk::testing::exchange;
+    ///
+    /// // A stream that begins with 200 can still say in its first event that it failed.
+    /// let facts = exchange().status(200).streaming().body(r#"{"error":{"code":"server_error"}}"#);
+    /// let failed = facts.exchange().streaming() && facts.exchange().provider_error().is_some();
+    /// assert!(failed);
+    /// ```
     pub fn streaming(&self) -> bool {
         self.facts.streaming()
     }
 
     /// Which attempt of the request this is; 1 for the first.
+    ///
+    /// ```
+    /// use spillway_sdk::testing::exchange;
+    /// use std::time::Duration;
+    ///
+    /// let facts = exchange().number(3).status(500);
+    /// let wait = Duration::from_secs(2) * facts.exchange().number();
+    /// assert_eq!(wait, Duration::from_secs(6));
+    /// ```
     pub fn number(&self) -> u32 {
         self.facts.number()
     }
 
     /// How far the attempt came.
+    ///
+    /// ```
+    /// use spillway_sdk::{Fault, Phase, testing::exchange};
+    ///
+    /// let facts = exchange().fault(Fault::Reset).phase(Phase::Connecting);
+    /// let may_have_cost = facts.exchange().phase() != Phase::Connecting;
+    /// assert!(!may_have_cost, "the provider never had the whole request");
+    /// ```
     pub fn phase(&self) -> Phase {
         self.facts.phase()
     }
 
-    /// Why a whole response is missing; `None` when one arrived.
+    /// Why there is no whole response; `None` when nothing broke.
+    ///
+    /// ```
+    /// use spillway_sdk::{Fault, testing::exchange};
+    ///
+    /// let facts = exchange().fault(Fault::Truncated);
+    /// let reason = facts.exchange().fault().map_or("whole", Fault::as_str);
+    /// assert_eq!(reason, "stream cut short");
+    /// ```
     pub fn fault(&self) -> Option<Fault> {
         self.facts.fault()
     }
 
     /// The response's status; `None` when no response head arrived.
+    ///
+    /// ```
+    /// use spillway_sdk::testing::exchange;
+    ///
+    /// // Cloudflare's own statuses: it stands before the provider, and got no answer from it.
+    /// let facts = exchange().status(522);
+    /// assert!(matches!(facts.exchange().status(), Some(520..=527)));
+    /// ```
     pub fn status(&self) -> Option<u16> {
         self.facts.status()
     }
@@ -285,13 +425,21 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// Names of all response headers, lower case, each once.
+    /// Names of all response headers but cookies, lower case, each once.
+    ///
+    /// ```
+    /// use spillway_sdk::testing::exchange;
+    ///
+    /// let facts = exchange().status(502).header("Server", "gate").header("X-Gate-Error", "no route");
+    /// let said_by_the_gate = facts.exchange().header_names().iter().any(|name| name.starts_with("x-gate-"));
+    /// assert!(said_by_the_gate, "and not by the provider behind it");
+    /// ```
     pub fn header_names(&self) -> Vec<String> {
         self.facts.header_names()
     }
 
-    /// The first bytes of the response's body: at most `limit`, and at most [`BODY_PREFIX_BYTES_MAX`]; empty once
-    /// content has reached the caller.
+    /// The first bytes of the response's body: at most `limit`, and at most [`BODY_PREFIX_BYTES_MAX`]. For a stream,
+    /// its events as they arrived. Empty once content has reached the caller.
     ///
     /// ```
     /// let facts = spillway_sdk::testing::exchange().status(502).body("<html>bad gateway</html>");
@@ -331,7 +479,8 @@ impl<'a> Exchange<'a> {
         self.facts.provider_error()
     }
 
-    /// The wait the provider asked for, from any of its headers or its body; at most a day ([`wait::WAIT_MAX`]).
+    /// The wait the provider asked for, in its headers or its body, counted from the attempt's end; at most a day
+    /// ([`wait::WAIT_MAX`]).
     ///
     /// [`wait::WAIT_MAX`]: crate::wait::WAIT_MAX
     ///
@@ -345,7 +494,7 @@ impl<'a> Exchange<'a> {
         self.facts.retry_after()
     }
 
-    /// The limit on requests, as the answer's headers report it.
+    /// The limit on requests, as the answer's headers report it; `None` when they report none.
     ///
     /// ```
     /// let facts = spillway_sdk::testing::exchange()
@@ -359,7 +508,19 @@ impl<'a> Exchange<'a> {
         self.facts.rate_limit(Dimension::Requests)
     }
 
-    /// The limit on tokens, input and output together, as the answer's headers report it.
+    /// The limit on tokens, input and output together, as the answer's headers report it; `None` when they report none.
+    ///
+    /// ```
+    /// use spillway_sdk::testing::exchange;
+    /// use std::time::Duration;
+    ///
+    /// let facts = exchange()
+    ///     .header("x-ratelimit-limit-tokens", "30000")
+    ///     .header("x-ratelimit-remaining-tokens", "0")
+    ///     .header("x-ratelimit-reset-tokens", "6s");
+    /// let spent = facts.exchange().tokens_limit().filter(|tokens| tokens.remaining == 0);
+    /// assert_eq!(spent.and_then(|tokens| tokens.reset), Some(Duration::from_secs(6)));
+    /// ```
     pub fn tokens_limit(&self) -> Option<RateLimit> {
         self.facts.rate_limit(Dimension::Tokens)
     }
@@ -384,16 +545,43 @@ impl<'a> Exchange<'a> {
     }
 
     /// How long the attempt took, from its beginning to its end.
+    ///
+    /// ```
+    /// use spillway_sdk::{Fault, testing::exchange};
+    /// use std::time::Duration;
+    ///
+    /// // A gate that cuts every call after a minute; a second try would be cut as well.
+    /// let facts = exchange().fault(Fault::Reset).elapsed(Duration::from_millis(60_040));
+    /// assert_eq!(facts.exchange().elapsed().as_secs(), 60);
+    /// ```
     pub fn elapsed(&self) -> Duration {
         self.facts.elapsed()
     }
 
-    /// From the attempt's beginning to its first content; `None` when none has arrived.
+    /// The time from the attempt's beginning to its first content; `None` when none has arrived.
+    ///
+    /// ```
+    /// use spillway_sdk::testing::exchange;
+    /// use std::time::Duration;
+    ///
+    /// // It answered, but so late that its callers had better been served elsewhere.
+    /// let facts = exchange().status(200).first_content(Duration::from_secs(12));
+    /// assert!(facts.exchange().first_content().is_some_and(|after| after > Duration::from_secs(10)));
+    /// ```
     pub fn first_content(&self) -> Option<Duration> {
         self.facts.first_content()
     }
 
-    /// Time left to the request's deadline; `None` when it has none.
+    /// Time left to the request's deadline, zero when it has passed; `None` when the request has no deadline.
+    ///
+    /// ```
+    /// use spillway_sdk::testing::exchange;
+    /// use std::time::Duration;
+    ///
+    /// let facts = exchange().status(503).remaining(Duration::from_secs(3));
+    /// let worth_a_wait = facts.exchange().remaining().is_none_or(|left| left > Duration::from_secs(5));
+    /// assert!(!worth_a_wait);
+    /// ```
     pub fn remaining(&self) -> Option<Duration> {
         self.facts.remaining()
     }
@@ -413,6 +601,15 @@ impl<'a> Exchange<'a> {
     }
 
     /// A random number, uniform over all 64 bits and new at each call. Good for jitter, not for secrets.
+    ///
+    /// ```
+    /// use spillway_sdk::testing::exchange;
+    /// use std::time::Duration;
+    ///
+    /// let facts = exchange().random(1_250);
+    /// let jitter = Duration::from_millis(facts.exchange().random() % 1_000);
+    /// assert_eq!(jitter, Duration::from_millis(250));
+    /// ```
     pub fn random(&self) -> u64 {
         self.facts.random()
     }

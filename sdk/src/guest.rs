@@ -56,6 +56,15 @@ pub fn log(level: LogLevel, message: &str) {
 }
 
 /// How much a line of the log matters.
+///
+/// ```
+/// use spillway_sdk::{LogLevel, log, testing::exchange};
+///
+/// let facts = exchange().status(218);
+/// let level = if facts.exchange().is_success_status() { LogLevel::Debug } else { LogLevel::Warn };
+/// log(level, "a status that this policy has not met before");
+/// assert_eq!(level, LogLevel::Debug);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogLevel {
     /// For the policy's author.

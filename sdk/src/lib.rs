@@ -25,7 +25,7 @@
 //! // In a policy's own crate, one more line makes it loadable: `spillway_sdk::export!(DrainedRegion);`
 //!
 //! let facts = spillway_sdk::testing::exchange().status(418);
-//! assert!(DrainedRegion.classify(&facts.exchange()).is_some());
+//! assert_eq!(DrainedRegion.classify(&facts.exchange()), Some(Verdict::overloaded("region drained")));
 //! ```
 
 pub mod body_json;

@@ -4,15 +4,22 @@ use crate::ProviderError;
 use serde_json::Value;
 
 /// Longest message kept, in bytes. Longer ones are cut at a character's end.
+///
+/// ```
+/// use spillway_sdk::{MESSAGE_BYTES_MAX, testing::exchange};
+///
+/// let facts = exchange().status(500).body(format!(r#"{{"error":{{"message":"{}"}}}}"#, "no ".repeat(1_000)));
+/// let error = facts.exchange().provider_error().expect("an error");
+/// assert_eq!(error.message.len(), MESSAGE_BYTES_MAX);
+/// ```
 pub const MESSAGE_BYTES_MAX: usize = 512;
 
 impl ProviderError {
     /// Reads the error in a response body, or in the data of a stream's event.
     ///
     /// Understands OpenAI's, Anthropic's, Gemini's and Azure's envelopes, those of vLLM, llama.cpp, Ollama and TGI,
-    /// an OpenAI Responses stream's `error` and `response.failed` events, and Bedrock's `message`. Gemini's
-    /// answers carry their most telling word, the violated quota, in their details: it becomes the `kind`, a
-    /// daily one before the others.
+    /// and an OpenAI Responses stream's `error` and `response.failed` events. Gemini's answers carry their most
+    /// telling word, the violated quota, in their details: it becomes the `kind`, a daily one before the others.
     ///
     /// `None` when `body` is no JSON object or says nothing of an error.
     ///
@@ -29,6 +36,14 @@ impl ProviderError {
     }
 
     /// As [`ProviderError::parse`], for JSON that is already parsed. A list is read by its first element.
+    ///
+    /// ```
+    /// use spillway_sdk::{ProviderError, body_json};
+    ///
+    /// let json = body_json::parse(br#"[{"error":{"status":"UNAVAILABLE","message":"Try later."}}]"#).expect("JSON");
+    /// let error = ProviderError::from_value(&json).expect("an error");
+    /// assert_eq!(error.code.as_deref(), Some("UNAVAILABLE"));
+    /// ```
     pub fn from_value(value: &Value) -> Option<ProviderError> {
         let top = value.as_array().and_then(|list| list.first()).unwrap_or(value).as_object()?;
         let nested = top.get("response").and_then(|response| response.get("error"));

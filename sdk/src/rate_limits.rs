@@ -4,6 +4,16 @@ use crate::wait;
 use std::time::{Duration, SystemTime};
 
 /// What a limit counts.
+///
+/// ```
+/// use spillway_sdk::rate_limits::RateLimits;
+/// use spillway_sdk::{Dimension, RateLimit};
+///
+/// let tokens = RateLimit { limit: 30_000, remaining: 0, reset: None };
+/// let limits = RateLimits { requests: None, tokens: Some(tokens) };
+/// let spent = |dimension| limits.get(dimension).is_some_and(|limit| limit.remaining == 0);
+/// assert!(spent(Dimension::Tokens) && !spent(Dimension::Requests));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dimension {
     /// Requests.
@@ -13,18 +23,36 @@ pub enum Dimension {
 }
 
 /// One limit as its provider sees it.
+///
+/// ```
+/// use spillway_sdk::{RateLimit, testing::exchange};
+///
+/// let facts = exchange()
+///     .header("x-ratelimit-limit-requests", "500")
+///     .header("x-ratelimit-remaining-requests", "20");
+/// let nearly_spent = |limit: RateLimit| limit.remaining * 10 < limit.limit;
+/// assert!(facts.exchange().requests_limit().is_some_and(nearly_spent));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimit {
     /// What the limit allows, usually per minute.
     pub limit: u64,
-    /// What is left of it.
+    /// What is left of it. Zero when it is used up.
     pub remaining: u64,
-    /// The time until all of it is there again; `None` when the provider does not say. It is no wait: some of it is
-    /// there sooner.
+    /// The time from the attempt's end until all of it is there again, zero when that moment has passed; `None` when
+    /// the provider does not say. It is no wait: some of it is there sooner.
     pub reset: Option<Duration>,
 }
 
-/// The limits that an answer reports.
+/// The limits that an answer reports, as [`from_headers`] reads them.
+///
+/// ```
+/// use spillway_sdk::{RateLimit, rate_limits::RateLimits};
+///
+/// let limits = RateLimits { requests: Some(RateLimit { limit: 500, remaining: 0, reset: None }), tokens: None };
+/// let any_is_spent = [limits.requests, limits.tokens].into_iter().flatten().any(|limit| limit.remaining == 0);
+/// assert!(any_is_spent);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RateLimits {
     /// The limit on requests.
@@ -35,6 +63,16 @@ pub struct RateLimits {
 
 impl RateLimits {
     /// The limit on `dimension`.
+    ///
+    /// ```
+    /// use spillway_sdk::rate_limits::RateLimits;
+    /// use spillway_sdk::{Dimension, RateLimit};
+    ///
+    /// let requests = RateLimit { limit: 500, remaining: 20, reset: None };
+    /// let limits = RateLimits { requests: Some(requests), tokens: None };
+    /// assert_eq!(limits.get(Dimension::Requests), Some(requests));
+    /// assert_eq!(limits.get(Dimension::Tokens), None);
+    /// ```
     pub fn get(&self, dimension: Dimension) -> Option<RateLimit> {
         match dimension {
             Dimension::Requests => self.requests,

@@ -14,15 +14,38 @@ use std::fmt;
 use std::vec::IntoIter;
 
 /// A policy's own table from the configuration, `[policies.settings.NAME]`.
+///
+/// ```
+/// use spillway_sdk::Settings;
+/// use std::collections::BTreeMap;
+///
+/// // [policies.settings.patient]
+/// // wait_ms = 250
+/// let settings = Settings::from_json(r#"{"wait_ms":250}"#);
+/// assert_eq!(settings.parse(), Ok(BTreeMap::from([("wait_ms".to_owned(), 250)])));
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Settings<'a> {
     json: &'a str,
 }
 
 impl<'a> Settings<'a> {
-    /// Wraps a table that was turned into JSON; empty means an empty table.
+    /// Wraps a table that was turned into JSON; empty means an empty table. Other text is an error of
+    /// [`Settings::parse`].
     ///
     /// Tests write settings in this way; in production the host passes them.
+    ///
+    /// ```
+    /// use spillway_sdk::{Policy, Settings};
+    ///
+    /// #[derive(Default)]
+    /// struct Plain;
+    ///
+    /// impl Policy for Plain {}
+    ///
+    /// assert_eq!(Plain.configure(Settings::from_json("")), Ok(()));
+    /// assert_eq!(Plain.configure(Settings::from_json(r#"{"x":1}"#)), Err("this policy has no settings".to_owned()));
+    /// ```
     pub fn from_json(json: &'a str) -> Self {
         Settings { json: if json.is_empty() { "{}" } else { json } }
     }

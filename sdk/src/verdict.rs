@@ -4,11 +4,22 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 /// What the end of an attempt says about the provider.
+///
+/// ```
+/// use spillway_sdk::{Class, builtin, testing::exchange};
+///
+/// let verdict = builtin::classify(&exchange().status(529).exchange());
+/// let will_pass = match verdict.class {
+///     Class::Failure | Class::Overloaded | Class::Throttled => true,
+///     Class::Success | Class::Ignored | Class::Exhausted | Class::Rejected | Class::Unauthorized => false,
+/// };
+/// assert!(will_pass);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Class {
     /// The provider served the request.
     Success,
-    /// Says nothing about the upstream's health and is counted nowhere.
+    /// Says nothing about the upstream's health, and is counted nowhere.
     Ignored,
     /// The upstream failed.
     Failure,
@@ -26,6 +37,14 @@ pub enum Class {
 
 impl Class {
     /// Every class, in the contract's order.
+    ///
+    /// ```
+    /// use spillway_sdk::Class;
+    ///
+    /// // Settings name a class by its word.
+    /// let class = Class::ALL.into_iter().find(|class| class.as_str() == "throttled");
+    /// assert_eq!(class, Some(Class::Throttled));
+    /// ```
     pub const ALL: [Class; 8] = [
         Class::Success,
         Class::Ignored,
@@ -57,18 +76,30 @@ impl Class {
 }
 
 /// What a verdict speaks of, and so which circuit it is recorded in.
+///
+/// ```
+/// use spillway_sdk::{Scope, Verdict};
+///
+/// assert_eq!(Verdict::failure("status 500").scope, Scope::Upstream);
+/// assert_eq!(Verdict::exhausted("no credit").scope, Scope::Credential);
+/// assert_eq!(Verdict::failure("its workers are down").scope(Scope::Model).scope, Scope::Model);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Scope {
     /// The whole upstream: an outage is everybody's.
     Upstream,
-    /// One model at the upstream.
+    /// The model that was asked for, at this upstream. For a request that names none: the whole upstream.
     Model,
-    /// One credential at the upstream: a spent quota is one key's affair.
+    /// The credential of this request, at this upstream: a spent quota is one key's affair.
     Credential,
 }
 
 impl Scope {
     /// The word used in explanations.
+    ///
+    /// ```
+    /// assert_eq!(spillway_sdk::Scope::Credential.as_str(), "credential");
+    /// ```
     pub const fn as_str(self) -> &'static str {
         match self {
             Scope::Upstream => "upstream",
@@ -79,6 +110,14 @@ impl Scope {
 }
 
 /// What to do with the request next.
+///
+/// ```
+/// use spillway_sdk::{Advice, Verdict};
+///
+/// assert_eq!(Verdict::failure("status 500").advice, Advice::Retry);
+/// assert_eq!(Verdict::failure("here for good").advice(Advice::NextUpstream).advice, Advice::NextUpstream);
+/// assert_eq!(Verdict::rejected("no such model").advice, Advice::GiveUp);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Advice {
     /// Retry here after a backoff, if budget and deadline allow.
@@ -91,6 +130,10 @@ pub enum Advice {
 
 impl Advice {
     /// The word used in explanations.
+    ///
+    /// ```
+    /// assert_eq!(spillway_sdk::Advice::NextUpstream.as_str(), "next upstream");
+    /// ```
     pub const fn as_str(self) -> &'static str {
         match self {
             Advice::Retry => "retry",
@@ -118,12 +161,12 @@ pub struct Verdict {
     pub class: Class,
     /// What it speaks of.
     pub scope: Scope,
-    /// What to do with the request.
+    /// What to do with the request. Of no effect on a success.
     pub advice: Advice,
     /// Opens the scope's circuit at once, and keeps it open for at least this long (a day at most), whatever its
     /// statistics say. Of no effect on a success.
     pub cool_off: Option<Duration>,
-    /// A few words shown in explanations and logs.
+    /// Why, in a few words for explanations and logs. The host cuts it after 200 bytes.
     pub reason: Cow<'static, str>,
 }
 
@@ -133,41 +176,99 @@ impl Verdict {
     }
 
     /// The provider served the request.
+    ///
+    /// ```
+    /// use spillway_sdk::{Class, Fault, Verdict, testing::exchange};
+    ///
+    /// // This server ends each of its streams without a terminal event.
+    /// let facts = exchange().status(200).streaming().fault(Fault::Truncated);
+    /// let verdict = (facts.exchange().fault() == Some(Fault::Truncated)).then(Verdict::success);
+    /// assert_eq!(verdict.map(|verdict| verdict.class), Some(Class::Success));
+    /// ```
     pub const fn success() -> Self {
         Verdict::new(Class::Success, Scope::Upstream, Advice::GiveUp, Cow::Borrowed(""))
     }
 
     /// Says nothing about the upstream; the caller gets the answer as it is.
+    ///
+    /// ```
+    /// use spillway_sdk::{Advice, Class, Verdict};
+    ///
+    /// let verdict = Verdict::ignored("announced maintenance");
+    /// assert_eq!((verdict.class, verdict.advice), (Class::Ignored, Advice::GiveUp));
+    /// ```
     pub fn ignored(reason: impl Into<Cow<'static, str>>) -> Self {
         Verdict::new(Class::Ignored, Scope::Upstream, Advice::GiveUp, reason.into())
     }
 
     /// The upstream failed; worth a retry.
+    ///
+    /// ```
+    /// use spillway_sdk::{Advice, Scope, Verdict};
+    ///
+    /// let verdict = Verdict::failure("the worker died");
+    /// assert_eq!((verdict.scope, verdict.advice), (Scope::Upstream, Advice::Retry));
+    /// ```
     pub fn failure(reason: impl Into<Cow<'static, str>>) -> Self {
         Verdict::new(Class::Failure, Scope::Upstream, Advice::Retry, reason.into())
     }
 
     /// The upstream asks for less load; worth a retry after a wait.
+    ///
+    /// ```
+    /// use spillway_sdk::{Advice, Scope, Verdict};
+    ///
+    /// let verdict = Verdict::overloaded("region drained");
+    /// assert_eq!((verdict.scope, verdict.advice), (Scope::Upstream, Advice::Retry));
+    /// ```
     pub fn overloaded(reason: impl Into<Cow<'static, str>>) -> Self {
         Verdict::new(Class::Overloaded, Scope::Upstream, Advice::Retry, reason.into())
     }
 
     /// A rate limit of this credential; worth a retry after the wait the provider asked for.
+    ///
+    /// ```
+    /// use spillway_sdk::{Advice, Scope, Verdict};
+    ///
+    /// let verdict = Verdict::throttled("tokens per minute");
+    /// assert_eq!((verdict.scope, verdict.advice), (Scope::Credential, Advice::Retry));
+    /// ```
     pub fn throttled(reason: impl Into<Cow<'static, str>>) -> Self {
         Verdict::new(Class::Throttled, Scope::Credential, Advice::Retry, reason.into())
     }
 
     /// A spent quota of this credential; another upstream may serve the request.
+    ///
+    /// ```
+    /// use spillway_sdk::{Advice, Scope, Verdict};
+    ///
+    /// let verdict = Verdict::exhausted("no credit left");
+    /// assert_eq!((verdict.scope, verdict.advice), (Scope::Credential, Advice::NextUpstream));
+    /// ```
     pub fn exhausted(reason: impl Into<Cow<'static, str>>) -> Self {
         Verdict::new(Class::Exhausted, Scope::Credential, Advice::NextUpstream, reason.into())
     }
 
     /// The caller's own fault; nothing to retry.
+    ///
+    /// ```
+    /// use spillway_sdk::{Advice, Class, Verdict};
+    ///
+    /// let verdict = Verdict::rejected("the prompt is too long");
+    /// assert_eq!((verdict.class, verdict.advice), (Class::Rejected, Advice::GiveUp));
+    /// ```
     pub fn rejected(reason: impl Into<Cow<'static, str>>) -> Self {
         Verdict::new(Class::Rejected, Scope::Upstream, Advice::GiveUp, reason.into())
     }
 
     /// The credential is refused; another upstream may serve the request.
+    ///
+    /// ```
+    /// use spillway_sdk::{Advice, Scope, Verdict};
+    ///
+    /// let verdict = Verdict::unauthorized("the key was revoked");
+    /// assert_eq!((verdict.scope, verdict.advice), (Scope::Credential, Advice::NextUpstream));
+    /// ```
     pub fn unauthorized(reason: impl Into<Cow<'static, str>>) -> Self {
         Verdict::new(Class::Unauthorized, Scope::Credential, Advice::NextUpstream, reason.into())
     }
@@ -219,25 +320,52 @@ impl Verdict {
 }
 
 /// What to do after an attempt whose verdict advised a retry.
+///
+/// ```
+/// use spillway_sdk::{RetryDecision, testing::exchange};
+/// use std::time::Duration;
+///
+/// let facts = exchange().status(503).header("retry-after", "90");
+/// let decision = match facts.exchange().retry_after() {
+///     Some(wait) if wait > Duration::from_secs(60) => RetryDecision::SpoolFor(wait),
+///     Some(wait) => RetryDecision::After(wait),
+///     None => RetryDecision::NextUpstream,
+/// };
+/// assert_eq!(decision, RetryDecision::SpoolFor(Duration::from_secs(90)));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryDecision {
-    /// Same upstream, after this wait.
+    /// Same upstream, after this wait. One that would end after the request's deadline is taken as a `SpoolFor`.
     After(Duration),
     /// Another upstream, if there is one.
     NextUpstream,
     /// Answer the caller.
     GiveUp,
-    /// Put aside, if the caller allows it, until this much later.
+    /// Put the request aside, if its caller allows that, and try again this much later. Otherwise the caller gets the
+    /// answer, with this wait.
     SpoolFor(Duration),
 }
 
 /// Whether a circuit opens.
+///
+/// ```
+/// use spillway_sdk::{TripDecision, testing::window};
+/// use std::time::Duration;
+///
+/// let facts = window().calls(10, 10);
+/// let decision = match facts.window().failure_rate() {
+///     1.0 => TripDecision::OpenFor(Duration::from_secs(60)), // nothing works: it is down
+///     0.5.. => TripDecision::Open,
+///     _ => TripDecision::Stay,
+/// };
+/// assert_eq!(decision, TripDecision::OpenFor(Duration::from_secs(60)));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TripDecision {
     /// Stay closed, whatever the configured thresholds say.
     Stay,
-    /// Open for the circuit's own growing cooldown.
+    /// Open for the circuit's own cooldown, which grows with each opening in a row.
     Open,
-    /// Open for this long.
+    /// Open for this long, a day at most.
     OpenFor(Duration),
 }

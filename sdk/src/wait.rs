@@ -4,6 +4,13 @@ use serde_json::Value;
 use std::time::{Duration, SystemTime};
 
 /// The longest wait believed. A longer one is a mistake of its sender, and is cut to this.
+///
+/// ```
+/// use spillway_sdk::{testing::exchange, wait::WAIT_MAX};
+///
+/// let facts = exchange().status(429).header("retry-after", "31536000");
+/// assert_eq!(facts.exchange().retry_after(), Some(WAIT_MAX));
+/// ```
 pub const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The wait that a response's headers ask for.
