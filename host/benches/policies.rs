@@ -6,12 +6,14 @@
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use latency_trip::LatencyTrip;
+use local_model::LocalModel;
 use spillway::attempt::Record;
 use spillway::clock::Clock;
 use spillway::dialect::Dialect;
 use spillway::policy::{Judge, Registry, Role, Runtime, Sha256Sum, Slot};
 use spillway_sdk::testing::window;
-use spillway_sdk::{AttemptFacts, Phase, Verdict, WindowFacts};
+use spillway_sdk::{Advice, AttemptFacts, Exchange, Phase, Policy, Verdict, WindowFacts};
 use spillway_tests::spillway::policy_file;
 use std::cell::{Cell, OnceCell};
 use std::fs;
@@ -23,6 +25,8 @@ use tokio::time::Instant;
 
 /// The policies that come with Spillway.
 const SHIPPED: [&str; 3] = ["default", "error-in-success", "latency-trip"];
+/// Written between two calls to empty the processor's caches, as a proxy's other work does: larger than they are.
+const CACHES_BYTES: usize = 8 << 20;
 /// Policies in the folder at a start.
 const CACHED: usize = 10;
 
@@ -92,6 +96,12 @@ fn success() -> Rc<dyn AttemptFacts> {
     answered(200, "x".repeat(1_024))
 }
 
+/// A local server that is not ready yet.
+fn loading_its_model() -> Rc<dyn AttemptFacts> {
+    let error = r#"{"error":{"code":503,"message":"Loading model","type":"unavailable_error"}}"#;
+    answered(503, error.to_owned())
+}
+
 fn calls(criterion: &mut Criterion) {
     let runtime = Runtime::start(None).unwrap();
     let mut group = criterion.benchmark_group("a question to the judge");
@@ -105,22 +115,32 @@ fn calls(criterion: &mut Criterion) {
             });
         }
     }
-    // This one wants to be asked by every hook, and leaves the answer open.
-    let (mut judge, slot) = serving(&runtime, Some("hostile-hooks"));
-    let (facts, verdict) = (throttled(), Verdict::throttled("429: rate limit").cool_off(Duration::from_secs(2)));
+    // In a proxy, a request's other work is done between two calls.
+    for (who, policy) in [("native", None), ("Wasm", Some("default"))] {
+        let (mut judge, slot) = serving(&runtime, policy);
+        let (facts, mut caches) = (success(), vec![0_u8; CACHES_BYTES]);
+        group.bench_function(format!("classify a success with cold caches, {who}"), |bencher| {
+            let empty_caches = || black_box(&mut caches).iter_mut().for_each(|byte| *byte = byte.wrapping_add(1));
+            let classify = |()| black_box(judge.classify(&slot, Rc::clone(&facts)));
+            bencher.iter_batched(empty_caches, classify, BatchSize::PerIteration);
+        });
+    }
+    let (facts, verdict) = (loading_its_model(), Verdict::ignored("the model is loading").advice(Advice::Retry));
+    let native = LocalModel::default();
+    group.bench_function("backoff, native", |bencher| {
+        bencher.iter(|| black_box(native.backoff(&Exchange::new(&*facts), &verdict)));
+    });
+    let (mut judge, slot) = serving(&runtime, Some("local-model"));
+    assert!(judge.backoff(&slot, Rc::clone(&facts), &verdict).is_some());
     group.bench_function("backoff, Wasm", |bencher| {
         bencher.iter(|| black_box(judge.backoff(&slot, Rc::clone(&facts), &verdict)));
     });
-    let seen: Rc<dyn WindowFacts> = Rc::new(window().calls(100, 7));
-    group.bench_function("trip, Wasm", |bencher| {
-        bencher.iter(|| black_box(judge.trip(&slot, Rc::clone(&seen))));
-    });
+    let window = window().calls(100, 0).latencies((1..=100).map(Duration::from_millis));
+    let native = LatencyTrip::default();
+    group.bench_function("trip, native", |bencher| bencher.iter(|| black_box(native.trip(&window.window()))));
     let (mut judge, slot) = serving(&runtime, Some("latency-trip"));
-    let slow = window().calls(100, 0).latencies((1..=100).map(Duration::from_millis));
-    let seen: Rc<dyn WindowFacts> = Rc::new(slow);
-    group.bench_function("trip, Wasm, by a quantile of latencies", |bencher| {
-        bencher.iter(|| black_box(judge.trip(&slot, Rc::clone(&seen))));
-    });
+    let seen: Rc<dyn WindowFacts> = Rc::new(window);
+    group.bench_function("trip, Wasm", |bencher| bencher.iter(|| black_box(judge.trip(&slot, Rc::clone(&seen)))));
     group.finish();
 }
 

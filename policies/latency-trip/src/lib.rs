@@ -7,7 +7,7 @@ use std::time::Duration;
 /// Opens the circuit when too large a share of recent answers was slow.
 #[derive(Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct LatencyTrip {
+pub struct LatencyTrip {
     /// An answer whose first content took longer than this is slow.
     slow_ms: u64,
     /// The quantile looked at, from 0 to 1: 0.5 trips when every second answer is slow.

@@ -14,7 +14,7 @@ const BUSY: &[&str] = &["busy", "overloaded", "queue", "maximum pending requests
 /// Waits for a model that is being loaded.
 #[derive(Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct LocalModel {
+pub struct LocalModel {
     /// The wait before the next attempt, in milliseconds.
     wait_ms: u64,
     /// Models that are known to come: for them, a 404 means "not yet".
