@@ -11,7 +11,7 @@ use local_model::LocalModel;
 use spillway::attempt::Record;
 use spillway::clock::Clock;
 use spillway::dialect::Dialect;
-use spillway::policy::{Judge, Registry, Role, Runtime, Sha256Sum, Slot};
+use spillway::policy::{Judge, Limits, Registry, Role, Runtime, Sha256Sum, Slot};
 use spillway_sdk::testing::window;
 use spillway_sdk::{Advice, AttemptFacts, Exchange, Phase, Policy, Verdict, WindowFacts};
 use spillway_tests::spillway::policy_file;
@@ -42,7 +42,7 @@ fn serving(runtime: &Runtime, policy: Option<&str>) -> (Judge, Arc<Slot>) {
     if let Some(name) = policy {
         let file = file(name);
         let sha256 = Sha256Sum::of(&file);
-        registry.install("p", Role::Active, sha256, runtime.load(&file, sha256, name, "{}").unwrap());
+        registry.install("p", Role::Active, sha256, runtime.load(&file, sha256, name, "{}", Limits::STANDARD).unwrap());
     }
     (Judge::new(clock), slot)
 }
@@ -156,11 +156,11 @@ fn loading(criterion: &mut Criterion) {
         let sha256 = Sha256Sum::of(&file);
         let label = format!("{name}, {} KiB", file.len() / 1_024);
         group.bench_function(format!("{label}, compiled"), |bencher| {
-            bencher.iter(|| bare.load(&file, sha256, name, "{}").unwrap());
+            bencher.iter(|| bare.load(&file, sha256, name, "{}", Limits::STANDARD).unwrap());
         });
-        caching.load(&file, sha256, name, "{}").unwrap();
+        caching.load(&file, sha256, name, "{}", Limits::STANDARD).unwrap();
         group.bench_function(format!("{label}, from the cache"), |bencher| {
-            bencher.iter(|| caching.load(&file, sha256, name, "{}").unwrap());
+            bencher.iter(|| caching.load(&file, sha256, name, "{}", Limits::STANDARD).unwrap());
         });
     }
     group.finish();
@@ -186,7 +186,8 @@ fn starting(criterion: &mut Criterion) {
     let files = ten_files();
     let start = || {
         let runtime = Runtime::start(Some(&dir)).unwrap();
-        let load = |(file, sha256): &(Vec<u8>, Sha256Sum)| runtime.load(file, *sha256, "p", "{}").unwrap();
+        let load =
+            |(file, sha256): &(Vec<u8>, Sha256Sum)| runtime.load(file, *sha256, "p", "{}", Limits::STANDARD).unwrap();
         files.iter().map(load).collect::<Vec<_>>()
     };
     start();
@@ -208,7 +209,7 @@ fn swapping(criterion: &mut Criterion) {
     let dir = cache.path().join("cache");
     let caching = Runtime::start(Some(&dir)).unwrap();
     group.bench_function("installing, and a worker's first question to what is new", |bencher| {
-        let module = || caching.load(&file, sha256, "p", "{}").unwrap();
+        let module = || caching.load(&file, sha256, "p", "{}", Limits::STANDARD).unwrap();
         bencher.iter_batched(
             module,
             |module| {

@@ -150,8 +150,9 @@ pub fn run(config: Config) -> Result<(), StartError> {
         admin.abort();
         Ok::<(), StartError>(())
     })?;
-    drop(watcher);
-    // Workers end with the process: whatever they still hold has had its time. Jobs under way are on disk.
+    // Workers end with the process: whatever they still hold has had its time. Jobs under way are on disk. So does the
+    // loader, which may be compiling for a while yet.
+    std::mem::forget(watcher);
     Ok(())
 }
 
@@ -169,9 +170,12 @@ fn open_spool(config: &SpoolConfig) -> Result<Spool, OpenError> {
 fn warn_of_missing_policies(shared: &Shared) {
     for upstream in shared.upstreams.values() {
         let policy = upstream.policy.name();
-        let missing = shared.policies.hash(policy, Role::Active).is_none();
+        let dir = &shared.config.policies.dir;
+        // Of a file that is there, the log says why it does not serve.
+        let missing =
+            shared.policies.hash(policy, Role::Active).is_none() && !dir.join(format!("{policy}.wasm")).exists();
         if missing && policy != crate::config::defaults::POLICY {
-            let dir = shared.config.policies.dir.display();
+            let dir = dir.display();
             tracing::warn!(upstream = &*upstream.name, policy, %dir, "no such policy file; the built-in policy judges until it appears");
         }
     }

@@ -4,7 +4,7 @@
 
 use proptest::prelude::*;
 use spillway::clock::Clock;
-use spillway::policy::{Instance, Judge, Registry, Role, Runtime, Sha256Sum};
+use spillway::policy::{Instance, Judge, Limits, Registry, Role, Runtime, Sha256Sum};
 use spillway_sdk::testing::{ExchangeBuilder, exchange};
 use spillway_sdk::{Advice, Class, Fault, Phase, RetryDecision, Scope, Verdict, builtin};
 use spillway_tests::spillway::policy_file;
@@ -125,7 +125,7 @@ prop_compose! {
 fn judge_with(policy: &str) -> (Judge, std::sync::Arc<spillway::policy::Slot>, Registry) {
     let file = fs::read(policy_file(policy)).unwrap();
     let sha256 = Sha256Sum::of(&file);
-    let module = Runtime::start(None).unwrap().load(&file, sha256, policy, "{}").unwrap();
+    let module = Runtime::start(None).unwrap().load(&file, sha256, policy, "{}", Limits::STANDARD).unwrap();
     let clock = Clock::start();
     let registry = Registry::new(clock);
     registry.install(policy, Role::Active, sha256, module);

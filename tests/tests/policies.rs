@@ -226,11 +226,15 @@ fn whatever_is_no_policy_leaves_the_last_good_one_serving_and_says_why() {
         ("text", b"this is no WebAssembly".to_vec(), "the file is no WebAssembly"),
         ("truncated", truncated, "the file is no valid WebAssembly"),
         ("garbled", garbled, "the file is no valid WebAssembly"),
-        ("another module", b"\0asm\x01\0\0\0".to_vec(), "not built with spillway-sdk"),
+        ("another module", b"\0asm\x01\0\0\0".to_vec(), "built neither with spillway-sdk"),
         ("another contract", b"\0asm\x0d\0\x01\0".to_vec(), "it does not export spillway:policy/description"),
         ("another version", for_another_version(&good), "it was built for spillway:policy@0.2.0"),
-        ("built for WASI", wasi_module(), "it needs wasi_snapshot_preview1, which policies do not get"),
-        ("in need of WASI", wasi_component(), "it needs wasi:cli/environment@0.2.0, which policies do not get"),
+        (
+            "built for WASI",
+            wasi_module(),
+            "it needs wasi_snapshot_preview1, and policies get no WASI; build it without: Rust for wasm32-unknown-unknown",
+        ),
+        ("in need of WASI", wasi_component(), "--disable random stdio clocks http fetch-event"),
         ("too large", vec![0; (16 << 20) + 1], "a policy has at most 16777216"),
     ] {
         spillway.drop_policy_bytes(&bytes, "default");
@@ -255,7 +259,7 @@ fn a_file_that_was_never_a_policy_leaves_the_built_in_one_serving() {
     let provider = Provider::start();
     let spillway = Setup::with(&provider).start();
     spillway.drop_policy_bytes(b"\0asm\x01\0\0\0", "default");
-    let policy = wait_for_rejection(&spillway, "default", "not built with spillway-sdk");
+    let policy = wait_for_rejection(&spillway, "default", "built neither with spillway-sdk");
     assert_eq!(policy["source"], "built-in");
     spillway.log().wait_for(&["the built-in policy goes on serving"]);
     assert_eq!(judge(&spillway.send(&chat())), "built-in");

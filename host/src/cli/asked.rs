@@ -74,7 +74,7 @@ impl<'a> Asked<'a> {
         if self.times_ns.len() < TIMES_MAX {
             self.times_ns.push(u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX));
         }
-        self.instance = Some(instance);
+        self.instance = Some(instance).filter(|instance| !instance.is_worn());
         Ok(answer)
     }
 

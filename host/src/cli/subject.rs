@@ -1,9 +1,10 @@
 //! The policy file that a command is about, loaded as the proxy would load it.
 
-use super::Failure;
+use super::{Failure, progress};
 use crate::config::Config;
 use crate::policy::{
-    self, MODULE_BYTES_MAX, Module, PREVIOUS_SUFFIX, Runtime, SHADOW_SUFFIX, SIGNATURE_BYTES, Sha256Sum, Trust,
+    self, Limits, LoadError, Module, PREVIOUS_SUFFIX, ReadError, Runtime, SHADOW_SUFFIX, SIGNATURE_BYTES, Sha256Sum,
+    Trust,
 };
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,8 @@ pub(super) struct Subject {
     pub(super) bytes: Vec<u8>,
     pub(super) sha256: Sha256Sum,
     pub(super) settings: String,
+    /// How large a policy of its name may be.
+    pub(super) limits: Limits,
 }
 
 impl Subject {
@@ -30,18 +33,25 @@ impl Subject {
             return Err(Failure::Usage(format!("{} is no file; name a policy's .wasm file", file.display())));
         }
         let name = name_of(file).ok_or_else(|| Failure::Usage(format!("{} has no name", file.display())))?;
-        let bytes = policy::read(file, MODULE_BYTES_MAX)
-            .map_err(|error| Failure::Bad(format!("{} would not be served: {error}", file.display())))?;
+        let limits = config.policies.limits_of(&name);
+        let bytes = policy::read(file, limits.file_bytes).map_err(|error| {
+            let reason = match error {
+                ReadError::TooLong(bytes) => LoadError::too_large(bytes, &name, limits).to_string(),
+                ReadError::Io(_) | ReadError::NotAFile => error.to_string(),
+            };
+            Failure::Bad(format!("{} would not be served: {reason}", file.display()))
+        })?;
         let settings = match settings {
             Some(file) => read_settings(file)?,
             None => settings_of(&name, config),
         };
-        Ok(Subject { file: file.to_owned(), name, sha256: Sha256Sum::of(&bytes), bytes, settings })
+        Ok(Subject { file: file.to_owned(), name, sha256: Sha256Sum::of(&bytes), bytes, settings, limits })
     }
 
     /// As the policy of another name, with the settings that the configuration has for that one.
     pub(super) fn named(self, name: &str, config: &Config) -> Subject {
-        Subject { name: name.to_owned(), settings: settings_of(name, config), ..self }
+        let limits = config.policies.limits_of(name);
+        Subject { name: name.to_owned(), settings: settings_of(name, config), limits, ..self }
     }
 
     /// Loads it.
@@ -49,7 +59,11 @@ impl Subject {
     /// # Errors
     /// The loader's own words.
     pub(super) fn load(&self, runtime: &Runtime) -> Result<Module, String> {
-        runtime.load(&self.bytes, self.sha256, &self.name, &self.settings).map_err(|error| error.to_string())
+        if self.limits == Limits::INTERPRETED {
+            progress(&format!("Compiling {}, which carries an interpreter: this may take up to a minute", self.name));
+        }
+        let loaded = runtime.load(&self.bytes, self.sha256, &self.name, &self.settings, self.limits);
+        loaded.map_err(|error| error.to_string())
     }
 
     /// Whether the configuration lets it serve.

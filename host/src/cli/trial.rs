@@ -49,7 +49,7 @@ fn built(arguments: &Arguments, config: &Config) -> Result<Subject, Failure> {
     let file = tested.build(&arguments.more)?;
     let subject = Subject::read(&file, config, arguments.settings.as_deref())?;
     Ok(match arguments.settings {
-        Some(_) => Subject { name: tested.name, ..subject },
+        Some(_) => Subject { settings: subject.settings.clone(), ..subject.named(&tested.name, config) },
         None => subject.named(&tested.name, config),
     })
 }

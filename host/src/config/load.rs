@@ -5,7 +5,7 @@ use super::upstreams::{fixed_concurrency, upstreams};
 use super::{Config, LogFormat, Mistake, Policies, Quota, Server, SpoolConfig, TenantConfig, defaults};
 use crate::policy::{PublicKey, Sha256Sum, Trust};
 use spillway_resilience::{Priority, ShedSettings, Tenant};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -97,6 +97,7 @@ fn policies(section: Option<Section<'_>>, folder: &Path) -> Policies {
         dir: folder.join(defaults::POLICY_DIR),
         trust: Trust::default(),
         cache_dir: Some(folder.join(defaults::POLICY_CACHE_DIR)),
+        interpreted: BTreeSet::new(),
         settings: BTreeMap::new(),
     };
     let Some(section) = section else { return policies };
@@ -118,6 +119,11 @@ fn policies(section: Option<Section<'_>>, folder: &Path) -> Policies {
             Some(key) => policies.trust.signers.push(key),
             None => section.mistake("signers", format!("\"{text}\" is no ed25519 public key: 64 hexadecimal digits")),
         }
+    }
+    policies.interpreted = section.strings("interpreted").into_iter().collect();
+    if let Some(file) = policies.interpreted.iter().find(|name| name.contains('/') || name.ends_with(".wasm")) {
+        section
+            .mistake("interpreted", format!("\"{file}\" is no policy's name: a file's without its folder and .wasm"));
     }
     if let Some(settings) = section.section("settings") {
         for (name, table) in settings.named_sections() {

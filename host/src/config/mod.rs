@@ -8,14 +8,14 @@ pub use load::parse;
 pub use reader::Mistake;
 
 use crate::dialect::Dialect;
-use crate::policy::Trust;
+use crate::policy::{self, Trust};
 use http::Uri;
 use http::uri::{Authority, Scheme};
 use spillway_resilience::{
     AdaptiveLimitSettings, BreakerSettings, FairQueueSettings, HedgeSettings, Priority, RetryBudgetSettings,
     RetrySettings,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -130,8 +130,22 @@ pub struct Policies {
     pub trust: Trust,
     /// Where compiled policies are kept; `None` when they are compiled at every start.
     pub cache_dir: Option<PathBuf>,
+    /// The policies that carry an interpreter, and may be as large as that takes.
+    pub interpreted: BTreeSet<String>,
     /// Each policy's own table, as JSON, by the policy's name.
     pub settings: BTreeMap<String, String>,
+}
+
+impl Policies {
+    /// How large the policy of this name may be.
+    pub fn limits_of(&self, name: &str) -> policy::Limits {
+        if self.interpreted.contains(name) { policy::Limits::INTERPRETED } else { policy::Limits::STANDARD }
+    }
+
+    /// The policies about which something is said.
+    pub(crate) fn named(&self) -> impl Iterator<Item = &String> {
+        self.interpreted.iter().chain(self.settings.keys())
+    }
 }
 
 /// One provider, or one server of one's own.

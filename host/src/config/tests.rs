@@ -97,6 +97,15 @@ fn a_policys_table_becomes_its_json() {
 }
 
 #[test]
+fn a_policy_that_carries_an_interpreter_is_named_without_its_files_ending() {
+    let config = parse("[policies]\ninterpreted = [\"mine\"]\n", Path::new("")).expect("valid");
+    assert_eq!(config.policies.limits_of("mine"), policy::Limits::INTERPRETED);
+    assert_eq!(config.policies.limits_of("yours"), policy::Limits::STANDARD);
+    let found = mistakes("[policies]\ninterpreted = [\"mine.wasm\"]\n");
+    assert!(found[0].contains("line 2: policies.interpreted: \"mine.wasm\" is no policy's name"), "{found:?}");
+}
+
+#[test]
 fn paths_are_relative_to_the_files_folder() {
     let config = parse("[spool]\ndir = \"data\"\n", Path::new("/etc/spillway")).expect("valid");
     assert_eq!(config.spool.expect("a spool").dir, Path::new("/etc/spillway/data"));

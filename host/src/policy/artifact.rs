@@ -1,12 +1,10 @@
 //! Checks a policy file before anything is compiled, and turns it into a component.
 
+use super::limits::Limits;
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use wasmparser::{Encoding, Parser, Payload, Validator};
-
-/// Largest policy file. Compilation cannot be interrupted, so its input is bounded.
-pub(crate) const MODULE_BYTES_MAX: u64 = 16 << 20;
 
 /// The contract that this Spillway serves.
 pub(crate) const CONTRACT: &str = "spillway:policy";
@@ -17,10 +15,6 @@ pub(crate) const CONTRACT_VERSION: &str = "0.1.0";
 /// components which instantiate components multiply: twelve levels of four each took 18 s, and each level more takes four
 /// times as long. Hence none may hold another, beyond those that the encoder puts around what is exported.
 const COMPONENT_INSTANCES_MAX: u32 = 32;
-
-/// What compilation may cost: over all functions, bytes of code times variables that may live in them at once. It takes
-/// the compiler about a second per hundred million of these, and it cannot be interrupted.
-const COMPILE_COST_MAX: u64 = 1 << 27;
 
 /// What a policy must export.
 const EXPORTS: [&str; 4] = ["description", "classifier", "retrying", "tripping"];
@@ -73,9 +67,14 @@ pub enum ArtifactError {
     /// Nothing in it.
     #[error("the file is empty")]
     Empty,
-    /// More than [`MODULE_BYTES_MAX`].
-    #[error("the file has {0} bytes; a policy has at most {MODULE_BYTES_MAX}")]
-    TooLarge(u64),
+    /// More than [`Limits::file_bytes`].
+    #[error("the file has {bytes} bytes; a policy has at most {bytes_max}")]
+    TooLarge {
+        /// What it has.
+        bytes: u64,
+        /// What it may have.
+        bytes_max: u64,
+    },
     /// Something else altogether.
     #[error("the file is no WebAssembly")]
     NotWasm,
@@ -84,13 +83,16 @@ pub enum ArtifactError {
     Invalid(String),
     /// Valid, but without the contract.
     #[error(
-        "the file is a WebAssembly module, but no policy: it was not built with spillway-sdk and its export! macro"
+        "the file is a WebAssembly module, but no policy: it was built neither with spillway-sdk and its export! macro, nor with what wit-bindgen makes of policy.wit"
     )]
     NoContract,
-    /// Needs what a policy does not get.
+    /// Needs WASI, which a policy does not get.
     #[error(
-        "it needs {0}, which policies do not get; build it for wasm32-unknown-unknown, where there is no WASI to need"
+        "it needs {0}, and policies get no WASI; build it without: Rust for wasm32-unknown-unknown, C without what prints, opens files or asks for the time, JavaScript with `componentize-js --disable random stdio clocks http fetch-event`, Python with `componentize-py componentize --stub-wasi`"
     )]
+    WasiImport(String),
+    /// Needs something else that a policy does not get.
+    #[error("it needs {0}, which policies do not get: all that they may import is {CONTRACT}/host@{CONTRACT_VERSION}")]
     ForeignImport(String),
     /// Made for another Spillway.
     #[error(
@@ -100,14 +102,14 @@ pub enum ArtifactError {
         /// What it was built for.
         found: String,
     },
-    /// More than [`COMPILE_COST_MAX`].
+    /// More than [`Limits::compile_cost`].
     #[error(
         "its functions are too long and have too many variables to be compiled in reasonable time; build it optimised, and without generated tables in code"
     )]
     TooComplex,
     /// Components within components, or too many instances of them.
     #[error(
-        "it is made of components within components, or of more than {COMPONENT_INSTANCES_MAX} instances of them; a policy is one component around one module"
+        "it is made of components within components, or of more than {COMPONENT_INSTANCES_MAX} instances of them; a policy is one component around modules"
     )]
     Composed,
     /// A component with some of the contract.
@@ -115,35 +117,65 @@ pub enum ArtifactError {
     MissingExport(String),
 }
 
+impl ArtifactError {
+    /// Whether wider limits could help.
+    pub(super) fn is_about_size(&self) -> bool {
+        match self {
+            ArtifactError::TooLarge { .. } | ArtifactError::TooComplex => true,
+            ArtifactError::Empty
+            | ArtifactError::NotWasm
+            | ArtifactError::Invalid(_)
+            | ArtifactError::NoContract
+            | ArtifactError::WasiImport(_)
+            | ArtifactError::ForeignImport(_)
+            | ArtifactError::OtherVersion { .. }
+            | ArtifactError::Composed
+            | ArtifactError::MissingExport(_) => false,
+        }
+    }
+
+    fn of_import(name: &str) -> Self {
+        match name.starts_with("wasi") {
+            true => ArtifactError::WasiImport(name.to_owned()),
+            false => ArtifactError::ForeignImport(name.to_owned()),
+        }
+    }
+}
+
 /// Makes a component of a policy file, or says why it is none.
 ///
 /// # Errors
 /// See [`ArtifactError`].
-pub(super) fn componentize(bytes: &[u8]) -> Result<Vec<u8>, ArtifactError> {
+pub(super) fn componentize(bytes: &[u8], limits: Limits) -> Result<Vec<u8>, ArtifactError> {
     if bytes.is_empty() {
         return Err(ArtifactError::Empty);
     }
-    if bytes.len() as u64 > MODULE_BYTES_MAX {
-        return Err(ArtifactError::TooLarge(bytes.len() as u64));
+    if bytes.len() as u64 > limits.file_bytes {
+        return Err(ArtifactError::TooLarge { bytes: bytes.len() as u64, bytes_max: limits.file_bytes });
     }
     if !bytes.starts_with(b"\0asm") {
         return Err(ArtifactError::NotWasm);
     }
     Validator::new().validate_all(bytes).map_err(|error| ArtifactError::Invalid(error.message().to_owned()))?;
-    let outline = outline(bytes)?;
-    let component = match outline.encoding {
+    let found = Outline::of(bytes)?;
+    let component = match found.encoding {
         Encoding::Component => bytes.to_vec(),
-        Encoding::Module if outline.has_contract => {
+        Encoding::Module if found.has_contract => {
             // The encoder would refuse it as well, but not in words that help whoever built for WASI.
-            match outline.imports.iter().find(|module| !module.contains(CONTRACT)) {
-                Some(foreign) => return Err(ArtifactError::ForeignImport(foreign.clone())),
+            match found.imports.iter().find(|module| !module.contains(CONTRACT)) {
+                Some(foreign) => return Err(ArtifactError::of_import(foreign)),
                 None => encode(bytes)?,
             }
         }
         Encoding::Module => return Err(ArtifactError::NoContract),
     };
-    check_names(&component)?;
-    Ok(component)
+    let found = Outline::of(&component)?;
+    found.check_names()?;
+    // Said last: what is built for WASI is often too large as well, and smaller without.
+    match found.compile_cost > limits.compile_cost {
+        true => Err(ArtifactError::TooComplex),
+        false => Ok(component),
+    }
 }
 
 /// Wraps a core module in a component. The encoder has been seen to panic on odd input, and it is fed with files.
@@ -158,68 +190,87 @@ fn encode(module: &[u8]) -> Result<Vec<u8>, ArtifactError> {
     }
 }
 
+/// What a module or component says of itself at its outermost level, and what compiling all of it costs.
 struct Outline {
     encoding: Encoding,
     has_contract: bool,
     imports: Vec<String>,
     exports: Vec<String>,
+    /// Bytes of code times variables, over all functions.
+    compile_cost: u64,
 }
 
-/// What a module or component says of itself at its outermost level.
-fn outline(bytes: &[u8]) -> Result<Outline, ArtifactError> {
-    let mut outline =
-        Outline { encoding: Encoding::Module, has_contract: false, imports: Vec::new(), exports: Vec::new() };
-    let (mut depth, mut instances) = (0u32, 0u32);
-    let (mut arity, mut cost) = (0, 0_u64);
-    for payload in Parser::new(0).parse_all(bytes) {
-        let payload = payload.map_err(|error| ArtifactError::Invalid(error.message().to_owned()))?;
-        match payload {
-            Payload::Version { encoding, .. } if depth == 0 => outline.encoding = encoding,
-            Payload::ComponentSection { .. } if depth > 0 => return Err(ArtifactError::Composed),
-            Payload::ComponentInstanceSection(section) => {
-                instances = instances.saturating_add(section.count());
-                if instances > COMPONENT_INSTANCES_MAX {
-                    return Err(ArtifactError::Composed);
+impl Outline {
+    fn of(bytes: &[u8]) -> Result<Outline, ArtifactError> {
+        let mut outline = Outline {
+            encoding: Encoding::Module,
+            has_contract: false,
+            imports: Vec::new(),
+            exports: Vec::new(),
+            compile_cost: 0,
+        };
+        let (mut depth, mut instances, mut arity) = (0u32, 0u32, 0u64);
+        let invalid = |error: wasmparser::BinaryReaderError| ArtifactError::Invalid(error.message().to_owned());
+        for payload in Parser::new(0).parse_all(bytes) {
+            match payload.map_err(invalid)? {
+                Payload::Version { encoding, .. } if depth == 0 => outline.encoding = encoding,
+                Payload::ComponentSection { .. } if depth > 0 => return Err(ArtifactError::Composed),
+                Payload::ComponentInstanceSection(section) => {
+                    instances = instances.saturating_add(section.count());
+                    if instances > COMPONENT_INSTANCES_MAX {
+                        return Err(ArtifactError::Composed);
+                    }
                 }
-            }
-            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
-            // Blocks have such types as well, and each of their parameters and results is a variable.
-            Payload::TypeSection(types) => arity = widest(types).unwrap_or(arity),
-            Payload::CodeSectionEntry(body) => {
-                let locals = body.get_locals_reader().into_iter().flatten().flatten();
-                let variables = locals.fold(arity, |sum, (count, _)| sum.saturating_add(u64::from(count)));
-                let bytes = u64::try_from(body.range().len()).unwrap_or(u64::MAX);
-                cost = cost.saturating_add(bytes.saturating_mul(variables));
-                if cost > COMPILE_COST_MAX {
-                    return Err(ArtifactError::TooComplex);
+                Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+                // Blocks have such types as well, and each of their parameters and results is a variable.
+                Payload::TypeSection(types) => arity = widest(types).unwrap_or(arity),
+                Payload::CodeSectionEntry(body) => {
+                    let locals = body.get_locals_reader().into_iter().flatten().flatten();
+                    let variables = locals.fold(arity, |sum, (count, _)| sum.saturating_add(u64::from(count)));
+                    let bytes = u64::try_from(body.range().len()).unwrap_or(u64::MAX);
+                    outline.compile_cost = outline.compile_cost.saturating_add(bytes.saturating_mul(variables));
                 }
-            }
-            Payload::End(_) => depth = depth.saturating_sub(1),
-            Payload::CustomSection(section) if depth == 0 && section.name().starts_with("component-type") => {
-                outline.has_contract = true;
-            }
-            Payload::ImportSection(section) if depth == 0 => {
-                for import in section.into_imports() {
-                    let import = import.map_err(|error| ArtifactError::Invalid(error.message().to_owned()))?;
-                    outline.imports.push(import.module.to_owned());
+                Payload::End(_) => depth = depth.saturating_sub(1),
+                Payload::CustomSection(section) if depth == 0 && section.name().starts_with("component-type") => {
+                    outline.has_contract = true;
                 }
-            }
-            Payload::ComponentImportSection(section) if depth == 0 => {
-                for import in section {
-                    let import = import.map_err(|error| ArtifactError::Invalid(error.message().to_owned()))?;
-                    outline.imports.push(import.name.name.to_owned());
+                Payload::ImportSection(section) if depth == 0 => {
+                    for import in section.into_imports() {
+                        outline.imports.push(import.map_err(invalid)?.module.to_owned());
+                    }
                 }
-            }
-            Payload::ComponentExportSection(section) if depth == 0 => {
-                for export in section {
-                    let export = export.map_err(|error| ArtifactError::Invalid(error.message().to_owned()))?;
-                    outline.exports.push(export.name.name.to_owned());
+                Payload::ComponentImportSection(section) if depth == 0 => {
+                    for import in section {
+                        outline.imports.push(import.map_err(invalid)?.name.name.to_owned());
+                    }
                 }
+                Payload::ComponentExportSection(section) if depth == 0 => {
+                    for export in section {
+                        outline.exports.push(export.map_err(invalid)?.name.name.to_owned());
+                    }
+                }
+                _ => {}
             }
-            _ => {}
+        }
+        Ok(outline)
+    }
+
+    /// Checks imports and exports by name before the slow compilation.
+    fn check_names(&self) -> Result<(), ArtifactError> {
+        let names = || self.imports.iter().chain(&self.exports);
+        if let Some(other) = names().find(|name| name.starts_with(CONTRACT) && !is_served(name)) {
+            let version = other.split('@').nth(1).unwrap_or("no version");
+            return Err(ArtifactError::OtherVersion { found: format!("{CONTRACT}@{version}") });
+        }
+        if let Some(foreign) = self.imports.iter().find(|name| !name.starts_with(&format!("{CONTRACT}/host@"))) {
+            return Err(ArtifactError::of_import(foreign));
+        }
+        let exports = |wanted: &str| self.exports.iter().any(|name| name.starts_with(&format!("{CONTRACT}/{wanted}@")));
+        match EXPORTS.into_iter().find(|wanted| !exports(wanted)) {
+            None => Ok(()),
+            Some(missing) => Err(ArtifactError::MissingExport(format!("{CONTRACT}/{missing}@{CONTRACT_VERSION}"))),
         }
     }
-    Ok(outline)
 }
 
 /// Parameters and results of the function type that has the most of them.
@@ -229,24 +280,6 @@ fn widest(types: wasmparser::TypeSectionReader<'_>) -> Option<u64> {
         .map(|function| function.params().len() + function.results().len())
         .max()
         .and_then(|most| u64::try_from(most).ok())
-}
-
-/// Checks imports and exports by name before the slow compilation.
-fn check_names(component: &[u8]) -> Result<(), ArtifactError> {
-    let outline = outline(component)?;
-    let names = || outline.imports.iter().chain(&outline.exports);
-    if let Some(other) = names().find(|name| name.starts_with(CONTRACT) && !is_served(name)) {
-        let version = other.split('@').nth(1).unwrap_or("no version");
-        return Err(ArtifactError::OtherVersion { found: format!("{CONTRACT}@{version}") });
-    }
-    if let Some(foreign) = outline.imports.iter().find(|name| !name.starts_with(&format!("{CONTRACT}/host@"))) {
-        return Err(ArtifactError::ForeignImport(foreign.clone()));
-    }
-    let exports = |wanted: &str| outline.exports.iter().any(|name| name.starts_with(&format!("{CONTRACT}/{wanted}@")));
-    match EXPORTS.into_iter().find(|wanted| !exports(wanted)) {
-        None => Ok(()),
-        Some(missing) => Err(ArtifactError::MissingExport(format!("{CONTRACT}/{missing}@{CONTRACT_VERSION}"))),
-    }
 }
 
 /// Whether a name of the contract has a version that is compatible with ours: the same major and minor.
@@ -259,20 +292,24 @@ fn is_served(name: &str) -> bool {
 mod tests {
     use super::*;
 
+    fn standard(bytes: &[u8]) -> Result<Vec<u8>, ArtifactError> {
+        componentize(bytes, Limits::STANDARD)
+    }
+
     #[test]
     fn what_is_no_policy_is_told_why() {
-        assert_eq!(componentize(b""), Err(ArtifactError::Empty));
-        assert_eq!(componentize(b"hello, this is a text"), Err(ArtifactError::NotWasm));
-        assert_eq!(componentize(b"\x7fELF precompiled"), Err(ArtifactError::NotWasm));
-        assert!(matches!(componentize(b"\0asm\x01\0\0\0\x01"), Err(ArtifactError::Invalid(_))));
-        assert_eq!(componentize(b"\0asm\x01\0\0\0"), Err(ArtifactError::NoContract));
+        assert_eq!(standard(b""), Err(ArtifactError::Empty));
+        assert_eq!(standard(b"hello, this is a text"), Err(ArtifactError::NotWasm));
+        assert_eq!(standard(b"\x7fELF precompiled"), Err(ArtifactError::NotWasm));
+        assert!(matches!(standard(b"\0asm\x01\0\0\0\x01"), Err(ArtifactError::Invalid(_))));
+        assert_eq!(standard(b"\0asm\x01\0\0\0"), Err(ArtifactError::NoContract));
     }
 
     #[test]
     fn an_empty_component_lacks_the_contracts_exports() {
         let empty_component = b"\0asm\x0d\0\x01\0";
         assert!(
-            matches!(componentize(empty_component), Err(ArtifactError::MissingExport(name)) if name.contains("description"))
+            matches!(standard(empty_component), Err(ArtifactError::MissingExport(name)) if name.contains("description"))
         );
     }
 

@@ -205,16 +205,23 @@ impl Judge {
         match call(&mut ready.instance) {
             Ok(answer) => {
                 let by = Arc::clone(&ready.by);
+                if ready.instance.is_worn() {
+                    self.drop_instance_of(installed);
+                }
                 installed.health.answered();
                 answer.map_or(Asked::LeftOpen, |answer| Asked::Answered(answer, by))
             }
             Err(error) => {
                 // A trap leaves an instance in no known state, and its store as well.
-                self.instances.retain(|ready| ready.generation != installed.generation);
+                self.drop_instance_of(installed);
                 self.note_fault(slot, installed, hook, error.to_string());
                 Asked::Unanswered
             }
         }
+    }
+
+    fn drop_instance_of(&mut self, installed: &Installed) {
+        self.instances.retain(|ready| ready.generation != installed.generation);
     }
 
     fn ready(&mut self, slot: &Slot, installed: &Arc<Installed>) -> Result<&mut Ready, String> {

@@ -2,6 +2,7 @@
 
 use super::artifact::Sha256Sum;
 use super::health::Health;
+use super::limits::Limits;
 use super::shadow::{Comparison, Ledger};
 use super::wasm::Module;
 use crate::clock::{Clock, unix_ms};
@@ -205,10 +206,13 @@ impl Registry {
         }
     }
 
-    /// Whether this very file, with these settings, is in this role already.
-    pub fn is_loaded(&self, name: &str, role: Role, sha256: Sha256Sum, settings: &str) -> bool {
+    /// Whether this very file, with these settings and limits, is in this role already.
+    pub fn is_loaded(&self, name: &str, role: Role, sha256: Sha256Sum, settings: &str, limits: Limits) -> bool {
         let Some(slot) = lock(&self.slots).get(name).map(Arc::clone) else { return false };
-        let is = |installed: &Installed| installed.sha256 == sha256 && installed.module.settings() == settings;
+        let is = |installed: &Installed| {
+            let module = &installed.module;
+            installed.sha256 == sha256 && module.settings() == settings && module.limits() == limits
+        };
         match role {
             Role::Active => match &**slot.serving() {
                 Serving::BuiltIn => false,

@@ -1,8 +1,9 @@
-//! Policies' settings, as the configuration has them now.
+//! What the configuration says about each policy now: its settings, and whether it carries an interpreter.
 
+use super::limits::Limits;
 use super::watch::Stamp;
-use crate::config::{Config, ConfigError};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::config::{Config, ConfigError, Policies};
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,8 @@ use std::time::{Duration, Instant};
 /// The settings of a policy that has none in the configuration.
 const NONE: &str = "{}";
 
-/// The part of the configuration file that is followed while serving: each policy's own table.
+/// The part of the configuration file that is followed while serving: each policy's own table, and which of them carry
+/// an interpreter.
 #[derive(Debug)]
 pub struct SettingsFile {
     file: Option<PathBuf>,
@@ -21,7 +23,7 @@ pub struct SettingsFile {
     settling: Option<(Stamp, Instant)>,
     /// Why it could not be read at the last try, which the log says once.
     unreadable: Option<String>,
-    by_policy: BTreeMap<String, String>,
+    policies: Policies,
 }
 
 /// What a look at the configuration has shown.
@@ -31,7 +33,7 @@ pub(super) enum Followed {
     AsBefore,
     /// It has changed, and may still be written to: it must be looked at again soon.
     Settling,
-    /// The settings of these policies have changed.
+    /// What is said about these policies has changed.
     Changed(BTreeSet<String>),
 }
 
@@ -40,12 +42,17 @@ impl SettingsFile {
     pub fn new(config: &Config) -> Self {
         let file = config.file.clone();
         let read = file.as_deref().and_then(stamp_of);
-        SettingsFile { file, read, settling: None, unreadable: None, by_policy: config.policies.settings.clone() }
+        SettingsFile { file, read, settling: None, unreadable: None, policies: config.policies.clone() }
     }
 
     /// A policy's own table, as JSON.
     pub fn of(&self, policy: &str) -> &str {
-        self.by_policy.get(policy).map_or(NONE, String::as_str)
+        self.policies.settings.get(policy).map_or(NONE, String::as_str)
+    }
+
+    /// How large a policy may be.
+    pub fn limits_of(&self, policy: &str) -> Limits {
+        self.policies.limits_of(policy)
     }
 
     /// The configuration file, if there is one.
@@ -80,8 +87,8 @@ impl SettingsFile {
         if stamp_of(file) != Some(stamp) {
             return Followed::Settling;
         }
-        let settings = match loaded {
-            Ok(config) => config.policies.settings,
+        let policies = match loaded {
+            Ok(config) => config.policies,
             Err(ConfigError::Unreadable { path, source }) if source.kind() != io::ErrorKind::InvalidData => {
                 let reason = Some(source.to_string());
                 if self.unreadable != reason {
@@ -98,10 +105,13 @@ impl SettingsFile {
             }
         };
         self.taken(stamp);
-        let names: BTreeSet<&String> = self.by_policy.keys().chain(settings.keys()).collect();
-        let changed = names.into_iter().filter(|name| self.by_policy.get(*name) != settings.get(*name));
-        let changed: BTreeSet<String> = changed.cloned().collect();
-        self.by_policy = settings;
+        let names: BTreeSet<&String> = self.policies.named().chain(policies.named()).collect();
+        let is_as_before = |name: &str| {
+            self.policies.settings.get(name) == policies.settings.get(name)
+                && self.policies.limits_of(name) == policies.limits_of(name)
+        };
+        let changed: BTreeSet<String> = names.into_iter().filter(|name| !is_as_before(name)).cloned().collect();
+        self.policies = policies;
         if changed.is_empty() { Followed::AsBefore } else { Followed::Changed(changed) }
     }
 

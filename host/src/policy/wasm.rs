@@ -2,9 +2,11 @@
 
 mod cache;
 mod facts;
+mod meter;
 mod ticker;
 
 use super::artifact::{ArtifactError, Sha256Sum, componentize};
+use super::limits::Limits;
 use crate::sync::lock;
 use cache::Cache;
 use rustix::time::{ClockId, clock_gettime};
@@ -15,7 +17,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use wasmtime::component::{Component, HasSelf, Linker, Resource};
-use wasmtime::{Config, Engine, Store, StoreLimits, StoreLimitsBuilder, Trap, UpdateDeadline};
+use wasmtime::{Config, Engine, Store, StoreLimitsBuilder, Trap, UpdateDeadline};
 
 /// What wasmtime makes of the contract.
 #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
@@ -34,6 +36,7 @@ mod contract {
 
 use contract::exports::spillway::policy::{retrying, tripping};
 use facts::{verdict_from, verdict_into};
+use meter::Meter;
 use ticker::{TICK_MS, Ticker};
 
 /// Ticks before a call's time is looked at at all. One tick alone can pass within a microsecond.
@@ -42,16 +45,16 @@ const FREE_TICKS: u64 = 2;
 const CPU_BUDGET: Duration = Duration::from_millis(5);
 /// Wall-clock time a call may use from then on, should the processor be busy elsewhere.
 const WALL_BUDGET: Duration = Duration::from_millis(50);
-/// Memory of one instance. A policy of a few kilobytes starts with 1.1 MiB, nearly all of it stack.
-const MEMORY_BYTES_MAX: usize = 16 << 20;
-/// Memories of one instance: the bound above holds for each, so more than one would multiply it. The encoder makes one,
-/// whatever the language.
+/// Memories of one instance: [`Limits::memory_bytes`] holds for each, so more than one would multiply it. The encoder
+/// makes one, whatever the language.
 const MEMORIES_MAX: usize = 1;
+/// Growth of an instance's memory after which a new one takes its place. One that loses a little at each call would else
+/// come to its bound, and fail then: what componentize-js makes of JavaScript loses a kilobyte. Making a new one takes
+/// half a millisecond, which is less than an interpreter takes to tidy up that much.
+const GROWTH_BYTES_MAX: usize = 8 << 20;
 /// Stack of one call, on the worker's own stack.
 const STACK_BYTES_MAX: usize = 256 << 10;
-/// Core instances in one component; the encoder makes four of one module.
-const CORE_INSTANCES_MAX: usize = 32;
-/// Entries of one table.
+/// Entries of one table. An interpreter has some thousands.
 const TABLE_ELEMENTS_MAX: usize = 10_000;
 /// Tables of one instance. With the bound above, 5 MiB of them.
 const TABLES_MAX: usize = 32;
@@ -82,7 +85,17 @@ pub enum CallError {
 pub enum LoadError {
     /// It is no policy.
     #[error("{0}")]
-    Artifact(#[from] ArtifactError),
+    Artifact(ArtifactError),
+    /// It is too large for an ordinary policy, and was not said to be another.
+    #[error(
+        "{error}; if it carries an interpreter, as what is made of JavaScript or Python does, it gets more room with [policies] interpreted = [\"{policy}\"] in the configuration"
+    )]
+    Outsized {
+        /// What it exceeds.
+        error: ArtifactError,
+        /// Its name.
+        policy: String,
+    },
     /// The engine refuses it.
     #[error("it does not compile: {0}")]
     Compile(String),
@@ -100,6 +113,21 @@ pub enum LoadError {
         /// How.
         error: CallError,
     },
+}
+
+impl LoadError {
+    /// Why the file of the policy of this name is none within these limits.
+    pub(crate) fn of_artifact(error: ArtifactError, policy: &str, limits: Limits) -> Self {
+        match limits == Limits::STANDARD && error.is_about_size() {
+            true => LoadError::Outsized { error, policy: policy.to_owned() },
+            false => LoadError::Artifact(error),
+        }
+    }
+
+    /// The file of the policy of this name has so many bytes, which is more than these limits allow.
+    pub(crate) fn too_large(bytes: u64, policy: &str, limits: Limits) -> Self {
+        Self::of_artifact(ArtifactError::TooLarge { bytes, bytes_max: limits.file_bytes }, policy, limits)
+    }
 }
 
 /// The engine, and the thread that counts its time.
@@ -144,14 +172,21 @@ impl Runtime {
     ///
     /// # Errors
     /// See [`LoadError`].
-    pub fn load(&self, file: &[u8], sha256: Sha256Sum, name: &str, settings: &str) -> Result<Module, LoadError> {
+    pub fn load(
+        &self,
+        file: &[u8],
+        sha256: Sha256Sum,
+        name: &str,
+        settings: &str,
+        limits: Limits,
+    ) -> Result<Module, LoadError> {
         let compile = |error: wasmtime::Error| LoadError::Compile(format!("{error:#}"));
-        let component = match self.cache.as_ref().and_then(|cache| cache.get(&self.engine, sha256)) {
+        let component = match self.cache.as_ref().and_then(|cache| cache.get(&self.engine, sha256, limits)) {
             Some(component) => component,
             None => {
-                let component = self.compile(file)?;
+                let component = self.compile(file, name, limits)?;
                 if let Some(cache) = &self.cache {
-                    cache.put(sha256, &component);
+                    cache.put(sha256, limits, &component);
                 }
                 component
             }
@@ -161,6 +196,7 @@ impl Runtime {
             pre: contract::PolicyPre::new(instance).map_err(compile)?,
             name: name.into(),
             settings: settings.into(),
+            limits,
             about: About { version: String::new(), summary: String::new(), hooks: Hooks::ALL },
             log: Arc::default(),
             ticker: Arc::clone(&self.ticker),
@@ -171,11 +207,16 @@ impl Runtime {
         Ok(module)
     }
 
+    /// Whether loading this file within these limits takes no compilation.
+    pub(crate) fn has_compiled(&self, sha256: Sha256Sum, limits: Limits) -> bool {
+        self.cache.as_ref().is_some_and(|cache| cache.has(sha256, limits))
+    }
+
     /// Checks and compiles a file. It may be anybody's, so a defect of checker or compiler that it brings to light must
     /// not end the thread that loads all the others.
-    fn compile(&self, file: &[u8]) -> Result<Component, LoadError> {
+    fn compile(&self, file: &[u8], name: &str, limits: Limits) -> Result<Component, LoadError> {
         let compiled = catch_unwind(AssertUnwindSafe(|| {
-            let component = componentize(file)?;
+            let component = componentize(file, limits).map_err(|error| LoadError::of_artifact(error, name, limits))?;
             Component::new(&self.engine, component).map_err(|error| LoadError::Compile(format!("{error:#}")))
         }));
         compiled.unwrap_or_else(|_| Err(LoadError::Compile("the compiler gave up on it".to_owned())))
@@ -223,6 +264,7 @@ pub struct Module {
     pre: contract::PolicyPre<Context>,
     name: Arc<str>,
     settings: String,
+    limits: Limits,
     about: About,
     log: Arc<LogBudget>,
     ticker: Arc<Ticker>,
@@ -239,21 +281,26 @@ impl Module {
         &self.settings
     }
 
+    /// The limits it was loaded within, and its instances are made within.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
     /// A configured instance, for one thread.
     ///
     /// # Errors
     /// When it cannot be instantiated within the limits, or refuses its settings.
     pub fn instantiate(&self) -> Result<Instance, LoadError> {
         let limits = StoreLimitsBuilder::new()
-            .memory_size(MEMORY_BYTES_MAX)
+            .memory_size(self.limits.memory_bytes)
             .table_elements(TABLE_ELEMENTS_MAX)
-            .instances(CORE_INSTANCES_MAX)
+            .instances(self.limits.core_instances)
             .memories(MEMORIES_MAX)
             .tables(TABLES_MAX)
             .trap_on_grow_failure(true)
             .build();
         let context = Context {
-            limits,
+            meter: Meter::new(limits),
             policy: Arc::clone(&self.name),
             attempt: None,
             window: None,
@@ -263,14 +310,17 @@ impl Module {
         };
         context.ticker.keep_ticking();
         let mut store = Store::new(self.pre.engine(), context);
-        store.limiter(|context| &mut context.limits);
+        store.limiter(|context| &mut context.meter);
         store.set_hostcall_fuel(OUTPUT_BYTES_MAX);
         store.epoch_deadline_callback(|mut context| Ok(context.data_mut().on_tick()));
         store.set_epoch_deadline(FREE_TICKS);
         let bindings = self.pre.instantiate(&mut store).map_err(|error| LoadError::Start(call_error(error)))?;
-        let mut instance = Instance { store, bindings };
+        let mut instance = Instance { store, bindings, made_with_bytes: 0 };
         match instance.configure(&self.settings) {
-            Ok(Ok(())) => Ok(instance),
+            Ok(Ok(())) => {
+                instance.made_with_bytes = instance.store.data().meter.memory_bytes();
+                Ok(instance)
+            }
             Ok(Err(message)) => Err(LoadError::Settings(clipped(message, TEXT_BYTES_MAX))),
             Err(error) => Err(LoadError::SelfTest { hook: "configure", error }),
         }
@@ -287,6 +337,8 @@ impl std::fmt::Debug for Module {
 pub struct Instance {
     store: Store<Context>,
     bindings: contract::Policy,
+    /// Memory it had when it was made and configured.
+    made_with_bytes: usize,
 }
 
 impl Instance {
@@ -302,6 +354,12 @@ impl Instance {
     pub const REASON_BYTES_MAX: usize = TEXT_BYTES_MAX;
     /// Bytes that an answer may have in all. A longer one is a fault.
     pub const OUTPUT_BYTES_MAX: usize = OUTPUT_BYTES_MAX;
+
+    /// Whether it should be replaced by a new one before it is asked again, because it has grown by
+    /// [`GROWTH_BYTES_MAX`]. Wasm memory never shrinks.
+    pub fn is_worn(&self) -> bool {
+        self.store.data().meter.memory_bytes().saturating_sub(self.made_with_bytes) > GROWTH_BYTES_MAX
+    }
 
     fn begin(&mut self) {
         let context = self.store.data_mut();
@@ -420,7 +478,7 @@ pub enum WindowHandle {}
 
 /// What an instance can reach: the facts lent to the call under way, and the log.
 struct Context {
-    limits: StoreLimits,
+    meter: Meter,
     policy: Arc<str>,
     attempt: Option<Rc<dyn AttemptFacts>>,
     window: Option<Rc<dyn WindowFacts>>,

@@ -7,11 +7,12 @@
 mod doorbell;
 mod file;
 
-use super::artifact::{ArtifactError, MODULE_BYTES_MAX, Sha256Sum};
+use super::artifact::Sha256Sum;
+use super::limits::Limits;
 use super::provenance::{SIGNATURE_BYTES, Trust, Untrusted};
 use super::registry::{Registry, Role};
 use super::settings::{Followed, SettingsFile};
-use super::wasm::Runtime;
+use super::wasm::{LoadError, Runtime};
 use crate::clock::milliseconds;
 use doorbell::{Doorbells, RINGS_MAX, Ring, wait};
 pub(crate) use file::{PREVIOUS_SUFFIX, Place, ReadError, SHADOW_SUFFIX, Stamp, place_of, read, signature_of};
@@ -32,7 +33,8 @@ const POLL: Duration = Duration::from_secs(2);
 /// says how many are left out.
 const POLICIES_MAX: usize = 256;
 
-/// Loads policies from a folder, once when made and then from a thread of its own until dropped.
+/// Loads policies from a folder, once when made and then from a thread of its own until dropped. Dropping it waits for
+/// a compilation that is under way.
 #[derive(Debug)]
 pub struct Watcher {
     stop: SyncSender<Ring>,
@@ -57,8 +59,9 @@ impl Watcher {
         // At start-up nothing is being written: each file is taken as it lies.
         loader.hang(&mut doorbells);
         loader.look(Duration::ZERO);
-        loader.look(Duration::ZERO);
-        let run = move || loader.run(doorbells, &rings);
+        let settled = loader.look(Duration::ZERO);
+        loader.is_starting = false;
+        let run = move || loader.run(doorbells, &rings, settled);
         let thread = std::thread::Builder::new().name("policy-loader".into()).spawn(run)?;
         Ok(Watcher { stop: ring, thread: Some(thread) })
     }
@@ -151,15 +154,18 @@ struct Loader {
     unreadable: Option<String>,
     /// The files that the last look left out.
     left_out: usize,
+    /// Whether Spillway waits for us before it serves.
+    is_starting: bool,
 }
 
 impl Loader {
     fn new(dir: PathBuf, settings: SettingsFile, trust: Trust, registry: Arc<Registry>, runtime: Arc<Runtime>) -> Self {
-        Loader { dir, settings, trust, registry, runtime, seen: BTreeMap::new(), unreadable: None, left_out: 0 }
+        let (seen, unreadable, left_out, is_starting) = (BTreeMap::new(), None, 0, true);
+        Loader { dir, settings, trust, registry, runtime, seen, unreadable, left_out, is_starting }
     }
 
-    fn run(&mut self, mut doorbells: Doorbells, rings: &Receiver<Ring>) {
-        let (mut patience, mut not_before) = (POLL, Instant::now());
+    fn run(&mut self, mut doorbells: Doorbells, rings: &Receiver<Ring>, settled: bool) {
+        let (mut patience, mut not_before) = (if settled { POLL } else { SETTLE }, Instant::now());
         while wait(rings, patience, not_before) {
             self.hang(&mut doorbells);
             let settings_settled = self.reload_settings();
@@ -228,12 +234,10 @@ impl Loader {
                     settled = false;
                     continue;
                 }
-                Step::Settle => {
-                    settled = false;
-                    Progress::Settling
-                }
+                Step::Settle => Progress::Settling,
                 Step::Load => self.try_load(&place, &path, &sighting),
             };
+            settled &= progress != Progress::Settling;
             self.seen.insert(place, Seen { sighting, since: Instant::now(), progress });
         }
         settled
@@ -301,7 +305,10 @@ impl Loader {
             // Seen again as soon as that changes.
             Sighting::Unusable(reason) => Err(Rejection { sha256: None, reason: reason.clone(), may_pass: false }),
         };
-        let Err(rejection) = loaded else { return Progress::Done };
+        let rejection = match loaded {
+            Ok(progress) => return progress,
+            Err(rejection) => rejection,
+        };
         let said = self.seen.get(place).is_some_and(|seen| match &seen.progress {
             Progress::Retried(reason) => *reason == rejection.reason,
             Progress::Settling | Progress::Done => false,
@@ -313,23 +320,31 @@ impl Loader {
         progress
     }
 
-    fn load(&self, place: &Place, path: &Path) -> Result<(), Rejection> {
+    fn load(&self, place: &Place, path: &Path) -> Result<Progress, Rejection> {
         let (name, role) = place;
-        let bytes = read(path, MODULE_BYTES_MAX)
-            .map_err(|error| Rejection::of_read("the file", error, |size| ArtifactError::TooLarge(size).to_string()))?;
+        let (settings, limits) = (self.settings.of(name), self.settings.limits_of(name));
+        let too_large = |bytes| LoadError::too_large(bytes, name, limits).to_string();
+        let bytes = read(path, limits.file_bytes).map_err(|error| Rejection::of_read("the file", error, too_large))?;
         let sha256 = Sha256Sum::of(&bytes);
-        let settings = self.settings.of(name);
-        if self.registry.is_loaded(name, *role, sha256, settings) {
+        if self.registry.is_loaded(name, *role, sha256, settings, limits) {
             self.registry.forgive(name, *role);
-            return Ok(());
+            return Ok(Progress::Done);
         }
         let final_reason = |reason: String| Rejection { sha256: Some(sha256), reason, may_pass: false };
         let signature = self.signature(path).map_err(|rejection| Rejection { sha256: Some(sha256), ..rejection })?;
         self.trust
             .check(&file_name(path), &bytes, signature.as_deref())
             .map_err(|error| final_reason(error.to_string()))?;
+        if limits == Limits::INTERPRETED && !self.runtime.has_compiled(sha256, limits) {
+            if self.is_starting {
+                // Nobody is served before the start is over. The thread compiles it, and the built-in policy judges
+                // until then.
+                return Ok(Progress::Settling);
+            }
+            tracing::info!(policy = name, "compiling a policy that carries an interpreter, which takes up to a minute");
+        }
         let began = Instant::now();
-        let loaded = self.runtime.load(&bytes, sha256, name, settings);
+        let loaded = self.runtime.load(&bytes, sha256, name, settings, limits);
         let module = loaded.map_err(|error| final_reason(error.to_string()))?;
         let version = module.about().version.clone();
         self.registry.install(name, *role, sha256, module);
@@ -338,7 +353,7 @@ impl Loader {
             Role::Active => tracing::info!(policy = name, sha256, version, load_ms, "policy takes over"),
             Role::Shadow => tracing::info!(policy = name, sha256, version, load_ms, "shadow is compared"),
         }
-        Ok(())
+        Ok(Progress::Done)
     }
 
     /// The signature beside a file; `None` when there is none, or none is asked for.

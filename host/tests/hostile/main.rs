@@ -13,7 +13,7 @@ mod rewrite;
 mod service;
 mod smith;
 
-use spillway::policy::{LoadError, Module, Runtime, Sha256Sum};
+use spillway::policy::{Limits, LoadError, Module, Runtime, Sha256Sum};
 use spillway_tests::spillway::policy_file;
 use std::fs;
 use std::time::{Duration, Instant};
@@ -28,7 +28,7 @@ fn policy(name: &str) -> Vec<u8> {
 
 fn load(runtime: &Runtime, file: &[u8], settings: &str) -> Result<Module, LoadError> {
     let began = Instant::now();
-    let loaded = runtime.load(file, Sha256Sum::of(file), "hostile", settings);
+    let loaded = runtime.load(file, Sha256Sum::of(file), "hostile", settings, Limits::STANDARD);
     assert!(began.elapsed() < HANGS_AFTER, "loading took {:?}", began.elapsed());
     loaded
 }

@@ -52,6 +52,16 @@ impl Service {
     }
 }
 
+#[test]
+fn a_policy_that_loses_memory_is_made_anew_before_it_fails() {
+    let runtime = runtime();
+    let mut service = Service::of(&runtime, &policy("hostile"));
+    for _ in 0..100 {
+        service.classify("leak");
+    }
+    assert_eq!(service.faults(), 0, "{}", service.last_fault());
+}
+
 /// A question to one of the hooks.
 type Ask = fn(&mut Service);
 

@@ -39,7 +39,7 @@ fn whatever_can_be_generated_is_refused_or_answers_or_fails_in_bounded_time_and_
         // What fails its self-test has been compiled and called as well.
         let was_called = match &loading {
             Ok(_) | Err(LoadError::Start(_) | LoadError::Settings(_) | LoadError::SelfTest { .. }) => true,
-            Err(LoadError::Artifact(_) | LoadError::Compile(_)) => false,
+            Err(LoadError::Artifact(_) | LoadError::Outsized { .. } | LoadError::Compile(_)) => false,
         };
         called[index % KINDS.len()] += u32::from(was_called);
         if let Ok(module) = loading {

@@ -1,6 +1,7 @@
 //! Compiled policies on disk, so that a start does not compile them again.
 
 use super::super::artifact::Sha256Sum;
+use super::super::limits::Limits;
 use rustix::process::geteuid;
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -14,6 +15,8 @@ use wasmtime::component::Component;
 
 /// Compiled policies kept. Beyond it the one that was used longest ago is deleted.
 const FILES_MAX: usize = 64;
+/// Bytes of them together, beyond which likewise. What carries an interpreter is compiled to some 50 MB.
+const BYTES_MAX: u64 = 1 << 30;
 /// Bytes of the checksum that each file begins with.
 const SUM_BYTES: usize = 32;
 /// Hexadecimal digits of an engine's hash.
@@ -42,9 +45,9 @@ impl Cache {
         Ok(Cache { dir: dir.to_owned(), engine: hasher.finish() })
     }
 
-    /// What was compiled of the file with this hash.
-    pub(super) fn get(&self, engine: &Engine, sha256: Sha256Sum) -> Option<Component> {
-        let path = self.path(sha256);
+    /// What was compiled of the file with this hash, once it had passed for a policy within these limits.
+    pub(super) fn get(&self, engine: &Engine, sha256: Sha256Sum, limits: Limits) -> Option<Component> {
+        let path = self.path(sha256, limits);
         let mut file = File::open(&path).ok()?;
         if !is_private(&file.metadata().ok()?) {
             return None;
@@ -66,8 +69,9 @@ impl Cache {
     }
 
     /// Keeps what was compiled. A cache that cannot be written to costs time, not answers.
-    pub(super) fn put(&self, sha256: Sha256Sum, component: &Component) {
-        let kept = component.serialize().map_err(io::Error::other).and_then(|code| self.write(sha256, &code));
+    pub(super) fn put(&self, sha256: Sha256Sum, limits: Limits, component: &Component) {
+        let path = self.path(sha256, limits);
+        let kept = component.serialize().map_err(io::Error::other).and_then(|code| write(&path, &code));
         if let Err(error) = kept {
             tracing::warn!(dir = %self.dir.display(), %error, "a compiled policy could not be kept");
         } else if let Err(error) = self.prune() {
@@ -75,18 +79,12 @@ impl Cache {
         }
     }
 
-    /// Writes beside and renames, so that there is never half a file.
-    fn write(&self, sha256: Sha256Sum, code: &[u8]) -> io::Result<()> {
-        let path = self.path(sha256);
-        let beside = path.with_extension(format!("new-{}", std::process::id()));
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-        file.write_all(&Sha256Sum::of(code).bytes())?;
-        file.write_all(code)?;
-        drop(file);
-        fs::rename(&beside, &path)
+    /// Whether there is something that was compiled of it.
+    pub(super) fn has(&self, sha256: Sha256Sum, limits: Limits) -> bool {
+        self.path(sha256, limits).exists()
     }
 
-    /// Deletes what was used longest ago of what a cache has written here. The folder is the operator's choice, and
+    /// Deletes what is too much and was used longest ago of what a cache has written here. The folder is the operator's choice, and
     /// whatever else lies in it stays.
     fn prune(&self) -> io::Result<()> {
         let mut files = Vec::new();
@@ -96,7 +94,7 @@ impl Cache {
                 continue;
             }
             match entry.metadata() {
-                Ok(metadata) if metadata.is_file() => files.push((metadata.modified()?, entry.path())),
+                Ok(metadata) if metadata.is_file() => files.push((metadata.modified()?, metadata.len(), entry.path())),
                 Ok(_) => {}
                 // Another Spillway prunes as well.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -104,8 +102,13 @@ impl Cache {
             }
         }
         files.sort();
-        let surplus = files.len().saturating_sub(FILES_MAX);
-        for (_, path) in files.into_iter().take(surplus) {
+        let mut bytes = 0_u64;
+        for (newer, (_, len, path)) in files.into_iter().rev().enumerate() {
+            bytes = bytes.saturating_add(len);
+            // What was used last stays, however large it is.
+            if newer == 0 || newer < FILES_MAX && bytes <= BYTES_MAX {
+                continue;
+            }
             match fs::remove_file(path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 Ok(()) | Err(_) => {}
@@ -114,9 +117,22 @@ impl Cache {
         Ok(())
     }
 
-    fn path(&self, sha256: Sha256Sum) -> PathBuf {
-        self.dir.join(format!("{sha256}-{:0ENGINE_DIGITS$x}.cwasm", self.engine))
+    /// The limits are part of the name: a file that has passed within wider ones has not passed within others.
+    fn path(&self, sha256: Sha256Sum, limits: Limits) -> PathBuf {
+        let mut hasher = DefaultHasher::new();
+        (self.engine, limits).hash(&mut hasher);
+        self.dir.join(format!("{sha256}-{:0ENGINE_DIGITS$x}.cwasm", hasher.finish()))
     }
+}
+
+/// Writes beside and renames, so that there is never half a file.
+fn write(path: &Path, code: &[u8]) -> io::Result<()> {
+    let beside = path.with_extension(format!("new-{}", std::process::id()));
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    file.write_all(&Sha256Sum::of(code).bytes())?;
+    file.write_all(code)?;
+    drop(file);
+    fs::rename(&beside, path)
 }
 
 /// Whether a file has a name as a cache gives it, also while it is being written: the policy's hash, the engine's, and
@@ -148,22 +164,48 @@ mod tests {
             let file = File::create(path).expect("a file");
             file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(second)).expect("a time");
         };
-        let path_of = |number: usize| cache.path(Sha256Sum::of(&number.to_le_bytes()));
+        let path_of = |number: usize| cache.path(Sha256Sum::of(&number.to_le_bytes()), Limits::STANDARD);
         let compiled: Vec<PathBuf> = (0..=FILES_MAX).map(path_of).collect();
         for (path, second) in compiled.iter().zip(1_000..) {
             write_at(path, second);
         }
-        let abandoned = cache.path(Sha256Sum::of(b"abandoned")).with_extension("new-17");
+        let abandoned = cache.path(Sha256Sum::of(b"abandoned"), Limits::STANDARD).with_extension("new-17");
         write_at(&abandoned, 1);
         let others = ["notes.txt", "mine.cwasm", "spool.new-1"].map(|name| folder.path().join(name));
         for path in &others {
             write_at(path, 0);
         }
-        let inner = cache.path(Sha256Sum::of(b"a folder"));
+        let inner = cache.path(Sha256Sum::of(b"a folder"), Limits::STANDARD);
         fs::create_dir(&inner).expect("a folder");
         cache.prune().expect("pruned");
         assert!(!abandoned.exists() && !compiled[0].exists(), "the oldest are gone");
         assert!(compiled[1..].iter().all(|path| path.exists()));
         assert!(others.iter().all(|path| path.exists()) && inner.exists(), "what others keep there stays");
+    }
+    #[test]
+    fn what_takes_too_much_room_is_deleted_but_never_what_was_used_last() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cache = Cache { dir: folder.path().to_owned(), engine: 7 };
+        let path_of = |name: &str| cache.path(Sha256Sum::of(name.as_bytes()), Limits::INTERPRETED);
+        for (name, second, bytes) in [("old", 1, 10), ("large", 2, BYTES_MAX), ("new", 3, 10)] {
+            let file = File::create(path_of(name)).expect("a file");
+            // A hole takes no room.
+            file.set_len(bytes).expect("a length");
+            file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(second)).expect("a time");
+        }
+        cache.prune().expect("pruned");
+        assert_eq!(["old", "large", "new"].map(|name| path_of(name).exists()), [false, false, true]);
+        File::options().write(true).open(path_of("new")).expect("a file").set_len(BYTES_MAX + 1).expect("a length");
+        cache.prune().expect("pruned");
+        assert!(path_of("new").exists());
+    }
+
+    #[test]
+    fn what_has_passed_within_wide_limits_is_not_taken_for_what_has_passed_within_others() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cache = Cache { dir: folder.path().to_owned(), engine: 7 };
+        let sha256 = Sha256Sum::of(b"a policy");
+        File::create(cache.path(sha256, Limits::INTERPRETED)).expect("a file");
+        assert!(cache.has(sha256, Limits::INTERPRETED) && !cache.has(sha256, Limits::STANDARD));
     }
 }

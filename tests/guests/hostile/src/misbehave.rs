@@ -7,6 +7,9 @@ use std::time::Duration;
 /// Lines of one flood. Few enough to be written before the time is up, were nothing in the way.
 const FLOOD_LINES: u32 = 500;
 
+/// Few of them fit into an instance's memory.
+const LEAK_BYTES: usize = 1 << 20;
+
 /// Of a text that is far beyond all bounds, and still made in less than the time there is.
 const HUGE_BYTES: usize = 10 << 20;
 
@@ -26,6 +29,10 @@ pub(crate) fn misbehave(deed: &str) {
                 // Untouched, so that memory runs out before time does.
                 hoard.push(black_box(Vec::<u8>::with_capacity(4 << 20)));
             }
+        }
+        "leak" => {
+            // Touched nowhere, so that it costs no time.
+            std::mem::forget(black_box(Vec::<u8>::with_capacity(LEAK_BYTES)));
         }
         "stack" => {
             black_box(deeper(black_box(0)));

@@ -1,0 +1,29 @@
+//! How large a policy may be: an ordinary one, and one that carries an interpreter.
+
+/// What a policy's file may be, and what each of its instances may take. What does not depend on its size, above all how
+/// long a call may run, is the same for all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Limits {
+    /// Bytes of its file. Compilation cannot be interrupted, so its input is bounded.
+    pub(crate) file_bytes: u64,
+    /// What compilation may cost: over all functions, bytes of code times variables that may live in them at once. It
+    /// takes the compiler up to a second per hundred million of these, and it cannot be interrupted.
+    pub(crate) compile_cost: u64,
+    /// Bytes of memory of one instance. Each worker that asks the policy has an instance.
+    pub(crate) memory_bytes: usize,
+    /// Core instances in its component.
+    pub(crate) core_instances: usize,
+}
+
+impl Limits {
+    /// Of a policy that was compiled to WebAssembly. One in Rust has some tens of kilobytes,
+    /// starts with 1.1 MiB of memory, nearly all of it stack, and is four instances, which the encoder makes of it.
+    pub const STANDARD: Limits =
+        Limits { file_bytes: 16 << 20, compile_cost: 1 << 27, memory_bytes: 16 << 20, core_instances: 32 };
+
+    /// Of a policy that carries an interpreter. JavaScript's has 12 MB, costs 296 million and comes to 18 MiB of memory;
+    /// Python's has 18 MB, costs 191 million, starts with 12 MiB and is more than 32 instances. There is room for twice
+    /// as much or more, for what is imported into either.
+    pub const INTERPRETED: Limits =
+        Limits { file_bytes: 40 << 20, compile_cost: 1 << 30, memory_bytes: 64 << 20, core_instances: 128 };
+}
