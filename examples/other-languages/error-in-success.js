@@ -15,7 +15,8 @@ export const description = {
 
 export const classifier = {
   classify(attempt) {
-    if (attempt.status() !== 200 || attempt.fault() !== undefined) return undefined;
+    // What a stream says, the built-in policy knows better.
+    if (attempt.streaming() || attempt.status() !== 200 || attempt.fault() !== undefined) return undefined;
     const error = attempt.providerError();
     if (error === undefined) return undefined;
     const throttled = throttleCodes.includes(error.code) || throttleCodes.includes(error.kind);

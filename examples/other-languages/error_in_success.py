@@ -21,7 +21,8 @@ class Description:
 
 class Classifier:
     def classify(self, attempt):
-        if attempt.status() != 200 or attempt.fault() is not None:
+        # What a stream says, the built-in policy knows better.
+        if attempt.streaming() or attempt.status() != 200 or attempt.fault() is not None:
             return None
         error = attempt.provider_error()
         if error is None:

@@ -1,7 +1,8 @@
 //! For a provider that answers 200 and puts its errors into the body.
 //!
 //! Without this policy such an answer is a success: it is not retried, it never opens the circuit, and the
-//! application finds the error where it expected a completion.
+//! application finds the error where it expected a completion. An error within a stream is not its affair: the built-in
+//! policy finds that one, and tells a rate limit, an overload and a spent quota apart.
 
 use serde::Deserialize;
 use spillway_sdk::{Exchange, Hooks, Policy, Settings, Verdict};
@@ -10,7 +11,7 @@ use spillway_sdk::{Exchange, Hooks, Policy, Settings, Verdict};
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct ErrorInSuccess {
-    /// Error codes or types that mean a rate limit rather than a failure.
+    /// Error codes or types that mean a rate limit rather than a failure. Not those of streams.
     throttle_codes: Vec<String>,
 }
 
@@ -24,7 +25,7 @@ impl Policy for ErrorInSuccess {
     }
 
     fn classify(&self, exchange: &Exchange<'_>) -> Option<Verdict> {
-        if !exchange.is_success_status() || exchange.fault().is_some() {
+        if exchange.streaming() || !exchange.is_success_status() || exchange.fault().is_some() {
             return None;
         }
         let error = exchange.provider_error()?;
@@ -41,7 +42,7 @@ spillway_sdk::export!(ErrorInSuccess);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use spillway_sdk::{Class, testing::exchange};
+    use spillway_sdk::{Class, builtin, testing::exchange};
 
     fn class_of(policy: &ErrorInSuccess, status: u16, body: &str) -> Option<Class> {
         let facts = exchange().status(status).body(body);
@@ -68,6 +69,21 @@ mod tests {
         let policy = ErrorInSuccess::default();
         assert_eq!(class_of(&policy, 200, r#"{"choices":[]}"#), None);
         assert_eq!(class_of(&policy, 500, r#"{"error":{"code":"engine_error"}}"#), None);
+    }
+
+    #[test]
+    fn what_a_stream_says_is_left_to_the_built_in_policy_which_knows_it_better() {
+        for (code, class) in [
+            ("rate_limit_exceeded", Class::Throttled),
+            ("server_is_overloaded", Class::Overloaded),
+            ("insufficient_quota", Class::Exhausted),
+            ("engine_error", Class::Failure),
+        ] {
+            let error = format!(r#"{{"error":{{"code":"{code}","message":"no"}}}}"#);
+            let facts = exchange().status(200).streaming().body(error);
+            assert_eq!(ErrorInSuccess::default().classify(&facts.exchange()), None, "{code}");
+            assert_eq!(builtin::classify(&facts.exchange()).class, class, "{code}");
+        }
     }
 
     #[test]
