@@ -27,6 +27,8 @@ const GENEROUS: u32 = 40;
 
 /// How often a policy misbehaves in every way there is.
 const ROUNDS: u32 = 16;
+/// Answers after each fault that keep a policy in service: a tenth of the calls is too large a share of faults.
+const ANSWERS_PER_FAULT: usize = 11;
 
 fn hostile(provider: &Provider, name: &str) -> Setup {
     // One worker, so that whoever is held up is held up with everybody.
@@ -78,11 +80,13 @@ fn others_on_the_same_worker_are_served_while_a_policy_loops_traps_and_hoards() 
         let mut connection = spillway.connect();
         for round in 0..ROUNDS {
             for deed in ["loop", "trap", "memory", "stack", "huge reason", "broken reason", "huge line"] {
-                // An answer in between keeps the quarantine away, which would end the misbehaviour.
-                for deed in [deed, "harmless"] {
+                // Answers in between keep the quarantine away, which would end the misbehaviour.
+                for (deed, times) in [(deed, 1), ("harmless", ANSWERS_PER_FAULT)] {
                     provider.when(path_contains("/chat/"), doing(deed));
-                    let answer = connection.exchange(&chat()).unwrap();
-                    assert_eq!(answer.status(), 200, "{deed}: {}", answer.text());
+                    for _ in 0..times {
+                        let answer = connection.exchange(&chat()).unwrap();
+                        assert_eq!(answer.status(), 200, "{deed}: {}", answer.text());
+                    }
                 }
             }
             if round == 3 {
@@ -97,6 +101,31 @@ fn others_on_the_same_worker_are_served_while_a_policy_loops_traps_and_hoards() 
     assert!(slowest < CALL_BOUND * GENEROUS, "the slowest took {slowest:?}");
     let grown_kib = resident_kib(&spillway).saturating_sub(settled_kib);
     assert!(grown_kib < 32 << 10, "{grown_kib} KiB more");
+}
+
+#[test]
+fn a_policy_that_fails_every_other_call_is_quarantined_and_told_which_rule_it_broke() {
+    let provider = Provider::start();
+    let spillway = hostile(&provider, "hostile").start();
+    let send = |deed: &str| {
+        provider.next(doing(deed));
+        let answer = spillway.send(&chat());
+        assert_eq!(answer.status(), 200, "{deed}: {}", answer.text());
+    };
+    for fault in 1..=10 {
+        let policy = spillway.policy("hostile");
+        assert_eq!((&policy["state"], &policy["quarantined_after"]), (&json!("serving"), &json!(null)), "{fault}");
+        send("harmless");
+        send("trap");
+    }
+    let rule = "10 or more faults within a minute that were a tenth or more of its calls";
+    let policy = spillway.policy("hostile");
+    assert_eq!((&policy["state"], &policy["quarantined_after"]), (&json!("quarantined"), &json!(rule)));
+    assert_eq!((&policy["calls"], &policy["faults"]), (&json!(20), &json!(10)));
+    spillway.log().wait_for(&["\"level\":\"ERROR\"", &format!("the policy is quarantined for 30 s after {rule}")]);
+    send("harmless");
+    send("loop");
+    assert_eq!(spillway.policy("hostile")["calls"], 20, "it is not asked");
 }
 
 #[test]

@@ -306,7 +306,8 @@ fn a_policy_that_misbehaves_is_overruled_in_bounded_time_counted_and_at_last_qua
     }
     let policy = spillway.policy("hostile");
     assert_eq!((&policy["state"], &policy["faults"]), (&json!("quarantined"), &json!(9)));
-    spillway.log().wait_for(&["quarantined", "5 faults in a row"]);
+    assert_eq!(policy["quarantined_after"], "5 faults in a row");
+    spillway.log().wait_for(&["the policy is quarantined for 30 s after 5 faults in a row"]);
 
     // It is not asked now, so that its endless loop costs nothing.
     let calls = policy["calls"].clone();

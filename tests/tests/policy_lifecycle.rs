@@ -78,6 +78,7 @@ fn a_shadow_that_misbehaves_harms_nobody_and_is_quarantined() {
     }
     let shadow = spillway.policy("default")["shadow"].clone();
     assert_eq!((&shadow["state"], &shadow["faults"]), (&json!("quarantined"), &json!(5)));
+    assert_eq!(shadow["quarantined_after"], "5 faults in a row");
 }
 
 /// Three failures and then a success, with which more than half of at least four calls have failed.

@@ -192,7 +192,7 @@ impl Judge {
             return Asked::Unwanted;
         }
         // Reading the clock costs a tenth of a call, and most modules are in good health.
-        if installed.health.has_faults() && !installed.health.is_asked(self.clock.now()) {
+        if installed.health.may_be_quarantined() && installed.health.quarantine(self.clock.now()).is_some() {
             return Asked::Unanswered;
         }
         let ready = match self.ready(slot, installed) {
@@ -246,14 +246,9 @@ impl Judge {
     fn note_fault(&self, slot: &Slot, installed: &Installed, hook: &'static str, reason: String) {
         let (policy, sha256) = (slot.name(), &*installed.short_hash);
         tracing::warn!(policy, sha256, hook, reason, "the policy gave no answer; the built-in policy answers instead");
-        if installed.health.faulted(format!("{hook}: {reason}"), self.clock.now()) {
-            tracing::error!(
-                policy,
-                sha256,
-                "the policy is quarantined for {} s after {} faults in a row",
-                Health::QUARANTINE.as_secs(),
-                Health::FAULTS_TO_QUARANTINE
-            );
+        if let Some(after) = installed.health.faulted(format!("{hook}: {reason}"), self.clock.now()) {
+            let seconds = Health::QUARANTINE.as_secs();
+            tracing::error!(policy, sha256, "the policy is quarantined for {seconds} s after {after}");
         }
     }
 }

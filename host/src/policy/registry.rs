@@ -111,6 +111,8 @@ pub struct PolicyStatus {
     pub source: &'static str,
     /// `serving` or `quarantined`.
     pub state: &'static str,
+    /// The rule that it has broken, while it is quarantined.
+    pub quarantined_after: Option<String>,
     /// Hash of the file that serves.
     pub sha256: Option<String>,
     /// Version of its crate.
@@ -142,6 +144,8 @@ pub struct ShadowStatus {
     pub version: Option<String>,
     /// `comparing` or `quarantined`.
     pub state: Option<&'static str>,
+    /// The rule that it has broken, while it is quarantined.
+    pub quarantined_after: Option<String>,
     /// Calls since it is there.
     pub calls: u64,
     /// Calls that gave no answer.
@@ -160,10 +164,12 @@ impl ShadowStatus {
             return rejected.map(|rejected| ShadowStatus { rejected: Some(rejected), ..ShadowStatus::default() });
         };
         let Installed { sha256, module, health, .. } = &*shadow.installed;
+        let quarantine = health.quarantine(now);
         Some(ShadowStatus {
             sha256: Some(sha256.to_string()),
             version: Some(module.about().version.clone()),
-            state: Some(if health.is_asked(now) { "comparing" } else { "quarantined" }),
+            state: Some(if quarantine.is_none() { "comparing" } else { "quarantined" }),
+            quarantined_after: quarantine.map(|rule| rule.to_string()),
             calls: health.calls(),
             faults: health.faults(),
             last_fault: health.last_fault(),
@@ -296,6 +302,7 @@ impl Slot {
             name: self.name.clone(),
             source: "built-in",
             state: "serving",
+            quarantined_after: None,
             sha256: None,
             version: None,
             summary: None,
@@ -312,7 +319,9 @@ impl Slot {
             let hooks =
                 [("classify", about.hooks.classify), ("backoff", about.hooks.backoff), ("trip", about.hooks.trip)];
             status.source = "module";
-            status.state = if health.is_asked(now) { "serving" } else { "quarantined" };
+            let quarantine = health.quarantine(now);
+            status.state = if quarantine.is_none() { "serving" } else { "quarantined" };
+            status.quarantined_after = quarantine.map(|rule| rule.to_string());
             status.sha256 = Some(installed.sha256.to_string());
             status.version = Some(about.version.clone());
             status.summary = Some(about.summary.clone());

@@ -13,6 +13,10 @@ use std::time::{Duration, Instant};
 /// How much longer than its bound a call may take on a machine that is busy with other things.
 const GENEROUS: u32 = 20;
 
+/// Answers after each fault that keep a policy from being quarantined for the share of its faults, which would end the
+/// test: a tenth of the calls is too large a share.
+const ANSWERS_PER_FAULT: u32 = 11;
+
 /// A policy in service.
 struct Service {
     registry: Registry,
@@ -41,6 +45,13 @@ impl Service {
 
     fn trip(&mut self, deed: &str) -> Option<TripDecision> {
         self.judge.trip(&self.slot, Rc::new(window().upstream(deed)))
+    }
+
+    /// Keeps the policy in service after a fault.
+    fn recover(&mut self) {
+        for _ in 0..ANSWERS_PER_FAULT {
+            self.classify("harmless");
+        }
     }
 
     fn faults(&self) -> u64 {
@@ -89,7 +100,7 @@ fn an_endless_loop_in_each_hook_holds_its_worker_no_longer_than_the_bound_says()
         let bound = Instance::FREE_TIME + Instance::CPU_BUDGET;
         assert!(cpu < bound * 4, "{hook}: {cpu:?} of processor time");
         assert!(wall < (Instance::FREE_TIME + Instance::WALL_BUDGET) * GENEROUS, "{hook}: {wall:?}");
-        service.classify("harmless");
+        service.recover();
     }
 }
 
@@ -111,7 +122,7 @@ fn every_way_to_end_an_instance_is_one_fault_in_each_hook() {
             faults += 1;
             assert_eq!(service.faults(), faults, "{deed}");
             assert!(service.last_fault().contains(complaint), "{deed}: {}", service.last_fault());
-            service.classify("harmless");
+            service.recover();
         }
     }
 }
@@ -151,16 +162,18 @@ fn a_policy_that_traps_at_random_costs_its_own_answers_and_nothing_else() {
     let mut service = Service::of(&runtime, &policy("hostile"));
     let mut random = fastrand::Rng::with_seed(1);
     let mut own = 0;
-    for call in 0..1_000 {
-        // An answer in between keeps the quarantine, which would end the test, away.
-        let roll = u64::from(call % 4 == 0 || random.bool());
+    for _ in 0..1_000 {
+        let roll = u64::from(random.bool());
         let facts = exchange().status(503).header("x-hostile", "sometimes").random(roll);
         let verdict = service.judge.classify(&service.slot, Rc::new(facts)).verdict;
         match verdict.class {
             Class::Ignored => own += 1,
-            _ => assert_eq!(verdict.reason, "status 503"),
+            _ => {
+                assert_eq!(verdict.reason, "status 503");
+                service.recover();
+            }
         }
     }
     assert_eq!(own + service.faults(), 1_000);
-    assert!((300..450).contains(&service.faults()), "{} faults", service.faults());
+    assert!((400..600).contains(&service.faults()), "{} faults", service.faults());
 }
