@@ -452,9 +452,11 @@ fn a_candidate_is_looked_at_promoted_and_taken_back() {
 
     let second = shadow["shadow"]["sha256"].as_str().unwrap().to_owned();
     let (old, new) = (format!("default@{}", &first[..8]), format!("default@{}", &second[..8]));
-    let promoted = run(&spillway, &["promote", "default"]);
+    let overruled = "the candidate has disagreed with what serves; --yes promotes it all the same; nothing was changed";
+    ends(&run(&spillway, &["promote", "default"]), 1, &[said[0], overruled]);
+    assert!(spillway.policy_path("default.shadow").exists() && hash(&spillway) == first);
     well(
-        &promoted,
+        &run(&spillway, &["promote", "default", "--yes"]),
         &[said[0], &format!("{new} serves in place of {old}"), "`spillway policy rollback default` goes back"],
     );
     assert_eq!(hash(&spillway), second, "it serves when the command ends");

@@ -6,7 +6,6 @@ use super::subject::{Subject, engine};
 use super::{Answer, Failure, progress};
 use crate::config::Config;
 use crate::policy::{Limits, PREVIOUS_SUFFIX, SHADOW_SUFFIX, promotion};
-use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::thread;
@@ -57,7 +56,7 @@ pub(super) fn promote(arguments: &PromoteArguments, config: &Config) -> Result<A
     {
         text = in_words(name, &shadow);
         let disagreed = shadow.comparison.map_or(0, |comparison| comparison.disagreed);
-        if disagreed > 0 && !arguments.yes && io::stdin().is_terminal() {
+        if disagreed > 0 && !arguments.yes {
             progress(&text);
             return Err(nothing_changed(
                 "the candidate has disagreed with what serves; --yes promotes it all the same".into(),
