@@ -5,7 +5,7 @@ use crate::clock::{Clock, unix_ms};
 use crate::config::{Config, Policies, SpoolConfig};
 use crate::dispatch;
 use crate::memory::Memory;
-use crate::policy::{Registry, Role, Runtime, SettingsFile, Watcher};
+use crate::policy::{Registry, Role, Runtime, SettingsFile, watch_folder};
 use crate::recording;
 use crate::request;
 use crate::spool::{OpenError, Spool, SpoolSettings};
@@ -92,7 +92,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let runtime = Arc::new(runtime.map_err(|error| StartError::Engine(error.to_string()))?);
     let settings = SettingsFile::new(&config);
     let Policies { dir, trust, .. } = config.policies.clone();
-    let watcher = Watcher::start(dir, settings, trust, Arc::clone(&registry), runtime)?;
+    watch_folder(dir, settings, trust, Arc::clone(&registry), runtime)?;
     let recording = config
         .recording
         .as_ref()
@@ -151,8 +151,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
         Ok::<(), StartError>(())
     })?;
     // Workers end with the process: whatever they still hold has had its time. Jobs under way are on disk. So does the
-    // loader, which may be compiling for a while yet.
-    std::mem::forget(watcher);
+    // thread that loads policies, which may be compiling one.
     Ok(())
 }
 

@@ -22,7 +22,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 /// Between two looks at a file that must agree, and between any two looks.
@@ -33,48 +33,32 @@ const POLL: Duration = Duration::from_secs(2);
 /// says how many are left out.
 const POLICIES_MAX: usize = 256;
 
-/// Loads policies from a folder, once when made and then from a thread of its own until dropped. Dropping it waits for
-/// a compilation that is under way.
-#[derive(Debug)]
-pub struct Watcher {
-    stop: SyncSender<Ring>,
-    thread: Option<std::thread::JoinHandle<()>>,
-}
-
-impl Watcher {
-    /// Loads what the folder holds, then goes on watching it. The folder may come into being later.
-    ///
-    /// # Errors
-    /// When no thread can be started.
-    pub fn start(
-        dir: PathBuf,
-        settings: SettingsFile,
-        trust: Trust,
-        registry: Arc<Registry>,
-        runtime: Arc<Runtime>,
-    ) -> io::Result<Watcher> {
-        let (ring, rings) = sync_channel(RINGS_MAX);
-        let mut loader = Loader::new(dir, settings, trust, registry, runtime);
-        let mut doorbells = Doorbells::new(ring.clone());
-        // At start-up nothing is being written: each file is taken as it lies.
-        loader.hang(&mut doorbells);
-        loader.look(Duration::ZERO);
-        let settled = loader.look(Duration::ZERO);
-        loader.is_starting = false;
-        let run = move || loader.run(doorbells, &rings, settled);
-        let thread = std::thread::Builder::new().name("policy-loader".into()).spawn(run)?;
-        Ok(Watcher { stop: ring, thread: Some(thread) })
-    }
-}
-
-impl Drop for Watcher {
-    fn drop(&mut self) {
-        // The thread is gone already if this fails.
-        let _ = self.stop.send(Ring::Stop);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
+/// Loads what the folder holds, then goes on watching it from a thread of its own. The folder may come into being later.
+///
+/// The thread ends with the process and nobody waits for it: it may be compiling, which cannot be interrupted and takes
+/// seconds. What it leaves behind then is at most a file that was being written beside the compiled policies, and that
+/// counts for nothing.
+///
+/// # Errors
+/// When no thread can be started.
+pub fn watch_folder(
+    dir: PathBuf,
+    settings: SettingsFile,
+    trust: Trust,
+    registry: Arc<Registry>,
+    runtime: Arc<Runtime>,
+) -> io::Result<()> {
+    let (ring, rings) = sync_channel(RINGS_MAX);
+    let mut loader = Loader::new(dir, settings, trust, registry, runtime);
+    let mut doorbells = Doorbells::new(ring);
+    // At start-up nothing is being written: each file is taken as it lies.
+    loader.hang(&mut doorbells);
+    loader.look(Duration::ZERO);
+    let settled = loader.look(Duration::ZERO);
+    loader.is_starting = false;
+    let run = move || loader.run(doorbells, &rings, settled);
+    std::thread::Builder::new().name("policy-loader".into()).spawn(run)?;
+    Ok(())
 }
 
 /// What is known of a file from earlier looks.

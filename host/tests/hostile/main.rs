@@ -11,6 +11,7 @@
 mod files;
 mod rewrite;
 mod service;
+mod shutdown;
 mod smith;
 
 use spillway::policy::{Limits, LoadError, Module, Runtime, Sha256Sum};

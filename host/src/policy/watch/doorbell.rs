@@ -13,11 +13,9 @@ use std::time::{Duration, Instant};
 /// Rings that wait to be answered. One says as much as many.
 pub(super) const RINGS_MAX: usize = 1;
 
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Ring {
-    Changed,
-    Stop,
-}
+/// Something has changed.
+#[derive(Debug)]
+pub(super) struct Ring;
 
 /// Which names in a folder ring; none: all.
 pub(super) type Names = Option<BTreeSet<OsString>>;
@@ -52,7 +50,7 @@ impl Doorbells {
                 return;
             }
             // When it is full, a ring is waiting already.
-            let _ = ring.try_send(Ring::Changed);
+            let _ = ring.try_send(Ring);
         };
         let watcher = notify::recommended_watcher(rang).and_then(|mut watcher| {
             watcher.watch(folder, RecursiveMode::NonRecursive)?;
@@ -90,13 +88,13 @@ fn concerns(event: &Event, names: &Names) -> bool {
 }
 
 /// Waits for a ring, for `patience` at most, but until `not_before` in any case: a file that is written to without end
-/// rings without end. False when it is time to stop.
+/// rings without end. False when nobody is left who could ring.
 pub(super) fn wait(rings: &Receiver<Ring>, patience: Duration, not_before: Instant) -> bool {
     let mut patience = patience;
     loop {
         match rings.recv_timeout(patience) {
-            Ok(Ring::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
-            Ok(Ring::Changed) | Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return false,
+            Ok(Ring) | Err(RecvTimeoutError::Timeout) => {}
         }
         patience = not_before.saturating_duration_since(Instant::now());
         if patience.is_zero() {
@@ -138,18 +136,17 @@ mod tests {
     }
 
     #[test]
-    fn rings_without_end_are_answered_no_sooner_than_wanted_and_a_stop_at_once() {
-        let (ring, rings) = sync_channel(3);
+    fn rings_without_end_are_answered_no_sooner_than_wanted_and_the_end_of_all_bells_at_once() {
+        let (ring, rings) = sync_channel(2);
         let not_before = Instant::now() + Duration::from_millis(30);
         for _ in 0..2 {
-            ring.send(Ring::Changed).expect("somebody listens");
+            ring.send(Ring).expect("somebody listens");
         }
         assert!(wait(&rings, Duration::from_secs(60), not_before));
         assert!(Instant::now() >= not_before);
         assert!(rings.try_recv().is_err(), "both were answered together");
-        for last in [Ring::Changed, Ring::Stop] {
-            ring.send(last).expect("somebody listens");
-        }
+        ring.send(Ring).expect("somebody listens");
+        drop(ring);
         assert!(!wait(&rings, Duration::from_secs(60), Instant::now() + Duration::from_secs(60)));
     }
 }
