@@ -1,5 +1,5 @@
-//! What policies cost the whole proxy: processor time per request with and without a policy, and the time from a file's
-//! arrival to its service on all workers.
+//! What policies cost the whole proxy: processor time per request with and without a policy, the time from a file's
+//! arrival to its service on all workers, and a newcomer's time from nothing to a policy that judges.
 //!
 //! `cargo xtask bench` runs it. The rounds of both kinds take turns, so that whatever else the machine does meets both.
 #![allow(missing_docs, reason = "a benchmark")]
@@ -9,8 +9,9 @@
 use spillway_tests::asks::chat;
 use spillway_tests::http::Connection;
 use spillway_tests::provider::Provider;
-use spillway_tests::spillway::{Setup, Spillway, policy_file};
+use spillway_tests::spillway::{Setup, Spillway, binary, policy_file};
 use std::fs;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,7 @@ fn main() {
     }
     share_of_processor_time();
     from_arrival_to_service();
+    from_nothing_to_service();
 }
 
 /// Processor time that a process has used.
@@ -116,4 +118,38 @@ fn from_arrival_to_service() {
             "{name}: from its arrival, never seen before, to service on all workers: {middle:?}, at most {longest:?}"
         );
     }
+}
+
+/// The README's own commands, one after the other, with everything that Cargo needs downloaded and nothing compiled.
+fn from_nothing_to_service() {
+    let provider = Provider::start();
+    let spillway = Setup::with(&provider).set("upstreams.openai", "policy = \"my-provider\"").start();
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+    let commands: Vec<&str> = readme.lines().filter(|line| line.starts_with("spillway policy ")).collect();
+    assert!(commands.iter().any(|command| command.contains(" new my-provider")), "{commands:?}");
+    let path = std::env::join_paths(
+        [binary().parent().unwrap().to_owned()]
+            .into_iter()
+            .chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
+    );
+    let (path, mut took) = (path.unwrap(), Vec::new());
+    let began = Instant::now();
+    for command in commands {
+        let began = Instant::now();
+        let mut shell = Command::new("sh");
+        shell.args(["-c", command]).current_dir(spillway.folder()).env("PATH", &path);
+        let output = shell.env("CARGO_NET_OFFLINE", "true").env_remove("CARGO_TARGET_DIR").output().unwrap();
+        // The list asks a Spillway at its default address, or at none, which is no failure.
+        assert!(output.status.success(), "{command}: {output:?}");
+        took.push(format!("{} {:.1?}", command.split_whitespace().nth(2).unwrap_or_default(), began.elapsed()));
+    }
+    let mut connection = Connection::open(spillway.address()).unwrap();
+    loop {
+        let answer = connection.exchange(&chat()).unwrap();
+        if answer.header("x-spillway-policy").is_some_and(|by| by.starts_with("my-provider@")) {
+            break;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    println!("from nothing to a policy that judges: {:.1?} ({})", began.elapsed(), took.join(", "));
 }

@@ -12,7 +12,7 @@ use std::os::unix::process::CommandExt;
 /// When something does not build or the demo cannot be started; on success this does not return.
 pub(crate) fn run_demo(workspace: &Workspace, stay: bool) -> Result<(), String> {
     policies::build(workspace, Source::Any, &[POLICIES])?;
-    run(&mut workspace.build_binaries(Profile::Release))?;
+    run(&mut workspace.build_binaries())?;
     let mut demo =
         workspace.with_products(workspace.command(workspace.binary("demo", Profile::Release)), Profile::Release);
     if stay {

@@ -115,17 +115,21 @@ fn serve(request: &Request) -> Result<(), String> {
     }
 }
 
-/// What is measured is what is shipped. The benches run in one selection with everything else of that profile: another
-/// one would compile wasmtime another time.
+/// What is measured is what is shipped. Everything is built by one command: with link-time optimisation, another selection
+/// would compile all dependencies another time.
 fn bench(workspace: &Workspace, proxy_only: bool) -> Result<(), String> {
     policies::build(workspace, Source::Any, &[policies::POLICIES, policies::GUESTS])?;
-    process::run(&mut workspace.build_binaries(Profile::Dist))?;
-    let mut cargo = workspace.with_products(workspace.cargo(), Profile::Dist);
-    cargo.args(["bench", "--profile", Profile::Dist.name(), "--workspace", "--bench", "proxy"]);
-    if !proxy_only {
-        cargo.args(["--bench", "decisions", "--bench", "policies"]);
-    }
-    process::run(&mut cargo)
+    let benches = |only: &[&str]| {
+        let mut cargo = workspace.with_products(workspace.cargo(), Profile::Dist);
+        cargo.args(["bench", "--profile", Profile::Dist.name(), "--workspace"]);
+        for name in only {
+            cargo.args(["--bench", name]);
+        }
+        cargo
+    };
+    let all = ["proxy", "decisions", "policies"];
+    process::run(benches(&all).arg("--no-run"))?;
+    process::run(&mut benches(if proxy_only { &all[..1] } else { &all }))
 }
 
 #[cfg(test)]

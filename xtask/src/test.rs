@@ -22,7 +22,7 @@ pub(crate) struct Options {
 /// The first step's that fails.
 pub(crate) fn run_steps(workspace: &Workspace, options: Options) -> Result<(), String> {
     step("policies", || policies::build(workspace, Source::Any, &[POLICIES, GUESTS]))?;
-    step("binaries", || run(&mut workspace.build_binaries(Profile::Release)))?;
+    step("binaries", || run(&mut workspace.build_binaries()))?;
     step("generator of hostile files", || run(&mut workspace.build_smith()))?;
     step("Rust tests", || {
         let mut cargo = workspace.with_products(workspace.cargo(), Profile::Release);

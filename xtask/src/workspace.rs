@@ -94,9 +94,9 @@ impl Workspace {
 
     /// All binaries at once, also where one would do: Cargo chooses the features of dependencies by what is selected,
     /// and another selection would compile wasmtime another time.
-    pub(crate) fn build_binaries(&self, profile: Profile) -> Command {
+    pub(crate) fn build_binaries(&self) -> Command {
         let mut cargo = self.cargo();
-        cargo.args(["build", "--profile", profile.name(), "--workspace", "--bins"]);
+        cargo.args(["build", "--release", "--workspace", "--bins"]);
         cargo
     }
 }
