@@ -29,7 +29,7 @@ static bool judge(spillway_policy_host_borrow_attempt_t attempt, exports_spillwa
   spillway_policy_host_provider_error_t error;
   // What a stream says, the built-in policy knows better.
   if (spillway_policy_host_method_attempt_streaming(attempt)) return false;
-  if (!spillway_policy_host_method_attempt_status(attempt, &status) || status != 200) return false;
+  if (!spillway_policy_host_method_attempt_status(attempt, &status) || status / 100 != 2) return false;
   if (spillway_policy_host_method_attempt_fault(attempt, &fault)) return false;
   if (!spillway_policy_host_method_attempt_provider_error(attempt, &error)) return false;
 

@@ -16,7 +16,7 @@ export const description = {
 export const classifier = {
   classify(attempt) {
     // What a stream says, the built-in policy knows better.
-    if (attempt.streaming() || attempt.status() !== 200 || attempt.fault() !== undefined) return undefined;
+    if (attempt.streaming() || Math.floor(attempt.status() / 100) !== 2 || attempt.fault() !== undefined) return undefined;
     const error = attempt.providerError();
     if (error === undefined) return undefined;
     const throttled = throttleCodes.includes(error.code) || throttleCodes.includes(error.kind);

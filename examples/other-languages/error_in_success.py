@@ -22,7 +22,7 @@ class Description:
 class Classifier:
     def classify(self, attempt):
         # What a stream says, the built-in policy knows better.
-        if attempt.streaming() or attempt.status() != 200 or attempt.fault() is not None:
+        if attempt.streaming() or attempt.fault() is not None or (attempt.status() or 0) // 100 != 2:
             return None
         error = attempt.provider_error()
         if error is None:

@@ -143,7 +143,7 @@ fn by_throttle(exchange: &Exchange<'_>) -> Verdict {
     if error.kind.as_deref().is_some_and(|quota| contains(quota, "PerDay")) {
         return Verdict::exhausted("429: daily quota spent").cool_off(wait.unwrap_or_default().max(EXHAUSTED_COOL_OFF));
     }
-    // A sentence counts only where no code does.
+    // A sentence counts only where no code speaks of a rate limit.
     if error.is_any(OVERLOADED) || !error.is_any(THROTTLED) && error.mentions(&["Model is overloaded"]) {
         return Verdict::overloaded("429: asks for less load").cool_off(wait);
     }

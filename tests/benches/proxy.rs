@@ -6,10 +6,12 @@
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot be set up fails by panicking")]
 #![allow(clippy::cast_precision_loss, reason = "figures for people")]
 
+use serde_json::json;
 use spillway_tests::asks::chat;
 use spillway_tests::http::Connection;
-use spillway_tests::provider::Provider;
+use spillway_tests::provider::{Provider, respond};
 use spillway_tests::spillway::{Setup, Spillway, binary, policy_file};
+use spillway_tests::wait::eventually;
 use std::fs;
 use std::process::Command;
 use std::thread;
@@ -123,7 +125,8 @@ fn from_arrival_to_service() {
 /// The README's own commands, one after the other, with everything that Cargo needs downloaded and nothing compiled.
 fn from_nothing_to_service() {
     let provider = Provider::start();
-    let spillway = Setup::with(&provider).set("upstreams.openai", "policy = \"my-provider\"").start();
+    let spillway = Setup::with(&provider).set("upstreams.openai", "policy = \"my-provider\"");
+    let spillway = spillway.set("upstreams.openai.retry", "max_attempts = 1").start();
     let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
     let commands: Vec<&str> = readme.lines().filter(|line| line.starts_with("spillway policy ")).collect();
     assert!(commands.iter().any(|command| command.contains(" new my-provider")), "{commands:?}");
@@ -143,13 +146,10 @@ fn from_nothing_to_service() {
         assert!(output.status.success(), "{command}: {output:?}");
         took.push(format!("{} {:.1?}", command.split_whitespace().nth(2).unwrap_or_default(), began.elapsed()));
     }
-    let mut connection = Connection::open(spillway.address()).unwrap();
-    loop {
-        let answer = connection.exchange(&chat()).unwrap();
-        if answer.header("x-spillway-policy").is_some_and(|by| by.starts_with("my-provider@")) {
-            break;
-        }
-        thread::sleep(Duration::from_millis(1));
-    }
+    eventually("it serves", || (spillway.policy("my-provider")["source"] == "module").then_some(()));
+    // What the new policy has an opinion about; everything else it leaves to the built-in one.
+    provider.next(respond(503).json(json!({"error": {"code": "region_drained", "message": "moving"}})));
+    let answer = spillway.send(&chat());
+    assert!(answer.header("x-spillway-policy").is_some_and(|by| by.starts_with("my-provider@")), "{answer:?}");
     println!("from nothing to a policy that judges: {:.1?} ({})", began.elapsed(), took.join(", "));
 }

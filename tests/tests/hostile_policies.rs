@@ -118,7 +118,7 @@ fn a_policy_that_fails_every_other_call_is_quarantined_and_told_which_rule_it_br
         send("harmless");
         send("trap");
     }
-    let rule = "10 or more faults within a minute that were a tenth or more of its calls";
+    let rule = "10 faults among 100 calls within a minute";
     let policy = spillway.policy("hostile");
     assert_eq!((&policy["state"], &policy["quarantined_after"]), (&json!("quarantined"), &json!(rule)));
     assert_eq!((&policy["calls"], &policy["faults"]), (&json!(20), &json!(10)));

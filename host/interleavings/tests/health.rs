@@ -85,7 +85,7 @@ fn an_answer_ends_a_quarantine_that_two_threads_have_begun() {
 }
 
 /// Lets a module fail so often, each time after an answer.
-fn fail_every_other_call(health: &Health, times: u64, now: Timestamp) {
+fn fail_every_other_call(health: &Health, times: usize, now: Timestamp) {
     for _ in 0..times {
         health.answered();
         assert_eq!(health.faulted("trap".into(), now), None);
@@ -93,10 +93,10 @@ fn fail_every_other_call(health: &Health, times: u64, now: Timestamp) {
 }
 
 #[test]
-fn the_tenth_fault_of_a_minute_begins_a_quarantine_whichever_of_two_threads_it_comes_from() {
+fn the_tenth_fault_among_a_hundred_calls_begins_a_quarantine_whichever_of_two_threads_it_comes_from() {
     loom::model(|| {
         let health = failed(0);
-        fail_every_other_call(&health, Health::FAULTS_IN_A_MINUTE - 2, NOW);
+        fail_every_other_call(&health, Health::FAULTS_AMONG_CALLS - 2, NOW);
         let other = thread::spawn({
             let health = Arc::clone(&health);
             move || fault(&health, 1)
@@ -108,10 +108,10 @@ fn the_tenth_fault_of_a_minute_begins_a_quarantine_whichever_of_two_threads_it_c
 }
 
 #[test]
-fn an_answer_beside_the_tenth_fault_of_a_minute_ends_no_quarantine() {
+fn an_answer_beside_the_tenth_fault_among_a_hundred_calls_ends_no_quarantine() {
     loom::model(|| {
         let health = failed(0);
-        fail_every_other_call(&health, Health::FAULTS_IN_A_MINUTE - 1, NOW);
+        fail_every_other_call(&health, Health::FAULTS_AMONG_CALLS - 1, NOW);
         let other = thread::spawn({
             let health = Arc::clone(&health);
             move || health.answered()
@@ -127,10 +127,10 @@ fn an_answer_beside_the_tenth_fault_of_a_minute_ends_no_quarantine() {
 fn whoever_finds_a_quarantine_over_does_not_end_the_next_one() {
     loom::model(|| {
         let health = failed(0);
-        fail_every_other_call(&health, Health::FAULTS_IN_A_MINUTE - 1, NOW);
+        fail_every_other_call(&health, Health::FAULTS_AMONG_CALLS - 1, NOW);
         assert_eq!(fault(&health, 1), 1);
         // Nobody has looked since, so that the first is still remembered.
-        fail_every_other_call(&health, Health::FAULTS_IN_A_MINUTE - 1, LATER);
+        fail_every_other_call(&health, Health::FAULTS_AMONG_CALLS - 1, LATER);
         let other = thread::spawn({
             let health = Arc::clone(&health);
             move || health.quarantine(LATER)

@@ -73,6 +73,9 @@ fn in_service(policies: &[Policy]) -> String {
     let mut text = table(&head, &policies.iter().map(row).collect::<Vec<_>>());
     for policy in policies {
         let mut note = |what: &str, said: &str| text.push_str(&format!("\n{}: {what}{said}", policy.name));
+        if let Some(rule) = &policy.quarantined_after {
+            note("it is not asked for now, after ", rule);
+        }
         if let Some(fault) = &policy.last_fault {
             note("its last fault: ", fault);
         }

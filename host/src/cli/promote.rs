@@ -5,17 +5,17 @@ use super::shadow::in_words;
 use super::subject::{Subject, engine};
 use super::{Answer, Failure, progress};
 use crate::config::Config;
-use crate::policy::{Limits, PREVIOUS_SUFFIX, SHADOW_SUFFIX, promotion};
+use crate::policy::{PREVIOUS_SUFFIX, SHADOW_SUFFIX, Sha256Sum, promotion};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long a running Spillway may take to load what was put before it. It looks every two seconds at the latest, and
-/// compiles within one.
+/// compiles within a few.
 const TAKEOVER_MAX: Duration = Duration::from_secs(15);
-/// The same where what is loaded carries an interpreter, and was not kept compiled.
-const COMPILATION_MAX: Duration = Duration::from_secs(60);
+/// The same where policies may carry an interpreter: this one, or another that is being compiled before it.
+const COMPILATION_MAX: Duration = Duration::from_secs(120);
 /// Between two looks at its status.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -69,7 +69,7 @@ pub(super) fn promote(arguments: &PromoteArguments, config: &Config) -> Result<A
         true => format!("`spillway policy rollback {name}` goes back"),
         false => format!("deleting {} goes back to the built-in policy", file(config, name, "")?.display()),
     };
-    text.push_str(&followed(admin, name, &subject, before)?);
+    text.push_str(&followed(admin, name, subject.sha256, before, config)?);
     text.push_str(&format!("; {back}.\n"));
     Ok(Answer::well(text))
 }
@@ -84,7 +84,7 @@ pub(super) fn roll_back(arguments: &RollbackArguments, config: &Config) -> Resul
     let subject = Subject::read(&previous, config, None)?;
     let before = serving(admin, name)?;
     promotion::roll_back(&config.policies.dir, name).map_err(|error| Failure::Bad(error.to_string()))?;
-    let mut text = followed(admin, name, &subject, before)?;
+    let mut text = followed(admin, name, subject.sha256, before, config)?;
     text.push_str(&format!(". What was promoted is the candidate again, {name}{SHADOW_SUFFIX}.wasm.\n"));
     Ok(Answer::well(text))
 }
@@ -103,9 +103,14 @@ fn serving(admin: SocketAddr, name: &str) -> Result<Option<Policy>, Failure> {
 }
 
 /// Waits until the running Spillway serves this file, and says so.
-fn followed(admin: SocketAddr, name: &str, subject: &Subject, before: Option<Policy>) -> Result<String, Failure> {
-    let takeover_max = if subject.limits == Limits::INTERPRETED { COMPILATION_MAX } else { TAKEOVER_MAX };
-    let sha256 = subject.sha256;
+fn followed(
+    admin: SocketAddr,
+    name: &str,
+    sha256: Sha256Sum,
+    before: Option<Policy>,
+    config: &Config,
+) -> Result<String, Failure> {
+    let takeover_max = if config.policies.interpreted.is_empty() { TAKEOVER_MAX } else { COMPILATION_MAX };
     let label = format!("{name}@{}", sha256.short());
     let Some(before) = before else {
         return Ok(format!("No Spillway answers at {admin}: {label} serves from the next start on"));

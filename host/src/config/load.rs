@@ -3,7 +3,7 @@
 use super::reader::{Document, Section};
 use super::upstreams::{fixed_concurrency, upstreams};
 use super::{Config, LogFormat, Mistake, Policies, Quota, Server, SpoolConfig, TenantConfig, defaults};
-use crate::policy::{PublicKey, Sha256Sum, Trust};
+use crate::policy::{PREVIOUS_SUFFIX, PublicKey, SHADOW_SUFFIX, Sha256Sum, Trust};
 use spillway_resilience::{Priority, ShedSettings, Tenant};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -121,9 +121,12 @@ fn policies(section: Option<Section<'_>>, folder: &Path) -> Policies {
         }
     }
     policies.interpreted = section.strings("interpreted").into_iter().collect();
-    if let Some(file) = policies.interpreted.iter().find(|name| name.contains('/') || name.ends_with(".wasm")) {
-        section
-            .mistake("interpreted", format!("\"{file}\" is no policy's name: a file's without its folder and .wasm"));
+    let is_file = |name: &&String| {
+        name.contains('/') || [".wasm", SHADOW_SUFFIX, PREVIOUS_SUFFIX].iter().any(|suffix| name.ends_with(suffix))
+    };
+    for file in policies.interpreted.iter().filter(is_file) {
+        let said = format!("\"{file}\" is no policy's name: a file's without its folder, {SHADOW_SUFFIX} and .wasm");
+        section.mistake("interpreted", said);
     }
     if let Some(settings) = section.section("settings") {
         for (name, table) in settings.named_sections() {

@@ -101,8 +101,12 @@ fn a_policy_that_carries_an_interpreter_is_named_without_its_files_ending() {
     let config = parse("[policies]\ninterpreted = [\"mine\"]\n", Path::new("")).expect("valid");
     assert_eq!(config.policies.limits_of("mine"), policy::Limits::INTERPRETED);
     assert_eq!(config.policies.limits_of("yours"), policy::Limits::STANDARD);
-    let found = mistakes("[policies]\ninterpreted = [\"mine.wasm\"]\n");
-    assert!(found[0].contains("line 2: policies.interpreted: \"mine.wasm\" is no policy's name"), "{found:?}");
+    let found = mistakes("[policies]\ninterpreted = [\"mine.shadow\", \"mine.wasm\"]\n");
+    for (mistake, file) in found.iter().zip(["mine.shadow", "mine.wasm"]) {
+        let said = format!("line 2: policies.interpreted: \"{file}\" is no policy's name");
+        assert!(mistake.contains(&said), "{found:?}");
+    }
+    assert_eq!(found.len(), 2);
 }
 
 #[test]

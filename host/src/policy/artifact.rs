@@ -16,6 +16,9 @@ pub(crate) const CONTRACT_VERSION: &str = "0.1.0";
 /// times as long. Hence none may hold another, beyond those that the encoder puts around what is exported.
 const COMPONENT_INSTANCES_MAX: u32 = 32;
 
+/// Units of [`Limits::compile_cost`] for a function of whatever length, and for what a component makes a function of.
+const FUNCTION_COST: u64 = 8_000;
+
 /// What a policy must export.
 const EXPORTS: [&str; 4] = ["description", "classifier", "retrying", "tripping"];
 
@@ -102,9 +105,9 @@ pub enum ArtifactError {
         /// What it was built for.
         found: String,
     },
-    /// More than [`Limits::compile_cost`].
+    /// More than [`Limits::compile_cost`] or [`Limits::functions`].
     #[error(
-        "its code is too much, its functions have too many variables, or are too long to be compiled in reasonable time; build it optimised, and without generated tables in code"
+        "it has too much code, too many functions, or functions with too many variables or too long to be compiled in reasonable time; build it optimised, and without generated tables in code"
     )]
     TooComplex,
     /// Components within components, or too many instances of them.
@@ -172,7 +175,7 @@ pub(super) fn componentize(bytes: &[u8], limits: Limits) -> Result<Vec<u8>, Arti
     let found = Outline::of(&component)?;
     found.check_names()?;
     // Said last: what is built for WASI is often too large as well, and smaller without.
-    match found.compile_cost > limits.compile_cost {
+    match found.compile_cost > limits.compile_cost || found.functions > limits.functions {
         true => Err(ArtifactError::TooComplex),
         false => Ok(component),
     }
@@ -198,6 +201,7 @@ struct Outline {
     exports: Vec<String>,
     /// Over all functions.
     compile_cost: u64,
+    functions: u64,
 }
 
 impl Outline {
@@ -208,6 +212,7 @@ impl Outline {
             imports: Vec::new(),
             exports: Vec::new(),
             compile_cost: 0,
+            functions: 0,
         };
         let (mut depth, mut instances, mut arity) = (0u32, 0u32, 0u64);
         let invalid = |error: wasmparser::BinaryReaderError| ArtifactError::Invalid(error.message().to_owned());
@@ -229,6 +234,13 @@ impl Outline {
                     let variables = locals.fold(arity, |sum, (count, _)| sum.saturating_add(u64::from(count)));
                     let bytes = u64::try_from(body.range().len()).unwrap_or(u64::MAX);
                     outline.compile_cost = outline.compile_cost.saturating_add(compile_cost(bytes, variables));
+                    outline.functions = outline.functions.saturating_add(1);
+                }
+                // Each of them becomes a function.
+                Payload::ComponentCanonicalSection(section) => {
+                    let cost = u64::from(section.count()).saturating_mul(FUNCTION_COST);
+                    outline.compile_cost = outline.compile_cost.saturating_add(cost);
+                    outline.functions = outline.functions.saturating_add(u64::from(section.count()));
                 }
                 Payload::End(_) => depth = depth.saturating_sub(1),
                 Payload::CustomSection(section) if depth == 0 && section.name().starts_with("component-type") => {
@@ -273,15 +285,16 @@ impl Outline {
     }
 }
 
-/// What compiling a function costs at worst, in units of about ten nanoseconds: each of its bytes, once for the work that
-/// there is anyway, once for each variable that may live at it, and once for each place from which it may be reached.
-/// Found with functions of nothing but branches, of 5 to 5,000 variables; what compilers make is quicker by far.
+/// What compiling a function costs at worst, in units of about ten nanoseconds: the function itself, and each of its bytes
+/// once for the work that there is anyway, once for each variable that may live at it, and once for each place from which
+/// it may be reached. Found with functions of nothing but branches, of 5 to 5,000 variables, and with functions of nothing
+/// at all; what compilers make is quicker by far.
 fn compile_cost(bytes: u64, variables: u64) -> u64 {
     /// Units for a byte of the plainest code.
     const ANYWAY: u64 = 100;
     /// Bytes for each place from which a byte may be reached: a branch, and what else must stand beside it.
     const BYTES_PER_BRANCH: u64 = 64;
-    bytes.saturating_mul((ANYWAY + bytes / BYTES_PER_BRANCH).saturating_add(variables))
+    bytes.saturating_mul((ANYWAY + bytes / BYTES_PER_BRANCH).saturating_add(variables)).saturating_add(FUNCTION_COST)
 }
 
 /// Parameters and results of the function type that has the most of them.

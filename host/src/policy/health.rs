@@ -4,6 +4,7 @@ use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::atomic::{AtomicU32, AtomicU64};
 use crate::sync::{Mutex, lock};
 use spillway_resilience::Timestamp;
+use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
@@ -34,17 +35,8 @@ pub struct Health {
 #[derive(Debug, Default)]
 struct Noted {
     last_fault: Option<String>,
-    /// The minute in which faults are counted, if one has begun.
-    minute: Option<Minute>,
-}
-
-/// A minute begins with a fault, so that calls which are answered need not look at the clock. Faults on both sides of its
-/// end are counted apart, by which a policy that goes on failing is found nine faults later at most.
-#[derive(Debug)]
-struct Minute {
-    began: Timestamp,
-    calls_before: u64,
-    faults: u64,
+    /// The last faults, at most [`Health::FAULTS_AMONG_CALLS`]: when each was, and how many calls there were before it.
+    recent: VecDeque<(Timestamp, u64)>,
 }
 
 /// Why a module is not asked. Shown as the rule that it has broken.
@@ -52,7 +44,7 @@ struct Minute {
 pub enum Quarantine {
     /// [`Health::FAULTS_IN_A_ROW`].
     InARow,
-    /// [`Health::FAULTS_IN_A_MINUTE`], and one of them in [`Health::CALLS_PER_FAULT`] calls.
+    /// [`Health::FAULTS_AMONG_CALLS`].
     Share,
 }
 
@@ -60,11 +52,10 @@ impl fmt::Display for Quarantine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Quarantine::InARow => write!(f, "{} faults in a row", Health::FAULTS_IN_A_ROW),
-            Quarantine::Share => write!(
-                f,
-                "{} or more faults within a minute that were a tenth or more of its calls",
-                Health::FAULTS_IN_A_MINUTE
-            ),
+            Quarantine::Share => {
+                let (faults, calls) = (Health::FAULTS_AMONG_CALLS, Health::CALLS_LOOKED_BACK);
+                write!(f, "{faults} faults among {calls} calls within a minute")
+            }
         }
     }
 }
@@ -72,14 +63,15 @@ impl fmt::Display for Quarantine {
 impl Health {
     /// Faults in a row after which a policy is no longer asked.
     pub const FAULTS_IN_A_ROW: u32 = 5;
-    /// Faults within a [`MINUTE`](Self::MINUTE) after which it is no longer asked, if they are also too large a share of
-    /// its calls. Twice as many as in a row, so that a policy which fails now and then is not judged by a handful of
-    /// calls, and few enough that all of them together, each at its limit of time, cost a worker half a second.
-    pub const FAULTS_IN_A_MINUTE: u64 = 10;
-    /// One fault in so many calls of that minute is too large a share. A fault at the limit of time costs thousands of
-    /// times what an answer does, so a policy that fails this often hardly does anything else; one that fails at a rare
-    /// kind of answer, which the built-in policy then judges, goes on serving all others.
-    pub const CALLS_PER_FAULT: u64 = 10;
+    /// Faults among the last [`CALLS_LOOKED_BACK`](Self::CALLS_LOOKED_BACK) calls, and within a
+    /// [`MINUTE`](Self::MINUTE), after which it is no longer asked. Twice as many as in a row, so that a policy which
+    /// fails now and then is not judged by a handful of calls. All of them together, each at its limit of time, cost a
+    /// worker a tenth of a second.
+    pub const FAULTS_AMONG_CALLS: usize = 10;
+    /// Calls that are looked back on, from a fault. A fault at the limit of time costs thousands of times what an answer
+    /// does, so a policy that fails a tenth of them hardly does anything else; one that fails at a rare kind of answer,
+    /// which the built-in policy then judges, goes on serving all others.
+    pub const CALLS_LOOKED_BACK: u64 = 100;
     /// For how long faults are counted together: long enough to find a policy that fails every other call at twenty
     /// calls a minute or more, and short enough that a bad hour long ago counts for nothing.
     pub const MINUTE: Duration = Duration::from_secs(60);
@@ -129,7 +121,7 @@ impl Health {
         if in_a_row {
             self.quarantined_until.store(until, Relaxed);
         }
-        if noted.is_too_large_a_share(calls_before, now) {
+        if noted.is_too_large_a_share(now, calls_before) {
             // A swap and no store, because loom would let the end of the quarantine before outlast it.
             self.quarantined_for_share_until.swap(until, Relaxed);
             return Some(Quarantine::Share);
@@ -154,18 +146,21 @@ impl Health {
 }
 
 impl Noted {
-    /// Counts a fault, before which there were so many calls. True when the faults of this minute are too many; counting
+    /// Counts a fault, before which there were so many calls. True when the last faults are too close together; counting
     /// begins anew then.
-    fn is_too_large_a_share(&mut self, calls_before: u64, now: Timestamp) -> bool {
-        let current = self.minute.take().filter(|minute| now.saturating_since(minute.began) < Health::MINUTE);
-        let mut minute = current.unwrap_or(Minute { began: now, calls_before, faults: 0 });
-        minute.faults += 1;
-        let calls = calls_before - minute.calls_before + 1;
-        let too_many = minute.faults >= Health::FAULTS_IN_A_MINUTE && minute.faults * Health::CALLS_PER_FAULT >= calls;
-        if !too_many {
-            self.minute = Some(minute);
+    fn is_too_large_a_share(&mut self, now: Timestamp, calls_before: u64) -> bool {
+        self.recent.push_back((now, calls_before));
+        if self.recent.len() < Health::FAULTS_AMONG_CALLS {
+            return false;
         }
-        too_many
+        let too_close = self.recent.pop_front().is_some_and(|(first, calls_before_first)| {
+            let calls = calls_before.saturating_sub(calls_before_first).saturating_add(1);
+            calls <= Health::CALLS_LOOKED_BACK && now.saturating_since(first) < Health::MINUTE
+        });
+        if too_close {
+            self.recent.clear();
+        }
+        too_close
     }
 }
 
@@ -185,7 +180,7 @@ mod tests {
 
     /// One fault too few for their share to count, each after an answer.
     fn fail_nearly_too_often(health: &Health, now: Timestamp) {
-        for _ in 1..Health::FAULTS_IN_A_MINUTE {
+        for _ in 1..Health::FAULTS_AMONG_CALLS {
             assert_eq!(fail_after(health, 1, now), None);
         }
     }
@@ -225,31 +220,31 @@ mod tests {
     }
 
     #[test]
-    fn a_tenth_of_a_minutes_calls_is_too_large_a_share_and_less_is_not() {
+    fn ten_faults_among_a_hundred_calls_are_too_many_and_among_more_are_not() {
         for (calls, quarantine) in [(100, Some(Quarantine::Share)), (101, None)] {
             let health = Health::default();
-            // What was before the minute's first fault does not count, however good it was.
+            // What was before the first of them does not count, however good it was.
             assert_eq!(fail_after(&health, 10_000, at(0)), None);
-            (2..Health::FAULTS_IN_A_MINUTE).for_each(|_| assert_eq!(fail_after(&health, 1, at(1)), None));
-            let so_far = 2 * Health::FAULTS_IN_A_MINUTE - 3;
+            (2..Health::FAULTS_AMONG_CALLS).for_each(|_| assert_eq!(fail_after(&health, 1, at(1)), None));
+            let so_far = u64::try_from(2 * Health::FAULTS_AMONG_CALLS - 3).expect("a few");
             assert_eq!(fail_after(&health, calls - so_far - 1, at(59)), quarantine, "the tenth fault in {calls} calls");
         }
     }
 
     #[test]
-    fn a_share_that_becomes_too_large_after_the_tenth_fault_counts_as_well() {
+    fn a_change_for_the_worse_is_found_at_the_tenth_fault_whatever_was_before() {
         let health = Health::default();
-        assert_eq!((fail_after(&health, 0, at(0)), fail_after(&health, 98, at(0))), (None, None));
-        let faults = (3..20).find(|_| fail_after(&health, 1, at(0)).is_some());
-        assert_eq!(faults, Some(12), "120 calls");
+        assert_eq!((fail_after(&health, 0, at(0)), fail_after(&health, 10_000, at(0))), (None, None));
+        let faults = (2..1_000).find(|_| fail_after(&health, 1, at(0)).is_some());
+        assert_eq!(faults, Some(10));
     }
 
     #[test]
     fn faults_that_are_further_apart_than_a_minute_do_not_add_up() {
         let health = Health::default();
         fail_nearly_too_often(&health, at(0));
-        assert_eq!(fail_after(&health, 1, at(60)), None, "it begins the next minute");
-        for _ in 2..Health::FAULTS_IN_A_MINUTE {
+        assert_eq!(fail_after(&health, 1, at(60)), None, "the first is a minute ago");
+        for _ in 2..Health::FAULTS_AMONG_CALLS {
             assert_eq!(fail_after(&health, 1, at(119)), None);
         }
         assert_eq!(fail_after(&health, 1, at(119)), Some(Quarantine::Share));

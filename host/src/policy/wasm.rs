@@ -209,7 +209,7 @@ impl Runtime {
 
     /// Whether loading this file within these limits takes no compilation.
     pub(crate) fn has_compiled(&self, sha256: Sha256Sum, limits: Limits) -> bool {
-        self.cache.as_ref().is_some_and(|cache| cache.has(sha256, limits))
+        self.cache.as_ref().is_some_and(|cache| cache.get(&self.engine, sha256, limits).is_some())
     }
 
     /// Checks and compiles a file. It may be anybody's, so a defect of checker or compiler that it brings to light must
@@ -315,10 +315,12 @@ impl Module {
         store.epoch_deadline_callback(|mut context| Ok(context.data_mut().on_tick()));
         store.set_epoch_deadline(FREE_TICKS);
         let bindings = self.pre.instantiate(&mut store).map_err(|error| LoadError::Start(call_error(error)))?;
-        let mut instance = Instance { store, bindings, made_with_bytes: 0 };
+        let mut instance = Instance { store, bindings, worn_from_bytes: 0 };
         match instance.configure(&self.settings) {
             Ok(Ok(())) => {
-                instance.made_with_bytes = instance.store.data().meter.memory_bytes();
+                let made_with_bytes = instance.store.data().meter.memory_bytes();
+                let left_bytes = self.limits.memory_bytes.saturating_sub(made_with_bytes);
+                instance.worn_from_bytes = made_with_bytes.saturating_add(GROWTH_BYTES_MAX.min(left_bytes / 2));
                 Ok(instance)
             }
             Ok(Err(message)) => Err(LoadError::Settings(clipped(message, TEXT_BYTES_MAX))),
@@ -337,8 +339,8 @@ impl std::fmt::Debug for Module {
 pub struct Instance {
     store: Store<Context>,
     bindings: contract::Policy,
-    /// Memory it had when it was made and configured.
-    made_with_bytes: usize,
+    /// With more memory than this it is worn.
+    worn_from_bytes: usize,
 }
 
 impl Instance {
@@ -356,9 +358,9 @@ impl Instance {
     pub const OUTPUT_BYTES_MAX: usize = OUTPUT_BYTES_MAX;
 
     /// Whether it should be replaced by a new one before it is asked again, because it has grown by
-    /// [`GROWTH_BYTES_MAX`]. Wasm memory never shrinks.
+    /// [`GROWTH_BYTES_MAX`], or by half of what it had left where that is less. Wasm memory never shrinks.
     pub fn is_worn(&self) -> bool {
-        self.store.data().meter.memory_bytes().saturating_sub(self.made_with_bytes) > GROWTH_BYTES_MAX
+        self.store.data().meter.memory_bytes() > self.worn_from_bytes
     }
 
     fn begin(&mut self) {

@@ -150,7 +150,8 @@ impl Loader {
 
     fn run(&mut self, mut doorbells: Doorbells, rings: &Receiver<Ring>, settled: bool) {
         let (mut patience, mut not_before) = (if settled { POLL } else { SETTLE }, Instant::now());
-        while wait(rings, patience, not_before) {
+        loop {
+            wait(rings, patience, not_before);
             self.hang(&mut doorbells);
             let settings_settled = self.reload_settings();
             let files_settled = self.look(SETTLE);

@@ -1,8 +1,8 @@
 //! Files that are no policies, or pretend to be.
 
 use crate::rewrite::{
-    boundaries, endless, memory_bomb, nested, recursion, straight_on, table_bomb, tangled, with_body, with_start,
-    with_table,
+    boundaries, endless, memory_bomb, nested, recursion, straight_on, table_bomb, tangled, with_body, with_functions,
+    with_start, with_table,
 };
 use crate::{load, policy, refusal, resident_kib, runtime};
 
@@ -144,6 +144,9 @@ fn what_would_take_too_long_to_compile_is_not_compiled() {
         let said = refusal(&runtime, &file);
         assert!(said.contains("too long to be compiled"), "{variables} variables, {blocks} blocks: {said}");
     }
+    let said = refusal(&runtime, &with_functions(&good, 50_000));
+    assert!(said.contains("too many functions"), "{said}");
+    load(&runtime, &with_functions(&good, 20_000), "{}").unwrap();
     // Just below the bound.
     for (variables, blocks) in [(900, 4_500), (5, 7_500)] {
         let said = refusal(&runtime, &with_body(&good, "#classify", |_, _| tangled(variables, blocks)));

@@ -1,13 +1,14 @@
 //! Puts something hostile into a policy that is otherwise as the compiler left it.
 
 use wasm_encoder::{
-    BlockType, CodeSection, ComponentExportKind, ComponentExportSection, ComponentInstanceSection, Function, Module,
-    NestedComponentSection, RawSection, RefType, StartSection, TableSection, TableType,
+    BlockType, CodeSection, ComponentExportKind, ComponentExportSection, ComponentInstanceSection, Function,
+    FunctionSection, Module, NestedComponentSection, RawSection, RefType, StartSection, TableSection, TableType,
 };
 use wasmparser::{ExternalKind, Parser, Payload, TypeRef};
 
 const START: u8 = 8;
 const EXPORTS: u8 = 7;
+const FUNCTIONS: u8 = 3;
 const TABLES: u8 = 4;
 const CODE: u8 = 10;
 
@@ -117,12 +118,17 @@ impl Outline {
 
     fn write(&self) -> Vec<u8> {
         let mut module = Module::new();
+        let mut functions = FunctionSection::new();
+        self.functions.iter().for_each(|kind| {
+            functions.function(*kind);
+        });
         let mut code = CodeSection::new();
         self.bodies.iter().for_each(|body| {
             code.raw(body);
         });
         for (id, data) in &self.sections {
             match *id {
+                FUNCTIONS => module.section(&functions),
                 CODE => module.section(&code),
                 id => module.section(&RawSection { id, data }),
             };
@@ -140,6 +146,17 @@ pub(crate) fn with_body(module: &[u8], export: &str, body: impl FnOnce(u32, u32)
     let kind = outline.functions[(function - outline.imported_functions) as usize];
     let parameters = u32::try_from(outline.types[kind as usize].0).unwrap();
     outline.put(function, &body(function, parameters));
+    outline.write()
+}
+
+/// The module with so many functions more that do nothing.
+pub(crate) fn with_functions(module: &[u8], count: usize) -> Vec<u8> {
+    let mut outline = Outline::of(module);
+    let kind = outline.types.iter().position(|kind| *kind == (0, 0)).unwrap();
+    outline.functions.resize(outline.functions.len() + count, u32::try_from(kind).unwrap());
+    let mut body = Function::new([]);
+    body.instructions().end();
+    outline.bodies.resize(outline.bodies.len() + count, body.into_raw_body());
     outline.write()
 }
 

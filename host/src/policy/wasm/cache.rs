@@ -15,7 +15,7 @@ use wasmtime::component::Component;
 
 /// Compiled policies kept. Beyond it the one that was used longest ago is deleted.
 const FILES_MAX: usize = 64;
-/// Bytes of them together, beyond which likewise. What carries an interpreter is compiled to some 50 MB.
+/// Bytes that they may have together; beyond it, likewise. What carries an interpreter is compiled to some 50 MB.
 const BYTES_MAX: u64 = 1 << 30;
 /// Bytes of the checksum that each file begins with.
 const SUM_BYTES: usize = 32;
@@ -79,13 +79,8 @@ impl Cache {
         }
     }
 
-    /// Whether there is something that was compiled of it.
-    pub(super) fn has(&self, sha256: Sha256Sum, limits: Limits) -> bool {
-        self.path(sha256, limits).exists()
-    }
-
-    /// Deletes what is too much and was used longest ago of what a cache has written here. The folder is the operator's choice, and
-    /// whatever else lies in it stays.
+    /// Keeps what was used last, of what a cache has written here: so many files, and so many bytes. The folder is the
+    /// operator's choice, and whatever else lies in it stays.
     fn prune(&self) -> io::Result<()> {
         let mut files = Vec::new();
         for entry in fs::read_dir(&self.dir)? {
@@ -182,6 +177,7 @@ mod tests {
         assert!(compiled[1..].iter().all(|path| path.exists()));
         assert!(others.iter().all(|path| path.exists()) && inner.exists(), "what others keep there stays");
     }
+
     #[test]
     fn what_takes_too_much_room_is_deleted_but_never_what_was_used_last() {
         let folder = tempfile::tempdir().expect("a folder");
@@ -206,6 +202,6 @@ mod tests {
         let cache = Cache { dir: folder.path().to_owned(), engine: 7 };
         let sha256 = Sha256Sum::of(b"a policy");
         File::create(cache.path(sha256, Limits::INTERPRETED)).expect("a file");
-        assert!(cache.has(sha256, Limits::INTERPRETED) && !cache.has(sha256, Limits::STANDARD));
+        assert!(!cache.path(sha256, Limits::STANDARD).exists());
     }
 }
