@@ -1,6 +1,6 @@
 //! For quotas that refill at a time of day: a spent one rests until then, instead of being tried every few minutes.
 //!
-//! Meanwhile the credential's circuit is open: requests go elsewhere or hear when to come again, and spooled jobs run
+//! Meanwhile the credential's circuit is open: requests hear when to come again, and spooled jobs run
 //! when the quota is back. A UTC offset knows no summer time: where there is one, set the one that resets later.
 
 use serde::Deserialize;
