@@ -118,7 +118,7 @@ fn by_fault(fault: Fault, phase: Phase) -> Verdict {
 }
 
 fn by_stream_error(error: &ProviderError) -> Verdict {
-    if error.is_any(EXHAUSTED) {
+    if error.is_any(EXHAUSTED) || names_daily_quota(error) {
         Verdict::exhausted("spent quota, said inside the stream").cool_off(EXHAUSTED_COOL_OFF)
     } else if error.is_any(OVERLOADED) {
         Verdict::overloaded("overloaded, said inside the stream")
@@ -131,6 +131,11 @@ fn by_stream_error(error: &ProviderError) -> Verdict {
     }
 }
 
+/// Gemini names the quota that was violated; a daily one is not worth waiting for.
+fn names_daily_quota(error: &ProviderError) -> bool {
+    error.kind.as_deref().is_some_and(|quota| contains(quota, "PerDay"))
+}
+
 fn by_throttle(exchange: &Exchange<'_>) -> Verdict {
     let wait = exchange.retry_after();
     let Some(error) = exchange.provider_error() else {
@@ -139,8 +144,7 @@ fn by_throttle(exchange: &Exchange<'_>) -> Verdict {
     if error.is_any(EXHAUSTED) {
         return Verdict::exhausted("429: quota spent").cool_off(wait.unwrap_or(EXHAUSTED_COOL_OFF));
     }
-    // Gemini names the violated quota; a daily one is not worth waiting for.
-    if error.kind.as_deref().is_some_and(|quota| contains(quota, "PerDay")) {
+    if names_daily_quota(&error) {
         return Verdict::exhausted("429: daily quota spent").cool_off(wait.unwrap_or_default().max(EXHAUSTED_COOL_OFF));
     }
     // A sentence counts only where no code speaks of a rate limit.
@@ -239,8 +243,9 @@ mod tests {
     fn a_daily_quota_rests_the_credential_even_when_the_wait_is_short() {
         let body = r#"{"error":{"code":429,"status":"RESOURCE_EXHAUSTED","message":"m","details":[
             {"violations":[{"quotaId":"GenerateRequestsPerDayPerProjectPerModel-FreeTier"}]},{"retryDelay":"3s"}]}}"#;
-        let facts = exchange().status(429).body(body);
-        let verdict = classify(&facts.exchange());
-        assert_eq!((verdict.class, verdict.cool_off), (Class::Exhausted, Some(EXHAUSTED_COOL_OFF)));
+        for facts in [exchange().status(429), exchange().status(200).streaming()] {
+            let verdict = classify(&facts.body(body).exchange());
+            assert_eq!((verdict.class, verdict.cool_off), (Class::Exhausted, Some(EXHAUSTED_COOL_OFF)));
+        }
     }
 }
