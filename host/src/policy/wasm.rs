@@ -180,18 +180,41 @@ impl Runtime {
         settings: &str,
         limits: Limits,
     ) -> Result<Module, LoadError> {
+        let kept = self.load_kept(sha256, name, settings, limits);
+        kept.unwrap_or_else(|| self.load_new(file, sha256, name, settings, limits))
+    }
+
+    /// As [`Runtime::load`], without compiling: `None` when it would have to be.
+    pub(crate) fn load_kept(
+        &self,
+        sha256: Sha256Sum,
+        name: &str,
+        settings: &str,
+        limits: Limits,
+    ) -> Option<Result<Module, LoadError>> {
+        let component = self.cache.as_ref()?.get(&self.engine, sha256, limits)?;
+        Some(self.try_out(&component, name, settings, limits))
+    }
+
+    /// As [`Runtime::load`], of a file that is not kept compiled.
+    pub(crate) fn load_new(
+        &self,
+        file: &[u8],
+        sha256: Sha256Sum,
+        name: &str,
+        settings: &str,
+        limits: Limits,
+    ) -> Result<Module, LoadError> {
+        let component = self.compile(file, name, limits)?;
+        if let Some(cache) = &self.cache {
+            cache.put(sha256, limits, &component);
+        }
+        self.try_out(&component, name, settings, limits)
+    }
+
+    fn try_out(&self, component: &Component, name: &str, settings: &str, limits: Limits) -> Result<Module, LoadError> {
         let compile = |error: wasmtime::Error| LoadError::Compile(format!("{error:#}"));
-        let component = match self.cache.as_ref().and_then(|cache| cache.get(&self.engine, sha256, limits)) {
-            Some(component) => component,
-            None => {
-                let component = self.compile(file, name, limits)?;
-                if let Some(cache) = &self.cache {
-                    cache.put(sha256, limits, &component);
-                }
-                component
-            }
-        };
-        let instance = self.linker.instantiate_pre(&component).map_err(compile)?;
+        let instance = self.linker.instantiate_pre(component).map_err(compile)?;
         let mut module = Module {
             pre: contract::PolicyPre::new(instance).map_err(compile)?,
             name: name.into(),
@@ -205,11 +228,6 @@ impl Runtime {
         module.about = instance.describe().map_err(|error| LoadError::SelfTest { hook: "describe", error })?;
         self_test(&mut instance, module.about.hooks)?;
         Ok(module)
-    }
-
-    /// Whether loading this file within these limits takes no compilation.
-    pub(crate) fn has_compiled(&self, sha256: Sha256Sum, limits: Limits) -> bool {
-        self.cache.as_ref().is_some_and(|cache| cache.get(&self.engine, sha256, limits).is_some())
     }
 
     /// Checks and compiles a file. It may be anybody's, so a defect of checker or compiler that it brings to light must

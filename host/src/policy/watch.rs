@@ -320,16 +320,23 @@ impl Loader {
         self.trust
             .check(&file_name(path), &bytes, signature.as_deref())
             .map_err(|error| final_reason(error.to_string()))?;
-        if limits == Limits::INTERPRETED && !self.runtime.has_compiled(sha256, limits) {
-            if self.is_starting {
-                // Nobody is served before the start is over. The thread compiles it, and the built-in policy judges
-                // until then.
-                return Ok(Progress::Settling);
-            }
-            tracing::info!(policy = name, "compiling a policy that carries an interpreter, which takes up to a minute");
-        }
         let began = Instant::now();
-        let loaded = self.runtime.load(&bytes, sha256, name, settings, limits);
+        let loaded = match self.runtime.load_kept(sha256, name, settings, limits) {
+            Some(loaded) => loaded,
+            // Nobody is served before the start is over. The thread compiles it, and the built-in policy judges until
+            // then.
+            None if limits == Limits::INTERPRETED && self.is_starting => return Ok(Progress::Settling),
+            None => {
+                if limits == Limits::INTERPRETED {
+                    let policy = name;
+                    tracing::info!(
+                        policy,
+                        "compiling a policy that carries an interpreter, which takes up to a minute"
+                    );
+                }
+                self.runtime.load_new(&bytes, sha256, name, settings, limits)
+            }
+        };
         let module = loaded.map_err(|error| final_reason(error.to_string()))?;
         let version = module.about().version.clone();
         self.registry.install(name, *role, sha256, module);
