@@ -262,6 +262,14 @@ fn find<T: Copy>(all: &[T], word: impl Fn(T) -> &'static str, said: &str, what: 
     found.ok_or_else(|| format!("\"{said}\" is no {what}"))
 }
 
+impl RecordedFacts {
+    /// A name in capitals is found too, as in a live answer.
+    fn value_of(&self, name: &str) -> Option<&[u8]> {
+        let found = self.headers.iter().find(|(header, _)| header.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.as_slice())
+    }
+}
+
 impl AttemptFacts for RecordedFacts {
     fn upstream(&self) -> Cow<'_, str> {
         Cow::Borrowed(&self.upstream)
@@ -288,8 +296,7 @@ impl AttemptFacts for RecordedFacts {
         self.status
     }
     fn header(&self, name: &str) -> Option<Cow<'_, [u8]>> {
-        let found = self.headers.iter().find(|(header, _)| header == name);
-        found.map(|(_, value)| Cow::Borrowed(value.as_slice()))
+        self.value_of(name).map(Cow::Borrowed)
     }
     fn header_names(&self) -> Vec<String> {
         self.headers.iter().map(|(name, _)| name.clone()).collect()
@@ -308,11 +315,7 @@ impl AttemptFacts for RecordedFacts {
         self.retry_after
     }
     fn rate_limit(&self, dimension: Dimension) -> Option<RateLimit> {
-        let header = |name: &str| {
-            let found = self.headers.iter().find(|(header, _)| header == name);
-            found.map(|(_, value)| value.as_slice())
-        };
-        rate_limits::from_headers(header, UNIX_EPOCH + self.unix_time).get(dimension)
+        rate_limits::from_headers(|name| self.value_of(name), UNIX_EPOCH + self.unix_time).get(dimension)
     }
     fn elapsed(&self) -> Duration {
         self.elapsed

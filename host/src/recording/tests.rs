@@ -54,6 +54,7 @@ fn a_line_is_enough_to_see_what_a_policy_saw() {
         ("test".into(), "openai".into(), Some("gpt".into()))
     );
     assert_eq!(facts.header("x-odd").as_deref(), Some(&b"\xff"[..]));
+    assert_eq!(facts.header("X-Odd"), facts.header("x-odd"), "as in a live answer");
     assert_eq!(facts.header("set-cookie"), None);
     assert_eq!(facts.header_names(), record.header_names());
     assert_eq!(facts.body_prefix(10), record.body_prefix(10));
