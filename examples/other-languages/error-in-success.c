@@ -36,15 +36,15 @@ static bool judge(spillway_policy_host_borrow_attempt_t attempt, exports_spillwa
   bool throttled = is(&error.code, "rate_limit_exceeded");
   spillway_policy_host_provider_error_free(&error);
   verdict->advice = EXPORTS_SPILLWAY_POLICY_CLASSIFIER_ADVICE_RETRY;
+  // Of a rate limit: this model under this credential. Of a failure: this model for everybody.
+  verdict->scope = EXPORTS_SPILLWAY_POLICY_CLASSIFIER_SCOPE_MODEL;
   if (throttled) {
     verdict->class_ = EXPORTS_SPILLWAY_POLICY_CLASSIFIER_CLASS_THROTTLED;
-    verdict->scope = EXPORTS_SPILLWAY_POLICY_CLASSIFIER_SCOPE_CREDENTIAL;
     verdict->cool_off_ms.is_some =
         spillway_policy_host_method_attempt_retry_after_ms(attempt, &verdict->cool_off_ms.val);
     policy_string_dup(&verdict->reason, "200 with a rate limit");
   } else {
     verdict->class_ = EXPORTS_SPILLWAY_POLICY_CLASSIFIER_CLASS_FAILURE;
-    verdict->scope = EXPORTS_SPILLWAY_POLICY_CLASSIFIER_SCOPE_UPSTREAM;
     verdict->cool_off_ms.is_some = false;
     policy_string_dup(&verdict->reason, "200 with an error");
   }

@@ -22,7 +22,8 @@ export const classifier = {
     const throttled = throttleCodes.includes(error.code) || throttleCodes.includes(error.kind);
     return {
       class: throttled ? 'throttled' : 'failure',
-      scope: throttled ? 'credential' : 'upstream',
+      // Of a rate limit: this model under this credential. Of a failure: this model for everybody.
+      scope: 'model',
       advice: 'retry',
       coolOffMs: throttled ? attempt.retryAfterMs() : undefined,
       reason: throttled ? '200 with a rate limit' : '200 with an error',

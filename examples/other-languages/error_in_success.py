@@ -27,10 +27,11 @@ class Classifier:
         error = attempt.provider_error()
         if error is None:
             return None
+        # Of a rate limit: this model under this credential. Of a failure: this model for everybody.
         if error.code in throttle_codes or error.kind in throttle_codes:
             wait = attempt.retry_after_ms()
-            return Verdict(Class.THROTTLED, Scope.CREDENTIAL, Advice.RETRY, wait, "200 with a rate limit")
-        return Verdict(Class.FAILURE, Scope.UPSTREAM, Advice.RETRY, None, "200 with an error")
+            return Verdict(Class.THROTTLED, Scope.MODEL, Advice.RETRY, wait, "200 with a rate limit")
+        return Verdict(Class.FAILURE, Scope.MODEL, Advice.RETRY, None, "200 with an error")
 
 
 class Retrying:

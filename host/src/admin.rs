@@ -4,6 +4,7 @@ use crate::circuit::CircuitLook;
 use crate::clock::unix_ms;
 use crate::door::Door;
 use crate::guard::Guard;
+use crate::lanes::LaneLook;
 use crate::upstream::Upstream;
 use crate::worker::Shared;
 use bytes::Bytes;
@@ -123,6 +124,7 @@ fn describe(upstream: &Upstream) -> Value {
         "dialect": upstream.config.dialect.as_str(),
         "policy": upstream.policy.name(),
         "limits": limits(&upstream.door),
+        "pacing": upstream.lanes.look().iter().map(lane).collect::<Vec<_>>(),
         "breakers": upstream.circuits.look().iter().map(breaker).collect::<Vec<_>>(),
     })
 }
@@ -137,6 +139,15 @@ fn limits(door: &Door) -> Value {
             "in_flight_max": queue.concurrency().limit(),
             "waiting": queue.waiting(),
         })
+    })
+}
+
+fn lane(look: &LaneLook) -> Value {
+    json!({
+        "scope": look.protects,
+        "calls_per_second": look.per_second.map(|rate| (rate * 100.0).round() / 100.0),
+        "paused_for_ms": look.paused_for.map(|wait| wait.as_millis()),
+        "waiting": look.waiting,
     })
 }
 

@@ -4,10 +4,11 @@ use crate::callers::Caller;
 use crate::dialect::{Asked, Dialect, Operation};
 use crate::headers;
 use crate::refusal::{Kind, Refusal};
+use crate::scope::Subject;
 use crate::upstream::Upstream;
 use crate::worker::HeldBytes;
 use bytes::Bytes;
-use http::{HeaderMap, Method, request};
+use http::{HeaderMap, Method, header, request};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use spillway_resilience::{Demand, ShedSettings};
@@ -217,6 +218,17 @@ impl Call {
             deadline,
             deadline_is_callers: false,
         })
+    }
+
+    /// By what it is told from others.
+    pub fn subject(&self) -> Subject<'_> {
+        Subject { model: self.asked.model.as_deref(), credential: self.caller.credential }
+    }
+
+    /// Whether its caller sends it again by itself when it fails.
+    pub fn is_repeated_by_its_caller(&self) -> bool {
+        let agent = self.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+        self.headers.contains_key("x-stainless-retry-count") || agent.starts_with("ai/") || agent.starts_with("ai-sdk")
     }
 
     /// What it asks of limits.

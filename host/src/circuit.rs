@@ -2,14 +2,17 @@
 //! scopes that a verdict can speak of.
 
 use crate::clock::{Clock, random};
+use crate::consequence::Consequence;
 use crate::policy::{Judge, Slot};
+use crate::said::Said;
+use crate::scope::{Protects, Subject};
 use crate::sync::lock;
 use arc_swap::ArcSwap;
 use spillway_resilience::{
     Breaker, BreakerSettings, Cause, CircuitState, Mode, Outcome, Pending, Permit, Recorded, Rejected, Snapshot,
     Timestamp, Transition, TripDecision, WindowStatistics,
 };
-use spillway_sdk::{Class, Scope, Verdict, WindowFacts};
+use spillway_sdk::WindowFacts;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
@@ -21,31 +24,9 @@ use tokio::sync::Notify;
 /// Circuits of models and credentials kept per upstream. They come into being with their first failure. When all
 /// are in use, a further one's failures are counted nowhere, which is what a proxy without scopes would do.
 pub const SCOPED_CIRCUITS_MAX: usize = 1_024;
-/// The share of calls that counts as nearly all.
-const USUAL_QUANTILE: f32 = 0.95;
-/// Calls of which one quantile that high can be told.
-const USUAL_CALLS_MIN: u32 = 20;
-
-/// What a circuit protects.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Protects {
-    /// The upstream as a whole.
-    Upstream,
-    /// One of its models.
-    Model(String),
-    /// One credential at it, by its fingerprint.
-    Credential(u64),
-}
-
-impl fmt::Display for Protects {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Protects::Upstream => f.write_str("upstream"),
-            Protects::Model(model) => write!(f, "model {model}"),
-            Protects::Credential(fingerprint) => write!(f, "credential {:04x}", fingerprint & 0xffff),
-        }
-    }
-}
+/// Failing requests in a row after which an upstream is in doubt: their failures are no longer taken for the requests'
+/// own fault.
+const DOUBT: u32 = 5;
 
 /// Told of every transition, for metrics and logs.
 pub trait Observer: Send + Sync + fmt::Debug {
@@ -58,12 +39,19 @@ pub trait Observer: Send + Sync + fmt::Debug {
 pub struct Circuit {
     protects: Protects,
     breaker: Mutex<Breaker>,
+    /// What the provider last said that counts against it.
+    said: Mutex<Option<Arc<Said>>>,
     clock: Clock,
     observer: Arc<dyn Observer>,
     changed: Arc<Notify>,
 }
 
 impl Circuit {
+    fn refused(&self, rejected: Rejected) -> Refused {
+        let is_slow = self.lock().fails_slowly();
+        Refused { protects: self.protects.clone(), rejected, is_slow, said: lock(&self.said).clone() }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Breaker> {
         lock(&self.breaker)
     }
@@ -78,16 +66,16 @@ impl Circuit {
         }
     }
 
-    fn admit(self: &Arc<Self>) -> Result<CircuitPermit, Rejected> {
+    fn admit(self: &Arc<Self>) -> Result<CircuitPermit, Refused> {
         let admitted = self.lock().admit(self.clock.now());
         match admitted {
             Ok(admitted) => {
                 self.tell(admitted.transition);
-                Ok(CircuitPermit { circuit: Arc::clone(self), permit: Some(admitted.permit) })
+                Ok(CircuitPermit { circuit: Arc::clone(self), permit: Some(admitted.permit), awaits_answer: false })
             }
             Err(rejected) => {
                 self.tell(rejected.transition());
-                Err(rejected)
+                Err(self.refused(rejected))
             }
         }
     }
@@ -141,6 +129,8 @@ pub struct CircuitLook {
 struct CircuitPermit {
     circuit: Arc<Circuit>,
     permit: Option<Permit>,
+    /// Whether its call has gone out and not been answered, so that a caller who leaves may have waited too long.
+    awaits_answer: bool,
 }
 
 impl CircuitPermit {
@@ -170,9 +160,29 @@ impl CircuitPermit {
     }
 }
 
+impl CircuitPermit {
+    /// How long its call has been under way, if that is so long that its caller's leaving is the upstream's fault.
+    fn overdue(&self) -> Option<Duration> {
+        let permit = self.permit.as_ref().filter(|_| self.awaits_answer)?;
+        let now = self.circuit.clock.now();
+        let took = now.saturating_since(permit.admitted());
+        // Most who leave do so soon, and statistics cost some microseconds.
+        if took < WindowStatistics::OVERDUE_MIN {
+            return None;
+        }
+        let limit = self.circuit.lock().statistics(now).overdue_after()?;
+        (took >= limit).then_some(took)
+    }
+}
+
 impl Drop for CircuitPermit {
     fn drop(&mut self) {
-        self.record(Outcome::Ignored, Duration::ZERO, None, false);
+        let overdue = self.overdue();
+        let outcome = if overdue.is_some() { Outcome::Overdue } else { Outcome::Ignored };
+        let Some(pending) = self.record(outcome, overdue.unwrap_or_default(), None, false) else { return };
+        // No policy is asked what it means: the thresholds alone decide.
+        let transition = self.circuit.lock().judge(pending, None, self.circuit.clock.now(), random());
+        self.circuit.tell(transition);
     }
 }
 
@@ -200,7 +210,7 @@ impl Circuits {
         changed: Arc<Notify>,
     ) -> Self {
         let breaker = Mutex::new(fresh(settings, watch_only, clock));
-        let whole = Circuit { protects: Protects::Upstream, breaker, clock, observer, changed };
+        let whole = Circuit { protects: Protects::Upstream, breaker, said: Mutex::default(), clock, observer, changed };
         Circuits { upstream, settings, watch_only, whole: Arc::new(whole), scoped: ArcSwap::default() }
     }
 
@@ -208,15 +218,14 @@ impl Circuits {
         self.scoped.load().get(protects).map(Arc::clone)
     }
 
-    /// The circuits of a call's credential and model, where there are any.
-    fn of(&self, model: Option<&str>, credential: u64) -> (Option<Arc<Circuit>>, Option<Arc<Circuit>>) {
+    /// The circuits of the parts that a call belongs to, where there are any.
+    fn of(&self, subject: Subject<'_>) -> Vec<Arc<Circuit>> {
         let scoped = self.scoped.load();
         // While nothing fails there are none, and a model's name need not be copied to look for them.
         if scoped.is_empty() {
-            return (None, None);
+            return Vec::new();
         }
-        let of_model = model.and_then(|model| scoped.get(&Protects::Model(model.to_owned())));
-        (scoped.get(&Protects::Credential(credential)).map(Arc::clone), of_model.map(Arc::clone))
+        subject.parts().iter().filter_map(|part| scoped.get(part).map(Arc::clone)).collect()
     }
 
     fn find_or_make(&self, protects: &Protects) -> Option<Arc<Circuit>> {
@@ -226,7 +235,8 @@ impl Circuits {
         let whole = &self.whole;
         let circuit = Arc::new(Circuit {
             protects: protects.clone(),
-            breaker: Mutex::new(fresh(self.settings, self.watch_only, whole.clock)),
+            breaker: Mutex::new(whole.lock().for_a_part(whole.clock.now())),
+            said: Mutex::default(),
             clock: whole.clock,
             observer: Arc::clone(&whole.observer),
             changed: Arc::clone(&whole.changed),
@@ -259,27 +269,33 @@ impl Circuits {
         }
     }
 
-    /// How every circuit stands that differs from a fresh one.
-    pub fn snapshots(&self) -> Vec<(Protects, Snapshot)> {
+    /// How every circuit stands that differs from a fresh one, and what its provider last said.
+    pub fn snapshots(&self) -> Vec<(Protects, Snapshot, Option<Arc<Said>>)> {
         let now = self.whole.clock.now();
-        let stands = |circuit: Arc<Circuit>| (circuit.protects.clone(), circuit.lock().snapshot(now));
+        let stands = |circuit: Arc<Circuit>| {
+            let snapshot = circuit.lock().snapshot(now);
+            (circuit.protects.clone(), snapshot, lock(&circuit.said).clone())
+        };
         let differs = |snapshot: &Snapshot| {
             snapshot.state != CircuitState::Closed || snapshot.openings > 0 || snapshot.mode != Mode::Normal
         };
-        self.all().into_iter().map(stands).filter(|(_, snapshot)| differs(snapshot)).collect()
+        self.all().into_iter().map(stands).filter(|(_, snapshot, _)| differs(snapshot)).collect()
     }
 
     /// Lets a circuit go on where it stood before a restart. Whether circuits only watch is for the configuration to
     /// say.
-    pub fn restore(&self, protects: &Protects, snapshot: Snapshot) {
+    pub fn restore(&self, protects: &Protects, snapshot: Snapshot, said: Option<Arc<Said>>) {
         if self.watch_only || snapshot.mode == Mode::WatchOnly {
             return;
         }
         let circuit = match protects {
             Protects::Upstream => Some(Arc::clone(&self.whole)),
-            Protects::Model(_) | Protects::Credential(_) => self.find_or_make(protects),
+            Protects::Model(_) | Protects::Credential(_) | Protects::ModelOfCredential(..) => {
+                self.find_or_make(protects)
+            }
         };
         let Some(circuit) = circuit else { return };
+        *lock(&circuit.said) = said;
         let now = circuit.clock.now();
         let restored = Breaker::restore(self.settings, snapshot, now);
         let (to, until) = (restored.state(), restored.next_wakeup(now));
@@ -293,29 +309,19 @@ impl Circuits {
 
     /// The time to first content below which nearly all recent calls stayed; `None` when there were too few to tell.
     pub fn usual_first_content(&self) -> Option<Duration> {
-        let statistics = self.whole.lock().statistics(self.whole.clock.now());
-        let refused = statistics.failures + statistics.overloads + statistics.throttles;
-        // Refusals are quick: where there are many, what is usual among all calls says nothing about answers.
-        let telling = statistics.requests >= USUAL_CALLS_MIN && refused.saturating_mul(10) <= statistics.requests;
-        if telling { statistics.latency(USUAL_QUANTILE) } else { None }
+        self.whole.lock().statistics(self.whole.clock.now()).usual_latency()
     }
 
     /// Admits a call through every circuit that concerns it, or says which refuses.
     ///
     /// # Errors
     /// The refusal of the first circuit that refuses; those passed before are settled as neutral.
-    pub fn admit(&self, model: Option<&str>, credential: u64) -> Result<Admission, Refused> {
-        let mut admission =
-            Admission { whole: None, model: None, credential: None, named: (model.map(str::to_owned), credential) };
-        let refused = |circuit: &Circuit, rejected: Rejected| Refused { protects: circuit.protects.clone(), rejected };
-        let (of_credential, of_model) = self.of(model, credential);
-        if let Some(circuit) = of_credential {
-            admission.credential = Some(circuit.admit().map_err(|rejected| refused(&circuit, rejected))?);
+    pub fn admit(&self, subject: Subject<'_>) -> Result<Admission, Refused> {
+        let mut admission = Admission { whole: None, parts: Vec::new() };
+        for circuit in self.of(subject) {
+            admission.parts.push(circuit.admit()?);
         }
-        if let Some(circuit) = of_model {
-            admission.model = Some(circuit.admit().map_err(|rejected| refused(&circuit, rejected))?);
-        }
-        admission.whole = Some(self.whole.admit().map_err(|rejected| refused(&self.whole, rejected))?);
+        admission.whole = Some(self.whole.admit()?);
         Ok(admission)
     }
 
@@ -323,17 +329,41 @@ impl Circuits {
     ///
     /// # Errors
     /// As [`Circuits::admit`].
-    pub fn peek(&self, model: Option<&str>, credential: u64) -> Result<(), Refused> {
+    pub fn peek(&self, subject: Subject<'_>) -> Result<(), Refused> {
         let now = self.whole.clock.now();
         let look = |circuit: &Circuit| {
-            let refused = |rejected| Refused { protects: circuit.protects.clone(), rejected };
-            circuit.lock().peek(now).map_err(refused)
+            let peeked = circuit.lock().peek(now);
+            peeked.map_err(|rejected| circuit.refused(rejected))
         };
-        let (of_credential, of_model) = self.of(model, credential);
-        for circuit in [of_credential, of_model].into_iter().flatten() {
-            look(&circuit)?;
-        }
+        self.of(subject).iter().try_for_each(|circuit| look(circuit))?;
         look(&self.whole)
+    }
+
+    /// Whether repeating a call that has failed makes sense, by how many have failed in a row: see
+    /// [`Breaker::may_repeat`].
+    pub fn may_repeat(&self, subject: Subject<'_>, chance: f64) -> bool {
+        self.of(subject).iter().all(|circuit| circuit.lock().may_repeat(chance)) && self.whole.lock().may_repeat(chance)
+    }
+
+    /// The share of such calls that was served of late.
+    pub fn served_share(&self, subject: Subject<'_>) -> f64 {
+        let of_model = self.find(&subject.parts()[2]);
+        of_model.as_ref().unwrap_or(&self.whole).lock().served_share()
+    }
+
+    /// Whether all circuits of a call are closed.
+    pub fn are_closed(&self, subject: Subject<'_>) -> bool {
+        let closed = |circuit: &Circuit| circuit.lock().state() == CircuitState::Closed;
+        self.of(subject).iter().all(|circuit| closed(circuit)) && closed(&self.whole)
+    }
+
+    /// Whether a call's failure may be its own fault: its circuits are closed, and others were served of late.
+    pub fn are_trusted(&self, subject: Subject<'_>) -> bool {
+        let trusted = |circuit: &Circuit| {
+            let breaker = circuit.lock();
+            breaker.state() == CircuitState::Closed && breaker.failing_requests_in_a_row() < DOUBT
+        };
+        self.of(subject).iter().all(|circuit| trusted(circuit)) && trusted(&self.whole)
     }
 
     /// The state of the upstream's own circuit.
@@ -347,67 +377,82 @@ impl Circuits {
         self.whole.lock().peek(now).err().map(|rejected| rejected.retry_at())
     }
 
+    /// When a call could be admitted by all of its circuits; `None` when it could be now.
+    pub fn blocks_until(&self, subject: Subject<'_>) -> Option<Timestamp> {
+        self.peek(subject).err().map(|refused| refused.rejected.retry_at())
+    }
+
     /// Waits until some circuit changes its state.
     pub async fn changed(&self) {
         self.whole.changed.notified().await;
     }
 
-    /// Settles a call by its verdict in the circuit that the verdict speaks of; the others saw nothing.
+    /// Settles a call by the consequence of its verdict: in the circuit of what that reaches, and in the upstream's own.
+    /// The others saw nothing.
     ///
-    /// `outcome` is what the verdict's class means ([`outcome_of`]), unless something else deals with the failure.
-    /// `duration` is the time to first content: how long an answer is says nothing about health.
+    /// `duration` is the time to first content: how long an answer is says nothing about health. `said` is what those
+    /// hear who are refused for it.
     pub fn settle(
         &self,
         mut admission: Admission,
-        verdict: &Verdict,
-        outcome: Outcome,
+        consequence: &Consequence,
+        said: Option<Arc<Said>>,
         duration: Duration,
         judge: &mut Judge,
         slot: &Slot,
     ) {
         let asks = judge.serving_wants_trip(slot);
         let now = self.whole.clock.now();
-        let open_until = verdict.cool_off.map(|cool_off| now.saturating_add(cool_off));
-        if outcome == Outcome::Success {
-            for mut permit in
-                [admission.whole.take(), admission.model.take(), admission.credential.take()].into_iter().flatten()
-            {
-                let pending = permit.record(outcome, duration, None, asks);
+        if consequence.counts == Outcome::Success {
+            for mut permit in admission.whole.take().into_iter().chain(admission.parts.drain(..)) {
+                let pending = permit.record(Outcome::Success, duration, None, asks);
                 self.judge(&permit.circuit, pending, judge, slot);
             }
             return;
         }
-        let (existing, named) = match verdict.scope {
-            Scope::Upstream => (admission.whole.take(), None),
-            Scope::Model => (admission.model.take(), admission.named.0.take().map(Protects::Model)),
-            Scope::Credential => (admission.credential.take(), Some(Protects::Credential(admission.named.1))),
-        };
-        let permit = match (existing, named) {
-            (Some(permit), _) => Some(permit),
-            (None, Some(protects)) => self.late_permit(protects, verdict, outcome),
-            // A request that names no model speaks of whatever the upstream serves then.
-            (None, None) => admission.whole.take(),
-        };
-        // What is left in the admission is dropped, and so settled as neutral.
-        let Some(mut permit) = permit else { return };
-        let pending = permit.record(outcome, duration, open_until, asks);
-        self.judge(&permit.circuit, pending, judge, slot);
+        let Consequence { reach, part, counts, counts_for_upstream, shuts_for, .. } = consequence;
+        let open_until = shuts_for.map(|wait| now.saturating_add(wait));
+        let of_upstream = *reach == Protects::Upstream;
+        if let Some(mut whole) = admission.whole.take_if(|_| !of_upstream) {
+            let pending = whole.record(*counts_for_upstream, duration, None, asks);
+            self.judge(&whole.circuit, pending, judge, slot);
+        }
+        for (protects, open_until) in [(Some(reach), open_until), (part.as_ref(), None)] {
+            let Some(protects) = protects else { continue };
+            let permit = match admission.parts.iter().position(|permit| permit.circuit.protects == *protects) {
+                Some(place) => Some(admission.parts.swap_remove(place)),
+                None if of_upstream => admission.whole.take(),
+                None => self.late_permit(protects, *counts, open_until),
+            };
+            // What is left in the admission is dropped, and so settled as neutral.
+            let Some(mut permit) = permit else { continue };
+            if said.is_some() && *counts != Outcome::Ignored {
+                lock(&permit.circuit.said).clone_from(&said);
+            }
+            let pending = permit.record(*counts, duration, open_until, asks);
+            self.judge(&permit.circuit, pending, judge, slot);
+        }
     }
 
-    /// A permit of a scope's circuit that did not exist when the call was admitted.
-    fn late_permit(&self, protects: Protects, verdict: &Verdict, outcome: Outcome) -> Option<CircuitPermit> {
+    /// A permit of a part's circuit that did not exist when the call was admitted.
+    fn late_permit(
+        &self,
+        protects: &Protects,
+        outcome: Outcome,
+        open_until: Option<Timestamp>,
+    ) -> Option<CircuitPermit> {
         // A circuit that would count nothing need not exist.
-        if outcome == Outcome::Ignored && verdict.cool_off.is_none() {
+        let counts = matches!(outcome, Outcome::Failure | Outcome::Overloaded | Outcome::FailedAgain);
+        if !counts && open_until.is_none() {
             return None;
         }
-        let circuit = self.find_or_make(&protects)?;
+        let circuit = self.find_or_make(protects)?;
         match circuit.admit() {
             Ok(permit) => Some(permit),
             Err(_) => {
                 // Another call has opened it meanwhile; what this one asks for may be longer.
-                let now = circuit.clock.now();
-                if let Some(cool_off) = verdict.cool_off {
-                    circuit.lock().extend(now.saturating_add(cool_off), now);
+                if let Some(open_until) = open_until {
+                    circuit.lock().extend(open_until, circuit.clock.now());
                 }
                 None
             }
@@ -446,21 +491,41 @@ pub struct Refused {
     pub protects: Protects,
     /// The breaker's words.
     pub rejected: Rejected,
+    /// Whether the upstream fails slowly, so that nobody should wait for its circuit: see [`Breaker::fails_slowly`].
+    pub is_slow: bool,
+    /// What the provider last said that counted.
+    pub said: Option<Arc<Said>>,
 }
 
 /// A call's permits. Dropped without being settled, it counts nowhere and gives every slot back.
 #[derive(Debug)]
 pub struct Admission {
     whole: Option<CircuitPermit>,
-    model: Option<CircuitPermit>,
-    credential: Option<CircuitPermit>,
-    named: (Option<String>, u64),
+    /// Empty, and so without an allocation, while nothing fails.
+    parts: Vec<CircuitPermit>,
 }
 
 impl Admission {
+    /// Its call goes out. A caller who leaves after waiting far longer than others do is then a hint that the upstream
+    /// serves nobody.
+    pub fn sent(&mut self) {
+        self.awaits_answer(true);
+    }
+
+    /// Its call is being answered: whoever leaves now has other reasons.
+    pub fn answered(&mut self) {
+        self.awaits_answer(false);
+    }
+
+    fn awaits_answer(&mut self, awaits: bool) {
+        if let Some(whole) = &mut self.whole {
+            whole.awaits_answer = awaits;
+        }
+    }
+
     /// Whether some circuit let this call through as a probe, and so waits for its result.
     pub fn is_probe(&self) -> bool {
-        [&self.whole, &self.model, &self.credential].into_iter().flatten().any(CircuitPermit::is_probe)
+        self.whole.iter().chain(&self.parts).any(CircuitPermit::is_probe)
     }
 }
 
@@ -478,18 +543,6 @@ fn fresh(settings: BreakerSettings, watch_only: bool, clock: Clock) -> Breaker {
 fn for_policy_alone(mut pending: Pending) -> Pending {
     pending.statistics.thresholds_crossed = None;
     pending
-}
-
-/// What a verdict's class means to a breaker.
-pub fn outcome_of(class: Class) -> Outcome {
-    match class {
-        Class::Success => Outcome::Success,
-        Class::Failure => Outcome::Failure,
-        Class::Overloaded => Outcome::Overloaded,
-        Class::Throttled | Class::Exhausted => Outcome::Throttled,
-        // The caller's and the credential's faults say nothing about health.
-        Class::Ignored | Class::Rejected | Class::Unauthorized => Outcome::Ignored,
-    }
 }
 
 /// A circuit's statistics as a policy sees them.

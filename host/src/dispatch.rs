@@ -157,7 +157,8 @@ async fn serve(worker: &Rc<Worker>, spool: &Spool, claimed: ClaimedJob) {
         Ok(call) => Rc::new(call),
         Err(refusal) => return bury(spool, &lease, refusal.message(), None).await,
     };
-    let result = attempts(worker, &call, Patience::at_limits(call.upstream.config.limits.patience), story).await;
+    let result =
+        attempts(worker, &call, Patience::of(call.upstream.config.limits.patience, Duration::ZERO), story).await;
     settle(worker, spool, &call, &lease, counted, result).await;
 }
 
@@ -179,7 +180,7 @@ pub async fn settle(
             }
             Err(Incomplete::Broken(reason)) => {
                 // In an outage it is the outage's fault; otherwise each further call may cost as much as this one.
-                let counts = call.upstream.circuits.state() == CircuitState::Closed;
+                let counts = call.upstream.circuits.are_trusted(call.subject());
                 if counts && is_last(worker, counted) {
                     bury(spool, lease, reason, None).await;
                 } else {
@@ -189,7 +190,8 @@ pub async fn settle(
         },
         Err(unserved) => {
             let reason = unserved.refusal.message();
-            let blocked = call.upstream.circuits.blocked_until().map(|until| worker.shared.clock.until(until));
+            let blocked = call.upstream.circuits.blocks_until(call.subject());
+            let blocked = blocked.map(|until| worker.shared.clock.until(until));
             let delay = unserved.delay(blocked, JOB_BACKOFF.delay(lease.attempt(), random()));
             if unserved.suspect && is_last(worker, counted) {
                 // The last answer is kept with a job that dies of it.

@@ -4,7 +4,7 @@
 use crate::clock::Clock;
 use crate::sync::{Arc, Mutex, MutexGuard, lock};
 use spillway_resilience::{
-    AdmissionQueue, Ceiling, Demand, Dimension, Entry, Feedback, Leaving, Pass, Reported, Settlement, Ticket,
+    AdmissionQueue, Ceiling, Demand, Dimension, Entry, Feedback, Leaving, Pass, Pause, Reported, Settlement, Ticket,
     Timestamp, TurnedAway,
 };
 use std::collections::HashMap;
@@ -65,10 +65,24 @@ impl Door {
     /// # Errors
     /// When there is no room before `deadline`.
     pub fn ask(self: &Arc<Self>, demand: Demand, deadline: Timestamp) -> Result<Asked, TurnedAway> {
+        self.ask_again(demand, None, deadline)
+    }
+
+    /// As [`Door::ask`], for a call that had its turn and was refused: with its `former` ticket it comes before those of
+    /// its tenant who came after it.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn ask_again(
+        self: &Arc<Self>,
+        demand: Demand,
+        former: Option<Ticket>,
+        deadline: Timestamp,
+    ) -> Result<Asked, TurnedAway> {
         let (entry, woken) = {
             let mut state = self.lock();
             let now = self.clock.now();
-            let entry = state.queue.enter(demand, deadline, now)?;
+            let entry = state.queue.enter_again(demand, former, deadline, now)?;
             if let Entry::Waiting(ticket) = &entry {
                 state.waiters.insert(*ticket, Waiter::Waits(None));
             }
@@ -76,7 +90,7 @@ impl Door {
         };
         wake(woken);
         Ok(match entry {
-            Entry::Passed(pass) => Asked::Entered(Entered::new(Arc::clone(self), pass)),
+            Entry::Passed(pass) => Asked::Entered(Entered::new(Arc::clone(self), pass, None)),
             Entry::Waiting(ticket) => {
                 Asked::Waits(Waiting { door: Arc::clone(self), ticket, tokens: demand.tokens, left: false })
             }
@@ -97,6 +111,35 @@ impl Door {
     /// Lets nobody in for `reset_in`, because the provider has said that a limit is used up.
     pub fn drain(&self, dimension: Dimension, reset_in: Duration) {
         self.change(|queue, now| queue.drain(dimension, reset_in, now));
+    }
+
+    /// A call through this door has brought its first content.
+    pub fn served(&self) {
+        self.change(|queue, now| queue.pacer_mut().map(|pacer| pacer.served(now)));
+    }
+
+    /// The upstream has said "too much" about a call that went out at `sent`. True if that has been so for a while and
+    /// nobody was served meanwhile.
+    pub fn told(&self, pause: Pause, sent: Timestamp, random: u64) -> bool {
+        self.change(|queue, now| {
+            queue.pacer_mut().is_some_and(|pacer| {
+                pacer.told(pause, sent, now, random);
+                pacer.is_fruitless(now)
+            })
+        })
+    }
+
+    /// Ends the pacing if nobody has said "too much" for long, and nobody waits. True if nothing is paced here.
+    pub fn rest(&self) -> bool {
+        self.change(|queue, now| {
+            let nobody_waits = queue.waiting() == 0;
+            queue.pacer_mut().is_none_or(|pacer| {
+                if nobody_waits {
+                    pacer.rest(now);
+                }
+                pacer.per_second(now).is_none() && pacer.paused_until(now).is_none()
+            })
+        })
     }
 
     /// What the door looks like this moment.
@@ -166,7 +209,7 @@ impl Waiting {
             Some(Waiter::LetIn(pass)) => {
                 self.left = true;
                 drop(state);
-                Turn::Left(Ok(Entered::new(Arc::clone(&self.door), pass)))
+                Turn::Left(Ok(Entered::new(Arc::clone(&self.door), pass, Some(self.ticket))))
             }
             // Whoever has left cannot ask again, so a missing waiter is one that has expired.
             Some(Waiter::Expired) | None => {
@@ -215,13 +258,20 @@ impl Drop for Waiting {
 pub struct Entered {
     door: Arc<Door>,
     pass: Option<Pass>,
+    /// The place in the queue in which it waited.
+    ticket: Option<Ticket>,
     /// What it is settled with when nobody says better.
     otherwise: Settlement,
 }
 
 impl Entered {
-    fn new(door: Arc<Door>, pass: Pass) -> Entered {
-        Entered { door, pass: Some(pass), otherwise: Settlement::Refund }
+    fn new(door: Arc<Door>, pass: Pass, ticket: Option<Ticket>) -> Entered {
+        Entered { door, pass: Some(pass), ticket, otherwise: Settlement::Refund }
+    }
+
+    /// The place in the queue in which it waited, if it had to.
+    pub fn ticket(&self) -> Option<Ticket> {
+        self.ticket
     }
 
     /// A call goes out: from here on the provider may count it, answered or not.

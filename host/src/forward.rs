@@ -3,13 +3,13 @@
 use crate::attempt::{Held, Record};
 use crate::body::Aborted;
 use crate::call::Call;
-use crate::circuit::{Admission, outcome_of};
+use crate::circuit::Admission;
 use crate::client::fault_of;
 use crate::dialect::{Dialect, EventKind, Operation, Usage};
 use crate::explain::Story;
 use crate::metrics::Outcome;
 use crate::refusal::{Kind, Refusal};
-use crate::request::feedback;
+use crate::request::{conclude, feedback};
 use crate::served::Charges;
 use crate::sse::{self, Splitter};
 use crate::worker::Worker;
@@ -104,6 +104,8 @@ pub struct Affair {
     pub story: Story,
     /// How the request ended, should the answer arrive whole.
     pub outcome: Outcome,
+    /// Whether a failure of its request is counted already.
+    pub has_failed: bool,
 }
 
 impl Forward {
@@ -280,11 +282,14 @@ impl Affair {
         let duration = self.record.first_content.get().unwrap_or_else(|| self.record.began.elapsed());
         self.record.first_content.set(Some(duration));
         upstream.metrics.first_content(duration);
+        let first_sent = (self.record.number == 1).then(|| self.worker.shared.clock.at(self.record.began));
+        upstream.served(self.call.subject(), first_sent);
+        if let Some(admission) = &mut self.admission {
+            admission.answered();
+        }
         // A probe has shown what it was sent for: nobody should wait for the end of its stream.
         if let Some(probe) = self.admission.take_if(|admission| admission.is_probe()) {
-            let mut judge = self.worker.judge.borrow_mut();
-            let outcome = outcome_of(self.verdict.class);
-            upstream.circuits.settle(probe, &self.verdict, outcome, duration, &mut judge, &upstream.policy);
+            conclude(&self.worker, &self.call, probe, &self.record, &self.verdict, self.has_failed);
         }
     }
 
@@ -296,7 +301,9 @@ impl Affair {
         }
         // What was first said of the attempt is what it says of the upstream's room: an end much later says nothing.
         let feedback = match end {
-            End::Broken(Fault::FirstContentTimeout) => Feedback::TimedOut,
+            End::Broken(Fault::FirstContentTimeout) if !self.call.upstream.circuits.are_closed(self.call.subject()) => {
+                Feedback::TimedOut
+            }
             End::Whole | End::Failed(_) | End::Broken(_) | End::Abandoned => {
                 feedback(&self.call, &self.record, &self.verdict)
             }
@@ -323,11 +330,7 @@ impl Affair {
             }
         };
         if let Some(admission) = self.admission.take() {
-            let duration = self.record.first_content.get().unwrap_or_else(|| self.record.began.elapsed());
-            let mut judge = self.worker.judge.borrow_mut();
-            let upstream = &self.call.upstream;
-            let outcome = outcome_of(self.verdict.class);
-            upstream.circuits.settle(admission, &self.verdict, outcome, duration, &mut judge, &upstream.policy);
+            conclude(&self.worker, &self.call, admission, &self.record, &self.verdict, self.has_failed);
         }
         self.story.end(outcome, self.record.status.unwrap_or(0));
     }

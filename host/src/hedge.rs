@@ -87,7 +87,12 @@ pub async fn attempt(
             failed: false,
             committed: false,
         };
-        let alarm = match when_to_hedge(settings, race, &mut call.upstream.budget()) {
+        let alarm = match when_to_hedge(
+            settings,
+            race,
+            &mut call.upstream.experience().hedge_budget,
+            worker.shared.clock.now(),
+        ) {
             Hedge::Send => {
                 hedges += 1;
                 match permits_at_once(worker, call) {
@@ -98,7 +103,7 @@ pub async fn attempt(
                         running.push(self::run(worker, client, call, number, permits));
                     }
                     None => {
-                        call.upstream.budget().refund(Spend::Hedge);
+                        call.upstream.experience().hedge_budget.refund(Spend::Hedge);
                         story.tell("no hedge: no room for it");
                     }
                 }
@@ -117,15 +122,20 @@ pub async fn attempt(
         if answers || running.is_empty() {
             return Ok(attempted);
         }
-        record(worker, call, attempted);
+        // The attempt that is returned counts for its request.
+        record(worker, call, attempted, true);
     }
 }
 
 /// What a further call needs, if all of it can be had this moment.
 fn permits_at_once(worker: &Worker, call: &Call) -> Option<Permits> {
+    // Where calls wait for their turn, a second one beside the first would be somebody else's.
+    if !call.upstream.lanes.of(call.subject()).is_empty() {
+        return None;
+    }
     let now = worker.shared.clock.now();
     let Ok(Asked::Entered(entered)) = call.upstream.door.ask(call.demand(), now) else { return None };
-    let admission = call.upstream.circuits.admit(call.asked.model.as_deref(), call.caller.credential).ok()?;
+    let admission = call.upstream.circuits.admit(call.subject()).ok()?;
     Some(Permits { entered, admission })
 }
 
@@ -137,6 +147,7 @@ async fn run(
     mut permits: Permits,
 ) -> Result<Attempted, EndedByCaller> {
     permits.entered.sent();
+    permits.admission.sent();
     let Ended { record, held, by_caller } = attempt::make(client, call, number).await;
     if let Some(doing) = by_caller {
         // The permits are dropped here, which counts nowhere: the upstream had no part in it.

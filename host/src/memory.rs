@@ -4,8 +4,9 @@
 //! has been down in a row.
 
 use crate::callers::FingerprintKey;
-use crate::circuit::Protects;
 use crate::clock::{milliseconds, unix_ms};
+use crate::said::Said;
+use crate::scope::Protects;
 use crate::upstream::Upstream;
 use serde::{Deserialize, Serialize};
 use spillway_resilience::{Cause, CircuitState, Mode, Snapshot};
@@ -43,6 +44,16 @@ struct Stored {
     saved_at_unix_ms: u64,
     fingerprint_key: [u64; 2],
     circuits: Vec<StoredCircuit>,
+    #[serde(default)]
+    pauses: Vec<StoredPause>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct StoredPause {
+    upstream: String,
+    of: StoredScope,
+    remaining_ms: u64,
+    said: Option<Said>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -54,6 +65,8 @@ struct StoredCircuit {
     cause: Option<(String, [u32; 2])>,
     remaining_ms: u64,
     openings: u32,
+    #[serde(default)]
+    said: Option<Said>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -62,6 +75,7 @@ enum StoredScope {
     Upstream,
     Model(String),
     Credential(u64),
+    ModelOfCredential(String, u64),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -106,8 +120,14 @@ impl Memory {
         let passed = Duration::from_millis(unix_ms().saturating_sub(stored.saved_at_unix_ms));
         for circuit in stored.circuits {
             let Some(upstream) = upstreams.get(&circuit.upstream) else { continue };
-            let (protects, snapshot) = circuit.into_snapshot(passed);
-            upstream.circuits.restore(&protects, snapshot);
+            let (protects, snapshot, said) = circuit.into_snapshot(passed);
+            upstream.circuits.restore(&protects, snapshot, said);
+        }
+        for StoredPause { upstream, of, remaining_ms, said } in stored.pauses {
+            let left = Duration::from_millis(remaining_ms).saturating_sub(passed);
+            if let (Some(upstream), false) = (upstreams.get(&upstream), left.is_zero()) {
+                upstream.lanes.restore(&of.into(), left, said.map(Arc::new));
+            }
         }
     }
 
@@ -117,17 +137,30 @@ impl Memory {
         let circuits: Vec<StoredCircuit> = upstreams
             .iter()
             .flat_map(|(name, upstream)| {
-                let kept = move |(protects, snapshot)| StoredCircuit::new(name, protects, snapshot);
+                let kept = move |(protects, snapshot, said)| StoredCircuit::new(name, protects, snapshot, said);
                 upstream.circuits.snapshots().into_iter().map(kept)
             })
             .collect();
+        let pauses: Vec<StoredPause> = upstreams
+            .iter()
+            .flat_map(|(name, upstream)| {
+                let kept = move |(protects, left, said): (Protects, Duration, Option<Arc<Said>>)| StoredPause {
+                    upstream: name.clone(),
+                    of: protects.into(),
+                    remaining_ms: milliseconds(left),
+                    said: said.map(Arc::unwrap_or_clone),
+                };
+                upstream.lanes.pauses().into_iter().map(kept)
+            })
+            .collect();
         let now_ms = unix_ms();
-        let gist: String = circuits.iter().map(|circuit| circuit.gist(now_ms)).collect();
+        let gists = circuits.iter().map(|circuit| circuit.gist(now_ms));
+        let gist: String = gists.chain(pauses.iter().map(|pause| pause.gist(now_ms))).collect();
         if gist == self.written {
             return;
         }
         let FingerprintKey(fingerprint_key) = self.key;
-        let stored = Stored { version: VERSION, saved_at_unix_ms: now_ms, fingerprint_key, circuits };
+        let stored = Stored { version: VERSION, saved_at_unix_ms: now_ms, fingerprint_key, circuits, pauses };
         match write(path, &stored) {
             Ok(()) => (self.written, self.failed) = (gist, false),
             // Said once, and tried again every time.
@@ -165,15 +198,45 @@ fn write(path: &Path, stored: &Stored) -> io::Result<()> {
     fs::rename(&beside, path)
 }
 
+impl From<Protects> for StoredScope {
+    fn from(protects: Protects) -> Self {
+        match protects {
+            Protects::Upstream => StoredScope::Upstream,
+            Protects::Model(model) => StoredScope::Model(model),
+            Protects::Credential(fingerprint) => StoredScope::Credential(fingerprint),
+            Protects::ModelOfCredential(model, fingerprint) => StoredScope::ModelOfCredential(model, fingerprint),
+        }
+    }
+}
+
+impl From<StoredScope> for Protects {
+    fn from(stored: StoredScope) -> Self {
+        match stored {
+            StoredScope::Upstream => Protects::Upstream,
+            StoredScope::Model(model) => Protects::Model(model),
+            StoredScope::Credential(fingerprint) => Protects::Credential(fingerprint),
+            StoredScope::ModelOfCredential(model, fingerprint) => Protects::ModelOfCredential(model, fingerprint),
+        }
+    }
+}
+
+/// When something ends that is worth writing anew: to a few seconds, and not at all if that is soon.
+fn end_gist(now_ms: u64, remaining_ms: u64) -> u64 {
+    if remaining_ms > 5_000 { now_ms.saturating_add(remaining_ms) / 5_000 } else { 0 }
+}
+
+impl StoredPause {
+    fn gist(&self, now_ms: u64) -> String {
+        format!("{} {:?} {};", self.upstream, self.of, end_gist(now_ms, self.remaining_ms))
+    }
+}
+
 impl StoredCircuit {
-    fn new(upstream: &str, protects: Protects, snapshot: Snapshot) -> Self {
+    fn new(upstream: &str, protects: Protects, snapshot: Snapshot, said: Option<Arc<Said>>) -> Self {
         StoredCircuit {
             upstream: upstream.to_owned(),
-            protects: match protects {
-                Protects::Upstream => StoredScope::Upstream,
-                Protects::Model(model) => StoredScope::Model(model),
-                Protects::Credential(fingerprint) => StoredScope::Credential(fingerprint),
-            },
+            protects: protects.into(),
+            said: said.map(Arc::unwrap_or_clone),
             state: match snapshot.state {
                 CircuitState::Closed => StoredState::Closed,
                 CircuitState::Open => StoredState::Open,
@@ -191,12 +254,7 @@ impl StoredCircuit {
         }
     }
 
-    fn into_snapshot(self, passed: Duration) -> (Protects, Snapshot) {
-        let protects = match self.protects {
-            StoredScope::Upstream => Protects::Upstream,
-            StoredScope::Model(model) => Protects::Model(model),
-            StoredScope::Credential(fingerprint) => Protects::Credential(fingerprint),
-        };
+    fn into_snapshot(self, passed: Duration) -> (Protects, Snapshot, Option<Arc<Said>>) {
         let snapshot = Snapshot {
             mode: match self.mode {
                 StoredMode::Normal => Mode::Normal,
@@ -213,14 +271,13 @@ impl StoredCircuit {
             remaining: Duration::from_millis(self.remaining_ms).saturating_sub(passed),
             openings: self.openings,
         };
-        (protects, snapshot)
+        (self.protects.into(), snapshot, self.said.map(Arc::new))
     }
 
     /// What is worth writing anew when it changes: not what remains of a cooldown, which shrinks by itself, but when it
     /// ends, to a few seconds.
     fn gist(&self, now_ms: u64) -> String {
-        let ends = now_ms.saturating_add(self.remaining_ms) / 5_000;
-        let ends = if self.remaining_ms > 5_000 { ends } else { 0 };
+        let ends = end_gist(now_ms, self.remaining_ms);
         format!(
             "{} {:?} {:?} {:?} {:?} {} {ends};",
             self.upstream, self.protects, self.state, self.mode, self.cause, self.openings

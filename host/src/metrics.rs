@@ -2,10 +2,11 @@
 //!
 //! Every counter of the hot path is found once, at start-up; counting is then one atomic addition.
 
-use crate::circuit::{Observer, Protects};
+use crate::circuit::Observer;
 use crate::clock::milliseconds;
 use crate::policy::{self, PolicyStatus};
 use crate::recording::Recordings;
+use crate::scope::Protects;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};

@@ -2,7 +2,7 @@
 
 use crate::clock::Clock;
 use crate::door::{Asked, Door, Entered, Turn};
-use spillway_resilience::{Demand, TurnedAway};
+use spillway_resilience::{Demand, Ticket, TurnedAway};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
@@ -30,10 +30,11 @@ impl Patience {
         Patience { limits: instant, circuits: instant }
     }
 
-    /// For whoever waits at limits for so long. That an upstream is down is said at once.
-    pub fn at_limits(patience: Duration) -> Patience {
+    /// For whoever waits at limits for so long, and at circuits for that long. That an upstream is down is said as soon as
+    /// the next probe has shown it.
+    pub fn of(at_limits: Duration, at_circuits: Duration) -> Patience {
         let now = Instant::now();
-        Patience { limits: now + patience, circuits: now }
+        Patience { limits: now + at_limits, circuits: now + at_circuits }
     }
 }
 
@@ -42,7 +43,21 @@ impl Patience {
 /// # Errors
 /// When there is no room before `patience` ends; at once, if that is certain from the beginning.
 pub async fn enter(door: &Arc<Door>, demand: Demand, patience: Instant, clock: Clock) -> Result<Entered, TurnedAway> {
-    let mut waiting = match door.ask(demand, clock.at(patience))? {
+    enter_again(door, demand, None, patience, clock).await
+}
+
+/// As [`enter`], for a call that had its turn and was refused; see [`Door::ask_again`].
+///
+/// # Errors
+/// As there.
+pub async fn enter_again(
+    door: &Arc<Door>,
+    demand: Demand,
+    former: Option<Ticket>,
+    patience: Instant,
+    clock: Clock,
+) -> Result<Entered, TurnedAway> {
+    let mut waiting = match door.ask_again(demand, former, clock.at(patience))? {
         Asked::Entered(entered) => return Ok(entered),
         Asked::Waits(waiting) => waiting,
     };

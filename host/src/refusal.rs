@@ -3,14 +3,16 @@
 use crate::body::Body;
 use crate::clock::milliseconds;
 use crate::dialect::Dialect;
+use crate::said::Said;
 use http::{HeaderValue, Response, StatusCode, header};
 use spillway_resilience::{Dimension, Priority};
-use spillway_sdk::Fault;
+use spillway_sdk::{Fault, wait};
 use std::fmt;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-/// Longest `Retry-After` sent. Beyond it some SDKs wait for ever and others ignore it, so the time goes into a
-/// header of our own and the SDK is asked not to retry.
+/// Longest `Retry-After` that every SDK acts on as it is meant. Beyond it some wait for ever and others ignore it, so they
+/// are asked not to retry.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
 /// What Spillway refuses, or could not do.
@@ -22,6 +24,15 @@ pub enum Kind {
         upstream: String,
         /// Why it opened.
         cause: String,
+        /// What the provider last said.
+        said: Option<Arc<Said>>,
+    },
+    /// The provider has said "too much", and the wait is longer than the caller's patience.
+    Paced {
+        /// Who.
+        upstream: String,
+        /// What it last said.
+        said: Option<Arc<Said>>,
     },
     /// A configured limit is used up.
     LimitExceeded {
@@ -171,6 +182,7 @@ impl Refusal {
     pub fn code(&self) -> &'static str {
         match &self.kind {
             Kind::CircuitOpen { .. } => "spillway_circuit_open",
+            Kind::Paced { .. } => "spillway_paced",
             Kind::LimitExceeded { .. } | Kind::Saturated { .. } => "rate_limit_exceeded",
             Kind::Overloaded { .. } => "spillway_overloaded",
             Kind::Unreachable { .. } => "spillway_upstream_unreachable",
@@ -189,14 +201,26 @@ impl Refusal {
         }
     }
 
+    /// What the provider last said, where that is the reason.
+    pub fn said(&self) -> Option<&Said> {
+        match &self.kind {
+            Kind::CircuitOpen { said, .. } | Kind::Paced { said, .. } => said.as_deref(),
+            _ => None,
+        }
+    }
+
     /// The status, where the API has no habit of its own.
     pub fn status(&self) -> StatusCode {
+        // A refusal raises what the provider's own answer would have raised.
+        if let Some(said) = self.said() {
+            return said.status;
+        }
         match &self.kind {
             Kind::CircuitOpen { .. }
             | Kind::Overloaded { .. }
             | Kind::SpoolFull { .. }
             | Kind::SpoolUnavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
-            Kind::LimitExceeded { .. } | Kind::Saturated { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Kind::LimitExceeded { .. } | Kind::Saturated { .. } | Kind::Paced { .. } => StatusCode::TOO_MANY_REQUESTS,
             Kind::Unreachable { .. } | Kind::StreamCut { .. } => StatusCode::BAD_GATEWAY,
             Kind::TimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
             Kind::JudgedFailed { status, .. } => *status,
@@ -216,9 +240,15 @@ impl Refusal {
             None => String::new(),
         };
         match &self.kind {
-            Kind::CircuitOpen { upstream, cause } => format!(
-                "Spillway did not call {upstream}: its circuit is open ({cause}).{again} \
-                 Send `Prefer: respond-async` to have the request kept and served later."
+            Kind::CircuitOpen { upstream, cause, .. } => format!(
+                "Spillway did not call {upstream}: its circuit is open ({cause}).{again}{} \
+                 Send `Prefer: respond-async` to have the request kept and served later.",
+                self.quote()
+            ),
+            Kind::Paced { upstream, .. } => format!(
+                "Spillway did not call {upstream}: it has said that it is too much, and calls wait for their turn.{again}{} \
+                 Send `Prefer: respond-async` to have the request kept and served later.",
+                self.quote()
             ),
             Kind::LimitExceeded { owner, dimension, limit } => format!(
                 "The limit of {limit} {} per minute for {owner} is used up.{again} \
@@ -268,12 +298,30 @@ impl Refusal {
         }
     }
 
+    /// What the provider last said, in its words.
+    fn quote(&self) -> String {
+        match self.said() {
+            Some(said) if said.message.is_empty() => {
+                format!(" The provider's last answer was a {}.", said.status.as_u16())
+            }
+            Some(said) => format!(" The provider last said ({}): {:?}", said.status.as_u16(), said.message),
+            None => String::new(),
+        }
+    }
+
+    /// Whether the same caller has no use in trying again by itself: a spent quota is refilled by nobody's trying.
+    fn is_final_for_now(&self) -> bool {
+        matches!(self.kind, Kind::CircuitOpen { .. })
+            && self.said().is_some_and(|said| matches!(said.status.as_u16(), 402 | 403 | 429))
+    }
+
     /// The response, in the words of the API that was called.
     pub fn into_response(self, dialect: Dialect, request_id: &str) -> Response<Body> {
         let mut response = Response::new(Body::from(dialect.envelope(&self, request_id).to_string()));
         *response.status_mut() = dialect.status(&self);
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert("x-spillway-refusal", HeaderValue::from_static(self.code()));
         if let Ok(id) = HeaderValue::from_str(request_id) {
             headers.insert(dialect.request_id_header(), id);
         }
@@ -283,6 +331,9 @@ impl Refusal {
         if let Some(wait) = self.retry_after {
             insert_wait(headers, wait);
         }
+        if self.is_final_for_now() {
+            headers.insert("x-should-retry", HeaderValue::from_static("false"));
+        }
         response
     }
 }
@@ -291,12 +342,22 @@ impl Refusal {
 pub fn insert_wait(headers: &mut http::HeaderMap, wait: Duration) {
     // Some SDKs take 0 as "at once, as often as you like".
     let wait_ms = milliseconds(wait).max(1);
-    if wait <= RETRY_AFTER_MAX {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from(wait_ms.div_ceil(1_000)));
-        headers.insert("retry-after-ms", HeaderValue::from(wait_ms));
-    } else {
+    headers.insert(header::RETRY_AFTER, HeaderValue::from(wait_ms.div_ceil(1_000)));
+    headers.insert("retry-after-ms", HeaderValue::from(wait_ms));
+    if wait > RETRY_AFTER_MAX {
         headers.insert("x-should-retry", HeaderValue::from_static("false"));
-        headers.insert("x-spillway-retry-after-ms", HeaderValue::from(wait_ms));
+    }
+}
+
+/// Raises the wait that an answer of the provider's names to the one that is kept here. Where it names none, none is
+/// added, and a little more is none: whoever comes a moment too early waits here for that moment.
+pub fn raise_wait(headers: &mut http::HeaderMap, wait: Duration) {
+    const A_LITTLE: f64 = 1.1;
+    let named = wait::from_headers(|name| headers.get(name).map(HeaderValue::as_bytes), SystemTime::now());
+    if named.is_some_and(|named| named.mul_f64(A_LITTLE) < wait) {
+        headers.remove(header::RETRY_AFTER);
+        headers.remove("retry-after-ms");
+        insert_wait(headers, wait);
     }
 }
 
@@ -325,15 +386,38 @@ mod tests {
     }
 
     #[test]
+    fn a_forwarded_header_promises_no_less_than_is_waited_here_in_all_its_forms() {
+        let raised = |name: &'static str, value: &str, wait: Duration| {
+            let mut headers = http::HeaderMap::new();
+            headers.insert(name, HeaderValue::from_str(value).expect("it is a header's value"));
+            raise_wait(&mut headers, wait);
+            headers
+        };
+        let long = Duration::from_secs(30);
+        for (name, value) in
+            [("retry-after", "1"), ("retry-after-ms", "900"), ("retry-after", "Sun, 06 Nov 1994 08:49:47 GMT")]
+        {
+            let headers = raised(name, value, long);
+            assert_eq!(headers["retry-after"], HeaderValue::from(30), "{name}: {value}");
+            assert_eq!(headers["retry-after-ms"], HeaderValue::from(30_000), "{name}: {value}");
+        }
+        // What is longer, or hardly less, or no promise at all stays as it was.
+        for (name, value) in [("retry-after", "60"), ("retry-after", "29"), ("retry-after", "soon"), ("x-other", "1")] {
+            let headers = raised(name, value, long);
+            assert_eq!((headers.len(), &headers[name]), (1, &HeaderValue::from_str(value).expect("as above")));
+        }
+    }
+
+    #[test]
     fn a_wait_that_sdks_would_not_act_on_asks_them_not_to_retry() {
         let headers = limited(Duration::from_secs(61)).headers().clone();
-        assert!(!headers.contains_key("retry-after"));
+        assert_eq!(headers["retry-after"], "61");
         assert_eq!(headers["x-should-retry"], "false");
     }
 
     #[test]
     fn the_same_refusal_wears_each_apis_status_and_envelope() {
-        let refusal = Refusal::from(Kind::CircuitOpen { upstream: "u".into(), cause: "c".into() });
+        let refusal = Refusal::from(Kind::CircuitOpen { upstream: "u".into(), cause: "c".into(), said: None });
         let cases = [
             (Dialect::OpenAi, 503, "/error/code", "spillway_circuit_open"),
             (Dialect::Anthropic, 529, "/error/type", "overloaded_error"),

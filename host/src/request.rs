@@ -3,25 +3,30 @@
 use crate::attempt::{Held, Record};
 use crate::body::Body;
 use crate::call::{Call, Preference, Route};
-use crate::circuit::{Refused, outcome_of};
+use crate::circuit::{Admission, Refused};
 use crate::clock::{Clock, random};
+use crate::consequence::{Circumstances, Consequence};
 use crate::dialect::Dialect;
 use crate::door::{Door, Entered};
 use crate::explain::Story;
 use crate::hedge::{self, Attempted, Permits};
 use crate::jobs;
+use crate::lanes::Lane;
 use crate::metrics::Outcome;
 use crate::patience::{self, Patience};
 use crate::recording::Note;
 use crate::refusal::{Kind, Owner, Refusal};
+use crate::said::Said;
+use crate::scope::Protects;
 use crate::served::{Charges, Served};
-use crate::unserved::{Blocked, Failed, Unserved, circuit_open, refusal_for};
+use crate::unserved::{Blocked, Failed, Unserved, circuit_open, named, refusal_for};
 use crate::upstream::Upstream;
 use crate::worker::Worker;
 use http::{Request, Response};
 use hyper::body::{Body as _, Incoming};
 use spillway_resilience::{
-    Exceeded, Feedback, Full, Obstacle, Saturated, Settlement, ShedDecision, Spend, Step, TurnedAway, next_step,
+    Demand, Exceeded, Feedback, Full, Obstacle, Outcome as Counted, Pause, Rejected, Saturated, Settlement,
+    ShedDecision, Spend, Step, Ticket, Timestamp, TurnedAway, next_step,
 };
 use spillway_sdk::{Advice, AttemptFacts, Class, Fault, Phase, RetryDecision, Verdict};
 use std::rc::Rc;
@@ -31,6 +36,11 @@ use tokio::time::Instant;
 
 /// A wait at a limit that is shorter is no wait: nothing was in the way.
 const WAIT_WORTH_TELLING: Duration = Duration::from_millis(1);
+/// A run of failing attempts whose chance is below this is no chance any more, so that retries are of no use. A caller
+/// that repeats by itself is left to do so sooner: then a provider that fails every time gets one call more than it would
+/// without us, and a hiccup is survived by the caller's own, longer waits.
+const REPEAT_CHANCE_MIN: f64 = 1e-6;
+const REPEAT_CHANCE_MIN_BESIDE_THE_CALLERS: f64 = 1e-3;
 
 /// Serves one request.
 pub async fn serve(worker: Rc<Worker>, request: Request<Incoming>) -> Response<Body> {
@@ -84,10 +94,13 @@ pub async fn serve(worker: Rc<Worker>, request: Request<Incoming>) -> Response<B
     // Serve it now, or keep it if the caller likes that better than an error.
     match worker.shared.spool.as_ref().filter(|_| preference.respond_async && call.is_repeatable()) {
         Some(spool) => jobs::serve_or_keep(&worker, spool, &call, preference, story).await,
-        None => match attempts(&worker, &call, Patience::at_limits(upstream.config.limits.patience), story).await {
-            Ok(response) => response,
-            Err(unserved) => unserved.into_response(&worker, &call),
-        },
+        None => {
+            let patience = Patience::of(upstream.config.limits.patience, upstream.config.circuit_patience());
+            match attempts(&worker, &call, patience, story).await {
+                Ok(response) => response,
+                Err(unserved) => unserved.into_response(&worker, &call),
+            }
+        }
     }
 }
 
@@ -124,9 +137,13 @@ pub async fn attempts(
     let clock = worker.shared.clock;
     let circuit_patience = patience.circuits.min(call.deadline);
     let limit_patience = patience.limits.min(call.deadline);
+    let subject = call.subject();
     let mut last: Option<Failed> = None;
     let mut number = 0;
-    upstream.budget().deposit();
+    // A request counts one failure at most: its retries are no independent evidence.
+    let mut has_failed = false;
+    // Where it has waited before, so that a call that is refused keeps its place.
+    let mut places = Places::default();
 
     // The tenant's own limits are charged once, however many attempts the request takes; the dearest of them counts.
     let mut charge: Option<Entered> = None;
@@ -135,8 +152,7 @@ pub async fn attempts(
     let mut retry: Option<RetryToken<'_>> = None;
     loop {
         // A look at the circuits: behind an open one there is no use in waiting for limits.
-        let (model, credential) = (call.asked.model.as_deref(), call.caller.credential);
-        if let Err(refused) = upstream.circuits.peek(model, credential) {
+        if let Err(refused) = upstream.circuits.peek(subject) {
             match refused_by_circuit(call, &refused, circuit_patience, clock, &mut story).await {
                 None => continue,
                 Some(blocked) => return Err(Unserved::new(last, blocked, story)),
@@ -151,6 +167,13 @@ pub async fn attempts(
             }
         }
 
+        // The lanes of what has said "too much": whoever has the patience goes out at the rate that is served.
+        for lane in upstream.lanes.of(subject) {
+            if let Err(away) = places.wait_in(&lane, call, limit_patience, clock, &mut story).await {
+                return Err(Unserved::new(last, paced(call, &lane, &away), story));
+            }
+        }
+
         // The limits: a quota that is overrun is refused by the provider anyway, and costs a call.
         let entered = match wait_at(&upstream.door, call, limit_patience, clock, &mut story, "the limit").await {
             Ok(entered) => entered,
@@ -161,7 +184,7 @@ pub async fn attempts(
         };
 
         // The breaker, last, after all waits: what waits must not hold a probe.
-        let admission = match upstream.circuits.admit(model, credential) {
+        let admission = match upstream.circuits.admit(subject) {
             Ok(admission) => admission,
             Err(refused) => {
                 drop(entered);
@@ -190,12 +213,14 @@ pub async fn attempts(
         if attempted.judged.verdict.class == Class::Success
             && let Some(held) = attempted.held.take()
         {
-            return Ok(served(held, attempted, charge).forward(worker, call, story));
+            return Ok(served(held, attempted, charge, has_failed).forward(worker, call, story));
         }
 
         // Record.
         let is_probe = attempted.permits.admission.is_probe();
-        let Recorded { record, held, verdict, note, settlement } = self::record(worker, call, attempted);
+        let Recorded { record, held, verdict, note, settlement, paces } =
+            self::record(worker, call, attempted, has_failed);
+        has_failed |= verdict.class == Class::Failure;
         was_counted |= settlement != Settlement::Refund;
         if let (false, Some(charge)) = (was_counted, &mut charge) {
             charge.not_counted();
@@ -210,34 +235,78 @@ pub async fn attempts(
         }
 
         // Again, or out.
-        let step =
-            if call.is_repeatable() { next(worker, call, &record, &verdict, number, note) } else { Next::GiveUp(None) };
+        let step = if call.is_repeatable() {
+            next(worker, call, &record, &verdict, number, paces, note)
+        } else {
+            Next::GiveUp(None)
+        };
         let refusal = refusal_for(call, &record, &verdict);
-        let failed = last.insert(Failed { held, record, verdict, is_probe, refusal });
+        let may_be_its_own = !is_probe && upstream.circuits.are_trusted(subject);
+        let failed = last.insert(Failed { held, record, verdict, may_be_its_own, refusal });
         let give_up = match step {
-            Next::RetryAfter(wait) => {
-                // Waiting for a circuit that will still be open is waiting for nothing.
-                let blocked = upstream.circuits.blocked_until().map(|until| clock.until(until));
-                let blocked = blocked.filter(|blocked| *blocked > wait && Instant::now() + *blocked > circuit_patience);
-                if blocked.is_some() {
-                    story.tell("no retry: the circuit is open");
-                    blocked
-                } else if let Some(token) = RetryToken::spend(upstream) {
-                    retry = Some(token);
-                    story.waited("a retry", wait);
-                    tokio::time::sleep(wait).await;
-                    continue;
-                } else {
-                    story.tell("no retry: the retry budget is spent");
-                    None
-                }
+            Next::Paced => {
+                story.tell("waits for its turn");
+                continue;
             }
+            Next::RetryAfter(wait) => match may_retry(call, number, wait, circuit_patience, clock) {
+                Ok((token, wait)) => {
+                    retry = Some(token);
+                    if !wait.is_zero() {
+                        story.waited("a retry", wait);
+                        tokio::time::sleep(wait).await;
+                    }
+                    continue;
+                }
+                Err(NoRetry { why, wait }) => {
+                    story.tell(&format!("no retry: {why}"));
+                    wait
+                }
+            },
             Next::GiveUp(wait) => wait,
         };
-        failed.refusal.retry_after = give_up.or(failed.refusal.retry_after);
+        // What is told to the caller is never less than what it would wait here.
+        let own = Some(upstream.lanes.wait(subject)).filter(|wait| !wait.is_zero());
+        failed.refusal.retry_after = give_up.or(failed.refusal.retry_after).max(own);
         let blocked = Blocked { refusal: failed.refusal.clone(), outcome: Outcome::Failed };
         return Err(Unserved::new(last, blocked, story));
     }
+}
+
+/// The places in lanes that a request has had.
+#[derive(Default)]
+struct Places(Vec<(Protects, Ticket)>);
+
+impl Places {
+    /// Goes through a lane. Whoever had a turn that was refused comes before those who came later.
+    async fn wait_in(
+        &mut self,
+        lane: &Lane,
+        call: &Call,
+        patience: Instant,
+        clock: Clock,
+        story: &mut Story,
+    ) -> Result<(), TurnedAway> {
+        let began = Instant::now();
+        let former = self.0.iter().find(|(protects, _)| *protects == lane.protects).map(|(_, ticket)| *ticket);
+        // A lane counts turns: what a call costs is for the limits.
+        let demand = Demand { tokens: 0, ..call.demand() };
+        let entered = patience::enter_again(&lane.door, demand, former, patience, clock).await;
+        if began.elapsed() >= WAIT_WORTH_TELLING {
+            story.waited("its turn", began.elapsed());
+        }
+        // The turn is all that it takes; there is nothing to give back.
+        if let (None, Some(ticket)) = (former, entered?.ticket()) {
+            self.0.push((lane.protects.clone(), ticket));
+        }
+        Ok(())
+    }
+}
+
+/// What a caller hears who has not the patience for a lane.
+fn paced(call: &Call, lane: &Lane, away: &TurnedAway) -> Blocked {
+    let upstream = named(call, &lane.protects);
+    let refusal = Refusal::after(Kind::Paced { upstream, said: lane.said() }, away.retry_after);
+    Blocked { refusal, outcome: Outcome::Limited }
 }
 
 /// Goes through a door, waiting as long as there is patience.
@@ -264,7 +333,7 @@ fn limited(owner: Owner, away: &TurnedAway) -> Blocked {
         Obstacle::Saturated(Saturated { limit }) => {
             Kind::Saturated { owner, what: format!("{limit} are in flight, as many as there may be") }
         }
-        Obstacle::Queue(_) => Kind::Saturated { owner, what: "others came first".into() },
+        Obstacle::Paced { .. } | Obstacle::Queue(_) => Kind::Saturated { owner, what: "others came first".into() },
         Obstacle::Full(Full::Queue) => Kind::Saturated { owner, what: "the queue of those who wait is full".into() },
         Obstacle::Full(Full::Tenant) => Kind::Saturated { owner, what: "as many of this tenant's wait as may".into() },
     };
@@ -277,10 +346,11 @@ fn tenant_of(call: &Call) -> Owner {
 }
 
 /// An answer that becomes the caller's, with all that is settled when it ends.
-fn served(held: Held, attempted: Attempted, charge: Option<Entered>) -> Served {
+fn served(held: Held, attempted: Attempted, charge: Option<Entered>, has_failed: bool) -> Served {
     let Attempted { record, held: _, judged, permits: Permits { entered, admission }, note: _ } = attempted;
     let charges = Charges { upstream: Some(entered), tenant: charge };
-    Served { held, record, verdict: judged.verdict, outcome: Outcome::Answered, admission: Some(admission), charges }
+    let (verdict, admission) = (judged.verdict, Some(admission));
+    Served { held, record, verdict, outcome: Outcome::Answered, admission, charges, has_failed }
 }
 
 /// What remains of an attempt when it has given back what it held.
@@ -291,22 +361,73 @@ pub struct Recorded {
     verdict: Verdict,
     note: Option<Note>,
     settlement: Settlement,
+    /// How the next attempt waits in a lane, if it does.
+    paces: Option<Pacing>,
 }
 
-/// Records an attempt that is no answer: in the circuit of the scope that its verdict speaks of, and in the limits.
-pub fn record(worker: &Worker, call: &Call, attempted: Attempted) -> Recorded {
-    let upstream = &call.upstream;
+/// How the next attempt waits in a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pacing {
+    /// For its turn, as long as there is patience: the upstream has said "too much", or is taken to have said so.
+    Turn,
+    /// For a pause that a failure has named. It is a retry like any other.
+    Pause,
+}
+
+/// Records an attempt that is no answer: in the circuits, the lanes and the limits. `has_failed` says that a failure of
+/// its request is counted already.
+pub fn record(worker: &Worker, call: &Call, attempted: Attempted, has_failed: bool) -> Recorded {
     let Attempted { record, held, judged, permits: Permits { entered, admission }, note } = attempted;
     let verdict = judged.verdict;
-    let duration = record.first_content.get().unwrap_or(record.elapsed);
-    // What the limit on calls in flight deals with does not count against the circuit. A wait that the provider names
-    // opens it all the same: that is asked for.
     let settlement = settlement(&record, &verdict);
-    let excused = entered.settle(settlement, feedback(call, &record, &verdict));
-    let outcome = if excused { spillway_resilience::Outcome::Throttled } else { outcome_of(verdict.class) };
+    entered.settle(settlement, feedback(call, &record, &verdict));
+    if record.number == 1 && verdict.class == Class::Failure {
+        let clock = worker.shared.clock;
+        call.upstream.experience().trial.observe(clock.at(record.began), false, clock.now());
+    }
+    let paces = conclude(worker, call, admission, &record, &verdict, has_failed);
+    Recorded { record, held, verdict, note, settlement, paces }
+}
+
+/// Draws the consequence of a verdict for circuits and lanes. Answers whether callers wait in a lane from here on.
+pub fn conclude(
+    worker: &Worker,
+    call: &Call,
+    admission: Admission,
+    record: &Record,
+    verdict: &Verdict,
+    has_failed: bool,
+) -> Option<Pacing> {
+    let (upstream, clock) = (&call.upstream, worker.shared.clock);
+    let config = &upstream.config;
+    let circumstances = Circumstances {
+        kind: config.breaker_kind,
+        named: if verdict.cool_off.is_some() { record.retry_after() } else { None },
+        named_pause_max: config.pacing.named_pause_max,
+        has_failed_before: has_failed,
+        suspects_overload: verdict.class == Class::Failure
+            && record.status.is_some()
+            && record.elapsed <= config.retry.quick_attempt_max
+            && upstream.experience().trial.suspects_overload(),
+    };
+    let mut consequence = Consequence::of(verdict, call.subject(), circumstances);
+    let said = if verdict.class == Class::Success { None } else { Said::of(record, verdict).map(Arc::new) };
+    let fruitless = consequence.too_much.and_then(|pause| {
+        let (reach, sent) = (&consequence.reach, clock.at(record.began));
+        upstream.lanes.told(reach, pause, sent, said.clone(), || upstream.experience().served.clone())
+    });
+    // What a lane deals with does not count against a circuit.
+    if fruitless == Some(false) && consequence.counts_for_upstream == Counted::Overloaded {
+        consequence.counts_for_upstream = Counted::Throttled;
+    }
+    let duration = record.first_content.get().unwrap_or(record.elapsed);
     let mut judge = worker.judge.borrow_mut();
-    upstream.circuits.settle(admission, &verdict, outcome, duration, &mut judge, &upstream.policy);
-    Recorded { record, held, verdict, note, settlement }
+    upstream.circuits.settle(admission, &consequence, said, duration, &mut judge, &upstream.policy);
+    fruitless?;
+    Some(match (verdict.class, consequence.too_much) {
+        (Class::Failure, Some(Pause::Named(_) | Pause::Ordered(_))) => Pacing::Pause,
+        _ => Pacing::Turn,
+    })
 }
 
 /// A token of the retry budget, which goes back to it unless its retry is sent.
@@ -317,8 +438,8 @@ struct RetryToken<'a> {
 
 impl<'a> RetryToken<'a> {
     /// Takes one, if there is one.
-    fn spend(upstream: &'a Upstream) -> Option<Self> {
-        let granted = upstream.budget().try_spend(Spend::Retry);
+    fn spend(upstream: &'a Upstream, now: Timestamp) -> Option<Self> {
+        let granted = upstream.experience().budget.try_spend(Spend::Retry, now);
         granted.then(|| RetryToken { upstream, sent: false })
     }
 
@@ -331,7 +452,7 @@ impl<'a> RetryToken<'a> {
 impl Drop for RetryToken<'_> {
     fn drop(&mut self) {
         if !self.sent {
-            self.upstream.budget().refund(Spend::Retry);
+            self.upstream.experience().budget.refund(Spend::Retry);
         }
     }
 }
@@ -344,11 +465,16 @@ pub fn feedback(call: &Call, record: &Record, verdict: &Verdict) -> Feedback {
             // A preamble was passed on, and no content has followed.
             None => Feedback::Neutral,
         },
-        Class::Overloaded => Feedback::Overloaded,
-        // A wait that is named is that of a spent quota, which fewer calls at once would not fill.
-        Class::Throttled if verdict.cool_off.is_none() => Feedback::Overloaded,
-        Class::Failure if record.fault == Some(Fault::FirstContentTimeout) => Feedback::TimedOut,
-        Class::Throttled
+        // Some calls hang where others are served. Only an upstream that serves nobody may have too much to do.
+        Class::Failure
+            if record.fault == Some(Fault::FirstContentTimeout)
+                && !call.upstream.circuits.are_closed(call.subject()) =>
+        {
+            Feedback::TimedOut
+        }
+        // What asks for less load is paced.
+        Class::Overloaded
+        | Class::Throttled
         | Class::Ignored
         | Class::Failure
         | Class::Rejected
@@ -359,13 +485,24 @@ pub fn feedback(call: &Call, record: &Record, verdict: &Verdict) -> Feedback {
 
 /// What follows a failed attempt.
 enum Next {
+    /// Another one, as soon as its lane lets it out.
+    Paced,
     RetryAfter(Duration),
     /// Nothing here; perhaps later, after this wait.
     GiveUp(Option<Duration>),
 }
 
-/// Asks the policy, then the configured backoff. Attempts and deadline bound them both.
-fn next(worker: &Worker, call: &Call, record: &Rc<Record>, verdict: &Verdict, number: u32, note: Option<Note>) -> Next {
+/// Asks the policy, then the lane or the configured backoff. Attempts and deadline bound them all, but for a lane: there
+/// patience does.
+fn next(
+    worker: &Worker,
+    call: &Call,
+    record: &Rc<Record>,
+    verdict: &Verdict,
+    number: u32,
+    paces: Option<Pacing>,
+    note: Option<Note>,
+) -> Next {
     let settings = &call.upstream.config.retry;
     let remaining = record.remaining();
     let requested = verdict.cool_off.or_else(|| record.retry_after());
@@ -388,7 +525,12 @@ fn next(worker: &Worker, call: &Call, record: &Rc<Record>, verdict: &Verdict, nu
             None => {}
         }
     }
-    match next_step(settings, number, requested, remaining, advice, random()) {
+    if paces == Some(Pacing::Turn) && verdict.advice == Advice::Retry {
+        return Next::Paced;
+    }
+    // A lane keeps the pause that the provider has named.
+    let wait = if paces.is_some() { None } else { requested };
+    match next_step(settings, number, record.elapsed, wait, remaining, advice, random()) {
         Step::RetryAfter(wait) => Next::RetryAfter(wait),
         Step::GiveUp(_) => Next::GiveUp(requested),
     }
@@ -416,6 +558,44 @@ fn settlement(record: &Record, verdict: &Verdict) -> Settlement {
     }
 }
 
+/// Why there is no retry, and the wait that is worth telling.
+struct NoRetry {
+    why: &'static str,
+    wait: Option<Duration>,
+}
+
+/// The right to a retry after `wait`, or a longer wait where retries are held back for a moment.
+fn may_retry<'a>(
+    call: &'a Call,
+    attempts: u32,
+    wait: Duration,
+    circuit_patience: Instant,
+    clock: Clock,
+) -> Result<(RetryToken<'a>, Duration), NoRetry> {
+    let upstream = &*call.upstream;
+    // Waiting for a circuit that will still be open is waiting for nothing.
+    let blocked = upstream.circuits.blocks_until(call.subject()).map(|until| clock.until(until));
+    if let Some(blocked) = blocked.filter(|blocked| *blocked > wait && Instant::now() + *blocked > circuit_patience) {
+        return Err(NoRetry { why: "the circuit is open", wait: Some(blocked) });
+    }
+    let chance_min =
+        if call.is_repeated_by_its_caller() { REPEAT_CHANCE_MIN_BESIDE_THE_CALLERS } else { REPEAT_CHANCE_MIN };
+    if !upstream.circuits.may_repeat(call.subject(), chance_min) {
+        return Err(NoRetry { why: "so many failures in a row are no chance", wait: None });
+    }
+    if !upstream.config.retry.allows(attempts, upstream.circuits.served_share(call.subject())) {
+        return Err(NoRetry { why: "too few are served for another attempt", wait: None });
+    }
+    let now = clock.now();
+    let Some(token) = RetryToken::spend(upstream, now) else {
+        return Err(NoRetry { why: "the retry budget is spent", wait: None });
+    };
+    let held_back = upstream.experience().trial.retries_wait(now);
+    let until_deadline = call.deadline.saturating_duration_since(Instant::now());
+    // Whoever has not the time for the trial takes no part in it.
+    Ok((token, if held_back > until_deadline / 2 { wait } else { wait.max(held_back) }))
+}
+
 /// Waits for a circuit that refuses, for its cooldown or for somebody else's probe to close it; without the patience for
 /// that, says what the caller hears.
 async fn refused_by_circuit(
@@ -426,10 +606,15 @@ async fn refused_by_circuit(
     story: &mut Story,
 ) -> Option<Blocked> {
     let (began, wait) = (Instant::now(), clock.until(refused.rejected.retry_at()));
-    if began + wait > patience {
+    // While a probe is under way its verdict is worth waiting for, however far off the next one is.
+    // Who fails slowly may have too much to do, and those who wait would be a herd.
+    let patience = if refused.is_slow { began } else { patience };
+    let (probed, over) = (matches!(refused.rejected, Rejected::ProbesInFlight { .. }), began >= patience);
+    if over || began + wait > patience && !probed {
         let refusal = Refusal::after(circuit_open(call, refused), wait);
         return Some(Blocked { refusal, outcome: Outcome::CircuitOpen });
     }
+    let wait = wait.min(patience.saturating_duration_since(began));
     tokio::select! {
         () = tokio::time::sleep(wait) => {}
         () = call.upstream.circuits.changed() => {}

@@ -12,7 +12,7 @@ use crate::metrics::Outcome;
 use crate::worker::Worker;
 use http::{HeaderValue, Response, header};
 use spillway_resilience::{Feedback, Settlement};
-use spillway_sdk::Verdict;
+use spillway_sdk::{Class, Verdict};
 use std::rc::Rc;
 
 /// What a request has taken of limits: its upstream's, and its tenant's. Dropped, each is settled as it stands.
@@ -49,12 +49,14 @@ pub struct Served {
     pub admission: Option<Admission>,
     /// What is settled when the answer has ended.
     pub charges: Charges,
+    /// Whether a failure of its request is counted already.
+    pub has_failed: bool,
 }
 
 impl Served {
     /// A response whose attempt is settled already.
     pub fn settled(held: Held, record: Rc<Record>, verdict: Verdict, outcome: Outcome) -> Served {
-        Served { held, record, verdict, outcome, admission: None, charges: Charges::default() }
+        Served { held, record, verdict, outcome, admission: None, charges: Charges::default(), has_failed: false }
     }
 
     /// Sends the head, and lets the rest follow.
@@ -65,6 +67,10 @@ impl Served {
         headers.clone_from(&self.held.headers);
         strip_hop_by_hop(headers);
         story.insert_headers(headers);
+        if self.verdict.class == Class::Exhausted {
+            // Trying again does not fill a purse.
+            headers.insert("x-should-retry", HeaderValue::from_static("false"));
+        }
         if self.held.splitter.is_some() {
             // Whatever stands between here and the caller must not buffer, and events may come and go on the way.
             headers.remove(header::CONTENT_LENGTH);
@@ -81,6 +87,7 @@ impl Served {
             charges: self.charges,
             story,
             outcome: self.outcome,
+            has_failed: self.has_failed,
         };
         *response.body_mut() = Body::Forward(Box::new(Forward::new(self.held, affair)));
         response

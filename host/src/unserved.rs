@@ -3,14 +3,16 @@
 use crate::attempt::{CallersDoing, Held, Record};
 use crate::body::Body;
 use crate::call::Call;
-use crate::circuit::{Protects, Refused};
+use crate::circuit::Refused;
 use crate::explain::Story;
 use crate::hedge::EndedByCaller;
 use crate::metrics::Outcome;
-use crate::refusal::{Kind, Refusal};
+use crate::refusal::{Kind, Refusal, raise_wait};
+use crate::said::fitting;
+use crate::scope::Protects;
 use crate::served::Served;
 use crate::worker::Worker;
-use http::{Response, StatusCode};
+use http::Response;
 use spillway_resilience::Rejected;
 use spillway_sdk::{Class, Fault, Verdict};
 use std::rc::Rc;
@@ -52,7 +54,7 @@ impl Unserved {
         let tried = last.is_some();
         let suspect = last.as_ref().is_some_and(|failed| {
             let failing = matches!(failed.verdict.class, Class::Failure | Class::Ignored);
-            failing && failed.record.status.is_some() && !failed.is_probe
+            failing && failed.record.status.is_some() && failed.may_be_its_own
         });
         let answer = last.and_then(|failed| {
             // A failure that looks like a success must not reach the caller as one.
@@ -97,7 +99,11 @@ impl Unserved {
     /// What the caller gets: the provider's own answer if there is one, with its `Retry-After`; else ours.
     pub fn into_response(self, worker: &Rc<Worker>, call: &Rc<Call>) -> Response<Body> {
         if let Some(answer) = self.answer {
-            return answer.forward(worker, call, self.story);
+            let mut response = answer.forward(worker, call, self.story);
+            if let Some(wait) = self.refusal.retry_after {
+                raise_wait(response.headers_mut(), wait);
+            }
+            return response;
         }
         let (mut story, refusal) = (self.story, self.refusal);
         call.upstream.metrics.overhead(story.overhead());
@@ -118,8 +124,9 @@ pub struct Failed {
     pub record: Rc<Record>,
     /// What it was judged to be.
     pub verdict: Verdict,
-    /// Whether a circuit waited for its result.
-    pub is_probe: bool,
+    /// Whether the failure may be the request's own: its circuits are closed and were no probe's, and others were served
+    /// of late.
+    pub may_be_its_own: bool,
     /// What Spillway says of it where its own answer cannot be passed on.
     pub refusal: Refusal,
 }
@@ -148,17 +155,7 @@ pub fn refusal_for(call: &Call, record: &Record, verdict: &Verdict) -> Refusal {
             | Fault::Protocol
             | Fault::Truncated),
         ) => Kind::Unreachable { upstream, fault },
-        None => Kind::JudgedFailed {
-            upstream,
-            reason: verdict.reason.to_string(),
-            status: match verdict.class {
-                Class::Throttled | Class::Exhausted => StatusCode::TOO_MANY_REQUESTS,
-                Class::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
-                Class::Success | Class::Ignored | Class::Failure | Class::Rejected | Class::Unauthorized => {
-                    StatusCode::BAD_GATEWAY
-                }
-            },
-        },
+        None => Kind::JudgedFailed { upstream, reason: verdict.reason.to_string(), status: fitting(verdict.class) },
     };
     Refusal::after(kind, verdict.cool_off)
 }
@@ -170,9 +167,13 @@ pub fn circuit_open(call: &Call, refused: &Refused) -> Kind {
         Rejected::ProbesInFlight { .. } => "a probe is under way".to_owned(),
         Rejected::Ramping { .. } => "it has just closed, and lets a growing share of calls through".to_owned(),
     };
-    let upstream = match &refused.protects {
+    Kind::CircuitOpen { upstream: named(call, &refused.protects), cause, said: refused.said.clone() }
+}
+
+/// The upstream, or the part of it, in words.
+pub fn named(call: &Call, protects: &Protects) -> String {
+    match protects {
         Protects::Upstream => call.upstream.name.to_string(),
-        scope => format!("{} for this {scope}", call.upstream.name),
-    };
-    Kind::CircuitOpen { upstream, cause }
+        part => format!("{} for this {part}", call.upstream.name),
+    }
 }

@@ -21,7 +21,10 @@ pub async fn run(shared: Arc<Shared>, mut memory: Memory) {
         memory.save(&shared.upstreams);
         tokio::select! {
             () = &mut changed => tokio::time::sleep(GATHER).await,
-            _ = looks.tick() => shared.upstreams.values().for_each(|upstream| upstream.circuits.poll()),
+            _ = looks.tick() => shared.upstreams.values().for_each(|upstream| {
+                upstream.circuits.poll();
+                upstream.lanes.tidy();
+            }),
         }
     }
 }

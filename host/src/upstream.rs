@@ -6,10 +6,15 @@ use crate::circuit::Circuits;
 use crate::clock::Clock;
 use crate::config::{ConcurrencyConfig, UpstreamConfig};
 use crate::door::Door;
+use crate::lanes::Lanes;
 use crate::metrics::UpstreamMetrics;
 use crate::policy::Slot;
+use crate::scope::Subject;
 use crate::sync::lock;
-use spillway_resilience::{AdaptiveLimit, AdmissionQueue, Bulkhead, Concurrency, Dimension, Reported, RetryBudget};
+use spillway_resilience::{
+    AdaptiveLimit, AdmissionQueue, Bulkhead, Concurrency, Dimension, LoadTrial, Reported, RetryBudget, ServedLog,
+    Timestamp,
+};
 use spillway_sdk::{Class, Verdict, rate_limits};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
@@ -29,11 +34,27 @@ pub struct Upstream {
     pub door: Arc<Door>,
     /// Its circuits.
     pub circuits: Circuits,
+    /// The ways to those parts of it that have said "too much".
+    pub lanes: Lanes,
     /// The policy that judges it.
     pub policy: Arc<Slot>,
     /// What it counts.
     pub metrics: Arc<UpstreamMetrics>,
-    budget: Mutex<RetryBudget>,
+    clock: Clock,
+    experience: Mutex<Experience>,
+}
+
+/// What the calls to one upstream have taught, and what that allows.
+#[derive(Debug)]
+pub struct Experience {
+    /// What answers have earned for retries.
+    pub budget: RetryBudget,
+    /// What they have earned for hedges.
+    pub hedge_budget: RetryBudget,
+    /// Whether retries do harm.
+    pub trial: LoadTrial,
+    /// When answers came, and to whom.
+    pub served: ServedLog,
 }
 
 impl Upstream {
@@ -56,9 +77,16 @@ impl Upstream {
         let observer = Arc::clone(&metrics);
         let (settings, watch_only) = (config.breaker, config.watch_only);
         Upstream {
+            lanes: Lanes::new(config.pacing, config.limits.queue, clock, Arc::clone(&circuit_changed)),
             circuits: Circuits::new(Arc::clone(&name), settings, watch_only, clock, observer, circuit_changed),
             door: Arc::new(Door::new(queue, clock)),
-            budget: Mutex::new(RetryBudget::new(config.retry_budget)),
+            experience: Mutex::new(Experience {
+                budget: RetryBudget::new(config.retry_budget, clock.now()),
+                hedge_budget: RetryBudget::new(config.hedge_budget, clock.now()),
+                trial: LoadTrial::new(clock.now()),
+                served: ServedLog::default(),
+            }),
+            clock,
             name,
             config,
             policy,
@@ -100,9 +128,25 @@ impl Upstream {
         }
     }
 
-    /// The retry budget, shared by all requests to this upstream.
-    pub fn budget(&self) -> MutexGuard<'_, RetryBudget> {
-        lock(&self.budget)
+    /// What its calls have taught, behind a lock.
+    pub fn experience(&self) -> MutexGuard<'_, Experience> {
+        lock(&self.experience)
+    }
+
+    /// A call has brought its first content. `first_sent` is when it went out, if it was its request's first.
+    pub fn served(&self, subject: Subject<'_>, first_sent: Option<Timestamp>) {
+        let now = self.clock.now();
+        {
+            let mut experience = self.experience();
+            let Experience { budget, hedge_budget, trial, served } = &mut *experience;
+            budget.earn(trial.factor());
+            hedge_budget.earn(1.0);
+            served.served(subject.key(), now);
+            if let Some(sent) = first_sent {
+                trial.observe(sent, true, now);
+            }
+        }
+        self.lanes.served(subject);
     }
 }
 

@@ -13,12 +13,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 /// Codes and kinds that the judgement knows, and some that it does not.
-const WORDS: [&str; 22] = [
+const WORDS: [&str; 27] = [
     "insufficient_quota",
     "credit_balance_exhausted",
     "organization_usage_limit_exceeded",
     "billing_error",
     "billing_hard_limit_reached",
+    "exceeded_current_quota_error",
+    "pre_consume_token_quota_failed",
     "slow_down",
     "server_is_overloaded",
     "overloaded_error",
@@ -26,6 +28,7 @@ const WORDS: [&str; 22] = [
     "unavailable_error",
     "rate_limit_exceeded",
     "rate_limit_error",
+    "rate_limit_reached_error",
     "RESOURCE_EXHAUSTED",
     "ThrottlingException",
     "invalid_request_error",
@@ -35,6 +38,8 @@ const WORDS: [&str; 22] = [
     "INVALID_ARGUMENT",
     "server_error",
     "GenerateRequestsPerDayPerProjectPerModel-FreeTier",
+    "GenerateRequestsPerDayPerProject",
+    "GenerateRequestsPerMinutePerProject",
     "",
 ];
 
@@ -47,6 +52,9 @@ fn message() -> impl Strategy<Value = String> {
         Just("Loading model".to_owned()),
         Just("Model is overloaded, try again later".to_owned()),
         Just("The server is overloaded".to_owned()),
+        Just("You requested up to 65535 tokens, but can only afford 3025".to_owned()),
+        Just("Your prepayment credits are depleted".to_owned()),
+        Just("Your account reached organization max RPM: 3".to_owned()),
         "\\PC{0,40}",
         // Longer than the bound on messages, with ends that fall into characters.
         "[é漢x]{500,520}",

@@ -6,21 +6,23 @@
 //! ```
 //! use spillway_sdk::{Class, Exchange, Scope, Verdict, builtin, testing::exchange};
 //!
-//! /// Each model has workers of its own here, so that an overload is one model's.
+//! /// All models share their machines here, so that an overload is the whole upstream's.
 //! fn classify(exchange: &Exchange<'_>) -> Option<Verdict> {
 //!     let verdict = builtin::classify(exchange);
-//!     (verdict.class == Class::Overloaded).then(|| verdict.scope(Scope::Model))
+//!     (verdict.class == Class::Overloaded).then(|| verdict.scope(Scope::Upstream))
 //! }
-//! assert_eq!(classify(&exchange().status(529).exchange()).map(|verdict| verdict.scope), Some(Scope::Model));
+//! assert_eq!(classify(&exchange().status(529).exchange()).map(|verdict| verdict.scope), Some(Scope::Upstream));
 //! ```
 
 use crate::exchange::contains;
-use crate::{Advice, Exchange, Fault, Phase, ProviderError, Verdict};
+use crate::{Advice, Exchange, Fault, Phase, ProviderError, Scope, Verdict};
 use std::time::Duration;
 
-/// How long a credential rests when its money or long-term quota is spent and the provider names no time.
+/// How long money or a long-term quota that is spent is left alone when the provider names no time. Then one call asks
+/// again.
 ///
-/// Long enough not to hammer a key that needs a person, short enough that topping it up is noticed soon.
+/// A refusal costs the provider nothing, and its caller hears what it would have heard without Spillway. So the
+/// question is asked often enough that a key which somebody tops up serves again within seconds.
 ///
 /// ```
 /// use spillway_sdk::{builtin, testing::exchange};
@@ -28,7 +30,7 @@ use std::time::Duration;
 /// let verdict = builtin::classify(&exchange().status(402).exchange());
 /// assert_eq!(verdict.cool_off, Some(builtin::EXHAUSTED_COOL_OFF));
 /// ```
-pub const EXHAUSTED_COOL_OFF: Duration = Duration::from_secs(10 * 60);
+pub const EXHAUSTED_COOL_OFF: Duration = Duration::from_secs(10);
 
 /// Codes that say: no money, or no quota that refills soon.
 const EXHAUSTED: &[&str] = &[
@@ -41,15 +43,44 @@ const EXHAUSTED: &[&str] = &[
     "contract_spend_limit_reached",
     "billing_error",
     "billing_hard_limit_reached",
+    "exceeded_current_quota_error",
 ];
+
+/// What providers write about spent money that give it the code of any other limit: Gemini's caps and prepaid credits,
+/// and xAI's.
+const EXHAUSTED_PHRASES: &[&str] = &["spending cap", "credits are depleted", "used all available credits"];
+
+/// Codes that say: this request costs more than is left, and a smaller one may not.
+const TOO_MUCH: &[&str] = &["pre_consume_token_quota_failed"];
+
+/// What providers write to that effect: OpenRouter of a request's output and of its prompt, OpenAI of one that is larger
+/// than a whole minute's tokens, Anthropic of a context that the plan does not include.
+const TOO_MUCH_PHRASES: &[&str] = &[
+    "can only afford",
+    "requires more credits",
+    "prompt tokens limit exceeded",
+    "request too large for",
+    "required for long context",
+];
+
+/// What providers write that have one limit for all models (Moonshot). The name of an organisation alone says nothing:
+/// OpenAI and Anthropic name it beside the model whose limit they mean.
+const SHARED_LIMIT_PHRASES: &[&str] =
+    &["organization max", "max organization", "organization tpm", "organization tpd", "organization-level"];
 
 /// Codes that say: alive, but asked for too much at once.
 const OVERLOADED: &[&str] =
     &["slow_down", "server_is_overloaded", "overloaded_error", "overloaded", "service_unavailable_error"];
 
 /// Codes of a rate limit, wherever they appear.
-const THROTTLED: &[&str] =
-    &["rate_limit_exceeded", "rate_limit_error", "ramp_limit_exceeded", "RESOURCE_EXHAUSTED", "ThrottlingException"];
+const THROTTLED: &[&str] = &[
+    "rate_limit_exceeded",
+    "rate_limit_error",
+    "rate_limit_reached_error",
+    "ramp_limit_exceeded",
+    "RESOURCE_EXHAUSTED",
+    "ThrottlingException",
+];
 
 /// Codes that say that the request itself is wrong.
 const REJECTED: &[&str] = &[
@@ -82,11 +113,14 @@ pub fn classify(exchange: &Exchange<'_>) -> Verdict {
         // A 200 is no proof of success: a stream's first event can be an error.
         200..=299 if exchange.streaming() => match exchange.provider_error() {
             None => Verdict::success(),
-            Some(error) => by_stream_error(&error),
+            Some(error) => by_stream_error(&error, exchange.retry_after()),
         },
         200..=299 => Verdict::success(),
+        402 | 403 if exchange.provider_error().is_some_and(|error| asks_too_much(&error)) => {
+            Verdict::rejected(format!("{status}: asks for more than is left"))
+        }
         401 | 403 => Verdict::unauthorized("credential refused"),
-        402 => Verdict::exhausted("payment required").cool_off(EXHAUSTED_COOL_OFF),
+        402 => Verdict::exhausted("payment required").cool_off(exchange.retry_after().unwrap_or(EXHAUSTED_COOL_OFF)),
         408 => Verdict::failure("408: the provider timed out"),
         409 => Verdict::ignored("409: conflict").advice(Advice::Retry),
         424 => Verdict::failure("424: the model failed"),
@@ -104,8 +138,64 @@ pub fn classify(exchange: &Exchange<'_>) -> Verdict {
     verdict
 }
 
+/// Whether an error says that this one request costs more than the balance or the limit affords, as OpenRouter's "can
+/// only afford 3025" does.
+///
+/// That is its caller's own affair, whatever the status: a smaller request, or one to a model that is free, is served
+/// with the same key. So it is no spent quota.
+///
+/// ```
+/// use spillway_sdk::{Class, builtin, testing::exchange};
+///
+/// let body = r#"{"error":{"code":402,"message":"This request requires more credits, or fewer max_tokens."}}"#;
+/// let facts = exchange().status(402).body(body);
+/// assert!(facts.exchange().provider_error().is_some_and(|error| builtin::asks_too_much(&error)));
+/// assert_eq!(builtin::classify(&facts.exchange()).class, Class::Rejected);
+/// ```
+pub fn asks_too_much(error: &ProviderError) -> bool {
+    error.is_any(TOO_MUCH) || error.mentions(TOO_MUCH_PHRASES)
+}
+
+/// How far the limit reaches of which an error speaks: to all that its credential may use, if it is money or if the
+/// provider says so, and otherwise to the one model.
+///
+/// Where an error leaves it open, the smaller is meant. If that is wrong, each other model learns of the limit by a call
+/// of its own; the larger would take away models that would have answered.
+///
+/// ```
+/// use spillway_sdk::{ProviderError, Scope, builtin};
+///
+/// let violated = |quota: &str| ProviderError { kind: Some(quota.into()), ..ProviderError::default() };
+/// assert_eq!(builtin::limit_scope(&violated("GenerateRequestsPerDayPerProjectPerModel")), Scope::Model);
+/// assert_eq!(builtin::limit_scope(&violated("GenerateRequestsPerMinutePerProject")), Scope::Credential);
+/// assert_eq!(builtin::limit_scope(&violated("insufficient_quota")), Scope::Credential);
+/// ```
+pub fn limit_scope(error: &ProviderError) -> Scope {
+    // Gemini's quotas say in their ids what they are counted by; Vertex AI has them per base model.
+    let shared_quota = error.kind.as_deref().is_some_and(|quota| {
+        ["PerDay", "PerHour", "PerMinute", "PerSecond"].iter().any(|period| quota.contains(period))
+            && !quota.contains("Model")
+    });
+    if shared_quota || is_out_of_money(error) || error.mentions(SHARED_LIMIT_PHRASES) {
+        Scope::Credential
+    } else {
+        Scope::Model
+    }
+}
+
 fn by_fault(fault: Fault, phase: Phase) -> Verdict {
     let verdict = Verdict::failure(fault.as_str());
+    let verdict = match fault {
+        // Where nobody answers, no model does.
+        Fault::Dns | Fault::ConnectRefused | Fault::ConnectTimeout | Fault::Tls => verdict.scope(Scope::Upstream),
+        // Behind one address, models have workers of their own.
+        Fault::Reset
+        | Fault::Protocol
+        | Fault::FirstContentTimeout
+        | Fault::IdleTimeout
+        | Fault::AttemptTimeout
+        | Fault::Truncated => verdict,
+    };
     match fault {
         // What the caller has begun to read cannot be taken back.
         _ if phase == Phase::Committed => verdict.advice(Advice::GiveUp),
@@ -117,13 +207,15 @@ fn by_fault(fault: Fault, phase: Phase) -> Verdict {
     }
 }
 
-fn by_stream_error(error: &ProviderError) -> Verdict {
-    if error.is_any(EXHAUSTED) || names_daily_quota(error) {
-        Verdict::exhausted("spent quota, said inside the stream").cool_off(EXHAUSTED_COOL_OFF)
+fn by_stream_error(error: &ProviderError, wait: Option<Duration>) -> Verdict {
+    if asks_too_much(error) {
+        Verdict::rejected("asks for more than is left, said inside the stream")
+    } else if let Some(rest) = rest_of_spent(error, wait) {
+        Verdict::exhausted("spent quota, said inside the stream").scope(limit_scope(error)).cool_off(rest)
     } else if error.is_any(OVERLOADED) {
-        Verdict::overloaded("overloaded, said inside the stream")
+        Verdict::overloaded("overloaded, said inside the stream").cool_off(wait)
     } else if error.is_any(THROTTLED) {
-        Verdict::throttled("rate limit, said inside the stream")
+        Verdict::throttled("rate limit, said inside the stream").scope(limit_scope(error)).cool_off(wait)
     } else if error.is_any(REJECTED) {
         Verdict::rejected("request refused inside the stream")
     } else {
@@ -131,9 +223,22 @@ fn by_stream_error(error: &ProviderError) -> Verdict {
     }
 }
 
+fn is_out_of_money(error: &ProviderError) -> bool {
+    error.is_any(EXHAUSTED) || error.mentions(EXHAUSTED_PHRASES)
+}
+
 /// Gemini names the quota that was violated; a daily one is not worth waiting for.
 fn names_daily_quota(error: &ProviderError) -> bool {
     error.kind.as_deref().is_some_and(|quota| contains(quota, "PerDay"))
+}
+
+/// How long to leave alone what an error calls spent; `None` when it calls nothing spent.
+fn rest_of_spent(error: &ProviderError, wait: Option<Duration>) -> Option<Duration> {
+    if is_out_of_money(error) {
+        return Some(wait.unwrap_or(EXHAUSTED_COOL_OFF));
+    }
+    // The wait that comes with a daily quota is often that of a limit per minute which was violated along with it.
+    names_daily_quota(error).then(|| wait.unwrap_or_default().max(EXHAUSTED_COOL_OFF))
 }
 
 fn by_throttle(exchange: &Exchange<'_>) -> Verdict {
@@ -141,17 +246,18 @@ fn by_throttle(exchange: &Exchange<'_>) -> Verdict {
     let Some(error) = exchange.provider_error() else {
         return Verdict::throttled("429").cool_off(wait);
     };
-    if error.is_any(EXHAUSTED) {
-        return Verdict::exhausted("429: quota spent").cool_off(wait.unwrap_or(EXHAUSTED_COOL_OFF));
+    if asks_too_much(&error) {
+        return Verdict::rejected("429: asks for more than is left");
     }
-    if names_daily_quota(&error) {
-        return Verdict::exhausted("429: daily quota spent").cool_off(wait.unwrap_or_default().max(EXHAUSTED_COOL_OFF));
+    if let Some(rest) = rest_of_spent(&error, wait) {
+        let reason = if is_out_of_money(&error) { "429: quota spent" } else { "429: daily quota spent" };
+        return Verdict::exhausted(reason).scope(limit_scope(&error)).cool_off(rest);
     }
     // A sentence counts only where no code speaks of a rate limit.
     if error.is_any(OVERLOADED) || !error.is_any(THROTTLED) && error.mentions(&["Model is overloaded"]) {
         return Verdict::overloaded("429: asks for less load").cool_off(wait);
     }
-    Verdict::throttled("429: rate limit").cool_off(wait)
+    Verdict::throttled("429: rate limit").scope(limit_scope(&error)).cool_off(wait)
 }
 
 fn by_unavailable(exchange: &Exchange<'_>) -> Verdict {
@@ -161,7 +267,8 @@ fn by_unavailable(exchange: &Exchange<'_>) -> Verdict {
     };
     // A local server that loads its model is healthy; it must not be taken for one that crashed.
     if error.is_any(&["unavailable_error"]) && error.mentions(&["loading"]) {
-        return Verdict::ignored("503: the model is loading").advice(Advice::Retry).cool_off(wait);
+        let verdict = Verdict::ignored("503: the model is loading").scope(Scope::Model);
+        return verdict.advice(Advice::Retry).cool_off(wait);
     }
     if error.is_any(OVERLOADED) || error.mentions(&["overloaded"]) {
         return Verdict::overloaded("503: overloaded").cool_off(wait);
@@ -172,7 +279,10 @@ fn by_unavailable(exchange: &Exchange<'_>) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Class, testing::exchange};
+    use crate::{
+        Class,
+        testing::{ExchangeBuilder, exchange},
+    };
 
     #[test]
     fn the_code_decides_before_the_status() {
@@ -231,6 +341,101 @@ mod tests {
         assert_eq!(classify(&content.exchange()).class, Class::Success);
     }
 
+    /// What a verdict says of, and to, the circuits: what shuts, how much of it, and for how long.
+    fn reach(facts: &ExchangeBuilder) -> (Class, Scope, Option<Duration>) {
+        let verdict = classify(&facts.exchange());
+        (verdict.class, verdict.scope, verdict.cool_off)
+    }
+
+    const SECONDS: fn(u64) -> Duration = Duration::from_secs;
+
+    #[test]
+    fn a_failure_is_the_models_unless_nobody_answered_at_all() {
+        for fault in Fault::ALL {
+            let scope = match fault {
+                Fault::Dns | Fault::ConnectRefused | Fault::ConnectTimeout | Fault::Tls => Scope::Upstream,
+                _ => Scope::Model,
+            };
+            assert_eq!(reach(&exchange().fault(fault)), (Class::Failure, scope, None), "{fault:?}");
+        }
+        for status in [408, 424, 500, 502, 503, 504] {
+            assert_eq!(reach(&exchange().status(status)), (Class::Failure, Scope::Model, None), "{status}");
+        }
+        assert_eq!(reach(&exchange().status(529)), (Class::Overloaded, Scope::Model, None));
+        let died = exchange().status(200).streaming().body(r#"{"error":{"code":"server_error","message":"m"}}"#);
+        assert_eq!(reach(&died), (Class::Failure, Scope::Model, None));
+        let loading = r#"{"error":{"code":503,"message":"Loading model","type":"unavailable_error"}}"#;
+        let loading = exchange().status(503).header("retry-after", "5").body(loading);
+        assert_eq!(reach(&loading), (Class::Ignored, Scope::Model, Some(SECONDS(5))));
+    }
+
+    /// An error as a 429, and as the first event of a stream.
+    fn both_ways(body: &str) -> [ExchangeBuilder; 2] {
+        [exchange().status(429).body(body), exchange().status(200).streaming().body(body)]
+    }
+
+    #[test]
+    fn a_rate_limit_is_one_models_under_one_key_unless_the_provider_says_more() {
+        let models = [
+            r#"{"error":{"message":"Rate limit reached for gpt-5 in organization org-1 on tokens per min (TPM): Limit 30000","type":"tokens","code":"rate_limit_exceeded"}}"#,
+            r#"{"type":"error","error":{"type":"rate_limit_error","message":"This request would exceed your organization's rate limit of 30,000 input tokens per minute (org: 1, model: claude-sonnet-4-6)."}}"#,
+            r#"{"error":{"status":"RESOURCE_EXHAUSTED","message":"m","details":[{"violations":[{"quotaId":"GenerateRequestsPerMinutePerProjectPerModel-FreeTier"}]}]}}"#,
+            r#"{"error":{"status":"RESOURCE_EXHAUSTED","message":"m","details":[{"violations":[{"quotaId":"GenerateContentRequestsPerMinutePerProjectPerBaseModel"}]}]}}"#,
+        ];
+        let keys = [
+            r#"{"error":{"message":"Your account org-1 request reached organization max RPM: 3, please try again after 1 seconds","type":"rate_limit_reached_error"}}"#,
+            r#"{"error":{"status":"RESOURCE_EXHAUSTED","message":"m","details":[{"violations":[{"quotaId":"GenerateContentRequestsPerMinutePerProjectPerRegion"}]}]}}"#,
+        ];
+        let scopes = [Scope::Model, Scope::Credential];
+        for (scope, bodies) in scopes.into_iter().zip([&models[..], &keys[..]]) {
+            for facts in bodies.iter().flat_map(|body| both_ways(body)) {
+                assert_eq!(reach(&facts), (Class::Throttled, scope, None), "{facts:?}");
+            }
+        }
+        assert_eq!(reach(&exchange().status(429)), (Class::Throttled, Scope::Model, None));
+    }
+
+    #[test]
+    fn spent_money_is_the_keys_and_is_asked_for_again_within_seconds() {
+        let spent = [
+            r#"{"error":{"code":"insufficient_quota","type":"insufficient_quota","message":"m"}}"#,
+            r#"{"error":{"code":"project_spend_limit_exceeded","type":"insufficient_quota","message":"m"}}"#,
+            r#"{"error":{"code":429,"status":"RESOURCE_EXHAUSTED","message":"Your prepayment credits are depleted."}}"#,
+            r#"{"error":{"code":429,"status":"RESOURCE_EXHAUSTED","message":"Your project has exceeded its monthly spending cap."}}"#,
+            r#"{"error":{"type":"exceeded_current_quota_error","message":"check your account balance"}}"#,
+        ];
+        for facts in spent.iter().flat_map(|body| both_ways(body)) {
+            assert_eq!(reach(&facts), (Class::Exhausted, Scope::Credential, Some(SECONDS(10))), "{facts:?}");
+            let named = facts.header("retry-after", "3");
+            assert_eq!(reach(&named).2, Some(SECONDS(3)), "what the provider names is kept");
+        }
+        let unpaid = exchange().status(402);
+        assert_eq!(reach(&unpaid), (Class::Exhausted, Scope::Credential, Some(SECONDS(10))));
+        assert_eq!(reach(&unpaid.header("retry-after", "60")).2, Some(SECONDS(60)));
+    }
+
+    #[test]
+    fn a_request_that_asks_for_more_than_is_left_shuts_nothing() {
+        let messages = [
+            "This request requires more credits, or fewer max_tokens. You requested up to 65535 tokens, but can only afford 3025.",
+            "Prompt tokens limit exceeded: 64128 > 6964. To increase, create a key with a higher monthly limit",
+            "Request too large for gpt-5 in organization org-1 on tokens per min (TPM): Limit 30000, Requested 45000.",
+            "Extra usage is required for long context requests.",
+        ];
+        let said = |message: &str| format!(r#"{{"error":{{"code":"rate_limit_exceeded","message":"{message}"}}}}"#);
+        let relay = r#"{"error":{"code":"pre_consume_token_quota_failed","message":"token quota is not enough, token remain quota: 0.19, need quota: 0.23"}}"#;
+        for body in messages.iter().map(|message| said(message)).chain([relay.to_owned()]) {
+            let stream = exchange().status(200).streaming();
+            let refused = [400, 402, 403, 429].map(|status| exchange().status(status));
+            for facts in refused.into_iter().chain([stream]) {
+                let facts = facts.header("retry-after", "60").body(body.clone());
+                let verdict = classify(&facts.exchange());
+                let judged = (verdict.class, verdict.advice, verdict.cool_off);
+                assert_eq!(judged, (Class::Rejected, Advice::GiveUp, None), "{facts:?}");
+            }
+        }
+    }
+
     #[test]
     fn the_providers_wait_becomes_the_cool_off() {
         let facts = exchange().status(429).header("retry-after", "7");
@@ -240,12 +445,29 @@ mod tests {
     }
 
     #[test]
-    fn a_daily_quota_rests_the_credential_even_when_the_wait_is_short() {
-        let body = r#"{"error":{"code":429,"status":"RESOURCE_EXHAUSTED","message":"m","details":[
-            {"violations":[{"quotaId":"GenerateRequestsPerDayPerProjectPerModel-FreeTier"}]},{"retryDelay":"3s"}]}}"#;
-        for facts in [exchange().status(429), exchange().status(200).streaming()] {
-            let verdict = classify(&facts.body(body).exchange());
-            assert_eq!((verdict.class, verdict.cool_off), (Class::Exhausted, Some(EXHAUSTED_COOL_OFF)));
+    fn a_daily_quota_rests_its_model_even_when_the_wait_is_short() {
+        let violated = |quota: &str, wait: &str| {
+            both_ways(&format!(
+                r#"{{"error":{{"code":429,"status":"RESOURCE_EXHAUSTED","message":"m","details":[
+                    {{"violations":[{{"quotaId":"{quota}"}}]}},{{"retryDelay":"{wait}"}}]}}}}"#
+            ))
+        };
+        for (quota, scope) in [
+            ("GenerateRequestsPerDayPerProjectPerModel-FreeTier", Scope::Model),
+            ("GenerateRequestsPerDayPerProject", Scope::Credential),
+        ] {
+            for (wait, rest) in [("3s", EXHAUSTED_COOL_OFF), ("40s", SECONDS(40))] {
+                for facts in violated(quota, wait) {
+                    assert_eq!(reach(&facts), (Class::Exhausted, scope, Some(rest)), "{facts:?}");
+                }
+            }
         }
+    }
+
+    #[test]
+    fn a_wait_that_is_named_inside_a_stream_becomes_the_cool_off() {
+        let body = r#"{"error":{"status":"RESOURCE_EXHAUSTED","message":"m","details":[{"retryDelay":"37s"}]}}"#;
+        let facts = exchange().status(200).streaming().body(body);
+        assert_eq!(reach(&facts), (Class::Throttled, Scope::Model, Some(SECONDS(37))));
     }
 }

@@ -313,10 +313,10 @@ impl<'a> Exchange<'a> {
     /// ```
     /// use spillway_sdk::{Scope, testing::exchange};
     ///
-    /// // The previews fail more often than the upstream does: their failures are their own.
-    /// let facts = exchange().model("gemini-3-pro-preview").status(503);
-    /// let is_preview = facts.exchange().model().is_some_and(|model| model.ends_with("-preview"));
-    /// assert_eq!(if is_preview { Scope::Model } else { Scope::Upstream }, Scope::Model);
+    /// // The adapters of one base model run on the same machine: where one fails, all do.
+    /// let facts = exchange().model("base:support-agent").status(503);
+    /// let is_adapter = facts.exchange().model().is_some_and(|model| model.starts_with("base:"));
+    /// assert_eq!(if is_adapter { Scope::Upstream } else { Scope::Model }, Scope::Upstream);
     /// ```
     pub fn model(&self) -> Option<Cow<'a, str>> {
         self.facts.model()

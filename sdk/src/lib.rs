@@ -10,22 +10,23 @@
 //! needs no JSON parser, no clock and no knowledge of Wasm.
 //!
 //! ```
-//! use spillway_sdk::{Exchange, Policy, Verdict};
+//! use spillway_sdk::{Exchange, Policy, Scope, Verdict};
 //!
-//! /// Our gateway says 418 when the region is drained.
+//! /// Our gateway says 418 when the region is drained, with all its models.
 //! #[derive(Default)]
 //! struct DrainedRegion;
 //!
 //! impl Policy for DrainedRegion {
 //!     fn classify(&self, exchange: &Exchange<'_>) -> Option<Verdict> {
-//!         (exchange.status() == Some(418)).then(|| Verdict::overloaded("region drained"))
+//!         (exchange.status() == Some(418)).then(|| Verdict::overloaded("region drained").scope(Scope::Upstream))
 //!     }
 //! }
 //!
 //! // In a policy's own crate, one more line makes it loadable: `spillway_sdk::export!(DrainedRegion);`
 //!
 //! let facts = spillway_sdk::testing::exchange().status(418);
-//! assert_eq!(DrainedRegion.classify(&facts.exchange()), Some(Verdict::overloaded("region drained")));
+//! let verdict = DrainedRegion.classify(&facts.exchange());
+//! assert_eq!(verdict.map(|verdict| verdict.scope), Some(Scope::Upstream));
 //! ```
 
 pub mod body_json;

@@ -168,19 +168,21 @@ pub trait Policy: Default + 'static {
     ///
     /// ```
     /// use spillway_sdk::testing::exchange;
-    /// use spillway_sdk::{Exchange, Policy, Verdict};
+    /// use spillway_sdk::{Exchange, Policy, Scope, Verdict};
     ///
     /// #[derive(Default)]
     /// struct Region;
     ///
     /// impl Policy for Region {
     ///     fn classify(&self, exchange: &Exchange<'_>) -> Option<Verdict> {
-    ///         (exchange.json("/state")? == "drained").then(|| Verdict::overloaded("region drained"))
+    ///         let drained = || Verdict::overloaded("region drained").scope(Scope::Upstream);
+    ///         (exchange.json("/state")? == "drained").then(drained)
     ///     }
     /// }
     ///
     /// let facts = exchange().status(503).body(r#"{"state":"drained"}"#);
-    /// assert_eq!(Region.classify(&facts.exchange()), Some(Verdict::overloaded("region drained")));
+    /// let verdict = Region.classify(&facts.exchange());
+    /// assert_eq!(verdict.map(|verdict| verdict.scope), Some(Scope::Upstream));
     /// assert_eq!(Region.classify(&exchange().status(503).exchange()), None);
     /// ```
     fn classify(&self, exchange: &Exchange<'_>) -> Option<Verdict> {

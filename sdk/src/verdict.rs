@@ -29,7 +29,7 @@ pub enum Class {
     Throttled,
     /// A quota or a balance that will not refill soon.
     Exhausted,
-    /// The caller's request is at fault: it would fail everywhere.
+    /// The caller's request is at fault: it would fail everywhere, or it asks for more than its credential affords.
     Rejected,
     /// The credential is refused.
     Unauthorized,
@@ -75,22 +75,33 @@ impl Class {
     }
 }
 
-/// What a verdict speaks of, and so which circuit it is recorded in.
+/// How far a verdict reaches, and so which circuit it is recorded in. It should reach no further than what the provider
+/// said: a circuit that opens takes away all that its scope might still have answered.
+///
+/// Limits and balances belong to keys, failures to machines. So the same scope means different things:
+///
+/// | | [`Throttled`](Class::Throttled), [`Exhausted`](Class::Exhausted) | Every other class |
+/// |---|---|---|
+/// | [`Scope::Model`] | this model under this credential | this model, whatever the credential |
+/// | [`Scope::Credential`] | all models under this credential | all models under this credential |
+/// | [`Scope::Upstream`] | everything | everything |
 ///
 /// ```
 /// use spillway_sdk::{Scope, Verdict};
 ///
-/// assert_eq!(Verdict::failure("status 500").scope, Scope::Upstream);
+/// assert_eq!(Verdict::failure("status 500").scope, Scope::Model);
+/// assert_eq!(Verdict::throttled("tokens per minute").scope, Scope::Model);
 /// assert_eq!(Verdict::exhausted("no credit").scope, Scope::Credential);
-/// assert_eq!(Verdict::failure("its workers are down").scope(Scope::Model).scope, Scope::Model);
+/// assert_eq!(Verdict::failure("the region is down").scope(Scope::Upstream).scope, Scope::Upstream);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Scope {
-    /// The whole upstream: an outage is everybody's.
+    /// The whole upstream, for everybody: nobody answers there.
     Upstream,
-    /// The model that was asked for, at this upstream. For a request that names none: the whole upstream.
+    /// The model that was asked for, at this upstream; of a limit, only for this request's credential. A request that
+    /// names no model speaks of all of them.
     Model,
-    /// The credential of this request, at this upstream: a spent quota is one key's affair.
+    /// The credential of this request, at this upstream: a spent balance is one key's affair, whatever the model.
     Credential,
 }
 
@@ -159,7 +170,7 @@ impl Advice {
 pub struct Verdict {
     /// What the attempt's end means.
     pub class: Class,
-    /// What it speaks of.
+    /// How far it reaches.
     pub scope: Scope,
     /// What to do with the request. Of no effect on a success.
     pub advice: Advice,
@@ -201,43 +212,48 @@ impl Verdict {
         Verdict::new(Class::Ignored, Scope::Upstream, Advice::GiveUp, reason.into())
     }
 
-    /// The upstream failed; worth a retry.
+    /// The upstream failed to serve this model, whatever the credential; worth a retry. If others cannot be served
+    /// either, their own failures say so; what is known to be everybody's, such as a connection that is refused, is said
+    /// with [`Scope::Upstream`].
     ///
     /// ```
     /// use spillway_sdk::{Advice, Scope, Verdict};
     ///
     /// let verdict = Verdict::failure("the worker died");
-    /// assert_eq!((verdict.scope, verdict.advice), (Scope::Upstream, Advice::Retry));
+    /// assert_eq!((verdict.scope, verdict.advice), (Scope::Model, Advice::Retry));
     /// ```
     pub fn failure(reason: impl Into<Cow<'static, str>>) -> Self {
-        Verdict::new(Class::Failure, Scope::Upstream, Advice::Retry, reason.into())
+        Verdict::new(Class::Failure, Scope::Model, Advice::Retry, reason.into())
     }
 
-    /// The upstream asks for less load; worth a retry after a wait.
+    /// The upstream asks for less load of this model, whatever the credential; worth a retry after a wait.
     ///
     /// ```
     /// use spillway_sdk::{Advice, Scope, Verdict};
     ///
-    /// let verdict = Verdict::overloaded("region drained");
-    /// assert_eq!((verdict.scope, verdict.advice), (Scope::Upstream, Advice::Retry));
+    /// let verdict = Verdict::overloaded("too many requests in the queue");
+    /// assert_eq!((verdict.scope, verdict.advice), (Scope::Model, Advice::Retry));
     /// ```
     pub fn overloaded(reason: impl Into<Cow<'static, str>>) -> Self {
-        Verdict::new(Class::Overloaded, Scope::Upstream, Advice::Retry, reason.into())
+        Verdict::new(Class::Overloaded, Scope::Model, Advice::Retry, reason.into())
     }
 
-    /// A rate limit of this credential; worth a retry after the wait the provider asked for.
+    /// A rate limit of this model under this credential; worth a retry after the wait the provider asked for. One that
+    /// all models share is said with [`Scope::Credential`]; [`builtin::limit_scope`](crate::builtin::limit_scope) tells
+    /// them apart.
     ///
     /// ```
     /// use spillway_sdk::{Advice, Scope, Verdict};
     ///
     /// let verdict = Verdict::throttled("tokens per minute");
-    /// assert_eq!((verdict.scope, verdict.advice), (Scope::Credential, Advice::Retry));
+    /// assert_eq!((verdict.scope, verdict.advice), (Scope::Model, Advice::Retry));
     /// ```
     pub fn throttled(reason: impl Into<Cow<'static, str>>) -> Self {
-        Verdict::new(Class::Throttled, Scope::Credential, Advice::Retry, reason.into())
+        Verdict::new(Class::Throttled, Scope::Model, Advice::Retry, reason.into())
     }
 
-    /// A spent quota of this credential; another upstream may serve the request.
+    /// A spent balance or quota of this credential, whatever the model; another upstream may serve the request. A quota
+    /// that is one model's is said with [`Scope::Model`].
     ///
     /// ```
     /// use spillway_sdk::{Advice, Scope, Verdict};
@@ -295,8 +311,8 @@ impl Verdict {
     /// ```
     /// use spillway_sdk::{Scope, Verdict};
     ///
-    /// let verdict = Verdict::failure("this model's workers are down").scope(Scope::Model);
-    /// assert_eq!(verdict.scope, Scope::Model);
+    /// let verdict = Verdict::overloaded("the region is drained").scope(Scope::Upstream);
+    /// assert_eq!(verdict.scope, Scope::Upstream);
     /// ```
     #[must_use]
     pub fn scope(mut self, scope: Scope) -> Self {

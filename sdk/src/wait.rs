@@ -1,5 +1,6 @@
 //! Reads how long a provider asks to wait, and when its limits are full again, in each of the forms that providers use.
 
+use memchr::memmem;
 use serde_json::Value;
 use std::time::{Duration, SystemTime};
 
@@ -33,21 +34,32 @@ pub fn from_headers<'a>(header: impl Fn(&str) -> Option<&'a [u8]>, now: SystemTi
         .map(|wait| wait.min(WAIT_MAX))
 }
 
-/// The wait that an error body asks for: Google's `RetryInfo.retryDelay`, anywhere among the error's details.
+/// The wait that an error body asks for: Google's `RetryInfo.retryDelay`, anywhere among the error's details. Of a stream
+/// of events, that of the event which names one.
 ///
 /// ```
+/// use spillway_sdk::wait::from_body;
+/// use std::time::Duration;
+///
 /// let body = br#"{"error":{"code":429,"details":[{"retryDelay":"37s"}]}}"#;
-/// assert_eq!(spillway_sdk::wait::from_body(body), Some(std::time::Duration::from_secs(37)));
+/// assert_eq!(from_body(body), Some(Duration::from_secs(37)));
+/// let stream = [b"data: {\"candidates\":[]}\n\ndata: ", &body[..], b"\n\n"].concat();
+/// assert_eq!(from_body(&stream), Some(Duration::from_secs(37)));
 /// ```
 pub fn from_body(body: &[u8]) -> Option<Duration> {
     // Most bodies have none: look for the word before parsing.
-    if !body.windows(b"retryDelay".len()).any(|window| window == b"retryDelay") {
+    let names_a_wait = |text: &[u8]| memmem::find(text, b"retryDelay").is_some();
+    let named_in = |text: &[u8]| {
+        let value: Value = serde_json::from_slice(text).ok()?;
+        let top = value.as_array().and_then(|list| list.first()).unwrap_or(&value);
+        let details = top.get("error")?.get("details")?.as_array()?;
+        details.iter().find_map(|detail| duration(detail.get("retryDelay")?.as_str()?)).map(|wait| wait.min(WAIT_MAX))
+    };
+    if !names_a_wait(body) {
         return None;
     }
-    let value: Value = serde_json::from_slice(body).ok()?;
-    let top = value.as_array().and_then(|list| list.first()).unwrap_or(&value);
-    let details = top.get("error")?.get("details")?.as_array()?;
-    details.iter().find_map(|detail| duration(detail.get("retryDelay")?.as_str()?)).map(|wait| wait.min(WAIT_MAX))
+    let mut events = body.split(|&byte| byte == b'\n').filter_map(|line| line.strip_prefix(b"data:"));
+    named_in(body).or_else(|| events.find_map(|data| if names_a_wait(data) { named_in(data) } else { None }))
 }
 
 /// A duration as Go and Protocol Buffers write it: `37s`, `1.5s`, `6m0s`, `12ms`, `1h2m3s`. It is not bounded.
@@ -201,5 +213,15 @@ mod tests {
             br#"{"error":{"code":429,"details":[{"@type":"QuotaFailure"},{"@type":"RetryInfo","retryDelay":"37s"}]}}"#;
         assert_eq!(from_body(body), Some(Duration::from_secs(37)));
         assert_eq!(from_body(br#"{"error":{"message":"retryDelay"}}"#), None);
+    }
+
+    #[test]
+    fn googles_retry_delay_is_found_in_a_streams_event() {
+        let error = r#"{"error":{"code":429,"details":[{"retryDelay":"1.5s"}]}}"#;
+        for stream in [format!("data: {error}\r\n\r\n"), format!("data: {{\"candidates\":[]}}\n\ndata:{error}\n\n")] {
+            assert_eq!(from_body(stream.as_bytes()), Some(Duration::from_millis(1_500)), "{stream}");
+        }
+        let content = br#"data: {"candidates":[{"content":"{\"retryDelay\":\"9s\"}"}]}"#;
+        assert_eq!(from_body(content), None, "what a model writes names no wait");
     }
 }

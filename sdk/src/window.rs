@@ -78,7 +78,7 @@ type Source<'a> = dyn WindowFacts + 'a;
 
 /// A circuit's sliding window, as a policy sees it.
 ///
-/// The circuit is an upstream's, or that of one model or one credential there.
+/// The circuit is an upstream's, or that of one model, of one credential, or of one model under one credential there.
 ///
 /// ```
 /// use spillway_sdk::testing::window;

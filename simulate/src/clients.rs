@@ -2,49 +2,46 @@
 
 use std::time::Duration;
 
-use spillway_resilience::{Backoff, Demand, Priority, Timestamp};
+use spillway_resilience::Timestamp;
 
-use crate::provider::{Answer, duration};
+use crate::protection::{Answer, Call, Told};
+use crate::provider::duration;
 use crate::random::Random;
-use crate::scenario::{Client, Tenant};
-use crate::stack::Held;
+use crate::scenario::{Client, Scenario};
 
 /// One user's wish, from its arrival to its end, over all attempts of the client and the proxy.
 #[derive(Debug)]
 pub struct Request {
-    /// Whose it is.
-    pub tenant: usize,
-    /// Its upper bound, known in advance.
-    pub estimate: u64,
+    /// What a protection may know of it.
+    pub call: Call,
+    /// Its number in the order of arrival.
+    pub number: usize,
+    /// When the user came.
+    pub arrived: Timestamp,
     /// What it will turn out to cost.
     pub tokens: u64,
-    /// When the client last sent it.
-    pub entered: Timestamp,
-    /// How often the client has sent it.
-    pub sendings: u32,
-    /// Attempts of the proxy since then.
-    pub attempt: u32,
-    /// The client sends it next, not the proxy.
-    pub from_client: bool,
-    /// When the call under way was made.
-    pub sent: Timestamp,
-    /// What the call under way holds.
-    pub held: Option<Held>,
-    /// What will come of the call under way.
+    /// Calls made at the provider in all.
+    pub calls: u32,
+    /// What came, or will come, of the latest call.
     pub answer: Option<Answer>,
-    /// The call under way ends by time-out.
-    pub timed_out: bool,
+}
+
+/// What the clients know of a tenant.
+#[derive(Clone, Copy, Debug)]
+struct Habits {
+    requests_per_second: f64,
+    weight: u32,
+    model: usize,
+    input_tokens: u64,
+    output_tokens_max: u64,
 }
 
 /// All clients of all tenants.
 #[derive(Debug)]
 pub struct Clients {
-    tenants: Vec<Tenant>,
-    attempts: u32,
-    patience: Duration,
-    timeout: Duration,
-    deadline: Duration,
-    backoff: Backoff,
+    tenants: Vec<Habits>,
+    settings: Client,
+    retries: u32,
     /// Who comes, and with what.
     arrivals: Random,
     /// How long clients wait before they try again: a stream of its own, so that retries do not
@@ -53,23 +50,29 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// Attempts of a client that nobody protects: the first and two retries, as SDKs make them.
-    pub const UNPROTECTED_ATTEMPTS: u32 = 3;
-    /// A client obeys a wait up to this and gives up on a longer one, as the large SDKs do.
-    const LONGEST_WAIT: Duration = Duration::from_secs(120);
+    /// Retries of official SDKs: `openai` and `anthropic`, for Python and for Node, make two.
+    pub const SDK_RETRIES: u32 = 2;
+    /// First wait of these SDKs, doubled with each retry.
+    const FIRST_WAIT: Duration = Duration::from_millis(500);
+    /// Longest wait that they choose by themselves.
+    const LONGEST_WAIT: Duration = Duration::from_secs(8);
+    /// Longest `Retry-After` that they obey; on a longer one they wait as if there were none.
+    const LONGEST_OBEYED: Duration = Duration::from_secs(60);
 
-    /// Clients that behave as `settings` say, or, without protection, as SDKs do that call a
-    /// provider directly.
+    /// Clients that behave as the scenario says and try again `retries` times.
     #[must_use]
-    pub fn new(tenants: &[Tenant], settings: Client, protected: bool, mut random: Random) -> Self {
-        let least = if protected { 1 } else { Self::UNPROTECTED_ATTEMPTS };
+    pub fn new(scenario: &Scenario, retries: u32, mut random: Random) -> Self {
+        let habits = |tenant: &crate::scenario::Tenant| Habits {
+            requests_per_second: tenant.requests_per_second,
+            weight: tenant.weight,
+            model: scenario.model_index(tenant.model.as_deref()),
+            input_tokens: u64::from(tenant.input_tokens),
+            output_tokens_max: u64::from(tenant.output_tokens_max),
+        };
         Self {
-            tenants: tenants.to_vec(),
-            attempts: settings.attempts.max(least),
-            patience: duration(settings.patience_seconds),
-            timeout: duration(settings.timeout_seconds),
-            deadline: duration(settings.deadline_seconds),
-            backoff: Backoff::default(),
+            tenants: scenario.tenants.iter().map(habits).collect(),
+            settings: scenario.client,
+            retries,
             arrivals: random.fork(),
             waits: random.fork(),
         }
@@ -83,60 +86,50 @@ impl Clients {
 
     /// A request of the tenant that arrives now.
     pub fn request(&mut self, tenant: usize, now: Timestamp) -> Request {
-        let (input, most) =
-            self.tenants.get(tenant).map_or((0, 0), |t| (u64::from(t.input_tokens), u64::from(t.output_tokens_max)));
-        Request {
+        let habits = self.tenants.get(tenant).copied();
+        let (input, most) = habits.map_or((0, 0), |habits| (habits.input_tokens, habits.output_tokens_max));
+        let call = Call {
+            request: 0,
             tenant,
-            estimate: input + most,
-            tokens: input + self.arrivals.up_to(most),
-            entered: now,
-            sendings: 0,
+            weight: habits.map_or(1, |habits| habits.weight),
+            model: habits.map_or(0, |habits| habits.model),
+            tokens_max: input + most,
+            caller_retries: self.retries > 0,
+            caller_retry: 0,
             attempt: 0,
-            from_client: true,
-            sent: now,
-            held: None,
-            answer: None,
-            timed_out: false,
-        }
+            entered: now,
+            patience_end: now,
+            deadline: now,
+        };
+        let tokens = input + self.arrivals.up_to(most);
+        Request { call, number: 0, arrived: now, tokens, calls: 0, answer: None }
     }
 
-    /// When the client stops waiting for an attempt made now.
+    /// The client sends the request: from now on it waits.
+    pub fn sends(&self, call: &mut Call, now: Timestamp) {
+        let deadline = duration(self.settings.deadline_seconds);
+        call.attempt = 0;
+        call.entered = now;
+        call.deadline = now.saturating_add(deadline);
+        call.patience_end = now.saturating_add(deadline.min(duration(self.settings.patience_seconds)));
+    }
+
+    /// When nobody waits any longer for the answer to a call made now.
     #[must_use]
-    pub fn timeout(&self, now: Timestamp) -> Timestamp {
-        now.saturating_add(self.timeout)
+    pub fn timeout(&self, call: &Call, now: Timestamp) -> Timestamp {
+        now.saturating_add(duration(self.settings.timeout_seconds)).min(call.deadline).max(now)
     }
 
-    /// What the request asks of the limits, and for whom.
-    #[must_use]
-    pub fn demand(&self, request: &Request) -> Demand {
-        let weight = self.tenants.get(request.tenant).map_or(1, |tenant| tenant.weight);
-        let tenant = spillway_resilience::Tenant { id: request.tenant as u64, weight };
-        Demand { tenant, priority: Priority::Normal, tokens: request.estimate }
-    }
-
-    /// Until when the request may wait in the proxy: while the client has patience, and would have an
-    /// attempt made.
-    #[must_use]
-    pub fn patience_end(&self, request: &Request) -> Timestamp {
-        request.entered.saturating_add(self.patience.min(self.deadline))
-    }
-
-    /// Time left in which the proxy may try.
-    #[must_use]
-    pub fn remaining(&self, request: &Request, now: Timestamp) -> Duration {
-        request.entered.saturating_add(self.deadline).saturating_since(now)
-    }
-
-    /// When the client sends the request again after a failure, if it does. It obeys the wait it
-    /// was told, and adds up to a quarter of it.
-    pub fn again(&mut self, request: &Request, told: Option<Duration>, now: Timestamp) -> Option<Timestamp> {
-        let told = told.unwrap_or_default();
-        if request.sendings >= self.attempts || told > Self::LONGEST_WAIT {
+    /// When the client sends the request again after a failure, if it does: half a second, doubled
+    /// with each retry up to 8 s, less up to a quarter at random; or the wait that it is told.
+    pub fn again(&mut self, call: &Call, told: Told, now: Timestamp) -> Option<Timestamp> {
+        if call.caller_retry >= self.retries || !told.should_retry {
             return None;
         }
-        let backoff = self.backoff.delay(request.sendings, self.waits.next());
-        let obeyed = told.mul_f64(1.0 + self.waits.unit() / 4.0);
-        Some(now.saturating_add(backoff.max(obeyed)))
+        let own = Self::FIRST_WAIT.saturating_mul(1 << call.caller_retry.min(16)).min(Self::LONGEST_WAIT);
+        let own = own.mul_f64(1.0 - self.waits.unit() / 4.0);
+        let obeyed = told.retry_after.filter(|wait| !wait.is_zero() && *wait <= Self::LONGEST_OBEYED);
+        Some(now.saturating_add(obeyed.unwrap_or(own)))
     }
 }
 
@@ -148,14 +141,16 @@ pub struct Slots {
 }
 
 impl Slots {
-    /// Gives the request a slot.
-    pub fn put(&mut self, request: Request) -> usize {
-        if let Some(slot) = self.free.pop() {
-            self.requests[slot] = Some(request);
-            return slot;
+    /// Gives the request a slot, which is its name from now on.
+    pub fn put(&mut self, mut request: Request) -> usize {
+        let slot = self.free.pop().unwrap_or(self.requests.len());
+        request.call.request = slot;
+        if let Some(place) = self.requests.get_mut(slot) {
+            *place = Some(request);
+        } else {
+            self.requests.push(Some(request));
         }
-        self.requests.push(Some(request));
-        self.requests.len() - 1
+        slot
     }
 
     /// The request in a slot; `None` when it has ended.
@@ -181,25 +176,44 @@ impl Slots {
 mod tests {
     use super::*;
 
+    fn clients(retries: u32) -> Clients {
+        let text = "name = 'a'\nseconds = 1\n[[tenants]]\nrequests_per_second = 1\ninput_tokens = 10\n\
+                    output_tokens_max = 5\n";
+        Clients::new(&Scenario::read(text).unwrap(), retries, Random::new(1))
+    }
+
     #[test]
-    fn a_client_tries_as_often_as_it_should_and_obeys_the_wait_it_is_told() {
-        let tenant = Tenant { requests_per_second: 1.0, weight: 1, input_tokens: 10, output_tokens_max: 5 };
-        let mut clients = Clients::new(&[tenant], Client::default(), false, Random::new(1));
-        let now = Timestamp::ORIGIN;
-        let mut request = clients.request(0, now);
-        assert_eq!(request.estimate, 15);
-        assert!((10..=15).contains(&request.tokens));
-        request.sendings = 2;
-        let told = Duration::from_secs(60);
-        assert!(clients.again(&request, Some(told), now).is_some_and(|at| at.saturating_since(now) >= told));
-        assert_eq!(clients.again(&request, Some(Duration::from_secs(3600)), now), None);
-        request.sendings = 3;
-        assert_eq!(clients.again(&request, None, now), None);
+    fn a_client_tries_as_often_as_it_should_and_obeys_the_wait_it_is_told_if_that_is_short() {
+        let (mut clients, now) = (clients(2), Timestamp::ORIGIN);
+        let mut call = clients.request(0, now).call;
+        assert_eq!(call.tokens_max, 15);
+        let mut wait = |call: &Call, told| clients.again(call, told, now).map(|at| at.saturating_since(now));
+        let told = |seconds| Told::wait(Some(Duration::from_secs(seconds)));
+        assert_eq!(wait(&call, told(60)), Some(Duration::from_secs(60)));
+        let own = wait(&call, told(61)).unwrap();
+        assert!((Duration::from_millis(375)..=Duration::from_millis(500)).contains(&own), "{own:?}");
+        assert_eq!(wait(&call, Told { should_retry: false, ..told(1) }), None);
+        call.caller_retry = 1;
+        let own = wait(&call, Told::NOTHING).unwrap();
+        assert!((Duration::from_millis(750)..=Duration::from_secs(1)).contains(&own), "{own:?}");
+        call.caller_retry = 2;
+        assert_eq!(wait(&call, Told::NOTHING), None);
+    }
+
+    #[test]
+    fn a_client_hangs_up_at_its_deadline_however_late_the_attempt_began() {
+        let (clients, now) = (clients(0), Timestamp::ORIGIN);
+        let mut call = self::clients(0).request(0, now).call;
+        clients.sends(&mut call, now);
+        let at = |seconds: u64| Timestamp::from_micros(seconds * 1_000_000);
+        assert_eq!(clients.timeout(&call, at(1)), at(11));
+        assert_eq!(clients.timeout(&call, at(25)), at(30));
+        assert_eq!(clients.timeout(&call, at(31)), at(31));
     }
 
     #[test]
     fn a_slot_is_used_again_and_a_request_ends_once() {
-        let mut clients = Clients::new(&[], Client::default(), true, Random::new(1));
+        let mut clients = clients(0);
         let mut slots = Slots::default();
         let slot = slots.put(clients.request(0, Timestamp::ORIGIN));
         assert!(slots.take(slot).is_some());

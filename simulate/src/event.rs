@@ -10,11 +10,13 @@ use spillway_resilience::Timestamp;
 pub enum Event {
     /// The next request of this tenant arrives.
     Arrival(usize),
-    /// The request in this slot comes to the proxy, for the first time or again.
-    Try(usize),
+    /// The client sends the request in this slot once more.
+    Sending(usize),
+    /// The protection wanted to be asked for the request in this slot once more.
+    Again(usize),
     /// The provider's answer to the request in this slot is there, or its time is over.
     Answer(usize),
-    /// Somebody in the queue may have its turn, or no patience left.
+    /// The protection wanted to be woken.
     Wake,
 }
 
@@ -47,11 +49,11 @@ mod tests {
     fn events_come_by_time_and_those_of_one_instant_as_planned() {
         let mut events = Events::default();
         let at = Timestamp::from_micros;
-        events.plan(at(2), Event::Try(9));
+        events.plan(at(2), Event::Again(9));
         events.plan(at(1), Event::Wake);
         events.plan(at(2), Event::Arrival(3));
         events.plan(at(0), Event::Answer(1));
         let order: Vec<Event> = std::iter::from_fn(|| events.pop()).map(|(_, event)| event).collect();
-        assert_eq!(order, [Event::Answer(1), Event::Wake, Event::Try(9), Event::Arrival(3)]);
+        assert_eq!(order, [Event::Answer(1), Event::Wake, Event::Again(9), Event::Arrival(3)]);
     }
 }

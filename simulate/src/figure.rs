@@ -1,10 +1,36 @@
 //! The figures: what they are called, when they are good enough, and how runs add up to them.
 
-use crate::measure::Run;
+use serde::Deserialize;
 
-/// One figure of a scenario.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+use crate::measure::{Judged, Run};
+use crate::waits::Waits;
+
+/// One figure of a scenario. Its name there says its unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Figure {
+    /// Requests served in the end, of those that arrived after the warm-up.
+    ServedPercent,
+    /// Calls at the provider for each of those requests.
+    CallsPerRequest,
+    /// Calls at the provider for each of those requests that was served: what an answer costs.
+    CallsPerServed,
+    /// How long those that were served waited, from arrival to answer, over all retries; half of them
+    /// shorter.
+    WaitP50Seconds,
+    /// As before; 95 % of them shorter.
+    WaitP95Seconds,
+    /// The wait of those whose first call succeeded, and whose caller never had to try again, half of
+    /// them shorter: what a protection costs where nothing is wrong.
+    FirstTokenP50Seconds,
+    /// Requests served of those that no fault is about, in a scenario whose faults are not about all.
+    UntouchedServedPercent,
+    /// Calls that served nobody from the first fault's begin to the last one's end, per run.
+    WastedCalls,
+    /// Requests served of those that arrived after a fault's end (and before the next begin).
+    ServedAfterPercent,
+    /// As before, from 1 s or 5 % of the fault's length after its end on, whichever is later.
+    ServedSoonPercent,
     /// Calls at the provider for each request of a user, from the first fault's begin to the last
     /// one's end (without faults: after the warm-up).
     Amplification,
@@ -29,7 +55,17 @@ pub enum Figure {
 
 impl Figure {
     /// All figures in the order of the report.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 18] = [
+        Self::ServedPercent,
+        Self::CallsPerRequest,
+        Self::CallsPerServed,
+        Self::WaitP50Seconds,
+        Self::WaitP95Seconds,
+        Self::FirstTokenP50Seconds,
+        Self::UntouchedServedPercent,
+        Self::WastedCalls,
+        Self::ServedAfterPercent,
+        Self::ServedSoonPercent,
         Self::Amplification,
         Self::WastedCallsPercent,
         Self::RecoveryP50Seconds,
@@ -44,6 +80,16 @@ impl Figure {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::ServedPercent => "served_percent",
+            Self::CallsPerRequest => "calls_per_request",
+            Self::CallsPerServed => "calls_per_served",
+            Self::WaitP50Seconds => "wait_p50_seconds",
+            Self::WaitP95Seconds => "wait_p95_seconds",
+            Self::FirstTokenP50Seconds => "first_token_p50_seconds",
+            Self::UntouchedServedPercent => "untouched_served_percent",
+            Self::WastedCalls => "wasted_calls",
+            Self::ServedAfterPercent => "served_after_percent",
+            Self::ServedSoonPercent => "served_soon_percent",
             Self::Amplification => "amplification",
             Self::WastedCallsPercent => "wasted_calls_percent",
             Self::RecoveryP50Seconds => "recovery_p50_seconds",
@@ -55,19 +101,23 @@ impl Figure {
         }
     }
 
+    /// Whether more of it is better.
+    #[must_use]
+    pub const fn more_is_better(self) -> bool {
+        matches!(
+            self,
+            Self::ServedPercent
+                | Self::UntouchedServedPercent
+                | Self::ServedAfterPercent
+                | Self::ServedSoonPercent
+                | Self::GoodputPercent
+        )
+    }
+
     /// Whether a value reaches a goal.
     #[must_use]
     pub fn meets(self, value: f64, goal: f64) -> bool {
-        match self {
-            Self::GoodputPercent => value >= goal,
-            Self::Amplification
-            | Self::WastedCallsPercent
-            | Self::RecoveryP50Seconds
-            | Self::RecoveryP95Seconds
-            | Self::OvershootTokens
-            | Self::FairnessGap
-            | Self::FalseOpens => value <= goal,
-        }
+        if self.more_is_better() { value >= goal } else { value <= goal }
     }
 }
 
@@ -95,7 +145,32 @@ impl Figures {
             let rank = (recoveries.len() * percent).div_ceil(100);
             recoveries.get(rank.saturating_sub(1)).copied()
         };
+        let judged = |of: fn(&Run) -> Judged| {
+            runs.iter().map(of).fold(Judged::default(), |sum, run| Judged {
+                requests: sum.requests + run.requests,
+                served: sum.served + run.served,
+                calls: sum.calls + run.calls,
+            })
+        };
+        let all = judged(|run| run.judged);
+        let served = |of: Judged| share(100.0 * of.served as f64, of.requests as f64);
+        let together = |of: fn(&Run) -> &Waits| {
+            let mut waits = Waits::default();
+            runs.iter().for_each(|run| waits.merge(of(run)));
+            waits
+        };
+        let (waits, first_tokens) = (together(|run| &run.waits), together(|run| &run.first_tokens));
         let value = |figure| match figure {
+            Figure::ServedPercent => served(all),
+            Figure::CallsPerRequest => share(all.calls as f64, all.requests as f64),
+            Figure::CallsPerServed => share(all.calls as f64, all.served as f64),
+            Figure::WaitP50Seconds => waits.percentile_seconds(50),
+            Figure::WaitP95Seconds => waits.percentile_seconds(95),
+            Figure::FirstTokenP50Seconds => first_tokens.percentile_seconds(50),
+            Figure::UntouchedServedPercent => served(judged(|run| run.untouched)),
+            Figure::WastedCalls => share(sum(|run| run.wasted), runs.len() as f64),
+            Figure::ServedAfterPercent => served(judged(|run| run.after)),
+            Figure::ServedSoonPercent => served(judged(|run| run.soon)),
             Figure::Amplification => share(sum(|run| run.calls), sum(|run| run.requests)),
             Figure::WastedCallsPercent => share(100.0 * sum(|run| run.wasted), sum(|run| run.requests)),
             Figure::RecoveryP50Seconds => percentile(50),

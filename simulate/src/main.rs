@@ -1,35 +1,42 @@
-//! `simulate`: prints what the resilience core makes of outages, overloads and floods.
+//! `simulate`: prints what the resilience core and its contenders make of outages, overloads and
+//! floods.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use spillway_simulate::report::{self, Row};
+use spillway_simulate::report::{self, Case};
 use spillway_simulate::scenario::Scenario;
 
-/// Simulate outages, overloads and floods over the real resilience core.
+/// Simulate outages, overloads and floods over the real resilience core and its contenders.
 #[derive(Debug, Parser)]
 #[command(name = "simulate", version)]
 struct Arguments {
-    /// A scenario to run instead of the built-in ones.
+    /// A scenario, or a family of them, to run instead of the built-in ones.
     #[arg(value_name = "SCENARIO.toml", conflicts_with = "scenario")]
     file: Option<PathBuf>,
-    /// Run only the built-in scenario of this name.
+    /// Run only the built-in scenario or family of this name.
     #[arg(long, value_name = "NAME")]
     scenario: Option<String>,
-    /// Runs per scenario, each with a seed of its own.
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    seeds: u32,
+    /// Runs per scenario, each with a seed of its own, instead of as many as the scenario says.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(Scenario::SEEDS_MAX)))]
+    seeds: Option<u32>,
+    /// A thousand runs per scenario.
+    #[arg(long, conflicts_with = "seeds")]
+    long: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
-    /// Exit with 1 if a goal is missed.
+    /// Print all contenders, not only no proxy and the best.
+    #[arg(long)]
+    contenders: bool,
+    /// Exit with 1 if a goal is missed, or more is lost than may be.
     #[arg(long)]
     check: bool,
-    /// Leave the protection off, to see what it is good for.
-    #[arg(long)]
-    unprotected: bool,
 }
+
+/// Runs per scenario where many are asked for.
+const LONG_SEEDS: u32 = 1_000;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -40,29 +47,33 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let row = |scenario| Row {
-        scenario,
-        figures: spillway_simulate::simulate(scenario, arguments.seeds, !arguments.unprotected),
-    };
-    let rows: Vec<Row<'_>> = scenarios.iter().map(row).collect();
-    let text = if arguments.json { report::json(&rows, arguments.seeds) } else { report::table(&rows) };
+    let asked_for = arguments.seeds.or(arguments.long.then_some(LONG_SEEDS));
+    let mut cases: Vec<Case<'_>> = Vec::new();
+    for scenario in &scenarios {
+        let seeds = asked_for.unwrap_or(scenario.seeds);
+        cases.extend(
+            scenario.caller_retries.iter().map(|retries| spillway_simulate::examine(scenario, seeds, *retries)),
+        );
+    }
+    let text = if arguments.json { report::json(&cases) } else { report::table(&cases, arguments.contenders) };
     print!("{text}");
-    let missed = rows.iter().any(|row| !row.meets_its_goals());
-    ExitCode::from(u8::from(arguments.check && missed))
+    let bad = cases.iter().any(|case| case.missed() + case.lost() > 0);
+    ExitCode::from(u8::from(arguments.check && bad))
 }
 
 fn scenarios(arguments: &Arguments) -> Result<Vec<Scenario>, String> {
     if let Some(path) = &arguments.file {
         let text = std::fs::read_to_string(path)
             .map_err(|error| format!("{}: {error}; name a readable scenario file", path.display()))?;
-        return Scenario::read(&text).map(|scenario| vec![scenario]).map_err(|mistakes| {
+        return Scenario::read_all(&text).map_err(|mistakes| {
             format!("{} is not a sound scenario; correct these mistakes:\n{mistakes}", path.display())
         });
     }
     let mut scenarios = Scenario::built_in()?;
     if let Some(name) = &arguments.scenario {
         let names: Vec<String> = scenarios.iter().map(|scenario| scenario.name.clone()).collect();
-        scenarios.retain(|scenario| scenario.name == *name);
+        let family = format!("{name}-");
+        scenarios.retain(|scenario| scenario.name == *name || scenario.name.starts_with(&family));
         if scenarios.is_empty() {
             return Err(format!("no scenario is called {name:?}; there are: {}", names.join(", ")));
         }

@@ -1,17 +1,22 @@
 //! What is simulated: a scenario, as TOML and as checked values.
 
+mod family;
 mod mistakes;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Deserialize;
 
+use spillway_resilience::Outcome;
+
+use crate::clients::Clients;
+use crate::comparison::Rule;
 use crate::figure::Figure;
 
 /// The scenarios that come with the program, by the name of their file.
-const BUILT_IN: [&str; 11] = [
+const BUILT_IN: [&str; 21] = [
     include_str!("../scenarios/total-outage.toml"),
-    include_str!("../scenarios/half-failure.toml"),
     include_str!("../scenarios/brown-out.toml"),
     include_str!("../scenarios/overload-2x.toml"),
     include_str!("../scenarios/overload-10x.toml"),
@@ -21,6 +26,17 @@ const BUILT_IN: [&str; 11] = [
     include_str!("../scenarios/flooding-tenant.toml"),
     include_str!("../scenarios/metastable.toml"),
     include_str!("../scenarios/random-errors.toml"),
+    include_str!("../scenarios/fails.toml"),
+    include_str!("../scenarios/fails-rarely.toml"),
+    include_str!("../scenarios/fails-warm.toml"),
+    include_str!("../scenarios/times-out.toml"),
+    include_str!("../scenarios/times-out-warm.toml"),
+    include_str!("../scenarios/one-model.toml"),
+    include_str!("../scenarios/one-tenant.toml"),
+    include_str!("../scenarios/limit-30.toml"),
+    include_str!("../scenarios/worsens.toml"),
+    include_str!("../scenarios/slow.toml"),
+    include_str!("../scenarios/outage.toml"),
 ];
 
 /// A world to run: who sends what, what the provider can bear and when it cannot, and which figures
@@ -31,8 +47,18 @@ pub struct Scenario {
     /// Lowercase letters, digits and hyphens.
     pub name: String,
     /// Requests arrive for this long; what is then under way is let finish.
+    #[serde(default)]
     pub seconds: f64,
-    /// Figures of a scenario without faults leave out this much at its start.
+    /// Instead of `seconds`: so many requests on average after the warm-up, however long they take.
+    #[serde(default)]
+    pub requests_per_run: Option<u32>,
+    /// Runs, unless the command line says otherwise, each with a seed of its own.
+    #[serde(default = "usual_seeds")]
+    pub seeds: u32,
+    /// How often callers try again by themselves: the scenario is run once for each kind.
+    #[serde(default = "both_kinds")]
+    pub caller_retries: Vec<u32>,
+    /// Who arrives in this time is left out of most figures.
     #[serde(default)]
     pub warm_up_seconds: f64,
     /// Requests of all seeds together; each seed then runs only as long as its share of them takes,
@@ -53,9 +79,47 @@ pub struct Scenario {
     /// When the upstream is not itself.
     #[serde(default)]
     pub faults: Vec<Fault>,
-    /// What each figure must reach; figures without a goal are only shown.
+    /// What each figure must reach: shares at least, all others at most. Figures without a goal are
+    /// only shown.
     #[serde(default)]
     pub goals: Goals,
+    /// Goals where callers never try again by themselves; they go before `goals`.
+    #[serde(default)]
+    pub goals_without_retries: Goals,
+    /// Goals where they do.
+    #[serde(default)]
+    pub goals_with_retries: Goals,
+    /// In what ours may be worse than others, and why.
+    #[serde(default)]
+    pub concessions: Vec<Concession>,
+}
+
+/// Goals by figure.
+pub type Goals = BTreeMap<Figure, f64>;
+
+/// A named exemption from the rule that nobody is worse off with ours.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Concession {
+    /// What it is called in reports.
+    pub name: String,
+    /// In what ours may be worse.
+    pub rule: Rule,
+    /// Only for callers that try again so many times by themselves.
+    #[serde(default)]
+    pub retries: Option<u32>,
+    /// By how much: points, per cent or seconds.
+    pub allowed: f64,
+    /// Why that is right.
+    pub reason: String,
+}
+
+impl Concession {
+    /// Whether it is about this rule for callers that try again so many times.
+    #[must_use]
+    pub fn is_about(&self, rule: Rule, retries: u32) -> bool {
+        self.rule == rule && self.retries.is_none_or(|one| one == retries)
+    }
 }
 
 /// What counts as recovered after a fault.
@@ -76,6 +140,9 @@ pub enum Recovery {
 pub struct Tenant {
     /// Mean arrivals per second.
     pub requests_per_second: f64,
+    /// The model that it asks for; those without a name ask for the same one.
+    #[serde(default)]
+    pub model: Option<String>,
     /// Its share of the quota while others wait too, relative to theirs; 1 to 1000.
     #[serde(default = "usual_weight")]
     pub weight: u32,
@@ -91,19 +158,17 @@ pub struct Tenant {
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Client {
-    /// How often a client sends a request by itself, the first time included.
-    pub attempts: u32,
     /// How long a request may wait in the proxy for tokens or for a circuit.
     pub patience_seconds: f64,
     /// Time-out of one attempt at the provider.
     pub timeout_seconds: f64,
-    /// After this time the client wants no further attempt by the proxy.
+    /// After this time the client hangs up.
     pub deadline_seconds: f64,
 }
 
 impl Default for Client {
     fn default() -> Self {
-        Self { attempts: 1, patience_seconds: 0.0, timeout_seconds: 10.0, deadline_seconds: 30.0 }
+        Self { patience_seconds: 0.0, timeout_seconds: 10.0, deadline_seconds: 30.0 }
     }
 }
 
@@ -121,6 +186,20 @@ pub struct Provider {
     pub refusal_seconds: f64,
     /// Share of calls that fail on a good day.
     pub failure_rate: f64,
+    /// Share of calls that are never answered on a good day.
+    pub timeout_rate: f64,
+    /// Limit on calls; each one too many is answered 429.
+    pub limit_per_second: Option<f64>,
+    /// Calls that may come at once under that limit.
+    pub limit_burst: f64,
+    /// `Retry-After` of that answer.
+    pub limit_retry_after_seconds: f64,
+    /// Calls in a second that it bears; of more than that it serves fewer in all the more they are.
+    pub worsens_beyond_per_second: Option<f64>,
+    /// What it says to those that it does not serve then.
+    pub worsens_says: Says,
+    /// When the limit and the getting worse begin.
+    pub bounds_from_seconds: f64,
     /// Quota; the proxy's limiter is set to the same figure. None: no limiter.
     pub tokens_per_minute: Option<u32>,
     /// Largest burst of that quota, in tokens.
@@ -135,26 +214,66 @@ impl Default for Provider {
             latency_seconds: 0.2,
             refusal_seconds: 0.2,
             failure_rate: 0.0,
+            timeout_rate: 0.0,
+            limit_per_second: None,
+            limit_burst: 10.0,
+            limit_retry_after_seconds: 1.0,
+            worsens_beyond_per_second: None,
+            worsens_says: Says::Overloaded,
+            bounds_from_seconds: 0.0,
             tokens_per_minute: None,
             burst_tokens: 100_000,
         }
     }
 }
 
+/// What an upstream says that has too much to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Says {
+    /// That it is overloaded: 529, or a 503 that says so.
+    Overloaded,
+    /// Nothing: a plain 500.
+    Failure,
+}
+
+impl Says {
+    /// What it means to whoever hears it.
+    #[must_use]
+    pub const fn outcome(self) -> Outcome {
+        match self {
+            Self::Overloaded => Outcome::Overloaded,
+            Self::Failure => Outcome::Failure,
+        }
+    }
+}
+
 /// A time in which the upstream is not itself.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {
     /// Begin.
     pub from_seconds: f64,
-    /// Earliest end.
+    /// Earliest end; after `seconds`, it lasts until all is over.
     pub to_seconds: f64,
     /// The end comes up to this much later, at random.
     #[serde(default)]
     pub to_jitter_seconds: f64,
+    /// In its last part, of this length, it fades: `failure_rate` and `timeout_rate` fall to 0.
+    #[serde(default)]
+    pub recovers_over_seconds: f64,
+    /// Only calls for this model.
+    #[serde(default)]
+    pub model: Option<String>,
+    /// Only calls of this tenant, counted from 0.
+    #[serde(default)]
+    pub tenant: Option<usize>,
     /// Share of calls that fail.
     #[serde(default)]
     pub failure_rate: f64,
+    /// Share of calls that are never answered.
+    #[serde(default)]
+    pub timeout_rate: f64,
     /// Speed, where 1 is the usual; above 0.
     #[serde(default = "full_speed")]
     pub speed: f64,
@@ -169,6 +288,14 @@ pub struct Fault {
     pub every_seconds: f64,
 }
 
+const fn usual_seeds() -> u32 {
+    20
+}
+
+fn both_kinds() -> Vec<u32> {
+    vec![0, Clients::SDK_RETRIES]
+}
+
 const fn usual_weight() -> u32 {
     1
 }
@@ -181,38 +308,6 @@ const fn once() -> u32 {
     1
 }
 
-/// What each figure must reach: goodput at least, all others at most.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "each is the goal of the figure of the same name, in the same unit")]
-pub struct Goals {
-    pub amplification: Option<f64>,
-    pub wasted_calls_percent: Option<f64>,
-    pub recovery_p50_seconds: Option<f64>,
-    pub recovery_p95_seconds: Option<f64>,
-    pub goodput_percent: Option<f64>,
-    pub overshoot_tokens: Option<f64>,
-    pub fairness_gap: Option<f64>,
-    pub false_opens: Option<f64>,
-}
-
-impl Goals {
-    /// The goal of one figure.
-    #[must_use]
-    pub const fn of(&self, figure: Figure) -> Option<f64> {
-        match figure {
-            Figure::Amplification => self.amplification,
-            Figure::WastedCallsPercent => self.wasted_calls_percent,
-            Figure::RecoveryP50Seconds => self.recovery_p50_seconds,
-            Figure::RecoveryP95Seconds => self.recovery_p95_seconds,
-            Figure::GoodputPercent => self.goodput_percent,
-            Figure::OvershootTokens => self.overshoot_tokens,
-            Figure::FairnessGap => self.fairness_gap,
-            Figure::FalseOpens => self.false_opens,
-        }
-    }
-}
-
 impl Scenario {
     /// Longest run: a day, so that a quota's reset at midnight fits.
     pub const SECONDS_MAX: f64 = 86_400.0;
@@ -222,8 +317,10 @@ impl Scenario {
     pub const FAULTS_MAX: u32 = 100;
     /// Most requests of one run, so that none takes longer than some seconds.
     pub const REQUESTS_MAX: f64 = 2_000_000.0;
-    /// Most attempts of a client, as many as any SDK makes.
-    pub const ATTEMPTS_MAX: u32 = 10;
+    /// Most retries of a client, more than any SDK makes by itself.
+    pub const RETRIES_MAX: u32 = 9;
+    /// Most runs.
+    pub const SEEDS_MAX: u32 = 100_000;
     /// Slowest speed of a fault. An outage is a failure rate of 1, not a speed of 0.
     pub const SPEED_MIN: f64 = 0.001;
 
@@ -233,25 +330,87 @@ impl Scenario {
     ///
     /// None in a released program: a test reads them all.
     pub fn built_in() -> Result<Vec<Self>, String> {
-        BUILT_IN.iter().map(|text| Self::read(text)).collect()
+        let mut scenarios = Vec::new();
+        for text in BUILT_IN {
+            scenarios.extend(Self::read_all(text)?);
+        }
+        Ok(scenarios)
     }
 
-    /// A scenario from TOML.
+    /// The scenario of a TOML text that holds one, or the first of them.
+    ///
+    /// # Errors
+    ///
+    /// As [`read_all`](Self::read_all).
+    pub fn read(text: &str) -> Result<Self, String> {
+        Self::read_all(text)?.into_iter().next().ok_or_else(|| "vary: at least one value".to_owned())
+    }
+
+    /// The scenarios of a TOML text: one, or a family by its keys `vary` and `variants`.
     ///
     /// # Errors
     ///
     /// What is wrong with the text, as the parser says it, or else with its values, every mistake
     /// on a line.
-    pub fn read(text: &str) -> Result<Self, String> {
-        let scenario: Self = toml::from_str(text).map_err(|error| error.to_string())?;
-        let mistakes = scenario.mistakes();
-        if mistakes.is_empty() { Ok(scenario) } else { Err(mistakes.join("\n")) }
+    pub fn read_all(text: &str) -> Result<Vec<Self>, String> {
+        let mut scenarios = family::read(text)?;
+        for scenario in &mut scenarios {
+            if let Some(requests) = scenario.requests_per_run {
+                scenario.seconds = scenario.warm_up_seconds + f64::from(requests) / scenario.requests_per_second();
+            }
+            let mistakes = scenario.mistakes();
+            if !mistakes.is_empty() {
+                return Err(mistakes.join("\n"));
+            }
+        }
+        Ok(scenarios)
+    }
+
+    /// Arrivals of all tenants together.
+    #[must_use]
+    pub fn requests_per_second(&self) -> f64 {
+        self.tenants.iter().map(|tenant| tenant.requests_per_second).sum()
+    }
+
+    /// The goals where callers try again so many times.
+    #[must_use]
+    pub fn goals(&self, retries: u32) -> Goals {
+        let mut goals = self.goals.clone();
+        goals.extend(if retries == 0 { &self.goals_without_retries } else { &self.goals_with_retries });
+        goals
+    }
+
+    /// Whether a goal says what a rule would say.
+    #[must_use]
+    pub fn judges(&self, rule: Rule, retries: u32) -> bool {
+        let goals = self.goals(retries);
+        match rule {
+            Rule::ServedPercent => {
+                goals.contains_key(&Figure::ServedPercent) || goals.contains_key(&Figure::GoodputPercent)
+            }
+            Rule::CallsPerServed => {
+                goals.contains_key(&Figure::CallsPerServed) || goals.contains_key(&Figure::CallsPerRequest)
+            }
+            Rule::FirstTokenP50Seconds => goals.contains_key(&Figure::FirstTokenP50Seconds),
+        }
+    }
+
+    /// The number of a model: models are counted in the order of the tenants that ask for them.
+    #[must_use]
+    pub fn model_index(&self, model: Option<&str>) -> usize {
+        let mut models: Vec<Option<&str>> = Vec::new();
+        for tenant in &self.tenants {
+            if !models.contains(&tenant.model.as_deref()) {
+                models.push(tenant.model.as_deref());
+            }
+        }
+        models.iter().position(|one| *one == model).unwrap_or(models.len())
     }
 
     /// How long requests arrive in a run that is one of `seeds`.
     #[must_use]
     pub fn run_length(&self, seeds: u32) -> Duration {
-        let rate: f64 = self.tenants.iter().map(|tenant| tenant.requests_per_second).sum();
+        let rate = self.requests_per_second();
         let seconds = self.requests_in_all.map_or(self.seconds, |requests| {
             // Arrivals are random: a hundredth more makes sure that all of them come.
             1.01 * f64::from(requests) / f64::from(seeds.max(1)) / rate + self.warm_up_seconds
@@ -270,7 +429,27 @@ mod tests {
         let mut names: Vec<_> = scenarios.iter().map(|scenario| scenario.name.clone()).collect();
         names.sort();
         names.dedup();
-        assert_eq!(names.len(), BUILT_IN.len());
+        assert_eq!(names.len(), scenarios.len());
+    }
+
+    #[test]
+    fn goals_for_one_kind_of_callers_go_before_those_for_all() {
+        let text = "name = 'a'\nseconds = 1\n[[tenants]]\nrequests_per_second = 1\n[goals]\nserved_percent = 90\n\
+                    wasted_calls = 5\n[goals_with_retries]\nserved_percent = 99\n";
+        let scenario = Scenario::read(text).unwrap();
+        let goals = |retries| scenario.goals(retries).into_iter().collect::<Vec<_>>();
+        assert_eq!(goals(0), [(Figure::ServedPercent, 90.0), (Figure::WastedCalls, 5.0)]);
+        assert_eq!(goals(2), [(Figure::ServedPercent, 99.0), (Figure::WastedCalls, 5.0)]);
+        assert!(Scenario::read(&text.replace("wasted_calls", "wasted_call")).is_err());
+    }
+
+    #[test]
+    fn models_are_counted_in_the_order_of_the_tenants() {
+        let tenant = |model: &str| format!("[[tenants]]\nrequests_per_second = 1\n{model}\n");
+        let tenants = [tenant("model = 'b'"), tenant(""), tenant("model = 'b'"), tenant("model = 'a'")].concat();
+        let scenario = Scenario::read(&format!("name = 'a'\nseconds = 1\n{tenants}")).unwrap();
+        let indices = [Some("b"), None, Some("a")].map(|model| scenario.model_index(model));
+        assert_eq!(indices, [0, 1, 2]);
     }
 
     #[test]

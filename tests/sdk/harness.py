@@ -20,6 +20,10 @@ HELLO = [{"role": "user", "content": "Hello?"}]
 # The circuit of every upstream opens at so many failures in a row.
 FAILURES_TO_OPEN = 3
 
+# A call that fails every time is made three times by an SDK's own default, with pauses of at most 0.5 s and 1 s.
+CALLS_BY_DEFAULT = 3
+PAUSES_BY_DEFAULT_S = 1.5
+
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -90,7 +94,9 @@ class Provider(Process):
         )
 
     def behaves(self, behaviour: str):
-        """From the next request on: heal, fail, rate-limit?retry_after_s=2, overload, error-in-200, cut-stream, ..."""
+        """From the next request on: heal, fail?status=503, rate-limit?retry_after_s=2, spent-quota, overload, ...
+
+        With `times=N` for so many requests, and then it is well again."""
         http("POST", f"{self.url}/_control/{behaviour}")
 
     def requests(self) -> int:
@@ -133,7 +139,7 @@ def _ready_line(line: str):
 
 
 def configuration(provider_url: str, unreachable_url: str, policies: str) -> str:
-    """Upstreams in each state that a test needs: well, limited, badly mannered, gone."""
+    """Upstreams in each state that a test needs: well, as by default, limited, badly mannered, gone."""
     breaker = f'breaker = {{ consecutive_failures = {FAILURES_TO_OPEN}, cooldown = "2s", cooldown_max = "4s" }}'
     # One attempt: what a test tells the provider to answer is what Spillway has to work with.
     common = f"{breaker}\nretry = {{ max_attempts = 1 }}"
@@ -164,6 +170,13 @@ policy = "default"
 url = "{provider_url}"
 policy = "default"
 {common}
+
+[upstreams.untouched]
+url = "{provider_url}"
+
+[upstreams.untouched-anthropic]
+url = "{provider_url}"
+dialect = "anthropic"
 
 [upstreams.limited]
 url = "{provider_url}"

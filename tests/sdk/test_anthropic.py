@@ -1,9 +1,11 @@
 """What a program that uses Anthropic's SDK sees of Spillway."""
 
+import time
+
 import anthropic
 import pytest
 
-from harness import FAILURES_TO_OPEN, HELLO, MODEL, TEXT
+from harness import CALLS_BY_DEFAULT, FAILURES_TO_OPEN, HELLO, MODEL, PAUSES_BY_DEFAULT_S, TEXT
 
 
 def message(client, **options):
@@ -48,11 +50,12 @@ def test_a_base_url_works_however_it_is_written(spillway, path):
 
 
 def test_the_providers_rate_limit_arrives_with_its_type_and_its_wait(anthropic_at, provider):
-    provider.behaves("rate-limit?retry_after_s=2")
+    # Longer than anybody waits within Spillway.
+    provider.behaves("rate-limit?retry_after_s=20")
     with pytest.raises(anthropic.RateLimitError) as refused:
         message(anthropic_at())
     assert refused.value.type == "rate_limit_error"
-    assert refused.value.response.headers["retry-after"] == "2"
+    assert refused.value.response.headers["retry-after"] == "20"
     assert provider.requests() == 1
 
 
@@ -68,10 +71,12 @@ def test_an_open_circuit_refuses_without_calling_and_says_when_to_come_back(anth
     for _ in range(FAILURES_TO_OPEN):
         with pytest.raises(anthropic.InternalServerError) as failed:
             message(anthropic_at())
-        assert failed.value.error_code != "spillway_circuit_open"
-    with pytest.raises(anthropic.OverloadedError) as refused:
+        assert "x-spillway-refusal" not in failed.value.response.headers
+    with pytest.raises(type(failed.value)) as refused:
         message(anthropic_at())
-    assert (refused.value.status_code, refused.value.error_code) == (529, "spillway_circuit_open")
+    assert (refused.value.status_code, refused.value.type) == (failed.value.status_code, failed.value.type)
+    assert refused.value.response.headers["x-spillway-refusal"] == "spillway_circuit_open"
+    assert "Spillway" in refused.value.message
     assert 1 <= int(refused.value.response.headers["retry-after"]) <= 60
     assert provider.requests() == FAILURES_TO_OPEN
 
@@ -84,6 +89,37 @@ def test_an_sdk_that_retries_when_it_is_told_to_is_served_once_the_provider_is_w
     provider.behaves("heal")
     assert message(anthropic_at(max_retries=2)).content[0].text == TEXT
     assert provider.requests() == FAILURES_TO_OPEN + 1
+
+
+def test_three_short_pauses_are_waited_for_and_the_program_sees_one_answer(anthropic_at, provider):
+    # Directly, two retries are not enough for it.
+    provider.behaves("rate-limit?retry_after_s=1&times=3")
+    began = time.monotonic()
+    message(anthropic_at("untouched-anthropic", max_retries=2))
+    assert time.monotonic() - began <= 3 * 1.1 + 0.2
+    assert provider.requests() == 4
+
+
+def test_a_spent_quota_is_the_same_error_each_time_and_nobody_is_asked_again(anthropic_at, provider):
+    provider.behaves("spent-quota")
+    for _ in range(3):
+        with pytest.raises(anthropic.RateLimitError) as refused:
+            message(anthropic_at("untouched-anthropic", max_retries=0))
+        assert (refused.value.type, refused.value.error_code) == ("rate_limit_error", "enforced_spend_limit_reached")
+    began = time.monotonic()
+    with pytest.raises(anthropic.RateLimitError):
+        message(anthropic_at("untouched-anthropic", max_retries=2))
+    assert time.monotonic() - began < 0.4, "it is told not to try again"
+    assert provider.requests() == 1
+
+
+def test_the_sdks_retries_and_spillways_do_not_multiply(anthropic_at, provider):
+    provider.behaves("fail?status=500")
+    began = time.monotonic()
+    with pytest.raises(anthropic.InternalServerError):
+        message(anthropic_at("untouched-anthropic", max_retries=2))
+    assert time.monotonic() - began <= PAUSES_BY_DEFAULT_S * 1.1 + 0.2
+    assert provider.requests() <= CALLS_BY_DEFAULT + 1
 
 
 def test_a_used_up_token_limit_is_a_rate_limit_with_an_honest_wait(anthropic_at, provider):

@@ -1,11 +1,12 @@
 """What a program that uses OpenAI's SDK sees of Spillway."""
 
 import subprocess
+import time
 
 import openai
 import pytest
 
-from harness import FAILURES_TO_OPEN, HELLO, MODEL, TEXT
+from harness import CALLS_BY_DEFAULT, FAILURES_TO_OPEN, HELLO, MODEL, PAUSES_BY_DEFAULT_S, TEXT
 
 
 def chat(client, **options):
@@ -90,11 +91,12 @@ def test_the_exports_of_spillway_env_are_all_an_application_needs(spillway, prov
 
 
 def test_the_providers_rate_limit_arrives_with_its_code_and_its_wait(openai_at, provider):
-    provider.behaves("rate-limit?retry_after_s=2")
+    # Longer than anybody waits within Spillway.
+    provider.behaves("rate-limit?retry_after_s=20")
     with pytest.raises(openai.RateLimitError) as refused:
         chat(openai_at())
     assert refused.value.code == "rate_limit_exceeded"
-    assert refused.value.response.headers["retry-after"] == "2"
+    assert refused.value.response.headers["retry-after"] == "20"
     assert provider.requests() == 1
 
 
@@ -110,10 +112,16 @@ def test_an_open_circuit_refuses_without_calling_and_says_when_to_come_back(open
     for _ in range(FAILURES_TO_OPEN):
         with pytest.raises(openai.InternalServerError) as failed:
             chat(openai_at())
-        assert failed.value.code != "spillway_circuit_open"
+        assert "x-spillway-refusal" not in failed.value.response.headers
     with pytest.raises(openai.InternalServerError) as refused:
         chat(openai_at())
-    assert (refused.value.status_code, refused.value.code) == (503, "spillway_circuit_open")
+    assert (refused.value.status_code, refused.value.code, refused.value.type) == (
+        failed.value.status_code,
+        failed.value.code,
+        failed.value.type,
+    )
+    assert refused.value.response.headers["x-spillway-refusal"] == "spillway_circuit_open"
+    assert "Spillway" in refused.value.message
     assert 1 <= int(refused.value.response.headers["retry-after"]) <= 60
     assert provider.requests() == FAILURES_TO_OPEN
 
@@ -126,6 +134,37 @@ def test_an_sdk_that_retries_when_it_is_told_to_is_served_once_the_provider_is_w
     provider.behaves("heal")
     assert chat(openai_at(max_retries=2)).choices[0].message.content == TEXT
     assert provider.requests() == FAILURES_TO_OPEN + 1
+
+
+def test_three_short_pauses_are_waited_for_and_the_program_sees_one_answer(openai_at, provider):
+    # Directly, two retries are not enough for it.
+    provider.behaves("rate-limit?retry_after_s=1&times=3")
+    began = time.monotonic()
+    chat(openai_at("untouched", max_retries=2))
+    assert time.monotonic() - began <= 3 * 1.1 + 0.2
+    assert provider.requests() == 4
+
+
+def test_a_spent_quota_is_the_same_error_each_time_and_nobody_is_asked_again(openai_at, provider):
+    provider.behaves("spent-quota")
+    for _ in range(3):
+        with pytest.raises(openai.RateLimitError) as refused:
+            chat(openai_at("untouched", max_retries=0))
+        assert (refused.value.type, refused.value.code) == ("insufficient_quota", "credit_balance_exhausted")
+    began = time.monotonic()
+    with pytest.raises(openai.RateLimitError):
+        chat(openai_at("untouched", max_retries=2))
+    assert time.monotonic() - began < 0.4, "it is told not to try again"
+    assert provider.requests() == 1
+
+
+def test_the_sdks_retries_and_spillways_do_not_multiply(openai_at, provider):
+    provider.behaves("fail?status=500")
+    began = time.monotonic()
+    with pytest.raises(openai.InternalServerError):
+        chat(openai_at("untouched", max_retries=2))
+    assert time.monotonic() - began <= PAUSES_BY_DEFAULT_S * 1.1 + 0.2
+    assert provider.requests() <= CALLS_BY_DEFAULT + 1
 
 
 def test_a_used_up_token_limit_is_a_rate_limit_with_an_honest_wait(openai_at, provider):

@@ -2,6 +2,8 @@
 //! an answer ended or broke off. It also sends what other clients refuse to send.
 
 use crate::wait::DEADLINE;
+use bytes::Bytes;
+use http_body_util::Full;
 use serde_json::Value;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -66,6 +68,18 @@ impl Request {
         self
     }
 
+    /// For a client that writes its own `Host` and length.
+    ///
+    /// # Errors
+    /// When path or headers are none.
+    pub(crate) fn to_hyper(&self, address: SocketAddr) -> Result<hyper::Request<Full<Bytes>>, hyper::http::Error> {
+        let mut request = hyper::Request::builder().method(self.method).uri(format!("http://{address}{}", self.path));
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        request.body(Full::from(self.body.clone()))
+    }
+
     /// What goes over the wire, with a `Host` and a length unless the request has its own.
     fn to_bytes(&self, address: SocketAddr) -> Vec<u8> {
         let has = |name: &str| self.headers.iter().any(|(key, _)| key.eq_ignore_ascii_case(name));
@@ -119,6 +133,16 @@ impl Response {
     /// The first header of this name, given in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.head.header(name)
+    }
+
+    /// Which refusal of Spillway's own this is; `None` for what the provider said.
+    pub fn refusal(&self) -> Option<&str> {
+        self.header("x-spillway-refusal")
+    }
+
+    /// In how many seconds to come again, if the answer says so.
+    pub fn retry_after_s(&self) -> Option<u64> {
+        self.header("retry-after").and_then(|wait| wait.parse().ok())
     }
 
     /// The body as JSON; `null` if it is none.

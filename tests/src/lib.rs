@@ -2,7 +2,10 @@
 //! and an HTTP client that sees what other clients hide.
 
 pub mod asks;
+pub mod callers;
+pub mod chance;
 pub mod http;
+pub mod load;
 pub mod log;
 pub mod provider;
 pub mod setup;

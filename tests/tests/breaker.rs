@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 const CODE: &str = "/error/code";
+/// Which refusal it is; what it raises is the provider's affair.
 const OPEN: &str = "spillway_circuit_open";
 
 fn broken() -> Reply {
@@ -25,8 +26,13 @@ fn single_calls(provider: &Provider, breaker: &str) -> Setup {
     })
 }
 
+/// Without a pause that anybody would wait for: it is then refused.
+fn impatient(setup: Setup) -> Setup {
+    setup.set("upstreams.openai.limits", "patience = \"0s\"")
+}
+
 fn is_refused(answer: &Response) -> bool {
-    answer.at(CODE) == OPEN
+    answer.refusal() == Some(OPEN)
 }
 
 fn wait_for_a_possible_probe(spillway: &Spillway) {
@@ -40,7 +46,7 @@ fn failures_in_a_row_open_the_circuit_and_requests_are_then_refused_without_a_ca
     let provider = Provider::start();
     let spillway =
         single_calls(&provider, "consecutive_failures = 3\ncooldown = \"20s\"\ncooldown_max = \"20s\"").start();
-    for (api, status) in APIS.into_iter().zip([503, 529, 503]) {
+    for api in APIS {
         let calls = provider.stats().started;
         provider.always(broken());
         for _ in 0..3 {
@@ -50,8 +56,9 @@ fn failures_in_a_row_open_the_circuit_and_requests_are_then_refused_without_a_ca
         provider.heal();
         for request in [(api.whole)(), (api.stream)()] {
             let refused = spillway.send(&request);
-            assert_eq!((refused.status(), &*refused.at(api.code)), (status, OPEN), "{}", api.name);
-            let wait_s: u64 = refused.header("retry-after").and_then(|wait| wait.parse().ok()).expect("a Retry-After");
+            assert!(is_refused(&refused), "{}: {}", api.name, refused.text());
+            assert_eq!(refused.status(), 500, "{}: as the provider's last answer", api.name);
+            let wait_s = refused.retry_after_s().expect("a Retry-After");
             assert!((1..=24).contains(&wait_s), "{}: Retry-After: {wait_s}", api.name);
             assert_eq!(refused.header("x-spillway-attempts"), Some("0"));
         }
@@ -144,13 +151,14 @@ fn a_failed_probe_opens_the_circuit_again_for_longer() {
 #[test]
 fn a_retry_after_closes_the_door_for_that_credential_only_and_until_then_only() {
     let provider = Provider::start();
-    let spillway = single_calls(&provider, "cooldown = \"10ms\"").start();
+    let spillway = impatient(single_calls(&provider, "cooldown = \"10ms\"")).start();
     let began = Instant::now();
     provider.next(rate_limited().retry_after_s(1));
     let limited = spillway.send(&chat());
     assert_eq!((limited.status(), limited.header("retry-after")), (429, Some("1")), "as the provider said it");
     let refused = spillway.send(&chat());
-    assert!(is_refused(&refused) && refused.text().contains("for this credential"), "{}", refused.text());
+    assert!(refused.refusal().is_some() && refused.text().contains("for this model"), "{}", refused.text());
+    assert_eq!((refused.status(), &*refused.at("/error/type")), (429, "requests"), "what the provider said");
     assert_eq!(provider.stats().started, 1);
     assert_eq!(spillway.send(&chat_by("another")).status(), 200);
     assert_eq!(spillway.circuit("openai"), "closed", "the upstream as a whole is well");
@@ -166,9 +174,11 @@ fn a_wait_that_gemini_asks_for_in_the_body_is_honoured_too() {
     provider.next(rate_limited().retry_after_s(30));
     assert_eq!(spillway.send(&generate()).status(), 429);
     let refused = spillway.send(&generate());
-    assert_eq!(&*refused.at("/error/details/0/reason"), OPEN);
-    let wait_s: u64 = refused.header("retry-after").and_then(|wait| wait.parse().ok()).expect("a Retry-After");
-    assert!((20..=30).contains(&wait_s), "Retry-After: {wait_s}");
+    assert!(refused.refusal().is_some(), "{:?}", refused.head);
+    assert_eq!((refused.status(), &*refused.at("/error/status")), (429, "RESOURCE_EXHAUSTED"));
+    let wait_s = refused.retry_after_s().expect("a Retry-After");
+    // Named as 30 s, and at most a tenth longer.
+    assert!((20..=33).contains(&wait_s), "Retry-After: {wait_s}");
     assert_eq!(provider.stats().started, 1);
 }
 
@@ -179,7 +189,7 @@ fn a_spent_quota_blocks_its_key_and_no_other() {
     provider.next(insufficient_quota());
     assert_eq!(spillway.send(&chat_by("poor")).status(), 429);
     let refused = spillway.send(&chat_by("poor"));
-    assert!(is_refused(&refused));
+    assert!(refused.refusal().is_some(), "{}", refused.text());
     assert_eq!(refused.header("x-should-retry"), Some("false"), "it takes longer than SDKs should wait");
     assert_eq!((spillway.send(&chat_by("rich")).status(), provider.stats().started), (200, 2));
 }
@@ -253,7 +263,9 @@ fn a_credential_in_the_query_has_a_circuit_of_its_own() {
     };
     provider.next(insufficient_quota());
     assert_eq!(spillway.send(&by("one")).status(), 429);
-    assert_eq!(spillway.send(&by("one")).status(), 503, "its quota is spent");
+    let refused = spillway.send(&by("one"));
+    assert_eq!(refused.status(), 429, "its quota is spent");
+    assert!(refused.refusal().is_some(), "{}", refused.text());
     assert_eq!(spillway.send(&by("two")).status(), 200);
 }
 
@@ -288,16 +300,33 @@ fn what_may_not_be_repeatable_is_not_repeated() {
 
 #[test]
 fn retries_of_all_requests_together_stay_within_their_budget() {
+    const RESERVE: usize = 20;
     let provider = Provider::start();
-    let retry = "max_attempts = 3\nbackoff = \"1ms\"\nbackoff_max = \"2ms\"\nbudget_ratio = 0";
-    let setup = Setup::with(&provider).set("upstreams.openai.retry", retry);
-    let spillway = setup.set("upstreams.openai.breaker", "consecutive_failures = 0\nfailure_rate = 0").start();
+    let retry = "max_attempts = 3\nbudget_ratio = 0\nbudget_floor = 0";
+    let spillway = Setup::with(&provider).set("upstreams.openai.retry", retry).start();
+    let status = |_| {
+        provider.next(broken());
+        spillway.send(&chat()).status()
+    };
+    let statuses: Vec<u16> = (0..RESERVE + 5).map(status).collect();
+    // The budget begins with a reserve and never grows here.
+    assert_eq!(statuses, [vec![200; RESERVE], vec![500; 5]].concat());
+    spillway.log().wait_for(&["the retry budget is spent"]);
+}
+
+#[test]
+fn retries_end_where_so_many_failures_in_a_row_are_no_chance() {
+    let provider = Provider::start();
+    let spillway = Setup::with(&provider).start();
     provider.always(broken());
     let attempts: Vec<_> =
         (0..4).map(|_| spillway.send(&chat()).header("x-spillway-attempts").map(str::to_owned)).collect();
-    // The budget begins with three retries and never grows here.
-    assert_eq!(attempts, ["3", "2", "1", "1"].map(|count| Some(count.to_owned())));
-    spillway.log().wait_for(&["the retry budget is spent"]);
+    assert_eq!(attempts, ["4", "1", "1", "1"].map(|count| Some(count.to_owned())));
+    spillway.log().wait_for(&["so many failures in a row are no chance"]);
+    // One answer is enough to believe in chance again.
+    provider.next(healthy());
+    assert_eq!(spillway.send(&chat()).status(), 200);
+    assert_eq!(spillway.send(&chat()).header("x-spillway-attempts"), Some("4"));
 }
 
 #[test]
@@ -361,14 +390,16 @@ fn a_restart_remembers_a_spent_credential_and_lets_others_call() {
     let provider = Provider::start();
     let mut spillway = single_calls(&provider, "").start();
     provider.next(insufficient_quota());
-    assert_eq!(spillway.send(&chat_by("spent")).status(), 429);
+    assert_eq!(spillway.send(&chat_by("drained-key")).status(), 429);
     let kept = spillway.folder().join("spillway-data/circuits.json");
     let text = eventually("it is on disk", || {
         std::fs::read_to_string(&kept).ok().filter(|text| text.contains("\"credential\""))
     });
-    assert!(!text.contains("spent"), "the credential itself is on disk");
+    assert!(!text.contains("drained-key"), "the credential itself is on disk");
     spillway.restart();
-    assert!(is_refused(&spillway.send(&chat_by("spent"))));
+    let refused = spillway.send(&chat_by("drained-key"));
+    assert_eq!(refused.status(), 429, "{}", refused.text());
+    assert!(refused.refusal().is_some(), "{:?}", refused.head);
     assert_eq!(spillway.send(&chat_by("other")).status(), 200);
 }
 
@@ -432,4 +463,130 @@ fn calls_that_all_hang_open_the_circuit_before_any_of_them_ends() {
             assert_eq!(call.join().expect("no panic").status(), 200, "calls in flight are let finish");
         }
     });
+}
+
+#[test]
+fn two_requests_that_fail_however_often_they_are_repeated_open_no_circuit() {
+    for api in APIS {
+        let provider = Provider::start();
+        let spillway = Setup::with(&provider).start();
+        provider.always(broken());
+        for _ in 0..2 {
+            assert_eq!(spillway.send(&(api.whole)()).status(), 500, "{}", api.name);
+        }
+        let calls = provider.stats().started;
+        assert!(calls > 2, "{}: they were not repeated", api.name);
+        provider.heal();
+        let began = Instant::now();
+        let answer = spillway.send(&(api.whole)());
+        assert_eq!(answer.status(), 200, "{}: {}", api.name, answer.text());
+        assert!(began.elapsed() < Duration::from_millis(500), "{}: after {:?}", api.name, began.elapsed());
+        assert_eq!(provider.stats().started, calls + 1, "{}", api.name);
+    }
+}
+
+#[test]
+fn a_request_counts_one_failure_however_often_it_is_repeated() {
+    let provider = Provider::start();
+    let retry = "max_attempts = 3\nbackoff = \"1ms\"\nbackoff_max = \"2ms\"\nbudget_ratio = 1";
+    let breaker = "consecutive_failures = 3\ncooldown = \"20s\"\ncooldown_max = \"20s\"";
+    let setup = Setup::with(&provider).set("upstreams.openai.retry", retry);
+    let spillway = setup.set("upstreams.openai.breaker", breaker).start();
+    provider.always(broken());
+    for number in 1..=3 {
+        assert_eq!(spillway.circuit("openai"), "closed", "before request {number}");
+        assert_eq!(spillway.send(&chat()).status(), 500);
+        assert_eq!(spillway.upstream("openai")["breakers"][0]["window"]["failures"], number, "after request {number}");
+    }
+    assert!(provider.stats().started > 3, "nothing was repeated");
+    assert!(is_refused(&spillway.send(&chat())));
+}
+
+/// The plain breaker, by choice and otherwise as by default; its circuit stays open for as long as a test takes.
+fn plain(provider: &Provider, more: &str) -> Setup {
+    let lines = format!("kind = \"plain\"\ncooldown = \"20s\"\ncooldown_max = \"20s\"\n{more}");
+    single_calls(provider, &lines)
+}
+
+#[test]
+fn a_plain_breaker_opens_at_five_failures_in_a_row_for_the_whole_upstream() {
+    let provider = Provider::start();
+    let spillway = plain(&provider, "").start();
+    for api in APIS {
+        let calls = provider.stats().started;
+        provider.always(broken());
+        for number in 1..=5 {
+            assert_eq!(spillway.circuit(api.name), "closed", "{}: before failure {number}", api.name);
+            assert_eq!(spillway.send(&(api.of_model)("one")).status(), 500);
+        }
+        provider.heal();
+        let refused = spillway.send(&(api.of_model)("another"));
+        assert!(is_refused(&refused), "{}: {}", api.name, refused.text());
+        assert_eq!(provider.stats().started, calls + 5, "{}", api.name);
+        assert_eq!(spillway.upstream(api.name)["breakers"][0]["cause"], "5 calls in a row failed");
+    }
+}
+
+#[test]
+fn a_plain_breaker_opens_when_half_of_twenty_calls_failed() {
+    let provider = Provider::start();
+    let spillway = plain(&provider, "").start();
+    for round in 0..10 {
+        assert_eq!(spillway.circuit("openai"), "closed", "round {round}");
+        assert_eq!(spillway.send(&chat()).status(), 200);
+        provider.next(broken());
+        assert_eq!(spillway.send(&chat()).status(), 500);
+    }
+    assert!(is_refused(&spillway.send(&chat())));
+    assert_eq!(spillway.upstream("openai")["breakers"][0]["cause"], "10 of the last 20 calls failed");
+}
+
+#[test]
+fn a_plain_breaker_opens_when_too_many_calls_are_slow() {
+    let provider = Provider::start();
+    let slow = "slow_call_rate = 0.5\nslow_call_duration = \"50ms\"\nminimum_requests = 4";
+    let spillway = plain(&provider, slow).start();
+    for delay_ms in [0, 0, 100, 100] {
+        assert_eq!(spillway.circuit("openai"), "closed");
+        provider.next(healthy().delay(Duration::from_millis(delay_ms)));
+        assert_eq!(spillway.send(&chat()).status(), 200);
+    }
+    assert!(is_refused(&spillway.send(&chat())));
+    assert_eq!(provider.stats().started, 4);
+}
+
+#[test]
+fn a_plain_breaker_lets_as_many_probe_as_it_is_told_and_closes_when_enough_succeed() {
+    let provider = Provider::start();
+    let breaker = "kind = \"plain\"\nconsecutive_failures = 1\nprobes = 2\nprobe_successes = 2\ncooldown = \"50ms\"\n\
+                   cooldown_max = \"50ms\"";
+    let spillway = single_calls(&provider, breaker).start();
+    provider.next(broken());
+    assert_eq!(spillway.send(&chat()).status(), 500);
+    wait_for_a_possible_probe(&spillway);
+    let gate = provider.gate();
+    provider.always(healthy().hold_head(&gate));
+    thread::scope(|scope| {
+        let probes: Vec<_> = (0..2).map(|_| scope.spawn(|| spillway.send(&chat()))).collect();
+        provider.wait_for_requests(3);
+        assert_eq!(spillway.circuit("openai"), "half-open");
+        assert!(is_refused(&spillway.send(&chat())), "two are enough");
+        gate.open();
+        for probe in probes {
+            assert_eq!(probe.join().expect("no panic").status(), 200);
+        }
+    });
+    assert_eq!((&*spillway.circuit("openai"), provider.stats().started), ("closed", 3));
+}
+
+#[test]
+fn by_default_no_failure_rate_opens_the_circuit() {
+    let provider = Provider::start();
+    let spillway = single_calls(&provider, "kind = \"adaptive\"").start();
+    for _ in 0..30 {
+        provider.next(broken());
+        assert_eq!(spillway.send(&chat()).status(), 500, "the provider's own answer");
+        assert_eq!(spillway.send(&chat()).status(), 200);
+    }
+    assert_eq!((&*spillway.circuit("openai"), provider.stats().started), ("closed", 60));
 }

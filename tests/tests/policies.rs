@@ -148,7 +148,7 @@ fn a_policy_that_trips_on_latency_opens_the_circuit_of_a_slow_provider() {
         let answer = spillway.send(&chat());
         (answer.status() != 200).then_some(answer)
     });
-    assert_eq!(&*refused.at("/error/code"), "spillway_circuit_open");
+    assert_eq!(refused.refusal(), Some("spillway_circuit_open"), "{}", refused.text());
     assert_eq!(spillway.upstream("openai")["breakers"][0]["cause"], "the trip policy decided so");
     assert!(provider.stats().started <= 10, "five slow answers are a majority");
 }
@@ -158,7 +158,7 @@ fn settings_reach_the_policy_and_wrong_ones_leave_the_last_good_one_serving() {
     let provider = Provider::start();
     let setup = Setup::with(&provider).policy("error-in-success");
     let setup = setup.set("upstreams.openai", "policy = \"error-in-success\"");
-    let setup = setup.set("upstreams.openai.retry", "max_attempts = 1");
+    let setup = setup.set("upstreams.openai.limits", "patience = \"1500ms\"");
     let spillway =
         setup.set("policies.settings.error-in-success", "throttle_codes = [\"server_is_overloaded\"]").start();
     provider.always(error_in_200());

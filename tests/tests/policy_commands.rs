@@ -61,7 +61,8 @@ fn policy_path(name: &str) -> String {
 fn a_new_policy_is_tested_built_installed_and_judges_and_a_fickle_one_is_found_out() {
     let provider = Provider::start();
     let setup = Setup::with(&provider).set("upstreams.openai", "policy = \"drained-region\"");
-    let spillway = setup.set("upstreams.openai.retry", "max_attempts = 1").start();
+    // Nobody waits for a drained region here.
+    let spillway = setup.set("upstreams.openai.limits", "patience = \"0s\"").start();
     let folder = spillway.folder();
     well(&policy(folder, &["new", "drained-region"]), &["Made drained-region", "spillway policy test drained-region"]);
     let tested = policy(folder, &["test", "drained-region"]);
@@ -234,7 +235,7 @@ fn a_trial_lists_where_a_policy_differs_from_the_built_in_one() {
     let trial = policy(setup.folder(), &["test", &policy_path("error-in-success")]);
     well(
         &trial,
-        &["differ from the built-in policy's", "success of upstream", "failure of upstream", "openai 200 engine_error"],
+        &["differ from the built-in policy's", "success of upstream", "failure of model", "openai 200 engine_error"],
     );
     let trial = policy(setup.folder(), &["test", &policy_path("latency-trip")]);
     well(&trial, &["instead of the configured thresholds", "slow calls"]);
@@ -445,7 +446,7 @@ fn a_candidate_is_looked_at_promoted_and_taken_back() {
         assert_eq!(spillway.send(&chat()).status(), 200);
     }
     let said =
-        ["agreed 1 times and disagreed 1", "classify: success -> failure", "the candidate: failure of upstream, retry"];
+        ["agreed 1 times and disagreed 1", "classify: success -> failure", "the candidate: failure of model, retry"];
     well(&run(&spillway, &["shadow", "default"]), &said);
     let shadow = json(&run(&spillway, &["shadow", "default", "--json"]));
     assert_eq!(shadow["shadow"]["comparison"]["disagreed"], 1);

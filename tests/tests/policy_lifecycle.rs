@@ -281,7 +281,7 @@ fn settings_are_followed_while_serving_and_wrong_ones_change_nothing() {
     let provider = Provider::start();
     let setup = Setup::with(&provider).policy("error-in-success");
     let setup = setup.set("upstreams.openai", "policy = \"error-in-success\"");
-    let mut spillway = setup.set("upstreams.openai.retry", "max_attempts = 1").start();
+    let mut spillway = setup.set("upstreams.openai.limits", "patience = \"1500ms\"").start();
     provider.always(error_in_200());
     assert_eq!(spillway.send(&chat()).status(), 502, "a failure");
     spillway.reconfigure("policies.settings.error-in-success", "throttle_codes = [\"server_is_overloaded\"]");

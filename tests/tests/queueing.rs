@@ -174,21 +174,30 @@ fn a_tenant_is_held_to_its_own_limit_and_others_are_not() {
 }
 
 #[test]
-fn an_upstream_that_says_it_is_overloaded_gets_fewer_calls_at_once() {
+fn an_upstream_that_says_it_is_overloaded_is_called_more_slowly_and_not_by_fewer_at_once() {
     let provider = Provider::start();
-    let spillway = Setup::with(&provider).set("upstreams.openai.retry", "max_attempts = 1").start();
+    let spillway = Setup::with(&provider).start();
     let gate = provider.gate();
     provider.when(body(|body| body["user"] == "shed"), overloaded().hold_head(&gate));
     let others = provider.gate();
     provider.always(healthy().hold_head(&others));
     thread::scope(|scope| {
-        let calls: Vec<_> = (0..7).map(|_| sent(scope, &spillway, chat())).collect();
-        let shed = sent(scope, &spillway, named("shed"));
+        let mut calls: Vec<_> = (0..7).map(|_| sent(scope, &spillway, chat())).collect();
+        // It has not the patience to ask again.
+        let shed = sent(scope, &spillway, named("shed").header("x-stainless-read-timeout", "0.5"));
         provider.wait_for_requests(8);
-        assert!(limits(&spillway)["in_flight_max"].as_u64().is_some_and(|limit| limit >= 100), "no limit at first");
+        assert_eq!(spillway.upstream("openai")["pacing"], json!([]), "nothing is paced at first");
+        let at_first = limits(&spillway)["in_flight_max"].clone();
         gate.open();
         assert_eq!(answer(shed).status(), 503);
-        assert_eq!(limits(&spillway)["in_flight_max"], 4, "half of what was in flight");
+        let pacing = spillway.upstream("openai")["pacing"][0].clone();
+        assert!(pacing["calls_per_second"].as_f64().is_some_and(|rate| rate <= 1.0), "nobody was served yet: {pacing}");
+        assert_eq!(limits(&spillway)["in_flight_max"], at_first, "slow answers are no overload");
+        calls.push(sent(scope, &spillway, chat()));
+        eventually("the next one waits for its turn", || {
+            (spillway.upstream("openai")["pacing"][0]["waiting"] == 1).then_some(())
+        });
+        assert_eq!(provider.stats().started, 8);
         others.open();
         answered(calls);
     });
@@ -268,10 +277,9 @@ fn without_asking_for_it_no_call_is_hedged() {
 }
 
 #[test]
-fn hedges_end_with_the_retry_budget() {
+fn hedges_end_with_their_budget() {
     let provider = Provider::start();
-    let retry = "budget_ratio = 0.0";
-    let spillway = hedging(&provider).set("upstreams.openai.retry", retry).start();
+    let spillway = hedging(&provider).set("upstreams.openai.hedge", "budget_ratio = 0.0").start();
     warmed_up(&spillway);
     let gate = provider.gate();
     // The budget's reserve pays for three; the fourth late call is waited for.
@@ -317,11 +325,11 @@ fn a_tenant_pays_nothing_for_a_request_that_the_provider_refused() {
     let provider = Provider::start();
     let spillway = Setup::with(&provider)
         .set("tenants.batch", "tokens_per_minute = 6000")
-        .set("upstreams.openai.breaker", "consecutive_failures = 1\ncooldown = \"20s\"\ncooldown_max = \"20s\"")
+        .set("upstreams.openai.limits", "patience = \"1500ms\"")
         .start();
     provider.always(overloaded());
     assert_eq!(spillway.send(&by("batch", chat_with(json!({"max_tokens": 3_000})))).status(), 503);
-    assert_eq!(provider.stats().started, 1);
+    assert_eq!(provider.stats().started, 2, "once more a second later, and refused again");
     let left = spillway.status()["tenants"][0]["limits"]["tokens_available"].clone();
     assert!(left.as_i64().is_some_and(|left| left >= 5_990), "{left} tokens are left");
 }

@@ -90,11 +90,11 @@ fn alone(criterion: &mut Criterion) {
     group.bench_function("admission queue: enter and settle", |bencher| {
         bencher.iter(|| enter_and_settle(&mut core, steps.next()));
     });
-    let mut budget = RetryBudget::new(RetryBudgetSettings::default());
+    let mut budget = RetryBudget::new(RetryBudgetSettings::default(), Timestamp::ORIGIN);
     group.bench_function("retry budget: deposit and withdraw", |bencher| {
         bencher.iter(|| {
-            budget.deposit();
-            black_box(budget.try_spend(Spend::Retry))
+            budget.earn(1.0);
+            black_box(budget.try_spend(Spend::Retry, Timestamp::ORIGIN))
         });
     });
     group.finish();

@@ -6,6 +6,7 @@ use crate::bucket::TokenBucket;
 use crate::concurrency::{AdaptiveLimit, Bulkhead, Feedback, Saturated, Slot};
 use crate::fair_queue::{FairQueue, FairQueueSettings, Full, Granted, Tenant, Ticket, Turn};
 use crate::limiter::{Ceiling, Dimension, Exceeded, Limiter, Reported, Reservation, Settlement};
+use crate::pacer::Pacer;
 use crate::shed::Priority;
 use crate::time::Timestamp;
 
@@ -78,6 +79,11 @@ pub enum Obstacle {
     Limit(Exceeded),
     /// The limit on calls in flight.
     Saturated(Saturated),
+    /// The rate that the upstream bears, or a pause that it has named.
+    Paced {
+        /// The wait of this call behind those who came first, as far as can be told.
+        wait: Duration,
+    },
     /// Others have come first, so many of them.
     Queue(usize),
     /// The queue, which is full for this tenant or for all.
@@ -158,6 +164,7 @@ pub enum Leaving {
 pub struct AdmissionQueue {
     limiter: Limiter,
     concurrency: Concurrency,
+    pacer: Option<Pacer>,
     queue: FairQueue,
 }
 
@@ -169,7 +176,14 @@ impl AdmissionQueue {
     /// An empty queue in front of these limits.
     #[must_use]
     pub fn new(limiter: Limiter, concurrency: Concurrency, queue: FairQueueSettings) -> Self {
-        Self { limiter, concurrency, queue: FairQueue::new(queue) }
+        Self { limiter, concurrency, pacer: None, queue: FairQueue::new(queue) }
+    }
+
+    /// A queue that paces calls at the rate which the upstream bears, and limits nothing else.
+    #[must_use]
+    pub fn paced(pacer: Pacer, queue: FairQueueSettings) -> Self {
+        let unlimited = Concurrency::Fixed(Bulkhead::new(u32::MAX));
+        Self { pacer: Some(pacer), ..Self::new(Limiter::new(None, None), unlimited, queue) }
     }
 
     /// Lets a call in, or lets it wait for its turn until `deadline`.
@@ -179,15 +193,32 @@ impl AdmissionQueue {
     /// What stands in its way, when it cannot be served before `deadline` or the queue is full.
     /// Nothing is taken then.
     pub fn enter(&mut self, demand: Demand, deadline: Timestamp, now: Timestamp) -> Result<Entry, TurnedAway> {
+        self.enter_again(demand, None, deadline, now)
+    }
+
+    /// As [`enter`](Self::enter), for a call that had its turn and was refused by an upstream that says "too much":
+    /// with its old ticket it comes before those of its tenant who came after it.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn enter_again(
+        &mut self,
+        demand: Demand,
+        former: Option<Ticket>,
+        deadline: Timestamp,
+        now: Timestamp,
+    ) -> Result<Entry, TurnedAway> {
         let tokens = demand.tokens.min(TokenBucket::TOKENS_MAX);
-        let Some(obstacle) = self.obstacle(tokens, now) else {
+        let ahead = if former.is_some() { 0 } else { self.queue.ahead_of(demand.tenant.id) };
+        let Some(obstacle) = self.obstacle_behind(ahead, tokens, now) else {
             return Ok(Entry::Passed(self.take(tokens, now).map_err(|obstacle| self.turn_away(obstacle, tokens))?));
         };
         if now.saturating_add(obstacle.least_wait()) >= deadline {
             return Err(self.turn_away(obstacle, tokens));
         }
         self.queue
-            .push(demand.tenant, demand.priority, tokens, deadline, now)
+            .push_again(demand.tenant, demand.priority, tokens, former, deadline, now)
             .map(Entry::Waiting)
             .map_err(|full| self.turn_away(Obstacle::Full(full), tokens))
     }
@@ -195,8 +226,10 @@ impl AdmissionQueue {
     /// Who leaves the queue next: first whoever waited in vain, then the next in turn if there is room
     /// for it.
     pub fn next(&mut self, now: Timestamp) -> Option<Leaving> {
-        let (limiter, concurrency) = (&self.limiter, &self.concurrency);
-        let turn = self.queue.next(now, |cost| concurrency.check().is_ok() && limiter.check(cost, now).is_ok())?;
+        let (limiter, concurrency, pacer) = (&self.limiter, &self.concurrency, &self.pacer);
+        let paced = pacer.as_ref().is_some_and(|pacer| !pacer.wait(now).is_zero());
+        let fits = |cost| !paced && concurrency.check().is_ok() && limiter.check(cost, now).is_ok();
+        let turn = self.queue.next(now, fits)?;
         match turn {
             Turn::Expired { ticket, waited } => Some(Leaving::Expired { ticket, waited }),
             Turn::Granted(share) => {
@@ -221,7 +254,9 @@ impl AdmissionQueue {
         if self.concurrency.check().is_err() {
             return Some((ticket, deadline));
         }
-        let wait = self.limiter.check(cost, now).err().map_or(Duration::ZERO, |exceeded| exceeded.retry_after);
+        let paced = self.pacer.as_ref().map_or(Duration::ZERO, |pacer| pacer.wait(now));
+        let wait =
+            self.limiter.check(cost, now).err().map_or(Duration::ZERO, |exceeded| exceeded.retry_after).max(paced);
         Some((ticket, deadline.min(now.saturating_add(wait))))
     }
 
@@ -241,14 +276,25 @@ impl AdmissionQueue {
         self.concurrency.release(slot, feedback, now)
     }
 
-    /// What stands in the way of a call of so many tokens.
+    /// What stands in the way of a call of so many tokens that comes now.
     #[must_use]
     pub fn obstacle(&self, tokens: u64, now: Timestamp) -> Option<Obstacle> {
+        self.obstacle_behind(self.queue.len(), tokens, now)
+    }
+
+    /// As [`obstacle`](Self::obstacle), for a call before whose turn so many others have theirs.
+    fn obstacle_behind(&self, ahead: usize, tokens: u64, now: Timestamp) -> Option<Obstacle> {
         if let Err(exceeded) = self.limiter.check(tokens, now) {
             return Some(Obstacle::Limit(exceeded));
         }
         if let Err(saturated) = self.concurrency.check() {
             return Some(Obstacle::Saturated(saturated));
+        }
+        if let Some(pacer) = &self.pacer {
+            let wait = pacer.wait_behind(ahead, now);
+            if !wait.is_zero() {
+                return Some(Obstacle::Paced { wait });
+            }
         }
         (!self.queue.is_empty()).then(|| Obstacle::Queue(self.queue.len()))
     }
@@ -268,6 +314,17 @@ impl AdmissionQueue {
     /// See [`Limiter::drain`].
     pub fn drain(&mut self, dimension: Dimension, reset_in: Duration, now: Timestamp) {
         self.limiter.drain(dimension, reset_in, now);
+    }
+
+    /// What finds the upstream's rate, where this queue has it.
+    pub const fn pacer_mut(&mut self) -> Option<&mut Pacer> {
+        self.pacer.as_mut()
+    }
+
+    /// As [`pacer_mut`](Self::pacer_mut), to look at.
+    #[must_use]
+    pub const fn pacer(&self) -> Option<&Pacer> {
+        self.pacer.as_ref()
     }
 
     /// The limits on requests and tokens.
@@ -291,7 +348,12 @@ impl AdmissionQueue {
     fn take(&mut self, tokens: u64, now: Timestamp) -> Result<Pass, Obstacle> {
         let slot = self.concurrency.acquire(now).map_err(Obstacle::Saturated)?;
         match self.limiter.reserve(tokens, now) {
-            Ok(reservation) => Ok(Pass { reservation, slot, share: None }),
+            Ok(reservation) => {
+                if let Some(pacer) = &mut self.pacer {
+                    pacer.sent(now);
+                }
+                Ok(Pass { reservation, slot, share: None })
+            }
             Err(exceeded) => {
                 self.concurrency.release(slot, Feedback::Neutral, now);
                 Err(Obstacle::Limit(exceeded))
@@ -307,6 +369,7 @@ impl AdmissionQueue {
         };
         let least = match obstacle {
             Obstacle::Limit(exceeded) => exceeded.retry_after,
+            Obstacle::Paced { wait } => wait,
             Obstacle::Saturated(_) | Obstacle::Queue(_) | Obstacle::Full(_) => Self::SATURATED_RETRY_AFTER,
         };
         TurnedAway { obstacle, retry_after: least.max(others) }
@@ -318,6 +381,7 @@ impl Obstacle {
     const fn least_wait(&self) -> Duration {
         match self {
             Self::Limit(exceeded) => exceeded.retry_after,
+            Self::Paced { wait } => *wait,
             Self::Saturated(_) | Self::Queue(_) | Self::Full(_) => Duration::ZERO,
         }
     }

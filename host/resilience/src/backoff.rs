@@ -34,9 +34,9 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Half a second, as the official client SDKs of the large providers begin.
-    pub const DEFAULT_BASE: Duration = Duration::from_millis(500);
-    /// Eight seconds, where the same SDKs stop growing.
+    /// A tenth of a second: with half of the calls failing, nineteen requests in twenty then wait less than a second.
+    pub const DEFAULT_BASE: Duration = Duration::from_millis(100);
+    /// Eight seconds, where the official client SDKs of the large providers stop growing.
     pub const DEFAULT_CAP: Duration = Duration::from_secs(8);
 
     /// The wait after attempt number `attempt` (1 is the first; 0 counts as 1), at most `cap`.
@@ -131,11 +131,11 @@ mod tests {
     fn decorrelated_waits_grow_from_the_wait_before() {
         let backoff = Backoff { jitter: Jitter::Decorrelated, ..Backoff::default() };
         let seconds = |previous, random| backoff.delay_after(9, previous, random).as_secs_f64();
-        assert_eq!(seconds(None, 0), 0.5);
-        assert_eq!(seconds(None, 1 << 63), 1.0, "half way from 0.5 to 1.5");
-        assert_eq!(seconds(Some(Duration::from_secs(2)), 1 << 63), 3.25, "half way from 0.5 to 6");
+        assert_eq!(seconds(None, 0), 0.1);
+        assert_eq!(seconds(None, 1 << 63), 0.2, "half way from 0.1 to 0.3");
+        assert_eq!(seconds(Some(Duration::from_secs(2)), 1 << 63), 3.05, "half way from 0.1 to 6");
         assert_eq!(seconds(Some(Duration::MAX), u64::MAX), 8.0);
-        assert_eq!(backoff.delay(9, 1 << 63), Duration::from_secs(1));
+        assert_eq!(backoff.delay(9, 1 << 63), Duration::from_millis(200));
     }
 
     #[test]

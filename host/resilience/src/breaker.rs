@@ -1,6 +1,7 @@
 //! The circuit breaker: closed, open, half-open.
 
 mod closed;
+mod expectation;
 mod half_open;
 mod permit;
 mod report;
@@ -13,11 +14,12 @@ use crate::in_flight::InFlight;
 use crate::time::{Timestamp, share_of, uniform_below};
 use crate::window::Window;
 use closed::Closed;
+use expectation::Expectation;
 use half_open::HalfOpen;
 
 pub use permit::{Admitted, Pending, Permit, Recorded, TripDecision};
 pub use report::{Cause, CircuitState, Mode, Rejected, Transition, WindowStatistics};
-pub use settings::BreakerSettings;
+pub use settings::{BreakerSettings, ProbeSpacing};
 pub use snapshot::Snapshot;
 
 /// One circuit: closed, open or half-open.
@@ -44,13 +46,16 @@ pub struct Breaker {
     /// opening or command.
     openings: u32,
     window: Window,
+    expectation: Expectation,
+    /// Whether the last failure took so long that callers who wait for the circuit would be a herd.
+    slow_failure: bool,
     in_flight: InFlight,
 }
 
 #[derive(Clone, Debug)]
 enum State {
     Closed(Closed),
-    Open { until: Timestamp, cause: Cause, random: u64 },
+    Open { since: Timestamp, until: Timestamp, cause: Cause, random: u64, probing: u32 },
     HalfOpen(HalfOpen),
     ForcedOpen,
     Disabled,
@@ -64,6 +69,10 @@ enum Gate {
         cause: Cause,
     },
     Probe,
+    /// Open, and it is time for another of the spaced probes.
+    SpacedProbe {
+        next: Timestamp,
+    },
     /// Half-open without a verdict, or closed without an end of any call, for too long: the circuit
     /// opens.
     Open {
@@ -85,8 +94,43 @@ impl Breaker {
             generation: 0,
             openings: 0,
             window: Window::new(settings.window, now),
+            expectation: Expectation::new(now),
+            slow_failure: false,
             in_flight: InFlight::new(now),
         }
+    }
+
+    /// A closed circuit for a part of what this one protects: it expects of the part what this one has seen of the
+    /// whole.
+    #[must_use]
+    pub fn for_a_part(&self, now: Timestamp) -> Self {
+        Self { expectation: self.expectation, watching: self.watching, ..Self::new(self.settings, now) }
+    }
+
+    /// Whether repeating a failed request makes sense: not when so many attempts have failed in a row that, by what was
+    /// served before, the chance of it was less than `chance`.
+    #[must_use]
+    pub fn may_repeat(&self, chance: f64) -> bool {
+        self.expectation.may_repeat(chance)
+    }
+
+    /// The share of requests that were served of late; that of a healthy upstream while little is known.
+    #[must_use]
+    pub fn served_share(&self) -> f64 {
+        self.expectation.share()
+    }
+
+    /// Whether the last failure was a slow one, as those of an upstream are that has too much to do and does not say so:
+    /// whoever waits for its circuit to close adds to that.
+    #[must_use]
+    pub const fn fails_slowly(&self) -> bool {
+        self.slow_failure
+    }
+
+    /// Requests that failed since the last one was served.
+    #[must_use]
+    pub const fn failing_requests_in_a_row(&self) -> u32 {
+        self.expectation.requests_in_a_row()
     }
 
     /// Asks for one call. Ask last, after all waits, so that no probe's slot is held by a call that
@@ -119,6 +163,13 @@ impl Breaker {
                 let half_open = State::HalfOpen(HalfOpen::new(now, random, cause));
                 Some(self.enter(half_open, Cause::CooldownElapsed, None, now))
             }
+            Gate::SpacedProbe { next } => {
+                if let State::Open { until, probing, .. } = &mut self.state {
+                    *until = next;
+                    *probing = probing.saturating_add(1);
+                }
+                return Ok((Some(SPACED), None));
+            }
             Gate::Pass | Gate::Probe => None,
         };
         let ramp = self.settings.ramp;
@@ -148,7 +199,7 @@ impl Breaker {
             return Ok(());
         }
         match self.gate(now) {
-            Gate::Pass | Gate::FirstProbe { .. } | Gate::Probe => Ok(()),
+            Gate::Pass | Gate::FirstProbe { .. } | Gate::Probe | Gate::SpacedProbe { .. } => Ok(()),
             Gate::Refuse(rejected) => Err(rejected),
             Gate::Open { cause, random } => {
                 Err(Rejected::Open { until: self.cooldown_end(now, random), cause, transition: None })
@@ -166,7 +217,7 @@ impl Breaker {
                 let until = self.cooldown_end(now, random);
                 Some(self.open(cause, until, now, random))
             }
-            Gate::Pass | Gate::FirstProbe { .. } | Gate::Probe | Gate::Refuse(_) => None,
+            Gate::Pass | Gate::FirstProbe { .. } | Gate::Probe | Gate::SpacedProbe { .. } | Gate::Refuse(_) => None,
         }
     }
 
@@ -226,6 +277,7 @@ impl Breaker {
     fn start_afresh(&mut self, watching: bool, now: Timestamp) -> Option<Transition> {
         self.openings = 0;
         self.window = Window::new(self.settings.window, now);
+        self.expectation = Expectation::new(now);
         self.command(State::Closed(Closed::new(now)), watching, now)
     }
 
@@ -285,8 +337,14 @@ impl Breaker {
             oldest_in_flight: self.in_flight.oldest(now),
             latencies: tally.latencies,
             consecutive_openings: self.consecutive_openings(now),
-            thresholds_crossed: self.settings.crossed(consecutive_failures, &tally),
+            thresholds_crossed: self.surprise().or_else(|| self.settings.crossed(consecutive_failures, &tally)),
         }
+    }
+
+    /// The run of failures, if that is a surprise and so opens the circuit.
+    fn surprise(&self) -> Option<Cause> {
+        let surprise = self.settings.surprise.is_some_and(|chance| self.expectation.is_surprise(chance));
+        surprise.then(|| Cause::NoneServed(self.expectation.requests_in_a_row()))
     }
 
     fn gate(&self, now: Timestamp) -> Gate {
@@ -301,8 +359,14 @@ impl Breaker {
                 cause: Cause::Operator,
                 transition: None,
             }),
-            State::Open { until, random, cause } if now >= *until => {
-                Gate::FirstProbe { random: *random, cause: *cause }
+            State::Open { since, until, random, cause, .. } if now >= *until => match &self.settings.probe_spacing {
+                Some(spacing) => {
+                    Gate::SpacedProbe { next: now.saturating_add(spacing.after(now.saturating_since(*since))) }
+                }
+                None => Gate::FirstProbe { random: *random, cause: *cause },
+            },
+            State::Open { until, probing, .. } if *probing > 0 => {
+                Gate::Refuse(Rejected::ProbesInFlight { retry_at: *until })
             }
             State::Open { until, cause, .. } => {
                 Gate::Refuse(Rejected::Open { until: *until, cause: *cause, transition: None })
@@ -343,14 +407,17 @@ impl Breaker {
     fn cooldown_end(&self, now: Timestamp, random: u64) -> Timestamp {
         let settings = &self.settings;
         let openings = self.consecutive_openings(now);
-        let cooldown = exponential(settings.cooldown_base, settings.cooldown_cap, openings);
+        let cooldown = match &settings.probe_spacing {
+            Some(spacing) => spacing.interval,
+            None => exponential(settings.cooldown_base, settings.cooldown_cap, openings),
+        };
         let jitter = uniform_below(share_of(cooldown, settings.cooldown_jitter), random);
         now.saturating_add(cooldown.saturating_add(jitter))
     }
 
     fn open(&mut self, cause: Cause, until: Timestamp, now: Timestamp, random: u64) -> Transition {
         self.openings = self.consecutive_openings(now).saturating_add(1);
-        self.enter(State::Open { until, cause, random }, cause, Some(until), now)
+        self.enter(State::Open { since: now, until, cause, random, probing: 0 }, cause, Some(until), now)
     }
 
     fn enter(&mut self, state: State, cause: Cause, until: Option<Timestamp>, now: Timestamp) -> Transition {
@@ -360,6 +427,9 @@ impl Breaker {
         Transition { from, to: self.would_be_state(), cause, until, at: now, would: self.watching }
     }
 }
+
+/// The lease of a spaced probe: it has none that ends, since another one goes out beside it when it is time.
+const SPACED: u64 = 0;
 
 /// Chance for a cooldown where the caller hands in none: the microsecond at which something is
 /// noticed, scattered over 64 bits by the finalizer of the SplitMix64 generator.

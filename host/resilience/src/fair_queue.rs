@@ -28,10 +28,10 @@ pub struct FairQueueSettings {
 }
 
 impl FairQueueSettings {
-    /// A thousand held connections, far below what a process may have open.
-    pub const DEFAULT_CAPACITY: u32 = 1024;
+    /// Eight thousand held connections: what comes in ten seconds of patience at eight hundred a second.
+    pub const DEFAULT_CAPACITY: u32 = 8192;
     /// An eighth of the queue, so that it takes eight floods at once to fill it.
-    pub const DEFAULT_CAPACITY_PER_TENANT: u32 = 128;
+    pub const DEFAULT_CAPACITY_PER_TENANT: u32 = 1024;
     /// A second: background work proceeds visibly under a steady load of interactive calls, and
     /// costs them at most one place per second.
     pub const DEFAULT_AGEING: Duration = Duration::from_secs(1);
@@ -227,6 +227,24 @@ impl FairQueue {
         deadline: Timestamp,
         now: Timestamp,
     ) -> Result<Ticket, Full> {
+        self.push_again(tenant, priority, cost, None, deadline, now)
+    }
+
+    /// As [`push`](Self::push), for somebody who had a turn that came to nothing: with its `former` ticket it comes
+    /// before those of its tenant and priority who joined later.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn push_again(
+        &mut self,
+        tenant: Tenant,
+        priority: Priority,
+        cost: u64,
+        former: Option<Ticket>,
+        deadline: Timestamp,
+        now: Timestamp,
+    ) -> Result<Ticket, Full> {
         if self.len() >= self.settings.capacity as usize {
             return Err(Full::Queue);
         }
@@ -235,8 +253,14 @@ impl FairQueue {
             return Err(Full::Tenant);
         }
         *self.per_tenant.entry(tenant.id).or_default() += 1;
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
+        // A ticket that still waits is another's.
+        let ticket = match former {
+            Some(Ticket(former)) if !self.waiters.contains_key(&former) && former < self.next_ticket => former,
+            Some(_) | None => {
+                self.next_ticket += 1;
+                self.next_ticket - 1
+            }
+        };
         let cost = cost.min(TokenBucket::TOKENS_MAX);
         // At most a million waiters of at most a trillion tokens: the sum fits.
         self.waiting_tokens += cost;
@@ -300,6 +324,15 @@ impl FairQueue {
         let excess = counted(actual) - counted(granted.cost);
         let band = &mut self.lanes[granted.priority.rank()].band;
         band.correct(granted.tenant.id, granted.tenant.weight, granted.weights, excess);
+    }
+
+    /// How many leave before somebody of this tenant who joined now, by fair shares: all of them, or as many as
+    /// its own waiters and itself have rounds.
+    #[must_use]
+    pub fn ahead_of(&self, tenant: u64) -> usize {
+        let own = self.per_tenant.get(&tenant).copied().unwrap_or(0) as usize;
+        let others = self.per_tenant.len() - usize::from(own > 0);
+        self.len().min(own.saturating_add((own + 1).saturating_mul(others)))
     }
 
     /// When the next waiter's patience ends, so that [`next`](Self::next) should be called though

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::Mistake;
 use crate::budget::{RetryBudget, Spend};
+use crate::time::Timestamp;
 
 /// The numbers behind [`when_to_hedge`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,7 +109,7 @@ pub enum NoHedge {
 /// with nothing in flight the decision is [`Hedge::Send`] or [`Hedge::Fail`]. A failure that no
 /// other call can mend is none of this function's: cancel everything.
 #[must_use]
-pub fn when_to_hedge(settings: &HedgeSettings, race: Race, budget: &mut RetryBudget) -> Hedge {
+pub fn when_to_hedge(settings: &HedgeSettings, race: Race, budget: &mut RetryBudget, now: Timestamp) -> Hedge {
     let refuse = |reason| if race.in_flight == 0 { Hedge::Fail(reason) } else { Hedge::Await(reason) };
     if race.committed {
         return refuse(NoHedge::Committed);
@@ -128,7 +129,7 @@ pub fn when_to_hedge(settings: &HedgeSettings, race: Race, budget: &mut RetryBud
             return Hedge::After(left);
         }
     }
-    if budget.try_spend(Spend::Hedge) { Hedge::Send } else { refuse(NoHedge::BudgetEmpty) }
+    if budget.try_spend(Spend::Hedge, now) { Hedge::Send } else { refuse(NoHedge::BudgetEmpty) }
 }
 
 #[cfg(test)]
@@ -140,6 +141,8 @@ mod tests {
     const ON: HedgeSettings =
         HedgeSettings { enabled: true, max_hedges: 2, delay_min: HedgeSettings::DEFAULT_DELAY_MIN };
 
+    const NOW: Timestamp = Timestamp::ORIGIN;
+
     const LATE: Race = Race {
         elapsed: Duration::from_secs(3),
         usual: Some(Duration::from_secs(2)),
@@ -150,56 +153,56 @@ mod tests {
     };
 
     fn budget(reserve: u32) -> RetryBudget {
-        RetryBudget::new(RetryBudgetSettings { ratio: 0.1, reserve, capacity: 10 })
+        RetryBudget::new(RetryBudgetSettings { reserve, ..RetryBudgetSettings::for_hedges() }, NOW)
     }
 
     #[test]
     fn hedging_is_off_by_default() {
-        let decision = when_to_hedge(&HedgeSettings::default(), LATE, &mut budget(5));
+        let decision = when_to_hedge(&HedgeSettings::default(), LATE, &mut budget(5), NOW);
         assert_eq!(decision, Hedge::Await(NoHedge::Disabled));
     }
 
     #[test]
     fn a_late_call_gets_a_hedge_and_an_early_one_a_wait() {
         let mut budget = budget(5);
-        assert_eq!(when_to_hedge(&ON, LATE, &mut budget), Hedge::Send);
+        assert_eq!(when_to_hedge(&ON, LATE, &mut budget, NOW), Hedge::Send);
         assert_eq!(budget.available(), 4);
         let early = Race { elapsed: Duration::from_millis(500), ..LATE };
-        assert_eq!(when_to_hedge(&ON, early, &mut budget), Hedge::After(Duration::from_millis(1500)));
+        assert_eq!(when_to_hedge(&ON, early, &mut budget, NOW), Hedge::After(Duration::from_millis(1500)));
         let fast = Race { usual: Some(Duration::from_millis(1)), elapsed: Duration::ZERO, ..LATE };
-        assert_eq!(when_to_hedge(&ON, fast, &mut budget), Hedge::After(ON.delay_min));
+        assert_eq!(when_to_hedge(&ON, fast, &mut budget, NOW), Hedge::After(ON.delay_min));
         let unknown = Race { usual: None, ..LATE };
-        assert_eq!(when_to_hedge(&ON, unknown, &mut budget), Hedge::Await(NoHedge::TooLittleKnown));
+        assert_eq!(when_to_hedge(&ON, unknown, &mut budget, NOW), Hedge::Await(NoHedge::TooLittleKnown));
         assert_eq!(budget.available(), 4, "nothing is withdrawn for a hedge that is not sent");
     }
 
     #[test]
     fn after_the_first_content_there_is_no_hedge() {
         let committed = Race { committed: true, ..LATE };
-        assert_eq!(when_to_hedge(&ON, committed, &mut budget(5)), Hedge::Await(NoHedge::Committed));
+        assert_eq!(when_to_hedge(&ON, committed, &mut budget(5), NOW), Hedge::Await(NoHedge::Committed));
     }
 
     #[test]
     fn a_failure_sends_the_next_hedge_at_once() {
         let failed = Race { failed: true, elapsed: Duration::ZERO, usual: None, ..LATE };
-        assert_eq!(when_to_hedge(&ON, failed, &mut budget(5)), Hedge::Send);
+        assert_eq!(when_to_hedge(&ON, failed, &mut budget(5), NOW), Hedge::Send);
         let spent = Race { hedges: 2, ..failed };
-        assert_eq!(when_to_hedge(&ON, spent, &mut budget(5)), Hedge::Await(NoHedge::HedgesSpent));
+        assert_eq!(when_to_hedge(&ON, spent, &mut budget(5), NOW), Hedge::Await(NoHedge::HedgesSpent));
     }
 
     #[test]
     fn case_29_an_empty_budget_suppresses_only_the_new_hedge() {
         let mut budget = budget(1);
-        assert_eq!(when_to_hedge(&ON, LATE, &mut budget), Hedge::Send);
+        assert_eq!(when_to_hedge(&ON, LATE, &mut budget, NOW), Hedge::Send);
         let racing = Race { in_flight: 2, hedges: 1, ..LATE };
-        assert_eq!(when_to_hedge(&ON, racing, &mut budget), Hedge::Await(NoHedge::BudgetEmpty));
+        assert_eq!(when_to_hedge(&ON, racing, &mut budget, NOW), Hedge::Await(NoHedge::BudgetEmpty));
         assert_eq!(budget.spent(Spend::Hedge), 1, "the one in flight keeps its token");
     }
 
     #[test]
     fn case_30_a_hedge_refused_after_the_only_attempt_failed_is_an_immediate_error() {
         let alone = Race { in_flight: 0, failed: true, ..LATE };
-        assert_eq!(when_to_hedge(&ON, alone, &mut budget(0)), Hedge::Fail(NoHedge::BudgetEmpty));
+        assert_eq!(when_to_hedge(&ON, alone, &mut budget(0), NOW), Hedge::Fail(NoHedge::BudgetEmpty));
     }
 
     #[test]
@@ -230,7 +233,7 @@ mod tests {
                 committed,
             };
             let settings = HedgeSettings { enabled, ..ON };
-            match when_to_hedge(&settings, race, &mut budget(reserve)) {
+            match when_to_hedge(&settings, race, &mut budget(reserve), NOW) {
                 Hedge::Send => prop_assert!(enabled && !committed && reserve == 1),
                 Hedge::Fail(_) => {}
                 Hedge::After(_) | Hedge::Await(_) => prop_assert!(false, "a request would hang"),

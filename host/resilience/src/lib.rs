@@ -31,6 +31,8 @@ mod hedge;
 mod histogram;
 mod in_flight;
 mod limiter;
+mod load_trial;
+mod pacer;
 mod shed;
 mod time;
 mod window;
@@ -38,8 +40,8 @@ mod window;
 pub use admission::{AdmissionQueue, Concurrency, Demand, Entry, Leaving, Obstacle, Pass, TurnedAway};
 pub use backoff::{Backoff, Jitter};
 pub use breaker::{
-    Admitted, Breaker, BreakerSettings, Cause, CircuitState, Mode, Pending, Permit, Recorded, Rejected, Snapshot,
-    Transition, TripDecision, WindowStatistics,
+    Admitted, Breaker, BreakerSettings, Cause, CircuitState, Mode, Pending, Permit, ProbeSpacing, Recorded, Rejected,
+    Snapshot, Transition, TripDecision, WindowStatistics,
 };
 pub use bucket::{TokenBucket, Wait};
 pub use budget::{RetryBudget, RetryBudgetSettings, Spend};
@@ -49,6 +51,8 @@ pub use fair_queue::{FairQueue, FairQueueSettings, Full, Granted, Tenant, Ticket
 pub use hedge::{Hedge, HedgeSettings, NoHedge, Race, when_to_hedge};
 pub use histogram::Histogram;
 pub use limiter::{Ceiling, Dimension, Exceeded, Limiter, Refused, Reported, Reservation, Settlement, reserve_all};
+pub use load_trial::LoadTrial;
+pub use pacer::{Pacer, PacerSettings, Pause, ServedLog};
 pub use shed::{Load, Priority, ShedDecision, ShedSettings};
 pub use time::Timestamp;
 pub use window::{Outcome, Tally, Window, WindowKind};

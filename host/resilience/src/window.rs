@@ -38,6 +38,15 @@ pub enum Outcome {
     /// A rate limit refused the call. Counted, but part of no failure rate and of no run of
     /// failures.
     Throttled,
+    /// The upstream failed a request again whose first failure is counted already: a repetition is no
+    /// independent evidence. Counted nowhere, but noted by whoever decides about further repetitions.
+    FailedAgain,
+    /// The upstream failed in a way for which a narrower circuit answers, and could be reached. Counted as a
+    /// failure in statistics; where it is about opening and closing it is as good as a success.
+    FailedElsewhere,
+    /// The caller left before an answer, after waiting far longer than others do. Counted nowhere, but a hint: many in a
+    /// row are a reason to believe that the upstream serves nobody.
+    Overdue,
     /// Says nothing about the upstream: cancelled, refused locally, or the caller's own mistake.
     /// Counted nowhere.
     Ignored,
@@ -90,10 +99,10 @@ impl Tally {
     fn step(&mut self, outcome: Outcome, slow: bool, by_one: impl Fn(u32) -> u32) -> bool {
         let outcomes = match outcome {
             Outcome::Success => None,
-            Outcome::Failure => Some(&mut self.failures),
+            Outcome::Failure | Outcome::FailedElsewhere => Some(&mut self.failures),
             Outcome::Overloaded => Some(&mut self.overloads),
             Outcome::Throttled => Some(&mut self.throttles),
-            Outcome::Ignored => return false,
+            Outcome::FailedAgain | Outcome::Overdue | Outcome::Ignored => return false,
         };
         if let Some(counter) = outcomes {
             *counter = by_one(*counter);
@@ -156,7 +165,7 @@ impl Window {
             Results::Count(last) => last.record(outcome, duration, slow, now),
         }
         match outcome {
-            Outcome::Success => self.failures_in_a_row = 0,
+            Outcome::Success | Outcome::FailedElsewhere => self.failures_in_a_row = 0,
             Outcome::Failure | Outcome::Overloaded => {
                 self.failures_in_a_row = before.saturating_add(1);
                 self.last_failure = match &self.results {
@@ -164,7 +173,7 @@ impl Window {
                     Results::Count(last) => last.number(),
                 };
             }
-            Outcome::Throttled | Outcome::Ignored => {}
+            Outcome::Throttled | Outcome::FailedAgain | Outcome::Overdue | Outcome::Ignored => {}
         }
     }
 

@@ -12,8 +12,8 @@ use crate::policy::{self, Trust};
 use http::Uri;
 use http::uri::{Authority, Scheme};
 use spillway_resilience::{
-    AdaptiveLimitSettings, BreakerSettings, FairQueueSettings, HedgeSettings, Priority, RetryBudgetSettings,
-    RetrySettings,
+    AdaptiveLimitSettings, BreakerSettings, FairQueueSettings, HedgeSettings, PacerSettings, Priority,
+    RetryBudgetSettings, RetrySettings,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -41,6 +41,9 @@ pub mod defaults {
     /// How long a live request waits for limits to let it through: shorter than people's patience, and longer than
     /// most of the waits that a provider's 429 would name.
     pub const PATIENCE: Duration = Duration::from_secs(10);
+    /// How long a live request waits at an open circuit for a probe to show whether the upstream is back: as long as an
+    /// outage that is over may go unnoticed, so that nobody is refused for one.
+    pub const CIRCUIT_PATIENCE: Duration = Duration::from_secs(1);
     /// Longest life of a request: the timeout that the official SDKs use.
     pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(600);
     /// How long in-flight requests may take to finish after a termination signal.
@@ -163,6 +166,8 @@ pub struct UpstreamConfig {
     pub first_content_timeout: Duration,
     /// Longest silence within an answer.
     pub idle_timeout: Duration,
+    /// What its circuits open for.
+    pub breaker_kind: BreakerKind,
     /// When its circuits open and close.
     pub breaker: BreakerSettings,
     /// Whether its circuits only report what they would do, and let every call pass.
@@ -171,12 +176,35 @@ pub struct UpstreamConfig {
     pub retry: RetrySettings,
     /// How many retries all requests together may cause.
     pub retry_budget: RetryBudgetSettings,
+    /// How many hedges all requests together may cause.
+    pub hedge_budget: RetryBudgetSettings,
+    /// How calls go out once the provider has said "too much".
+    pub pacing: PacerSettings,
     /// Whether and when a call that is late gets a second one beside it.
     pub hedge: HedgeSettings,
     /// What the provider's quota allows.
     pub limits: Limits,
     /// How many calls may be in flight.
     pub concurrency: ConcurrencyConfig,
+}
+
+/// What a circuit opens for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BreakerKind {
+    /// A total outage, and what a policy says: it does no harm at any failure rate.
+    Adaptive,
+    /// Failures in a row and rates, by the operator's thresholds, for the upstream as a whole.
+    Plain,
+}
+
+impl UpstreamConfig {
+    /// How long a live request waits at an open circuit. A plain breaker refuses at once, as it is known for.
+    pub fn circuit_patience(&self) -> Duration {
+        match self.breaker_kind {
+            BreakerKind::Adaptive => defaults::CIRCUIT_PATIENCE,
+            BreakerKind::Plain => Duration::ZERO,
+        }
+    }
 }
 
 /// Requests and tokens per minute, each without limit when `None`.

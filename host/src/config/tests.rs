@@ -52,6 +52,34 @@ max_size = "12 parsecs"
 }
 
 #[test]
+fn a_breaker_is_adaptive_unless_it_is_called_plain_or_has_a_plain_ones_keys() {
+    let kind = |lines: &str| {
+        let text = format!("[upstreams.openai.breaker]\n{lines}\n");
+        parse(&text, Path::new("")).expect("valid").upstreams["openai"].clone()
+    };
+    let adaptive = [kind(""), kind("kind = \"adaptive\""), kind("ramp = \"1s\"\nprobe_interval = \"2s\"")];
+    for upstream in adaptive {
+        assert_eq!(upstream.breaker_kind, BreakerKind::Adaptive);
+        assert_eq!((upstream.breaker.consecutive_failures, upstream.breaker.failure_rate), (None, None));
+    }
+    for lines in ["kind = \"plain\"", "cooldown = \"1s\"", "failure_rate = 0.4", "consecutive_failures = 5"] {
+        let upstream = kind(lines);
+        assert_eq!((upstream.breaker_kind, upstream.breaker.surprise), (BreakerKind::Plain, None), "{lines}");
+        assert_eq!(upstream.breaker.consecutive_failures, Some(BreakerSettings::DEFAULT_CONSECUTIVE_FAILURES));
+    }
+}
+
+#[test]
+fn what_belongs_to_the_other_kind_of_breaker_is_a_mistake() {
+    let found = mistakes("[upstreams.openai.breaker]\nkind = \"adaptive\"\nfailure_rate = 0.5\n");
+    assert!(found.len() == 1 && found[0].contains("failure_rate") && found[0].contains("plain"), "{found:?}");
+    let found = mistakes("[upstreams.openai.breaker]\nwindow = 10\nminimum_requests = 5\nprobe_interval = \"1s\"\n");
+    assert!(found.len() == 1 && found[0].contains("probe_interval"), "{found:?}");
+    let found = mistakes("[upstreams.openai.breaker]\nkind = \"clever\"\n");
+    assert!(found.len() == 1 && found[0].contains("adaptive or plain"), "{found:?}");
+}
+
+#[test]
 fn a_wrong_backoff_and_a_reserved_name_are_mistakes() {
     let found = mistakes(
         "[upstreams.chat]\nurl = \"http://h\"\n[upstreams.openai.retry]\nbackoff = \"10s\"\nbackoff_max = \"2s\"\nmax_attempts = 100\n",

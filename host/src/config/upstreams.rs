@@ -2,11 +2,11 @@
 
 use super::load::{QUOTA_MAX, positive, quota, set};
 use super::reader::Section;
-use super::{BaseUrl, ConcurrencyConfig, Limits, UpstreamConfig, defaults};
+use super::{BaseUrl, BreakerKind, ConcurrencyConfig, Limits, UpstreamConfig, defaults};
 use crate::dialect::Dialect;
 use spillway_resilience::{
-    AdaptiveLimitSettings, BreakerSettings, FairQueueSettings, HedgeSettings, RetryBudgetSettings, RetrySettings,
-    WindowKind,
+    AdaptiveLimitSettings, BreakerSettings, FairQueueSettings, HedgeSettings, PacerSettings, ProbeSpacing,
+    RetryBudgetSettings, RetrySettings, WindowKind,
 };
 use std::collections::BTreeMap;
 
@@ -44,10 +44,13 @@ fn fresh(base: BaseUrl, dialect: Dialect) -> UpstreamConfig {
         connect_timeout: defaults::CONNECT_TIMEOUT,
         first_content_timeout: defaults::FIRST_CONTENT_TIMEOUT,
         idle_timeout: defaults::IDLE_TIMEOUT,
-        breaker: BreakerSettings::default(),
+        breaker_kind: BreakerKind::Adaptive,
+        breaker: BreakerSettings::adaptive(),
         watch_only: false,
         retry: RetrySettings::default(),
         retry_budget: RetryBudgetSettings::default(),
+        hedge_budget: RetryBudgetSettings::for_hedges(),
+        pacing: PacerSettings::default(),
         hedge: HedgeSettings::default(),
         limits: Limits::default(),
         concurrency: ConcurrencyConfig::Adaptive(AdaptiveLimitSettings::default()),
@@ -102,18 +105,61 @@ fn upstream(name: &str, section: &Section<'_>, existing: Option<UpstreamConfig>)
     set(&mut upstream.connect_timeout, positive(section, "connect_timeout"));
     set(&mut upstream.first_content_timeout, positive(section, "first_content_timeout"));
     set(&mut upstream.idle_timeout, positive(section, "idle_timeout"));
+    breaker(section.section("breaker"), &mut upstream);
     lease_probes(&mut upstream);
-    set(&mut upstream.watch_only, breaker(section.section("breaker"), &mut upstream.breaker));
     retry(section.section("retry"), &mut upstream.retry, &mut upstream.retry_budget);
-    hedge(section.section("hedge"), &mut upstream.hedge);
+    hedge(section.section("hedge"), &mut upstream.hedge, &mut upstream.hedge_budget);
+    pacing(section.section("pacing"), &mut upstream.pacing);
     limits(section.section("limits"), &mut upstream.limits);
     concurrency(section.section("concurrency"), &mut upstream.concurrency);
     Some(upstream)
 }
 
-/// Whether the breaker only watches.
-fn breaker(section: Option<Section<'_>>, settings: &mut BreakerSettings) -> Option<bool> {
-    let section = section?;
+/// What only a plain breaker has, and what only an adaptive one.
+const PLAIN_KEYS: [&str; 9] = [
+    "consecutive_failures",
+    "failure_rate",
+    "minimum_requests",
+    "window",
+    "probes",
+    "probe_successes",
+    "cooldown",
+    "cooldown_max",
+    "cooldown_jitter",
+];
+const ADAPTIVE_KEYS: [&str; 3] = ["probe_interval", "probe_interval_share", "probe_interval_max"];
+
+/// The kind that is named, or else the one whose keys are there.
+fn breaker_kind(section: &Section<'_>) -> BreakerKind {
+    let has = |keys: &[&'static str]| keys.iter().copied().filter(|key| section.has(key)).collect::<Vec<_>>();
+    let (kind, strangers) = match section.string("kind").as_deref() {
+        Some("adaptive") => (BreakerKind::Adaptive, has(&PLAIN_KEYS)),
+        Some("plain") => (BreakerKind::Plain, has(&ADAPTIVE_KEYS)),
+        None if !has(&PLAIN_KEYS).is_empty() => (BreakerKind::Plain, has(&ADAPTIVE_KEYS)),
+        None => (BreakerKind::Adaptive, Vec::new()),
+        Some(other) => {
+            section.mistake("kind", format!("must be adaptive or plain, not \"{other}\""));
+            (BreakerKind::Adaptive, Vec::new())
+        }
+    };
+    for key in strangers {
+        let (word, other) = match kind {
+            BreakerKind::Adaptive => ("adaptive", "plain"),
+            BreakerKind::Plain => ("plain", "adaptive"),
+        };
+        section.mistake(key, format!("means nothing to a breaker of kind \"{word}\"; it is for kind = \"{other}\""));
+    }
+    kind
+}
+
+fn breaker(section: Option<Section<'_>>, upstream: &mut UpstreamConfig) {
+    let Some(section) = section else { return };
+    upstream.breaker_kind = breaker_kind(&section);
+    let settings = &mut upstream.breaker;
+    *settings = match upstream.breaker_kind {
+        BreakerKind::Adaptive => BreakerSettings::adaptive(),
+        BreakerKind::Plain => BreakerSettings::default(),
+    };
     let on = |share: f64| (share > 0.0).then_some(share);
     if let Some(count) = section.small("consecutive_failures", 0..=1_000_000) {
         settings.consecutive_failures = (count > 0).then_some(count);
@@ -142,8 +188,14 @@ fn breaker(section: Option<Section<'_>>, settings: &mut BreakerSettings) -> Opti
     set(&mut settings.cooldown_base, positive(&section, "cooldown"));
     set(&mut settings.cooldown_cap, positive(&section, "cooldown_max"));
     set(&mut settings.cooldown_jitter, section.share("cooldown_jitter"));
+    // A plain breaker has no spacing, and a key that sets one has been called a mistake by now.
+    let mut elsewhere = ProbeSpacing::default();
+    let spacing = settings.probe_spacing.as_mut().unwrap_or(&mut elsewhere);
+    set(&mut spacing.interval, positive(&section, "probe_interval"));
+    set(&mut spacing.age_share, section.share("probe_interval_share"));
+    set(&mut spacing.interval_max, positive(&section, "probe_interval_max"));
     set(&mut settings.ramp, section.duration("ramp"));
-    let watch_only = section.boolean("watch_only", false);
+    upstream.watch_only = section.boolean("watch_only", false);
     for mistake in settings.validate() {
         let key = match mistake.field {
             "cooldown_base" => "cooldown",
@@ -153,7 +205,6 @@ fn breaker(section: Option<Section<'_>>, settings: &mut BreakerSettings) -> Opti
         section.mistake(key, mistake.message);
     }
     section.finish();
-    Some(watch_only)
 }
 
 fn retry(section: Option<Section<'_>>, settings: &mut RetrySettings, budget: &mut RetryBudgetSettings) {
@@ -161,11 +212,15 @@ fn retry(section: Option<Section<'_>>, settings: &mut RetrySettings, budget: &mu
     set(&mut settings.max_attempts, section.small("max_attempts", 1..=RetrySettings::MAX_ATTEMPTS_MAX));
     set(&mut settings.backoff.base, positive(&section, "backoff"));
     set(&mut settings.backoff.cap, positive(&section, "backoff_max"));
-    set(&mut budget.ratio, section.share("budget_ratio"));
-    for mistake in settings.validate() {
+    set(&mut settings.quick_attempt_max, positive(&section, "quick_attempt_max"));
+    set(&mut budget.ratio, section.number("budget_ratio"));
+    set(&mut budget.floor_per_second, section.number("budget_floor"));
+    for mistake in settings.validate().into_iter().chain(budget.validate()) {
         let key = match mistake.field {
             "base" => "backoff",
             "cap" => "backoff_max",
+            "ratio" => "budget_ratio",
+            "floor_per_second" => "budget_floor",
             field => field,
         };
         section.mistake(key, mistake.message);
@@ -173,11 +228,18 @@ fn retry(section: Option<Section<'_>>, settings: &mut RetrySettings, budget: &mu
     section.finish();
 }
 
-fn hedge(section: Option<Section<'_>>, settings: &mut HedgeSettings) {
+fn hedge(section: Option<Section<'_>>, settings: &mut HedgeSettings, budget: &mut RetryBudgetSettings) {
     let Some(section) = section else { return };
     settings.enabled = section.boolean("enabled", settings.enabled);
     set(&mut settings.max_hedges, section.small("max_hedges", 1..=HedgeSettings::HEDGES_MAX));
     set(&mut settings.delay_min, positive(&section, "delay_min"));
+    set(&mut budget.ratio, section.share("budget_ratio"));
+    section.finish();
+}
+
+fn pacing(section: Option<Section<'_>>, settings: &mut PacerSettings) {
+    let Some(section) = section else { return };
+    set(&mut settings.named_pause_max, positive(&section, "named_pause_max"));
     section.finish();
 }
 

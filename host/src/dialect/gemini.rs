@@ -5,6 +5,7 @@ use crate::refusal::{Kind, Refusal};
 use http::HeaderMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 pub(super) fn recognises(path: &str, headers: &HeaderMap) -> bool {
     headers.contains_key("x-goog-api-key") || path.starts_with("/v1beta/") || method(path).is_some()
@@ -69,9 +70,25 @@ pub(super) fn usage(usage: &Value) -> Option<Usage> {
     })
 }
 
+fn retry_info(wait: Duration) -> Value {
+    let delay = format!("{:.3}s", wait.as_secs_f64());
+    json!({"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay})
+}
+
+/// An error of Google's with the wait that is left.
+pub(super) fn with_wait(mut body: Value, refusal: &Refusal) -> Value {
+    let error = if body.is_array() { body.pointer_mut("/0/error") } else { body.pointer_mut("/error") };
+    if let (Some(wait), Some(error)) = (refusal.retry_after, error.and_then(Value::as_object_mut))
+        && let Some(details) = error.entry("details").or_insert_with(|| json!([])).as_array_mut()
+    {
+        details.push(retry_info(wait));
+    }
+    body
+}
+
 pub(super) fn envelope(refusal: &Refusal) -> Value {
     let status = match refusal.kind {
-        Kind::LimitExceeded { .. } | Kind::Saturated { .. } => "RESOURCE_EXHAUSTED",
+        Kind::LimitExceeded { .. } | Kind::Saturated { .. } | Kind::Paced { .. } => "RESOURCE_EXHAUSTED",
         Kind::TimedOut { .. } => "DEADLINE_EXCEEDED",
         Kind::CircuitOpen { .. }
         | Kind::Overloaded { .. }
@@ -88,8 +105,7 @@ pub(super) fn envelope(refusal: &Refusal) -> Value {
         "@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": refusal.code(), "domain": "spillway",
     })];
     if let Some(wait) = refusal.retry_after {
-        let delay = format!("{:.3}s", wait.as_secs_f64());
-        details.push(json!({"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay}));
+        details.push(retry_info(wait));
     }
     // Google's SDKs need a number here.
     let code = refusal.status().as_u16();

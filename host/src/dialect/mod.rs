@@ -201,6 +201,12 @@ impl Dialect {
 
     /// A refusal's body in this API's envelope.
     pub fn envelope(self, refusal: &Refusal, request_id: &str) -> Value {
+        // Where the provider's own words are the reason, they stay what they were.
+        if let Some(said) = refusal.said()
+            && let Some(body) = said.envelope(&refusal.message(), request_id)
+        {
+            return if self == Dialect::Gemini { gemini::with_wait(body, refusal) } else { body };
+        }
         match self {
             Dialect::OpenAi | Dialect::Other => openai::envelope(refusal),
             Dialect::Anthropic => anthropic::envelope(refusal, request_id),

@@ -101,7 +101,7 @@ pub(super) fn is_usage_event(data: &[u8]) -> bool {
 pub(super) fn envelope(refusal: &Refusal) -> Value {
     let kind = match refusal.kind {
         Kind::LimitExceeded { dimension, .. } => dimension.as_str(),
-        Kind::Saturated { .. } => "requests",
+        Kind::Saturated { .. } | Kind::Paced { .. } => "requests",
         Kind::CircuitOpen { .. } | Kind::Overloaded { .. } | Kind::SpoolFull { .. } | Kind::SpoolUnavailable { .. } => {
             "service_unavailable_error"
         }

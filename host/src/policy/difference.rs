@@ -39,7 +39,7 @@ mod tests {
         let cases = [
             (Verdict::failure("two"), None),
             (Verdict::throttled("x"), Some("failure -> throttled")),
-            (Verdict::failure("").scope(Scope::Model), Some("failure of upstream -> of model")),
+            (Verdict::failure("").scope(Scope::Upstream), Some("failure of model -> of upstream")),
             (Verdict::failure("").advice(Advice::GiveUp), Some("failure, retry -> give up")),
             (Verdict::failure("").cool_off(Duration::from_secs(1)), Some("failure, cool-off differs")),
         ];

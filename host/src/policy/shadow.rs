@@ -200,7 +200,7 @@ mod tests {
         let example = &seen.examples[0];
         assert_eq!(
             (&*example.active, &*example.shadow),
-            ("failure of upstream, retry, cool-off 2000 ms", "throttled of credential, retry")
+            ("failure of model, retry, cool-off 2000 ms", "throttled of model, retry")
         );
         assert_eq!(example.model.as_deref(), Some(&*"é".repeat(NAME_BYTES_MAX / 2)));
         assert_eq!(example.error_code.as_deref(), Some("server_error"));

@@ -1,6 +1,6 @@
 use super::*;
-use crate::circuit::outcome_of;
-use crate::config::parse;
+use crate::config::{BreakerKind, parse};
+use crate::consequence::{Circumstances, Consequence};
 use crate::door::{Asked, Entered, Turn};
 use crate::metrics::Metrics;
 use crate::policy::{Judge, Registry};
@@ -60,10 +60,18 @@ async fn request(upstream: Arc<Upstream>, judge: Rc<RefCell<Judge>>, tenant: u64
     await_point().await;
     let Some(entered) = enter(&upstream, demand(tenant, 10)).await else { return };
     await_point().await;
-    let Ok(admission) = upstream.circuits.admit(Some("model"), tenant) else { return };
+    let subject = Subject { model: Some("model"), credential: tenant };
+    let Ok(admission) = upstream.circuits.admit(subject) else { return };
     await_point().await;
-    let outcome = outcome_of(verdict.class);
-    upstream.circuits.settle(admission, &verdict, outcome, Duration::ZERO, &mut judge.borrow_mut(), &upstream.policy);
+    let circumstances = Circumstances {
+        kind: BreakerKind::Adaptive,
+        named: None,
+        named_pause_max: Duration::ZERO,
+        has_failed_before: false,
+        suspects_overload: false,
+    };
+    let consequence = Consequence::of(&verdict, subject, circumstances);
+    upstream.circuits.settle(admission, &consequence, None, Duration::ZERO, &mut judge.borrow_mut(), &upstream.policy);
     await_point().await;
     entered.settle(Settlement::Used(0), Feedback::Neutral);
     await_point().await;
@@ -73,7 +81,7 @@ async fn request(upstream: Arc<Upstream>, judge: Rc<RefCell<Judge>>, tenant: u64
 fn case_40_a_million_requests_dropped_at_any_await_point_leave_nothing_behind() {
     let (upstream, clock) = upstream("max_in_flight = 2\nadaptive = false");
     let judge = Rc::new(RefCell::new(Judge::new(clock)));
-    let verdicts = [Verdict::success(), Verdict::throttled("slow down"), Verdict::rejected("bad"), Verdict::success()];
+    let verdicts = [Verdict::success(), Verdict::failure("status 500"), Verdict::rejected("bad"), Verdict::success()];
     let mut context = Context::from_waker(Waker::noop());
     let mut random = fastrand::Rng::with_seed(40);
     // A few at a time, so that some wait for a place while others leave theirs.
@@ -110,13 +118,13 @@ fn a_pass_that_is_dropped_before_its_call_costs_nothing_and_after_it_its_estimat
     let (upstream, clock) = upstream("");
     let enter = || match upstream.door.ask(demand(1, 600_000), clock.now()) {
         Ok(Asked::Entered(entered)) => Ok(entered),
-        other => Err(other),
+        other => Err(Box::new(other)),
     };
     drop(enter().expect("it fits"));
     let mut sent = enter().expect("it fits again");
     sent.sent();
     drop(sent);
-    assert!(matches!(enter(), Err(Err(_))), "what was sent may have been counted");
+    assert!(enter().is_err_and(|other| other.is_err()), "what was sent may have been counted");
 }
 
 fn answer_with(headers: &[(&'static str, &'static str)]) -> Record {

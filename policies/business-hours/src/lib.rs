@@ -1,10 +1,11 @@
-//! For quotas that refill at a time of day: a spent one rests until then, instead of being tried every few minutes.
+//! For quotas that refill at a time of day: a spent one rests until then, instead of being tried again every few seconds.
 //!
-//! Meanwhile the credential's circuit is open: requests hear when to come again, and spooled jobs run
-//! when the quota is back. A UTC offset knows no summer time: where there is one, set the one that resets later.
+//! Meanwhile the circuit of what is spent is open: the credential's for money, and for other quotas that of the model
+//! under that credential, unless the provider says otherwise. Requests hear when to come again, and spooled jobs run when
+//! the quota is back. A UTC offset knows no summer time: where there is one, set the one that resets later.
 
 use serde::Deserialize;
-use spillway_sdk::{Exchange, Hooks, Policy, Settings, Verdict};
+use spillway_sdk::{Exchange, Hooks, Policy, Settings, Verdict, builtin};
 use std::time::Duration;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -12,7 +13,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// A provider's reset may be late by its own clock or ours. A refusal this soon after it must not cost a whole day.
 const LATE: Duration = Duration::from_secs(15 * 60);
 
-/// Rests a credential until its quota is reset.
+/// Rests a quota until it is reset.
 #[derive(Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct BusinessHours {
@@ -62,11 +63,17 @@ impl Policy for BusinessHours {
     }
 
     fn classify(&self, exchange: &Exchange<'_>) -> Option<Verdict> {
-        if exchange.is_success_status() || !exchange.provider_error()?.mentions(&self.codes) {
+        if exchange.is_success_status() {
+            return None;
+        }
+        let error = exchange.provider_error()?;
+        // A request that is too large for what is left of the quota has not spent it.
+        if !error.mentions(&self.codes) || builtin::asks_too_much(&error) {
             return None;
         }
         let reason = format!("quota spent until {} UTC{}", self.reset, self.utc_offset);
-        Some(Verdict::exhausted(reason).cool_off(self.until_reset(exchange.unix_time())))
+        let verdict = Verdict::exhausted(reason).scope(builtin::limit_scope(&error));
+        Some(verdict.cool_off(self.until_reset(exchange.unix_time())))
     }
 }
 
@@ -86,7 +93,7 @@ spillway_sdk::export!(BusinessHours);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use spillway_sdk::{Class, testing::exchange};
+    use spillway_sdk::{Class, Scope, testing::exchange};
 
     const HOUR: Duration = Duration::from_secs(60 * 60);
 
@@ -124,6 +131,23 @@ mod tests {
     fn a_reset_that_comes_late_does_not_cost_a_day() {
         assert_eq!(rest(r#"{"reset":"09:00"}"#, "09:00"), MINUTE);
         assert_eq!(rest(r#"{"reset":"09:00"}"#, "09:14"), MINUTE);
+    }
+
+    #[test]
+    fn what_rests_is_what_is_spent() {
+        let scope = |body: &str| {
+            let facts = exchange().status(429).body(body);
+            BusinessHours::default().classify(&facts.exchange()).map(|verdict| verdict.scope)
+        };
+        let violated = |quota: &str| {
+            scope(&format!(r#"{{"error":{{"message":"m","details":[{{"violations":[{{"quotaId":"{quota}"}}]}}]}}}}"#))
+        };
+        let said = |message: &str| scope(&format!(r#"{{"error":{{"message":"{message}"}}}}"#));
+        assert_eq!(scope(r#"{"error":{"code":"insufficient_quota","message":"m"}}"#), Some(Scope::Credential));
+        assert_eq!(violated("GenerateRequestsPerDayPerProject"), Some(Scope::Credential));
+        assert_eq!(violated("GenerateRequestsPerDayPerProjectPerModel"), Some(Scope::Model));
+        assert_eq!(said("Limit of gpt-5 on requests per day (RPD)"), Some(Scope::Model));
+        assert_eq!(said("Can only afford 30 tokens. Create a key with a higher daily limit"), None, "nothing is spent");
     }
 
     #[test]

@@ -42,7 +42,7 @@ spillway_sdk::export!(ErrorInSuccess);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use spillway_sdk::{Class, builtin, testing::exchange};
+    use spillway_sdk::{Class, Scope, builtin, testing::exchange};
 
     fn class_of(policy: &ErrorInSuccess, status: u16, body: &str) -> Option<Class> {
         let facts = exchange().status(status).body(body);
@@ -62,6 +62,17 @@ mod tests {
         policy.configure(Settings::from_json(r#"{"throttle_codes":["too_fast"]}"#)).expect("valid settings");
         let body = r#"{"error":{"code":"too_fast","message":"slow down"}}"#;
         assert_eq!(class_of(&policy, 200, body), Some(Class::Throttled));
+    }
+
+    #[test]
+    fn either_is_the_models_alone() {
+        let mut policy = ErrorInSuccess::default();
+        policy.configure(Settings::from_json(r#"{"throttle_codes":["too_fast"]}"#)).expect("valid settings");
+        for code in ["too_fast", "engine_error"] {
+            let facts = exchange().status(200).body(format!(r#"{{"error":{{"code":"{code}"}}}}"#));
+            let verdict = policy.classify(&facts.exchange());
+            assert_eq!(verdict.map(|verdict| verdict.scope), Some(Scope::Model), "{code}");
+        }
     }
 
     #[test]

@@ -77,7 +77,7 @@ spillway_sdk::export!(LocalModel);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use spillway_sdk::{Class, testing::ExchangeBuilder, testing::exchange};
+    use spillway_sdk::{Class, Scope, testing::ExchangeBuilder, testing::exchange};
 
     fn judged(policy: &LocalModel, facts: &ExchangeBuilder) -> Option<(Class, Option<RetryDecision>)> {
         let verdict = policy.classify(&facts.exchange())?;
@@ -98,10 +98,13 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_is_an_overload_and_waits_too() {
+    fn a_full_queue_is_an_overload_of_its_model_and_waits_too() {
         let ollama = r#"{"error":"server busy, please try again. maximum pending requests exceeded"}"#;
-        let judged = judged(&LocalModel::default(), &exchange().status(503).body(ollama));
+        let facts = exchange().status(503).body(ollama);
+        let judged = judged(&LocalModel::default(), &facts);
         assert_eq!(judged.map(|(class, _)| class), Some(Class::Overloaded));
+        let verdict = LocalModel::default().classify(&facts.exchange());
+        assert_eq!(verdict.map(|verdict| verdict.scope), Some(Scope::Model));
     }
 
     #[test]

@@ -3,10 +3,12 @@
 //!
 //! Vendors contradict each other: a spent balance is a 429 (OpenAI), a 400 (Anthropic), a 402 (OpenRouter) or a 403
 //! (Azure's API management), and `insufficient_quota` or `RESOURCE_EXHAUSTED` may be a limit per minute. What decides
-//! is, in this order: the period that is named, words about money, and then the built-in policy.
+//! is, in this order: the settings' words, whether only this request is too large for what is left, the period that is
+//! named, words about money, and then the built-in policy. Money is the key's; other quotas are one model's under that
+//! key, unless the vendor says otherwise.
 
 use serde::Deserialize;
-use spillway_sdk::{Exchange, Hooks, Policy, Settings, Verdict};
+use spillway_sdk::{Exchange, Hooks, Policy, Scope, Settings, Verdict, builtin};
 use std::time::Duration;
 
 /// Never or next day: no waiting caller sees it.
@@ -38,15 +40,18 @@ const MONEY: &[&str] = &[
     "budget_exceeded",
     "billing_error",
     "billing_hard_limit",
+    "spending cap",
+    "spending limit",
+    "credits are depleted",
 ];
 
-/// Parks a credential whose quota is spent, and only throttles one that is merely fast.
+/// Parks what is spent, and only throttles what is merely fast.
 #[derive(Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct QuotaAware {
-    /// How long a credential rests whose quota is spent, in seconds; longer if the provider says so.
+    /// How long a spent quota rests, in seconds; longer if the provider says so.
     rest_s: u64,
-    /// Further words that mean a spent quota, in the error's code, type or message.
+    /// Further words that mean that the credential has nothing left, in the error's code, type or message.
     spent_words: Vec<String>,
 }
 
@@ -74,18 +79,22 @@ impl Policy for QuotaAware {
         }
         let error = exchange.provider_error()?;
         let wait = exchange.retry_after();
-        let spent = |reason: &'static str| {
-            let rest = Duration::from_secs(self.rest_s);
-            Some(Verdict::exhausted(reason).cool_off(wait.unwrap_or_default().max(rest)))
+        let spent = |scope: Scope, reason: &'static str| {
+            let rest = wait.unwrap_or_default().max(Duration::from_secs(self.rest_s));
+            Some(Verdict::exhausted(reason).scope(scope).cool_off(rest))
         };
+        let money = error.mentions(MONEY);
+        let scope = if money { Scope::Credential } else { builtin::limit_scope(&error) };
         if error.mentions(&self.spent_words) {
-            spent("quota spent, in the settings' words")
+            spent(Scope::Credential, "quota spent, in the settings' words")
+        } else if builtin::asks_too_much(&error) {
+            Some(Verdict::rejected("asks for more than is left"))
         } else if error.mentions(REFILLS_LATE) {
-            spent("quota spent for the day or longer")
+            spent(scope, "quota spent for the day or longer")
         } else if error.mentions(REFILLS_SOON) {
-            Some(Verdict::throttled("rate limit that refills within a minute").cool_off(wait))
-        } else if error.mentions(MONEY) {
-            spent("no money left")
+            Some(Verdict::throttled("rate limit that refills within a minute").scope(scope).cool_off(wait))
+        } else if money {
+            spent(scope, "no money left")
         } else {
             None
         }
@@ -139,16 +148,48 @@ mod tests {
     }
 
     #[test]
+    fn money_is_the_keys_and_a_quota_its_models() {
+        let scope = |status: u16, message: &str| {
+            let body = format!(r#"{{"error":{{"message":"{message}","code":"rate_limit_exceeded"}}}}"#);
+            let facts = exchange().status(status).body(body);
+            QuotaAware::default().classify(&facts.exchange()).map(|verdict| (verdict.class, verdict.scope))
+        };
+        let (spent, fast) = (Class::Exhausted, Class::Throttled);
+        assert_eq!(scope(400, "Your credit balance is too low"), Some((spent, Scope::Credential)));
+        assert_eq!(scope(429, "exceeded its monthly spending cap"), Some((spent, Scope::Credential)));
+        assert_eq!(scope(429, "Limit of gpt-5 on tokens per day (TPD)"), Some((spent, Scope::Model)));
+        assert_eq!(scope(429, "Limit of gpt-5 on tokens per min (TPM)"), Some((fast, Scope::Model)));
+        assert_eq!(scope(429, "organization max requests per min"), Some((fast, Scope::Credential)));
+    }
+
+    #[test]
+    fn a_request_that_is_too_large_for_the_balance_spends_nothing() {
+        let too_large = [
+            "This request requires more credits, or fewer max_tokens. You requested up to 65535 tokens, but can only afford 3025. To increase, create a key with a higher daily limit",
+            "Prompt tokens limit exceeded: 64128 > 6964. To increase, create a key with a higher monthly limit",
+            "Request too large for gpt-5 on tokens per min (TPM): Limit 30000, Requested 45000",
+        ];
+        for (status, message) in [402, 403, 429].into_iter().zip(too_large) {
+            let body = format!(r#"{{"error":{{"code":{status},"message":"{message}"}}}}"#);
+            assert_eq!(class_of(status, &body), Some(Class::Rejected), "{message}");
+        }
+    }
+
+    #[test]
     fn a_daily_quota_counts_among_several_of_geminis() {
         let violated = |ids: &[&str]| {
             let ids: Vec<String> = ids.iter().map(|id| format!(r#"{{"quotaId":"GenerateRequests{id}"}}"#)).collect();
             let body = r#"{"error":{"status":"RESOURCE_EXHAUSTED","message":"m","details":[{"violations":[IDS]},{"retryDelay":"3s"}]}}"#;
             let facts = exchange().status(429).body(body.replace("IDS", &ids.join(",")));
-            QuotaAware::default().classify(&facts.exchange()).map(|verdict| (verdict.class, verdict.cool_off))
+            let verdict = QuotaAware::default().classify(&facts.exchange()).expect("a verdict");
+            (verdict.class, verdict.scope, verdict.cool_off)
         };
         let (short, long) = (Some(Duration::from_secs(3)), Some(Duration::from_secs(600)));
-        assert_eq!(violated(&["PerMinutePerProject"]), Some((Class::Throttled, short)));
-        assert_eq!(violated(&["PerMinutePerProject", "PerDayPerProject"]), Some((Class::Exhausted, long)));
+        let (key, model) = (Scope::Credential, Scope::Model);
+        assert_eq!(violated(&["PerMinutePerProject"]), (Class::Throttled, key, short));
+        assert_eq!(violated(&["PerMinutePerProject", "PerDayPerProject"]), (Class::Exhausted, key, long));
+        assert_eq!(violated(&["PerMinutePerProjectPerModel"]), (Class::Throttled, model, short));
+        assert_eq!(violated(&["PerDayPerProjectPerModel"]), (Class::Exhausted, model, long));
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! Which scenarios can be run, and what is wrong with the others.
 
 use super::Scenario;
-use crate::figure::Figure;
 
 impl Scenario {
     /// What is wrong with the values, each mistake with its key.
@@ -32,7 +31,10 @@ impl Scenario {
             "tenants: rate times seconds (or requests_in_all) must lie between 1 and 2000000 requests",
         );
         let client = &self.client;
-        unless((1..=Self::ATTEMPTS_MAX).contains(&client.attempts), "client.attempts: between 1 and 10");
+        let retries = &self.caller_retries;
+        let few = retries.iter().all(|retries| *retries <= Self::RETRIES_MAX);
+        unless(!retries.is_empty() && few, "caller_retries: at least one number, each at most 9");
+        unless((1..=Self::SEEDS_MAX).contains(&self.seeds), "seeds: between 1 and 100000");
         unless(span(client.patience_seconds), "client.patience_seconds: between 0 and a day");
         unless(positive(client.timeout_seconds), "client.timeout_seconds: above 0, at most a day");
         unless(positive(client.deadline_seconds), "client.deadline_seconds: above 0, at most a day");
@@ -42,6 +44,17 @@ impl Scenario {
         unless(span(provider.latency_seconds), "provider.latency_seconds: between 0 and a day");
         unless(span(provider.refusal_seconds), "provider.refusal_seconds: between 0 and a day");
         unless(share(provider.failure_rate), "provider.failure_rate: between 0 and 1");
+        unless(share(provider.timeout_rate), "provider.timeout_rate: between 0 and 1");
+        unless(
+            share(provider.failure_rate + provider.timeout_rate),
+            "provider.timeout_rate: at most 1 together with failure_rate",
+        );
+        let bounds = [provider.limit_per_second, provider.worsens_beyond_per_second];
+        let rates_are_sound = bounds.into_iter().flatten().all(|rate| (0.001..=1e6).contains(&rate));
+        unless(rates_are_sound, "provider.limit_per_second, worsens_beyond_per_second: between 0.001 and 1e6");
+        unless((1.0..=1e6).contains(&provider.limit_burst), "provider.limit_burst: between 1 and 1e6");
+        unless(span(provider.limit_retry_after_seconds), "provider.limit_retry_after_seconds: between 0 and a day");
+        unless(span(provider.bounds_from_seconds), "provider.bounds_from_seconds: between 0 and a day");
         let largest = self.tenants.iter().map(|t| u64::from(t.input_tokens) + u64::from(t.output_tokens_max)).max();
         unless(
             provider.tokens_per_minute.is_none() || largest.unwrap_or(0) <= u64::from(provider.burst_tokens),
@@ -58,16 +71,38 @@ impl Scenario {
             unless(fault.to_seconds > fault.from_seconds, "faults.to_seconds: after from_seconds");
             unless(fault.to_jitter_seconds >= 0.0, "faults.to_jitter_seconds: at least 0");
             unless(share(fault.failure_rate), "faults.failure_rate: between 0 and 1");
+            unless(share(fault.timeout_rate), "faults.timeout_rate: between 0 and 1");
+            unless(share(fault.failure_rate + fault.timeout_rate), "faults.timeout_rate: at most 1 with failure_rate");
+            let length = fault.to_seconds - fault.from_seconds;
+            unless(
+                (0.0..=length.max(0.0)).contains(&fault.recovers_over_seconds),
+                "faults.recovers_over_seconds: between 0 and the fault's length",
+            );
+            let is_known = |model: &String| self.tenants.iter().any(|tenant| tenant.model.as_ref() == Some(model));
+            unless(fault.model.as_ref().is_none_or(is_known), "faults.model: one that a tenant asks for");
+            unless(fault.tenant.is_none_or(|one| one < self.tenants.len()), "faults.tenant: the number of a tenant");
+            let about_one = fault.model.is_some() || fault.tenant.is_some();
+            let for_all = fault.speed < 1.0 || fault.quota_exhausted;
+            unless(!about_one || !for_all, "faults.model, faults.tenant: not with speed or quota_exhausted");
             unless((Self::SPEED_MIN..=1.0).contains(&fault.speed), "faults.speed: between 0.001 and 1");
             unless(fault.repeat > 0, "faults.repeat: at least 1");
             unless(fault.repeat <= 1 || fault.every_seconds > longest, "faults.every_seconds: longer than the fault");
-            end = fault.from_seconds + f64::from(fault.repeat.saturating_sub(1)) * fault.every_seconds + longest;
-            unless(end < self.seconds, "faults: all must be over before seconds");
+            let last = fault.from_seconds + f64::from(fault.repeat.saturating_sub(1)) * fault.every_seconds;
+            end = last + longest;
+            unless(last < self.seconds && end <= Self::SECONDS_MAX, "faults: all must begin before seconds");
         }
         let unplanned = self.requests_in_all.is_none() || self.faults.is_empty();
         unless(unplanned, "requests_in_all: only without faults, whose times need a fixed length");
-        let sound = |figure: &Figure| self.goals.of(*figure).is_none_or(f64::is_finite);
-        unless(Figure::ALL.iter().all(sound), "goals: finite numbers");
+        let goals = [&self.goals, &self.goals_without_retries, &self.goals_with_retries];
+        unless(
+            goals.into_iter().flat_map(|goals| goals.values()).all(|goal| goal.is_finite()),
+            "goals: finite numbers",
+        );
+        let told = |text: &str| !text.is_empty() && !text.contains(['"', '\\']) && !text.contains(char::is_control);
+        let explained = self.concessions.iter().all(|one| told(&one.name) && told(&one.reason));
+        unless(explained, "concessions: a name and a reason on one line each, without quotes");
+        let bounded = self.concessions.iter().all(|one| one.allowed.is_finite() && one.allowed > 0.0);
+        unless(bounded, "concessions.allowed: above 0");
         unless(number <= Self::FAULTS_MAX, "faults: at most 100, repetitions included");
         mistakes
     }
@@ -79,11 +114,11 @@ mod tests {
 
     #[test]
     fn every_mistake_is_listed_at_once_and_unknown_keys_are_refused() {
-        let text = "name = 'Two Words'\nseconds = 10\n[[tenants]]\nrequests_per_second = 0\n[client]\nattempts = 99\n\
-                    [[faults]]\nfrom_seconds = 9\nto_seconds = 12\nspeed = 0\n";
+        let text = "name = 'Two Words'\nseconds = 10\ncaller_retries = [99]\n[[tenants]]\nrequests_per_second = 0\n\
+                    [[faults]]\nfrom_seconds = 11\nto_seconds = 12\nspeed = 0\n";
         let mistakes = Scenario::read(text).unwrap_err();
         let fields: Vec<_> = mistakes.lines().filter_map(|line| line.split(':').next()).collect();
-        let expected = ["name", "tenants.requests_per_second", "tenants", "client.attempts", "faults.speed", "faults"];
+        let expected = ["name", "tenants.requests_per_second", "tenants", "caller_retries", "faults.speed", "faults"];
         assert_eq!(fields, expected);
         assert!(Scenario::read("name = 'a'\nsecond = 1").unwrap_err().contains("second"));
     }

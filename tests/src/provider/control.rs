@@ -9,12 +9,13 @@ use serde_json::{Value, json};
 use super::failures::Failure;
 use super::lock;
 use super::observe::RecordedRequest;
-use super::reply::{Reply, error_in_200, fail, healthy, overloaded, rate_limited, respond};
+use super::reply::{Reply, error_in_200, fail, healthy, insufficient_quota, overloaded, rate_limited, respond};
 use super::script::Script;
 use super::server::Shared;
 
 const PREFIX: &str = "/_control/";
-const BEHAVIOURS: &str = "heal, fail, rate-limit?retry_after_s=2, overload, error-in-200, cut-stream, slow?ms=500";
+const BEHAVIOURS: &str = "heal, fail?status=503, rate-limit?retry_after_s=2, spent-quota, overload, error-in-200, \
+                          cut-stream, slow?ms=500; each with times=N, after which it is well again";
 
 /// Does what a request to a control path says; `None` for all others.
 pub(super) fn answer(request: &RecordedRequest, shared: &Shared) -> Option<Reply> {
@@ -22,9 +23,12 @@ pub(super) fn answer(request: &RecordedRequest, shared: &Shared) -> Option<Reply
     Some(match (request.method.as_str(), command) {
         ("GET", "stats") => respond(200).json(stats(shared)),
         ("POST", _) => match behaviour(command, request.query.as_deref().unwrap_or_default()) {
-            Some(reply) => {
+            Some((reply, times)) => {
                 let mut script = Script::healthy();
-                script.always(reply);
+                match times {
+                    Some(times) => (0..times).for_each(|_| script.next(reply.clone())),
+                    None => script.always(reply),
+                }
                 *lock(&shared.script) = script;
                 respond(200).json(json!({"behaviour": command}))
             }
@@ -34,21 +38,30 @@ pub(super) fn answer(request: &RecordedRequest, shared: &Shared) -> Option<Reply
     })
 }
 
-fn behaviour(name: &str, query: &str) -> Option<Reply> {
-    let number = |key: &str, default: u64| {
+/// How to answer, and how often; `None` is until told otherwise.
+fn behaviour(name: &str, query: &str) -> Option<(Reply, Option<u64>)> {
+    let given = |key: &str| -> Option<u64> {
         let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-        pairs.filter(|(name, _)| *name == key).find_map(|(_, value)| value.parse().ok()).unwrap_or(default)
+        pairs.filter(|(name, _)| *name == key).find_map(|(_, value)| value.parse().ok())
     };
-    Some(match name {
+    let number = |key: &str, default: u64| given(key).unwrap_or(default);
+    let reply = match name {
         "heal" => healthy(),
-        "fail" => fail(Failure::ServerError).status(503),
+        "fail" => {
+            let status = number("status", 503);
+            // What is no status is taken for none given.
+            let status = u16::try_from(status).ok().filter(|status| (100..=999).contains(status)).unwrap_or(503);
+            fail(Failure::ServerError).status(status)
+        }
         "rate-limit" => rate_limited().retry_after_s(number("retry_after_s", 2)),
+        "spent-quota" => insufficient_quota(),
         "overload" => overloaded(),
         "error-in-200" => error_in_200(),
         "cut-stream" => healthy().after_events(2).cut(),
         "slow" => healthy().delay(Duration::from_millis(number("ms", 500))),
         _ => return None,
-    })
+    };
+    Some((reply, given("times")))
 }
 
 fn stats(shared: &Shared) -> Value {

@@ -18,6 +18,7 @@
 //! It runs on a thread of its own, so tests may block. Waits panic with what was seen when their time is up.
 #![expect(clippy::panic, reason = "a wrong script or a wait in vain is a failed test, and panics are how tests fail")]
 
+mod circumstances;
 mod control;
 mod dialects;
 mod failures;
@@ -40,6 +41,7 @@ use std::thread::JoinHandle;
 use socket2::{Domain, Socket, Type};
 use tokio::sync::oneshot;
 
+pub use circumstances::{between, by_chance, every_other, fading, faster_than, more_than_it_bears};
 pub use failures::Failure;
 pub use observe::{MAX_RECORDED_BYTES, MAX_RECORDED_REQUESTS, RecordedRequest, Stats, WAIT_DEADLINE};
 pub use plan::Gate;
@@ -47,7 +49,7 @@ pub use reply::{
     Reply, close_before_head, error_in_200, fail, healthy, insufficient_quota, overloaded, rate_limited, reset,
     respond, stall, stream,
 };
-pub use script::{Matcher, body, header, model, path_contains, request};
+pub use script::{Count, Matcher, body, header, model, path_contains, request};
 
 use observe::Observer;
 use script::Script;

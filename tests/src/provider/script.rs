@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::Value;
 
@@ -16,6 +17,29 @@ impl Matcher {
     /// Both must hold.
     pub fn and(self, other: Matcher) -> Matcher {
         request(move |request| (self.0)(request) && (other.0)(request))
+    }
+
+    /// Counts the requests that match.
+    pub fn counted(self) -> (Matcher, Count) {
+        let count = Count::default();
+        let counting = count.clone();
+        let matcher = request(move |request| {
+            let matches = (self.0)(request);
+            counting.0.fetch_add(u64::from(matches), Ordering::Relaxed);
+            matches
+        });
+        (matcher, count)
+    }
+}
+
+/// How many requests a [`Matcher::counted`] has matched; clones are the same count.
+#[derive(Clone, Debug, Default)]
+pub struct Count(Arc<AtomicU64>);
+
+impl Count {
+    /// So many until now.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
     }
 }
 

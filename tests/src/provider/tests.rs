@@ -373,6 +373,43 @@ fn it_is_told_over_http_what_to_do_and_does_not_count_that() {
     assert!(answer(CHAT, "}}").contains("retry-after: 7"));
     assert!(answer("/_control/heal", "}").starts_with("HTTP/1.1 200"));
     assert!(answer(CHAT, "}").starts_with("HTTP/1.1 200"));
+    assert!(answer("/_control/fail?status=500&times=1", "}").starts_with("HTTP/1.1 200"));
+    assert!(answer(CHAT, "}}").starts_with("HTTP/1.1 500"));
+    assert!(answer(CHAT, "}").starts_with("HTTP/1.1 200"));
     assert!(answer("/_control/dance", "}").starts_with("HTTP/1.1 404"));
-    assert_eq!(provider.stats().started, 2);
+    assert_eq!(provider.stats().started, 4);
+}
+
+#[test]
+fn some_requests_only_are_in_trouble() {
+    let provider = Provider::start();
+    let refused = |provider: &Provider, count: u32| {
+        (0..count).filter(|_| ask(provider, CHAT, json!({"model": "m"})).0 == 429).count()
+    };
+    provider.when(by_chance(0.3, 1), rate_limited());
+    let by_chance = refused(&provider, 200);
+    assert!((40..=80).contains(&by_chance), "{by_chance} of 200 at 30 %");
+
+    provider.heal();
+    provider.when(every_other(), rate_limited());
+    assert_eq!(refused(&provider, 10), 5);
+
+    // So slowly refilled that the time which this takes does not matter.
+    provider.heal();
+    let (beyond, count) = faster_than(0.001, 3.0).counted();
+    provider.when(model("m").and(beyond), rate_limited());
+    assert_eq!((refused(&provider, 10), count.get()), (7, 7));
+
+    // The more it is asked, the less it serves.
+    provider.heal();
+    provider.when(more_than_it_bears(10.0, 1), rate_limited());
+    assert_eq!(refused(&provider, 10), 0);
+    assert!(refused(&provider, 20) >= 4);
+
+    provider.heal();
+    let now = std::time::Instant::now();
+    provider.when(between(now, now + Duration::from_secs(60)), rate_limited());
+    assert_eq!(refused(&provider, 1), 1);
+    provider.when(between(now - Duration::from_secs(2), now), respond(200));
+    assert_eq!(refused(&provider, 1), 1);
 }

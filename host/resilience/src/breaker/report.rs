@@ -47,6 +47,8 @@ pub enum Mode {
 pub enum Cause {
     /// This many failures without a success between them.
     ConsecutiveFailures(u32),
+    /// None of this many requests in a row was served, which is a surprise given what was served before.
+    NoneServed(u32),
     /// Too large a share of failures and overloads in the window.
     FailureRate {
         /// Failures and overloads.
@@ -89,6 +91,7 @@ impl Cause {
     pub const fn to_parts(self) -> (&'static str, [u32; 2]) {
         match self {
             Self::ConsecutiveFailures(count) => ("consecutive_failures", [count, 0]),
+            Self::NoneServed(count) => ("none_served", [count, 0]),
             Self::FailureRate { failures, requests } => ("failure_rate", [failures, requests]),
             Self::SlowCallRate { slow_calls, requests } => ("slow_call_rate", [slow_calls, requests]),
             Self::InFlightStall { in_flight } => ("in_flight_stall", [in_flight, 0]),
@@ -107,6 +110,7 @@ impl Cause {
     pub fn from_parts(word: &str, [first, second]: [u32; 2]) -> Option<Self> {
         let causes = [
             Self::ConsecutiveFailures(first),
+            Self::NoneServed(first),
             Self::FailureRate { failures: first, requests: second },
             Self::SlowCallRate { slow_calls: first, requests: second },
             Self::InFlightStall { in_flight: first },
@@ -127,6 +131,7 @@ impl fmt::Display for Cause {
         match self {
             Self::ConsecutiveFailures(1) => f.write_str("a call failed"),
             Self::ConsecutiveFailures(count) => write!(f, "{count} calls in a row failed"),
+            Self::NoneServed(count) => write!(f, "none of the last {count} requests was served"),
             Self::FailureRate { failures, requests } => {
                 write!(f, "{failures} of the last {requests} calls failed")
             }
@@ -254,7 +259,33 @@ impl WindowStatistics {
     pub fn latency(&self, q: f32) -> Option<Duration> {
         self.latencies.quantile(q)
     }
+
+    /// The least wait that can be [overdue](Self::overdue_after): below it people leave for reasons of their own.
+    pub const OVERDUE_MIN: Duration = Duration::from_secs(1);
+
+    /// The duration below which nearly all recent calls stayed; `None` when there were too few to tell, or too many of
+    /// them refused: refusals are quick and say nothing about answers.
+    #[must_use]
+    pub fn usual_latency(&self) -> Option<Duration> {
+        let refused = self.failures + self.overloads + self.throttles;
+        let telling = self.requests >= USUAL_CALLS_MIN && refused.saturating_mul(10) <= self.requests;
+        if telling { self.latency(USUAL_QUANTILE) } else { None }
+    }
+
+    /// How long a call must have taken for its caller's leaving to be the upstream's fault: five times what is usual,
+    /// and a second at least. `None` when nothing usual is known.
+    #[must_use]
+    pub fn overdue_after(&self) -> Option<Duration> {
+        Some(self.usual_latency()?.saturating_mul(OVERDUE_FACTOR).max(Self::OVERDUE_MIN))
+    }
 }
+
+/// The share of calls that counts as nearly all.
+const USUAL_QUANTILE: f32 = 0.95;
+/// Calls of which one quantile that high can be told.
+const USUAL_CALLS_MIN: u32 = 20;
+/// How many times the usual is more than a slow day.
+const OVERDUE_FACTOR: u32 = 5;
 
 #[cfg(test)]
 mod tests {
@@ -264,6 +295,7 @@ mod tests {
     fn a_cause_is_the_same_after_it_was_kept_as_parts() {
         let causes = [
             Cause::ConsecutiveFailures(5),
+            Cause::NoneServed(6),
             Cause::FailureRate { failures: 7, requests: 9 },
             Cause::SlowCallRate { slow_calls: 3, requests: 4 },
             Cause::InFlightStall { in_flight: 2 },

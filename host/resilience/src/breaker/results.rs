@@ -7,6 +7,9 @@ use super::{Breaker, Cause, Gate, Pending, Permit, Recorded, State, Transition, 
 use crate::time::Timestamp;
 use crate::window::{Outcome, Window};
 
+/// A failure that took longer is a slow one.
+const SLOW_FAILURE: Duration = Duration::from_secs(1);
+
 impl Breaker {
     /// Takes a permit back with what became of its call.
     ///
@@ -40,7 +43,7 @@ impl Breaker {
         match &mut self.state {
             State::Open { until, .. } => {
                 *until = open_until.map_or(*until, |later| later.max(*until));
-                Recorded::NOTHING
+                if current && permit.is_probe() { self.record_spaced_probe(outcome, now) } else { Recorded::NOTHING }
             }
             State::Closed(closed) if current => {
                 // A cancelled call says nothing about the upstream, so it does not end a stall.
@@ -72,15 +75,62 @@ impl Breaker {
         random: u64,
     ) -> Recorded {
         let slow = self.count(outcome, duration, now);
+        if matches!(outcome, Outcome::Failure | Outcome::Overloaded | Outcome::Overdue) {
+            self.slow_failure = duration >= SLOW_FAILURE;
+        }
+        match outcome {
+            Outcome::Success | Outcome::FailedElsewhere => self.expectation.served(now),
+            Outcome::Failure | Outcome::Overloaded => self.expectation.failed(now),
+            Outcome::FailedAgain => self.expectation.failed_again(now),
+            Outcome::Overdue => self.expectation.overdue(now),
+            Outcome::Throttled | Outcome::Ignored => {}
+        }
         if let Some(until) = open_until {
             return Recorded::transition(self.open(Cause::CoolOff, until, now, random));
         }
         let judged = match outcome {
             Outcome::Success => slow,
-            Outcome::Failure | Outcome::Overloaded | Outcome::Throttled => true,
-            Outcome::Ignored => false,
+            Outcome::Failure
+            | Outcome::FailedElsewhere
+            | Outcome::Overloaded
+            | Outcome::Throttled
+            | Outcome::Overdue => true,
+            Outcome::FailedAgain | Outcome::Ignored => false,
         };
         Recorded { transition: None, judgement: if judged { self.pending(now) } else { None } }
+    }
+
+    /// A probe of an open circuit. A success closes it, however long it took; otherwise it stays open as it is.
+    fn record_spaced_probe(&mut self, outcome: Outcome, now: Timestamp) -> Recorded {
+        if let State::Open { probing, .. } = &mut self.state {
+            *probing = probing.saturating_sub(1);
+        }
+        match outcome {
+            Outcome::Success | Outcome::FailedElsewhere => {
+                self.expectation.recovered(now);
+                Recorded::transition(self.close(now))
+            }
+            Outcome::Failure | Outcome::Overloaded => {
+                self.expectation.failed(now);
+                Recorded::NOTHING
+            }
+            // It says nothing, so another one need not wait for its time.
+            Outcome::Ignored => {
+                if let State::Open { until, .. } = &mut self.state {
+                    *until = now;
+                }
+                Recorded::NOTHING
+            }
+            // An upstream that says "too much" is there.
+            Outcome::Throttled => Recorded::transition(self.close(now)),
+            Outcome::FailedAgain | Outcome::Overdue => Recorded::NOTHING,
+        }
+    }
+
+    /// A fresh start: the failures that opened the circuit must not open it again.
+    fn close(&mut self, now: Timestamp) -> Transition {
+        self.window = Window::new(self.settings.window, now);
+        self.enter(State::Closed(Closed::recovering(now)), Cause::ProbeSucceeded, None, now)
     }
 
     fn record_probe(
@@ -91,13 +141,13 @@ impl Breaker {
         random: u64,
     ) -> Recorded {
         let success = match outcome {
-            Outcome::Failure | Outcome::Overloaded | Outcome::Throttled => {
+            Outcome::Failure | Outcome::FailedAgain | Outcome::Overloaded | Outcome::Throttled => {
                 let cooldown = self.cooldown_end(now, random);
                 let until = open_until.map_or(cooldown, |asked| asked.max(cooldown));
                 return Recorded::transition(self.open(Cause::ProbeFailed, until, now, random));
             }
-            Outcome::Success => true,
-            Outcome::Ignored => false,
+            Outcome::Success | Outcome::FailedElsewhere => true,
+            Outcome::Overdue | Outcome::Ignored => false,
         };
         if let Some(until) = open_until {
             return Recorded::transition(self.open(Cause::CoolOff, until, now, random));
@@ -107,10 +157,7 @@ impl Breaker {
         };
         half_open.successes = half_open.successes.saturating_add(u32::from(success));
         if success && half_open.successes >= self.settings.probe_successes {
-            // A fresh start: the failures that opened the circuit must not open it again.
-            self.window = Window::new(self.settings.window, now);
-            let closed = State::Closed(Closed::recovering(now));
-            return Recorded::transition(self.enter(closed, Cause::ProbeSucceeded, None, now));
+            return Recorded::transition(self.close(now));
         }
         if let Gate::Open { cause, .. } = self.gate(now) {
             let until = self.cooldown_end(now, random);

@@ -4,14 +4,63 @@ use std::time::Duration;
 
 use crate::Mistake;
 use crate::breaker::report::Cause;
+use crate::time::share_of;
 use crate::window::{Tally, WindowKind};
 
+/// When the probes of an open circuit go out: one after another, each at its time, whether the one before has brought
+/// a result or not.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ProbeSpacing {
+    /// The time from opening to the first probe, and from there to the next; longer than zero.
+    pub interval: Duration,
+    /// The interval grows by this share, 0 to 1, of the time for which the circuit has been open: so the end of an
+    /// outage is noticed within `interval` and that share of its length.
+    pub age_share: f64,
+    /// Longest interval; at least `interval`.
+    pub interval_max: Duration,
+}
+
+impl ProbeSpacing {
+    /// Six tenths of a second: an upstream that is back is in use again within one.
+    pub const DEFAULT_INTERVAL: Duration = Duration::from_millis(600);
+    /// Less than a sixteenth: at fifty requests a second an outage of two minutes then wastes one per cent of them, and
+    /// nobody is refused any more a twentieth of its length after its end, since callers wait a second for a probe.
+    pub const DEFAULT_AGE_SHARE: f64 = 0.06;
+    /// Half a minute: longer would spare little and be noticed.
+    pub const DEFAULT_INTERVAL_MAX: Duration = Duration::from_secs(30);
+
+    /// The interval after a probe that goes out when the circuit has been open for so long.
+    #[must_use]
+    pub fn after(&self, open_for: Duration) -> Duration {
+        self.interval.saturating_add(share_of(open_for, self.age_share)).min(self.interval_max.max(self.interval))
+    }
+}
+
+impl Default for ProbeSpacing {
+    fn default() -> Self {
+        Self {
+            interval: Self::DEFAULT_INTERVAL,
+            age_share: Self::DEFAULT_AGE_SHARE,
+            interval_max: Self::DEFAULT_INTERVAL_MAX,
+        }
+    }
+}
+
 /// When a circuit opens, for how long, and what closes it again.
+///
+/// There are two kinds. [`BreakerSettings::adaptive`] opens for a total outage alone, never for a failure rate, and
+/// probes at intervals. The plain one, which is the [`Default`], opens by thresholds and probes after a growing cooldown, as
+/// gobreaker and resilience4j do.
 ///
 /// A threshold that is `None` is off. With all of them off, only a policy, a cool-off or an
 /// operator opens the circuit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BreakerSettings {
+    /// A run of failing requests opens the circuit when its chance, given the share served before it, was below this;
+    /// above 0, below 1.
+    pub surprise: Option<f64>,
+    /// How an open circuit is probed: at intervals, or where this is `None` after a cooldown in a half-open phase.
+    pub probe_spacing: Option<ProbeSpacing>,
     /// Failures and overloads without a success between them that open the circuit; at least 1.
     pub consecutive_failures: Option<u32>,
     /// Share of failures and overloads among the window's calls, throttled ones left out, that
@@ -61,6 +110,25 @@ pub struct BreakerSettings {
 }
 
 impl BreakerSettings {
+    /// One in a hundred thousand: when half of the requests fail, chance alone opens a circuit once in a day of fifty
+    /// requests a second; a total outage opens it after six requests when all was well before.
+    pub const DEFAULT_SURPRISE: f64 = 1e-5;
+    /// Half a second from a tenth of the calls to all, for a circuit that others wait for.
+    pub const ADAPTIVE_RAMP: Duration = Duration::from_millis(500);
+
+    /// The kind that never does harm: it opens for a total outage, a cool-off or a policy alone.
+    #[must_use]
+    pub fn adaptive() -> Self {
+        Self {
+            surprise: Some(Self::DEFAULT_SURPRISE),
+            probe_spacing: Some(ProbeSpacing::default()),
+            consecutive_failures: None,
+            failure_rate: None,
+            ramp: Self::ADAPTIVE_RAMP,
+            ..Self::default()
+        }
+    }
+
     /// Five failures in a row: the usual figure, and 0 false openings in a million calls at 2 %
     /// random errors.
     pub const DEFAULT_CONSECUTIVE_FAILURES: u32 = 5;
@@ -127,6 +195,21 @@ impl BreakerSettings {
         let rate = |rate: Option<f64>| rate.is_none_or(|rate| rate > 0.0 && rate <= 1.0);
         let rate_range = || "must be above 0 and at most 1".to_owned();
 
+        let surprise = self.surprise.is_none_or(|chance| chance > 0.0 && chance < 1.0);
+        unless(surprise, "surprise", "must lie between 0 and 1, both excluded".to_owned());
+        if let Some(spacing) = &self.probe_spacing {
+            unless(!spacing.interval.is_zero(), "probe_interval", not_zero());
+            unless(
+                (0.0..=1.0).contains(&spacing.age_share),
+                "probe_interval_share",
+                "must lie between 0 and 1".to_owned(),
+            );
+            unless(
+                spacing.interval_max >= spacing.interval,
+                "probe_interval_max",
+                format!("must not be shorter than probe_interval ({:?})", spacing.interval),
+            );
+        }
         unless(self.consecutive_failures != Some(0), "consecutive_failures", at_least_one());
         unless(rate(self.failure_rate), "failure_rate", rate_range());
         unless(self.minimum_requests > 0, "minimum_requests", at_least_one());
@@ -202,6 +285,8 @@ impl BreakerSettings {
 impl Default for BreakerSettings {
     fn default() -> Self {
         Self {
+            surprise: None,
+            probe_spacing: None,
             consecutive_failures: Some(Self::DEFAULT_CONSECUTIVE_FAILURES),
             failure_rate: Some(Self::DEFAULT_FAILURE_RATE),
             minimum_requests: Self::DEFAULT_MINIMUM_REQUESTS,
@@ -231,11 +316,18 @@ mod tests {
     #[test]
     fn the_defaults_are_sound() {
         assert_eq!(BreakerSettings::default().validate(), []);
+        assert_eq!(BreakerSettings::adaptive().validate(), []);
     }
 
     #[test]
     fn every_mistake_is_listed_at_once() {
         let broken = BreakerSettings {
+            surprise: Some(0.0),
+            probe_spacing: Some(ProbeSpacing {
+                interval: Duration::ZERO,
+                age_share: 2.0,
+                interval_max: Duration::ZERO,
+            }),
             consecutive_failures: Some(0),
             failure_rate: Some(f64::NAN),
             minimum_requests: 0,
@@ -256,7 +348,7 @@ mod tests {
             open_for_cap: Duration::ZERO,
         };
         let fields: Vec<_> = broken.validate().iter().map(|mistake| mistake.field).collect();
-        let all = "consecutive_failures failure_rate minimum_requests slow_call_duration \
+        let all = "surprise probe_interval probe_interval_share consecutive_failures failure_rate minimum_requests slow_call_duration \
                    slow_call_rate window stalled_calls stall_duration probes probe_successes probe_lease half_open_max_wait \
                    cooldown_base cooldown_jitter ramp open_for_cap";
         assert_eq!(fields, all.split_whitespace().collect::<Vec<_>>());

@@ -50,6 +50,8 @@ impl Breaker {
     #[must_use]
     pub fn restore(settings: BreakerSettings, snapshot: Snapshot, now: Timestamp) -> Self {
         let open_for = |remaining: Duration| State::Open {
+            since: now,
+            probing: 0,
             until: now.saturating_add(remaining.min(settings.open_for_cap)),
             cause: snapshot.cause.unwrap_or(Cause::CooldownElapsed),
             random: chance(now),

@@ -3,6 +3,7 @@ use crate::window::{Outcome, WindowKind};
 use proptest::prelude::*;
 use std::time::Duration;
 
+mod adaptive;
 mod agreement;
 mod cases;
 mod model;

@@ -1,38 +1,41 @@
 use super::*;
 use proptest::prelude::*;
 
+const NOW: Timestamp = Timestamp::ORIGIN;
+
+/// Without a floor.
 fn budget(ratio: f64, reserve: u32, capacity: u32) -> RetryBudget {
-    RetryBudget::new(RetryBudgetSettings { ratio, reserve, capacity })
+    RetryBudget::new(RetryBudgetSettings { ratio, floor_per_second: 0.0, reserve, capacity }, NOW)
 }
 
 fn withdraw_all(budget: &mut RetryBudget) -> u32 {
-    (0..).find(|_| !budget.try_spend(Spend::Retry)).unwrap()
+    (0..).find(|_| !budget.try_spend(Spend::Retry, NOW)).unwrap()
 }
 
 #[test]
-fn case_28_ten_deposits_at_a_ratio_of_six_tenths_pay_for_six_retries() {
+fn case_28_ten_answers_at_a_ratio_of_six_tenths_pay_for_six_retries() {
     let mut budget = budget(0.6, 0, 100);
-    (0..10).for_each(|_| budget.deposit());
+    (0..10).for_each(|_| budget.earn(1.0));
     assert_eq!(withdraw_all(&mut budget), 6);
 }
 
 #[test]
 fn case_31_a_retry_counts_from_its_decision_and_is_refunded_when_never_sent() {
     let mut budget = budget(0.1, 1, 10);
-    assert!(budget.try_spend(Spend::Retry));
-    assert!(!budget.try_spend(Spend::Retry), "the first one still waits in backoff");
+    assert!(budget.try_spend(Spend::Retry, NOW));
+    assert!(!budget.try_spend(Spend::Retry, NOW), "the first one still waits in backoff");
     budget.refund(Spend::Retry);
-    assert!(budget.try_spend(Spend::Retry));
+    assert!(budget.try_spend(Spend::Retry, NOW));
 }
 
 #[test]
 fn case_32_an_empty_budget_refills_with_traffic() {
     let mut budget = budget(0.1, 3, 10);
     assert_eq!(withdraw_all(&mut budget), 3);
-    (0..9).for_each(|_| budget.deposit());
-    assert!(!budget.try_spend(Spend::Retry));
-    budget.deposit();
-    assert!(budget.try_spend(Spend::Retry));
+    (0..9).for_each(|_| budget.earn(1.0));
+    assert!(!budget.try_spend(Spend::Retry, NOW));
+    budget.earn(1.0);
+    assert!(budget.try_spend(Spend::Retry, NOW));
 }
 
 #[test]
@@ -40,10 +43,10 @@ fn case_32_whatever_emptied_it_a_budget_refills_for_everything() {
     for emptied in Spend::ALL {
         for wanted in Spend::ALL {
             let mut budget = budget(0.5, 4, 10);
-            while budget.try_spend(emptied) {}
-            (0..2).for_each(|_| budget.deposit());
-            assert!(budget.try_spend(wanted), "{} after {}", wanted.as_str(), emptied.as_str());
-            assert!(!budget.try_spend(wanted));
+            while budget.try_spend(emptied, NOW) {}
+            (0..2).for_each(|_| budget.earn(1.0));
+            assert!(budget.try_spend(wanted, NOW), "{} after {}", wanted.as_str(), emptied.as_str());
+            assert!(!budget.try_spend(wanted, NOW));
         }
     }
 }
@@ -52,28 +55,67 @@ fn case_32_whatever_emptied_it_a_budget_refills_for_everything() {
 fn one_budget_pays_for_all_and_counts_each_apart() {
     let mut budget = budget(0.1, 4, 10);
     let spends = [Spend::Retry, Spend::Fallback, Spend::Hedge, Spend::Hedge, Spend::Retry];
-    assert_eq!(spends.map(|spend| budget.try_spend(spend)), [true, true, true, true, false]);
+    assert_eq!(spends.map(|spend| budget.try_spend(spend, NOW)), [true, true, true, true, false]);
     assert_eq!(Spend::ALL.map(|spend| budget.spent(spend)), [1, 1, 2]);
     budget.refund(Spend::Hedge);
     assert_eq!(Spend::ALL.map(|spend| budget.spent(spend)), [1, 1, 1]);
     assert_eq!(budget.available(), 1);
 }
 
+fn at(seconds: u64) -> Timestamp {
+    Timestamp::from_micros(seconds * 1_000_000)
+}
+
+fn default_budget() -> RetryBudget {
+    RetryBudget::new(RetryBudgetSettings::default(), NOW)
+}
+
 #[test]
-fn amplification_stays_at_a_tenth_in_a_total_outage() {
-    let mut budget = RetryBudget::new(RetryBudgetSettings::default());
-    let mut retries = 0;
-    for _ in 0..10_000 {
-        budget.deposit();
-        retries += withdraw_all(&mut budget);
+fn an_upstream_that_serves_nobody_gets_the_reserve_and_then_one_retry_a_second() {
+    let mut budget = default_budget();
+    let retries: Vec<usize> =
+        [0, 1, 2, 10].map(|second| (0..50).filter(|_| budget.try_spend(Spend::Retry, at(second))).count()).into();
+    assert_eq!(retries, [RetryBudgetSettings::DEFAULT_RESERVE as usize, 1, 1, 8]);
+}
+
+#[test]
+fn the_floor_is_saved_up_to_the_capacity_and_fractions_of_it_are_not_lost() {
+    let mut budget = default_budget();
+    assert_eq!((0..1_000).filter(|_| budget.try_spend(Spend::Retry, at(3_600))).count(), 100);
+    let every_third = (1..=3_000_u64).map(|step| Timestamp::from_micros(3_600_000_000 + step * 333));
+    assert_eq!(every_third.filter(|now| budget.try_spend(Spend::Retry, *now)).count(), 0, "not a second has passed");
+    assert!(budget.try_spend(Spend::Retry, Timestamp::from_micros(3_601_000_000)));
+}
+
+#[test]
+fn failures_of_any_share_are_healed_as_long_as_something_is_served() {
+    for failing_of_ten in [1, 3, 5, 7, 9] {
+        let mut budget = budget(RetryBudgetSettings::DEFAULT_RATIO, 6, 20);
+        let mut refused = 0;
+        for attempt in 0..10_000 {
+            if (attempt * 7) % 10 < failing_of_ten {
+                refused += u32::from(!budget.try_spend(Spend::Retry, NOW));
+            } else {
+                budget.earn(1.0);
+            }
+        }
+        assert!(refused <= 1, "{refused} when {failing_of_ten} of ten fail, before the first answer");
     }
-    assert_eq!(retries, 1_003, "a tenth of the requests, and the reserve once");
+}
+
+#[test]
+fn an_answer_earns_less_where_retries_do_harm() {
+    let mut budget = budget(10.0, 0, 100);
+    budget.earn(0.2);
+    assert_eq!(budget.available(), 2);
+    budget.earn(f64::NAN);
+    assert_eq!(budget.available(), 2);
 }
 
 #[test]
 fn savings_stop_at_the_capacity() {
     let mut budget = budget(1.0, 0, 10);
-    (0..1_000).for_each(|_| budget.deposit());
+    (0..1_000).for_each(|_| budget.earn(1.0));
     assert_eq!(budget.available(), 10);
     budget.refund(Spend::Retry);
     assert_eq!(budget.available(), 10);
@@ -82,11 +124,11 @@ fn savings_stop_at_the_capacity() {
 
 #[test]
 fn every_mistake_is_listed_and_survived() {
-    let broken = RetryBudgetSettings { ratio: f64::NAN, reserve: 5, capacity: 0 };
+    let broken = RetryBudgetSettings { ratio: f64::NAN, floor_per_second: -1.0, reserve: 5, capacity: 0 };
     let fields: Vec<_> = broken.validate().into_iter().map(|m| m.field).collect();
-    assert_eq!(fields, ["ratio", "capacity", "reserve"]);
-    let mut budget = RetryBudget::new(broken);
-    budget.deposit();
+    assert_eq!(fields, ["ratio", "floor_per_second", "capacity", "reserve"]);
+    let mut budget = RetryBudget::new(broken, NOW);
+    budget.earn(1.0);
     assert_eq!(withdraw_all(&mut budget), 1);
     assert_eq!(RetryBudgetSettings::default().validate(), []);
 }
@@ -116,7 +158,7 @@ fn live(budget: &mut RetryBudget, steps: &[(u8, usize)]) -> Vec<Event> {
     let mut unsettled = Vec::new();
     let step = |(kind, which): &(u8, usize)| {
         if *kind < 5 {
-            budget.deposit();
+            budget.earn(1.0);
             return Event::Deposit;
         }
         if *kind == 9 && !unsettled.is_empty() {
@@ -124,7 +166,7 @@ fn live(budget: &mut RetryBudget, steps: &[(u8, usize)]) -> Vec<Event> {
             return Event::Refund;
         }
         let spend = Spend::ALL[which % Spend::ALL.len()];
-        if budget.try_spend(spend) {
+        if budget.try_spend(spend, NOW) {
             unsettled.push(spend);
             Event::Granted
         } else {

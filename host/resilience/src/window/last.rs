@@ -33,7 +33,7 @@ impl Last {
     }
 
     pub(super) fn record(&mut self, outcome: Outcome, duration: Duration, slow: bool, now: Timestamp) {
-        if outcome == Outcome::Ignored {
+        if matches!(outcome, Outcome::FailedAgain | Outcome::Overdue | Outcome::Ignored) {
             return;
         }
         if self.results.len() >= self.size

@@ -220,7 +220,7 @@ fn fate(response: &Response) -> Fate {
         200 if text.contains("\"error\"") => Fate::ErrorIn200,
         200 => Fate::Answered,
         202 => Fate::Spooled,
-        _ if text.contains("spillway_circuit_open") => Fate::Refused,
+        _ if response.refusal() == Some("spillway_circuit_open") => Fate::Refused,
         _ => Fate::Failed,
     }
 }

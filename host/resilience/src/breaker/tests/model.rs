@@ -303,13 +303,15 @@ impl Model {
             return None;
         }
         match (outcome, asked) {
-            (Outcome::Failure | Outcome::Overloaded | Outcome::Throttled, asked) => {
+            (Outcome::Failure | Outcome::FailedAgain | Outcome::Overloaded | Outcome::Throttled, asked) => {
                 let until = asked.unwrap_or(cooldown_end).max(cooldown_end);
                 return Some(self.open(Cause::ProbeFailed, until, now));
             }
-            (Outcome::Success | Outcome::Ignored, Some(until)) => return Some(self.open(Cause::CoolOff, until, now)),
-            (Outcome::Success, None) => *successes += 1,
-            (Outcome::Ignored, None) => {}
+            (Outcome::Success | Outcome::FailedElsewhere | Outcome::Overdue | Outcome::Ignored, Some(until)) => {
+                return Some(self.open(Cause::CoolOff, until, now));
+            }
+            (Outcome::Success | Outcome::FailedElsewhere, None) => *successes += 1,
+            (Outcome::Overdue | Outcome::Ignored, None) => {}
         }
         if *successes == settings.probe_successes {
             return Some(self.close(true, Cause::ProbeSucceeded, now));

@@ -1,0 +1,195 @@
+use super::*;
+
+/// A clock to move, and calls that go out as soon as they may.
+struct World {
+    pacer: Pacer,
+    now: Timestamp,
+}
+
+const STEP: Duration = Duration::from_millis(1);
+
+fn at(seconds: f64) -> Timestamp {
+    Timestamp::ORIGIN.saturating_add(Duration::from_secs_f64(seconds))
+}
+
+fn fresh() -> World {
+    World { pacer: Pacer::new(PacerSettings::default(), ServedLog::default()), now: at(100.0) }
+}
+
+/// One that has served so many a second for ten seconds.
+fn serving(per_second: u32) -> World {
+    let mut world = fresh();
+    for number in 0..per_second * 10 {
+        let ago = f64::from(per_second * 10 - number) / f64::from(per_second);
+        world.pacer.served(at(100.0 - ago));
+    }
+    world
+}
+
+/// As the upstream names it.
+fn named(pause: Option<Duration>) -> Pause {
+    pause.map_or(Pause::Unnamed, Pause::Named)
+}
+
+impl World {
+    /// The calls that go out in so many seconds, when there is always one that wants to; `served` says what becomes
+    /// of each, by the number of those before it in this second.
+    fn run(&mut self, for_seconds: u32, pause: Option<Duration>, served: impl Fn(u32) -> bool) -> (u32, u32) {
+        let (mut sent, mut answered) = (0, 0);
+        for _ in 0..for_seconds {
+            let mut this_second = 0;
+            for _ in 0..1_000 {
+                self.now = self.now.saturating_add(STEP);
+                if self.pacer.wait(self.now).is_zero() {
+                    self.pacer.sent(self.now);
+                    sent += 1;
+                    if served(this_second) {
+                        self.pacer.served(self.now);
+                        answered += 1;
+                        this_second += 1;
+                    } else {
+                        self.pacer.told(named(pause), self.now, self.now, 0);
+                    }
+                }
+            }
+        }
+        (sent, answered)
+    }
+}
+
+#[test]
+fn until_somebody_says_too_much_nobody_waits() {
+    let world = serving(30);
+    assert_eq!((world.pacer.wait(world.now), world.pacer.per_second(world.now)), (Duration::ZERO, None));
+    assert_eq!(world.pacer.wait_behind(1_000, world.now), Duration::ZERO);
+}
+
+#[test]
+fn a_named_pause_is_kept_as_named_and_of_several_the_one_that_ends_last() {
+    let mut world = serving(10);
+    world.pacer.told(named(Some(Duration::from_secs(3))), world.now, world.now, 0);
+    world.pacer.told(named(Some(Duration::from_secs(1))), world.now, world.now, 0);
+    assert_eq!(world.pacer.paused_until(world.now), Some(at(103.0)));
+    assert!(world.pacer.wait(at(102.999)) > Duration::ZERO);
+    assert_eq!(world.pacer.wait(at(103.0)), Duration::ZERO);
+    world.pacer.told(named(Some(Duration::from_secs(100))), world.now, world.now, u64::MAX);
+    let pause = world.pacer.wait(world.now);
+    assert!(pause >= Duration::from_secs(100) && pause <= Duration::from_secs(102), "{pause:?}");
+}
+
+#[test]
+fn a_pause_of_a_day_is_bounded_and_then_one_call_an_interval_goes_out() {
+    let mut world = fresh();
+    let day = Some(Duration::from_secs(86_400));
+    world.pacer.told(named(day), world.now, world.now, 0);
+    assert_eq!(world.pacer.wait(world.now), PacerSettings::DEFAULT_NAMED_PAUSE_MAX);
+    world.now = world.now.saturating_add(PacerSettings::DEFAULT_NAMED_PAUSE_MAX);
+    let (sent, _) = world.run(3_600, day, |_| false);
+    assert_eq!(sent, 6, "one each ten minutes");
+}
+
+#[test]
+fn a_pause_that_a_policy_orders_is_not_bounded() {
+    let mut world = fresh();
+    world.pacer.told(Pause::Ordered(Duration::from_secs(86_400)), world.now, world.now, 0);
+    assert_eq!(world.pacer.wait(world.now), Duration::from_secs(86_400));
+}
+
+#[test]
+fn calls_go_out_at_the_rate_that_was_served() {
+    let mut world = serving(30);
+    world.pacer.told(named(Some(Duration::from_secs(1))), world.now, world.now, 0);
+    let (sent, _) = world.run(2, None, |_| true);
+    assert!((27..=32).contains(&sent), "{sent} in the second after the pause");
+}
+
+#[test]
+fn what_is_answered_after_the_first_refusal_of_a_burst_tells_the_rate_too() {
+    let mut world = fresh();
+    world.pacer.told(named(Some(Duration::from_secs(1))), world.now, world.now, 0);
+    (0..10).for_each(|_| world.pacer.served(world.now));
+    let (sent, _) = world.run(2, None, |_| true);
+    assert!((9..=14).contains(&sent), "{sent}");
+}
+
+#[test]
+fn with_nothing_to_go_by_the_rate_doubles_about_every_second() {
+    let mut world = fresh();
+    world.pacer.told(named(None), world.now, world.now, 0);
+    assert_eq!(world.pacer.wait(world.now), PacerSettings::DEFAULT_GAP_MAX);
+    let (sent, _) = world.run(6, None, |_| true);
+    assert!((60..=500).contains(&sent), "{sent}");
+}
+
+#[test]
+fn the_rate_settles_a_little_below_what_the_upstream_bears() {
+    for bears in [2, 10, 40, 200] {
+        for pause in [None, Some(Duration::from_secs(1))] {
+            let mut world = serving(bears);
+            world.pacer.told(named(pause), world.now, world.now, 0);
+            world.run(30, pause, |before| before < bears);
+            let (sent, answered) = world.run(60, pause, |before| before < bears);
+            let (sent, answered) = (f64::from(sent) / 60.0, f64::from(answered) / 60.0);
+            let most = f64::from(bears);
+            assert!(answered >= 0.85 * most, "{answered} of {bears}, {pause:?}");
+            assert!(sent - answered <= 0.05 * most + 0.5, "{} refused of {bears}, {pause:?}", sent - answered);
+        }
+    }
+}
+
+#[test]
+fn after_a_drought_the_rate_is_back_within_seconds() {
+    let mut world = serving(50);
+    world.pacer.told(named(None), world.now, world.now, 0);
+    let (sent, _) = world.run(120, None, |_| false);
+    assert!((40..=100).contains(&sent), "{sent} calls in two minutes in which none is served");
+    assert!(world.pacer.is_fruitless(world.now));
+    world.run(16, None, |_| true);
+    assert!(!world.pacer.is_fruitless(world.now));
+    let (sent, _) = world.run(1, None, |_| true);
+    assert!(sent >= 25, "{sent}");
+}
+
+#[test]
+fn one_who_comes_behind_others_is_told_what_they_take() {
+    let mut world = serving(10);
+    world.pacer.told(named(Some(Duration::from_secs(2))), world.now, world.now, 0);
+    let wait = world.pacer.wait_behind(20, world.now).as_secs_f64();
+    // Two seconds of pause, and twenty calls at ten a second, or a quarter faster.
+    assert!((3.6..4.0).contains(&wait), "{wait}");
+}
+
+#[test]
+fn it_is_over_when_nobody_has_said_too_much_for_a_minute_and_not_before() {
+    let mut world = serving(10);
+    world.pacer.told(named(None), world.now, world.now, 0);
+    world.pacer.rest(at(159.0));
+    assert!(world.pacer.per_second(at(159.0)).is_some());
+    world.pacer.rest(at(160.0));
+    assert_eq!(world.pacer.per_second(at(160.0)), None);
+}
+
+#[test]
+fn the_log_tells_a_rate_from_few_answers_and_from_many() {
+    let rate = |per_second: u32| serving(per_second).pacer.served.rate(at(100.0));
+    for per_second in [1, 5, 30, 200, 1_000] {
+        let told = rate(per_second);
+        let off = (told / f64::from(per_second) - 1.0).abs();
+        assert!(off < 0.15, "{told} instead of {per_second}");
+    }
+    assert!(ServedLog::default().rate(at(1.0)) < f64::EPSILON);
+}
+
+#[test]
+fn every_mistake_is_listed() {
+    let broken = PacerSettings {
+        pause_jitter: 2.0,
+        gap_max: Duration::ZERO,
+        fruitless_share: f64::NAN,
+        fruitless_gap_max: Duration::ZERO,
+        ..PacerSettings::default()
+    };
+    let fields: Vec<_> = broken.validate().into_iter().map(|mistake| mistake.field).collect();
+    assert_eq!(fields, ["pause_jitter", "gap_max", "fruitless_share"]);
+    assert_eq!(PacerSettings::default().validate(), []);
+}

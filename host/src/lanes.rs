@@ -1,0 +1,268 @@
+//! Lanes: the ways to those parts of an upstream that have said "too much". Whoever has the patience waits in one, and
+//! goes out at the rate that is served, instead of being refused or trying again and again.
+
+use crate::clock::{Clock, random};
+use crate::door::Door;
+use crate::said::Said;
+use crate::scope::{Protects, Subject};
+use crate::sync::lock;
+use arc_swap::ArcSwap;
+use spillway_resilience::{AdmissionQueue, FairQueueSettings, Pacer, PacerSettings, Pause, ServedLog, Timestamp};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// Lanes per upstream. They come into being when somebody says "too much", and go when that is a minute ago. When all
+/// are in use, what a further part says is passed on to its callers, as a proxy without lanes would do.
+pub const LANES_MAX: usize = 1_024;
+
+/// The way to one part of an upstream.
+#[derive(Debug)]
+pub struct Lane {
+    /// The part.
+    pub protects: Protects,
+    /// Where its callers wait.
+    pub door: Arc<Door>,
+    said: Mutex<Option<Arc<Said>>>,
+}
+
+impl Lane {
+    /// What the provider said last.
+    pub fn said(&self) -> Option<Arc<Said>> {
+        lock(&self.said).clone()
+    }
+}
+
+/// How a lane stands, for the status page.
+#[derive(Debug)]
+pub struct LaneLook {
+    /// The part of the upstream.
+    pub protects: String,
+    /// Calls a second that go out.
+    pub per_second: Option<f64>,
+    /// How much longer nobody goes out.
+    pub paused_for: Option<Duration>,
+    /// How many wait.
+    pub waiting: usize,
+}
+
+/// All lanes of one upstream.
+#[derive(Debug)]
+pub struct Lanes {
+    settings: PacerSettings,
+    queue: FairQueueSettings,
+    clock: Clock,
+    /// Rung when a pause begins, so that it is remembered.
+    changed: Arc<Notify>,
+    /// Read by every call without a lock; replaced as a whole when a lane comes or goes.
+    lanes: ArcSwap<HashMap<Protects, Arc<Lane>>>,
+}
+
+impl Lanes {
+    /// None yet.
+    pub fn new(settings: PacerSettings, queue: FairQueueSettings, clock: Clock, changed: Arc<Notify>) -> Lanes {
+        Lanes { settings, queue, clock, changed, lanes: ArcSwap::default() }
+    }
+
+    /// The lanes that a call has to pass, the widest first.
+    pub fn of(&self, subject: Subject<'_>) -> Vec<Arc<Lane>> {
+        let lanes = self.lanes.load();
+        // Where nobody has said "too much" there is nothing to look for.
+        if lanes.is_empty() {
+            return Vec::new();
+        }
+        let parts = subject.parts();
+        std::iter::once(&Protects::Upstream)
+            .chain(parts.iter().rev())
+            .filter_map(|part| lanes.get(part).map(Arc::clone))
+            .collect()
+    }
+
+    /// A call has brought its first content.
+    pub fn served(&self, subject: Subject<'_>) {
+        for lane in self.of(subject) {
+            lane.door.served();
+        }
+    }
+
+    /// A part of the upstream has said "too much" about a call that went out at `sent`. `log` tells what was served of
+    /// late. True if that part has said so for a while and served nobody meanwhile; `None` if there is no lane for it.
+    pub fn told(
+        &self,
+        protects: &Protects,
+        pause: Pause,
+        sent: Timestamp,
+        said: Option<Arc<Said>>,
+        log: impl FnOnce() -> ServedLog,
+    ) -> Option<bool> {
+        let lane = self.find_or_make(protects, log)?;
+        if said.is_some() {
+            *lock(&lane.said) = said;
+        }
+        let is_fruitless = lane.door.told(pause, sent, random());
+        if matches!(pause, Pause::Named(_) | Pause::Ordered(_)) {
+            self.changed.notify_waiters();
+        }
+        Some(is_fruitless)
+    }
+
+    /// The pauses that last, and what was said of each.
+    pub fn pauses(&self) -> Vec<(Protects, Duration, Option<Arc<Said>>)> {
+        let left = |lane: &Arc<Lane>| {
+            let paused = lane.door.look(|queue, now| Some(queue.pacer()?.paused_until(now)?.saturating_since(now)))?;
+            Some((lane.protects.clone(), paused, lane.said()))
+        };
+        self.lanes.load().values().filter_map(left).collect()
+    }
+
+    /// Lets a pause go on that began before a restart.
+    pub fn restore(&self, protects: &Protects, left: Duration, said: Option<Arc<Said>>) {
+        // What is left was bounded when it was named.
+        self.told(protects, Pause::Ordered(left), self.clock.now(), said, ServedLog::default);
+    }
+
+    /// How long a call has to wait in its lanes, if nobody comes before it.
+    pub fn wait(&self, subject: Subject<'_>) -> Duration {
+        let wait = |lane: Arc<Lane>| lane.door.look(|queue, now| queue.pacer().map(|pacer| pacer.wait(now)));
+        self.of(subject).into_iter().filter_map(wait).max().unwrap_or_default()
+    }
+
+    /// Ends the lanes in which nobody is paced any more.
+    pub fn tidy(&self) {
+        if self.lanes.load().is_empty() {
+            return;
+        }
+        self.lanes.rcu(|lanes| {
+            let mut lanes = HashMap::clone(lanes);
+            lanes.retain(|_, lane| !lane.door.rest());
+            lanes
+        });
+    }
+
+    /// How each lane stands.
+    pub fn look(&self) -> Vec<LaneLook> {
+        let look = |lane: &Arc<Lane>| {
+            lane.door.look(|queue, now| LaneLook {
+                protects: lane.protects.to_string(),
+                per_second: queue.pacer().and_then(|pacer| pacer.per_second(now)),
+                paused_for: queue
+                    .pacer()
+                    .and_then(|pacer| pacer.paused_until(now))
+                    .map(|end| end.saturating_since(now)),
+                waiting: queue.waiting(),
+            })
+        };
+        let mut looks: Vec<LaneLook> = self.lanes.load().values().map(look).collect();
+        looks.sort_by(|one, other| one.protects.cmp(&other.protects));
+        looks
+    }
+
+    fn find_or_make(&self, protects: &Protects, log: impl FnOnce() -> ServedLog) -> Option<Arc<Lane>> {
+        let find = || self.lanes.load().get(protects).map(Arc::clone);
+        if let Some(lane) = find() {
+            return Some(lane);
+        }
+        let pacer = Pacer::new(self.settings, log().of(|key| protects.has_key(key)));
+        let door = Arc::new(Door::new(AdmissionQueue::paced(pacer, self.queue), self.clock));
+        let lane = Arc::new(Lane { protects: protects.clone(), door, said: Mutex::new(None) });
+        if self.lanes.load().len() >= LANES_MAX {
+            self.tidy();
+        }
+        // May be repeated if another thread adds one meanwhile; its lane is kept then.
+        self.lanes.rcu(|lanes| {
+            let mut lanes = HashMap::clone(lanes);
+            if lanes.len() < LANES_MAX {
+                lanes.entry(protects.clone()).or_insert_with(|| Arc::clone(&lane));
+            }
+            lanes
+        });
+        find()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CALL: Subject<'_> = Subject { model: Some("big"), credential: 7 };
+    const OTHER_MODEL: Subject<'_> = Subject { model: Some("small"), ..CALL };
+    const OTHER_KEY: Subject<'_> = Subject { credential: 8, ..CALL };
+    const PAUSE: Duration = Duration::from_secs(5);
+
+    fn lanes(clock: Clock) -> Lanes {
+        Lanes::new(PacerSettings::default(), FairQueueSettings::default(), clock, Arc::default())
+    }
+
+    fn tell(lanes: &Lanes, protects: &Protects) -> Option<bool> {
+        lanes.told(protects, Pause::Named(PAUSE), lanes.clock.now(), None, ServedLog::default)
+    }
+
+    fn of_call() -> Protects {
+        Protects::ModelOfCredential("big".into(), 7)
+    }
+
+    #[test]
+    fn nobody_waits_where_nobody_has_said_too_much() {
+        let lanes = lanes(Clock::start());
+        assert!(lanes.of(CALL).is_empty());
+        assert_eq!(lanes.wait(CALL), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_limit_of_one_model_under_one_key_makes_only_its_callers_wait() {
+        let lanes = lanes(Clock::start());
+        assert!(tell(&lanes, &of_call()).is_some());
+        assert!(lanes.wait(CALL) >= PAUSE, "{:?}", lanes.wait(CALL));
+        assert_eq!((lanes.wait(OTHER_MODEL), lanes.wait(OTHER_KEY)), (Duration::ZERO, Duration::ZERO));
+    }
+
+    #[test]
+    fn a_limit_of_a_key_makes_all_of_its_callers_wait_and_no_others() {
+        let lanes = lanes(Clock::start());
+        assert!(tell(&lanes, &Protects::Credential(7)).is_some());
+        assert!(lanes.wait(CALL) >= PAUSE && lanes.wait(OTHER_MODEL) >= PAUSE);
+        assert_eq!(lanes.wait(OTHER_KEY), Duration::ZERO);
+    }
+
+    #[test]
+    fn the_widest_lane_is_passed_first() {
+        let lanes = lanes(Clock::start());
+        for protects in [of_call(), Protects::Upstream, Protects::Credential(7)] {
+            assert!(tell(&lanes, &protects).is_some());
+        }
+        let passed: Vec<Protects> = lanes.of(CALL).iter().map(|lane| lane.protects.clone()).collect();
+        assert_eq!(passed, [Protects::Upstream, Protects::Credential(7), of_call()]);
+    }
+
+    #[test]
+    fn a_pause_goes_on_where_it_was_after_a_restart() {
+        let before = lanes(Clock::start());
+        assert!(tell(&before, &of_call()).is_some());
+        let after = lanes(Clock::start());
+        for (protects, left, said) in before.pauses() {
+            after.restore(&protects, left, said);
+        }
+        let (before, after) = (before.wait(CALL), after.wait(CALL));
+        assert!(after > before.mul_f64(0.9) && after < before.mul_f64(1.2), "{before:?} and {after:?}");
+    }
+
+    #[test]
+    fn a_lane_stays_while_its_pause_lasts() {
+        let lanes = lanes(Clock::start());
+        assert!(tell(&lanes, &of_call()).is_some());
+        lanes.tidy();
+        assert_eq!(lanes.of(CALL).len(), 1);
+    }
+
+    #[test]
+    fn when_all_lanes_are_in_use_what_is_said_is_passed_on() {
+        let lanes = lanes(Clock::start());
+        for credential in 0..LANES_MAX as u64 {
+            assert!(tell(&lanes, &Protects::Credential(credential)).is_some());
+        }
+        let one_too_many = Protects::Credential(LANES_MAX as u64);
+        assert_eq!(tell(&lanes, &one_too_many), None);
+        assert!(tell(&lanes, &Protects::Credential(7)).is_some(), "those that are there go on");
+    }
+}

@@ -1,0 +1,136 @@
+//! How far something reaches that was said of a call: to all of its upstream, or to a part.
+
+use crate::config::BreakerKind;
+use spillway_sdk::{Class, Scope};
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+/// What a circuit protects, or a lane leads to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Protects {
+    /// The upstream as a whole.
+    Upstream,
+    /// One of its models; the empty name stands for requests that name none.
+    Model(String),
+    /// One credential at it, by its fingerprint.
+    Credential(u64),
+    /// One of its models, as far as one credential is concerned.
+    ModelOfCredential(String, u64),
+}
+
+impl fmt::Display for Protects {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Protects::Upstream => f.write_str("upstream"),
+            Protects::Model(model) if model.is_empty() => f.write_str("requests without a model"),
+            Protects::Model(model) => write!(f, "model {model}"),
+            Protects::Credential(fingerprint) => write!(f, "credential {:04x}", fingerprint & 0xffff),
+            Protects::ModelOfCredential(model, fingerprint) => {
+                let model = if model.is_empty() { "without a name" } else { model };
+                write!(f, "model {model} of credential {:04x}", fingerprint & 0xffff)
+            }
+        }
+    }
+}
+
+/// By what a call is told from others.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// Its model, when it names one.
+    pub model: Option<&'a str>,
+    /// The fingerprint of its credential.
+    pub credential: u64,
+}
+
+impl Subject<'_> {
+    fn model(self) -> String {
+        self.model.unwrap_or_default().to_owned()
+    }
+
+    /// Every part of an upstream that this call belongs to, the narrowest first.
+    pub fn parts(self) -> [Protects; 3] {
+        [
+            Protects::ModelOfCredential(self.model(), self.credential),
+            Protects::Credential(self.credential),
+            Protects::Model(self.model()),
+        ]
+    }
+
+    /// What a verdict of this class and scope reaches. A limit and a spent quota are always some credential's, and a
+    /// plain breaker knows nothing narrower than its upstream.
+    pub fn reach(self, class: Class, scope: Scope, kind: BreakerKind) -> Protects {
+        let of_credential = matches!(class, Class::Throttled | Class::Exhausted);
+        match (scope, kind) {
+            (Scope::Upstream, _) => Protects::Upstream,
+            (Scope::Credential, _) => Protects::Credential(self.credential),
+            (Scope::Model, _) if of_credential => Protects::ModelOfCredential(self.model(), self.credential),
+            (Scope::Model, BreakerKind::Plain) if class == Class::Failure => Protects::Upstream,
+            (Scope::Model, _) => Protects::Model(self.model()),
+        }
+    }
+
+    /// Model and credential as one number, by which answers are remembered.
+    pub fn key(self) -> u64 {
+        u64::from(half(self.credential)) << 32 | u64::from(model_hash(self.model.unwrap_or_default()))
+    }
+}
+
+impl Protects {
+    /// Whether a call with this [key](Subject::key) belongs to it. Two names may share a key, once in thousands of
+    /// millions of pairs; then a rate is estimated too high at first.
+    pub fn has_key(&self, key: u64) -> bool {
+        let (credential, model) = (half(key >> 32), half(key));
+        match self {
+            Protects::Upstream => true,
+            Protects::Model(name) => model == model_hash(name),
+            Protects::Credential(fingerprint) => credential == half(*fingerprint),
+            Protects::ModelOfCredential(name, fingerprint) => {
+                credential == half(*fingerprint) && model == model_hash(name)
+            }
+        }
+    }
+}
+
+/// The lower half.
+fn half(number: u64) -> u32 {
+    u32::try_from(number & u64::from(u32::MAX)).unwrap_or_default()
+}
+
+fn model_hash(model: &str) -> u32 {
+    let mut hasher = DefaultHasher::new();
+    model.hash(&mut hasher);
+    half(hasher.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CALL: Subject<'_> = Subject { model: Some("m"), credential: 7 };
+
+    #[test]
+    fn a_verdict_reaches_no_further_than_what_was_said() {
+        let reach = |class, scope| CALL.reach(class, scope, BreakerKind::Adaptive);
+        let (model, key, both) =
+            (Protects::Model("m".into()), Protects::Credential(7), Protects::ModelOfCredential("m".into(), 7));
+        assert_eq!(reach(Class::Throttled, Scope::Model), both);
+        assert_eq!(reach(Class::Exhausted, Scope::Model), both);
+        assert_eq!(reach(Class::Exhausted, Scope::Credential), key);
+        assert_eq!(reach(Class::Failure, Scope::Model), model);
+        assert_eq!(reach(Class::Overloaded, Scope::Model), model);
+        assert_eq!(reach(Class::Failure, Scope::Upstream), Protects::Upstream);
+        assert_eq!(CALL.reach(Class::Failure, Scope::Model, BreakerKind::Plain), Protects::Upstream);
+    }
+
+    #[test]
+    fn a_call_belongs_to_its_parts_and_another_does_not() {
+        let other = Subject { model: Some("n"), credential: 8 };
+        for part in CALL.parts() {
+            assert!(part.has_key(CALL.key()) && !part.has_key(other.key()), "{part}");
+        }
+        assert!(Protects::Upstream.has_key(other.key()));
+        let nameless = Subject { model: None, ..CALL };
+        assert!(!Protects::Model("m".into()).has_key(nameless.key()));
+        assert!(nameless.parts()[2].has_key(nameless.key()));
+    }
+}

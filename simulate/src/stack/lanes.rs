@@ -1,0 +1,120 @@
+//! The ways to those parts of an upstream that have said "too much": queues whose callers go out at the rate that is
+//! served.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use spillway_resilience::{
+    AdmissionQueue, Entry, FairQueueSettings, Feedback, Leaving, Pacer, PacerSettings, Pass, Pause, ServedLog,
+    Settlement, Ticket, Timestamp, TurnedAway,
+};
+
+use super::demand_of_a_turn;
+use super::part::Part;
+use crate::protection::{Answer, Call};
+
+/// All lanes of one upstream. Each goes when nobody is paced in it any more.
+#[derive(Debug, Default)]
+pub(super) struct Lanes {
+    lanes: BTreeMap<Part, AdmissionQueue>,
+}
+
+/// Who leaves a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    /// Somebody's turn has come.
+    Turn(Ticket),
+    /// Somebody's patience is over; it is told this wait.
+    Expired(Ticket, Duration),
+}
+
+impl Lanes {
+    /// Lets a call through a lane, or lets it wait there: then it has a ticket. With its `former` one it comes before
+    /// those of its tenant who came later.
+    pub(super) fn enter(
+        &mut self,
+        part: Part,
+        call: &Call,
+        former: Option<Ticket>,
+        now: Timestamp,
+    ) -> Result<Option<Ticket>, TurnedAway> {
+        let Some(lane) = self.lanes.get_mut(&part) else { return Ok(None) };
+        match lane.enter_again(demand_of_a_turn(call), former, call.patience_end, now)? {
+            Entry::Passed(pass) => {
+                take_turn(lane, pass, now);
+                Ok(None)
+            }
+            Entry::Waiting(ticket) => Ok(Some(ticket)),
+        }
+    }
+
+    /// Who leaves the lane of a part next.
+    pub(super) fn next(&mut self, part: Part, now: Timestamp) -> Option<Left> {
+        let lane = self.lanes.get_mut(&part)?;
+        Some(match lane.next(now)? {
+            Leaving::Passed { ticket, pass, .. } => {
+                take_turn(lane, pass, now);
+                Left::Turn(ticket)
+            }
+            Leaving::Expired { ticket, .. } => Left::Expired(ticket, lane.in_vain(0, now).retry_after),
+        })
+    }
+
+    /// The parts that have lanes, the widest first.
+    pub(super) fn parts(&self) -> Vec<Part> {
+        self.lanes.keys().copied().collect()
+    }
+
+    /// A call was served.
+    pub(super) fn served(&mut self, call: &Call, now: Timestamp) {
+        for part in Part::widest_first(call) {
+            if let Some(pacer) = self.lanes.get_mut(&part).and_then(AdmissionQueue::pacer_mut) {
+                pacer.served(now);
+            }
+        }
+    }
+
+    /// A part has said "too much". `log` tells what was served of late.
+    pub(super) fn told(&mut self, part: Part, pause: Pause, answer: &Answer, log: &ServedLog, random: u64) {
+        let lane = self.lanes.entry(part).or_insert_with(|| {
+            let pacer = Pacer::new(PacerSettings::default(), log.of(|key| part.has_key(key)));
+            AdmissionQueue::paced(pacer, FairQueueSettings::default())
+        });
+        if let Some(pacer) = lane.pacer_mut() {
+            pacer.told(pause, answer.sent, answer.at, random);
+        }
+    }
+
+    /// How long a call would have to wait if nobody came before it; `None` if it would not.
+    pub(super) fn wait(&self, call: &Call, now: Timestamp) -> Option<Duration> {
+        let pacers = Part::widest_first(call).into_iter().filter_map(|part| self.lanes.get(&part)?.pacer());
+        pacers.map(|pacer| pacer.wait(now)).filter(|wait| !wait.is_zero()).max()
+    }
+
+    /// Ends the lanes in which nobody is paced any more.
+    pub(super) fn tidy(&mut self, now: Timestamp) {
+        self.lanes.retain(|_, lane| {
+            let nobody_waits = lane.waiting() == 0;
+            let Some(pacer) = lane.pacer_mut() else { return false };
+            if nobody_waits {
+                pacer.rest(now);
+            }
+            pacer.per_second(now).is_some() || pacer.paused_until(now).is_some()
+        });
+    }
+
+    /// When somebody may leave though nothing happens until then.
+    pub(super) fn wake_at(&mut self, now: Timestamp) -> Option<Timestamp> {
+        self.lanes.values_mut().filter_map(|lane| lane.wake_at(now)).map(|(_, at)| at).min()
+    }
+
+    /// How many wait, or hold a turn that they should have given back.
+    pub(super) fn held(&self) -> usize {
+        self.lanes.values().map(|lane| lane.waiting() + lane.concurrency().in_flight() as usize).sum()
+    }
+}
+
+/// The turn is all that a lane gives, so there is nothing to hold.
+fn take_turn(lane: &mut AdmissionQueue, pass: Pass, now: Timestamp) {
+    lane.settle(pass, Settlement::Refund, Feedback::Neutral, now);
+}
