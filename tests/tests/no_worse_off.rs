@@ -1,0 +1,480 @@
+//! Nobody is worse off with Spillway than without it: the same traffic to providers with the same trouble at the same
+//! time, directly and through a Spillway with default settings, without retries of the caller's own and with two.
+//!
+//! What is random here fails now and then for no reason, so every bound has a margin that follows from the number of
+//! requests `n`: a share `p` has a standard deviation of `sqrt(p (1 - p) / n)`, and [`SIGMAS`] of them are allowed. With
+//! 600 requests that is 3.0 points at 95 %, and 5.9 at 75 %. The difference of two shares has the sum of their
+//! variances. Where a provider is not random (a limit, an outage), the margin is kept all the same, for the machine.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, also in its helpers")]
+
+use serde_json::json;
+use spillway_tests::asks::{chat, chat_with};
+use spillway_tests::callers::{Caller, Habit};
+use spillway_tests::http::Request;
+use spillway_tests::load::{Answered, Load, Results};
+use spillway_tests::provider::{
+    Count, Failure, Matcher, Provider, Reply, between, body, by_chance, fading, fail, faster_than, healthy, model,
+    more_than_it_bears, overloaded, rate_limited, stall,
+};
+use spillway_tests::spillway::Setup;
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// One bound in two thousand is missed by chance at this many standard deviations, if what it bounds is just met.
+const SIGMAS: f64 = 3.3;
+
+/// As [`SIGMAS`], where some hundreds of bounds are looked at in one run: one in thirty thousand.
+const SIGMAS_OF_HUNDREDS: f64 = 4.0;
+
+/// What a loaded machine adds to a wait; those that matter here are longer by far.
+const MACHINE: Duration = Duration::from_millis(150);
+
+/// How long a caller waits for its turn by default.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Who repeats nothing, and who repeats twice as the official SDKs do.
+const ALONE: Habit = Habit::Once;
+const WITH_RETRIES: Habit = Habit::Python;
+
+/// Between the start of the processes and the first request.
+const LEAD: Duration = Duration::from_millis(300);
+
+const fn s(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// Puts a provider into trouble that may depend on when the load begins; a seed makes its chance. The count is of calls
+/// that it could not have answered.
+type Trouble = Box<dyn Fn(&Provider, Instant, u64) -> Count + Send + Sync>;
+
+struct Scenario {
+    name: String,
+    per_second: f64,
+    lasting: Duration,
+    /// Upstreams that have nothing to do with each other, among which the requests go round: so a trickle to each of
+    /// them makes numbers enough.
+    lanes: usize,
+    /// Only what is due from here on is judged.
+    judged_from: Duration,
+    timeout: Option<Duration>,
+    trouble: Trouble,
+    request: fn(usize) -> Request,
+}
+
+fn scenario(name: &str, trouble: Trouble) -> Scenario {
+    Scenario {
+        name: name.to_owned(),
+        per_second: 50.0,
+        lasting: s(12),
+        lanes: 1,
+        judged_from: Duration::ZERO,
+        timeout: None,
+        trouble,
+        request: |_| chat(),
+    }
+}
+
+impl Scenario {
+    fn lasting(self, lasting: Duration) -> Self {
+        Self { lasting, ..self }
+    }
+
+    fn judged_from(self, judged_from: Duration) -> Self {
+        Self { judged_from, ..self }
+    }
+
+    fn trickle(self, per_second_and_lane: f64, lanes: usize) -> Self {
+        Self { per_second: per_second_and_lane * lanes as f64, lanes, ..self }
+    }
+
+    /// Sends the load both ways at once.
+    fn run(&self, habit: Habit) -> Pair {
+        let (direct, through) = (Provider::start(), Provider::start());
+        let upstream = |setup: Setup, lane| {
+            let lines = format!("url = \"{}\"\ndialect = \"openai\"", through.url());
+            setup.set(&format!("upstreams.lane{lane}"), &lines)
+        };
+        let spillway = (0..self.lanes).fold(Setup::bare(), upstream).start();
+        let begins = Instant::now() + LEAD;
+        let caller = Caller::new(habit);
+        let caller = self.timeout.map_or(caller, |timeout| caller.timeout(timeout));
+        let load = Load { per_second: self.per_second, lasting: self.lasting, caller };
+        let side = |provider: &Provider, address, seed| {
+            provider.always(healthy().delay(Duration::from_millis(20)));
+            let hopeless = (self.trouble)(provider, begins, seed);
+            let (request, lanes) = (self.request, self.lanes);
+            let laned =
+                move |number: usize| request(number).path(&format!("/lane{}/v1/chat/completions", number % lanes));
+            let results = load.send(address, begins, laned).expect("a runtime");
+            Side { results, calls: provider.stats().started, hopeless: hopeless.get() }
+        };
+        let (direct, through) = thread::scope(|scope| {
+            let without = scope.spawn(|| side(&direct, direct.address(), 1));
+            let with = side(&through, spillway.address(), 2);
+            (without.join().expect("no panic"), with)
+        });
+        let judged_from = self.judged_from;
+        Pair { name: format!("{}, {habit:?}", self.name), direct, through, judged_from }
+    }
+}
+
+/// What came of one way.
+struct Side {
+    results: Results,
+    calls: u64,
+    hopeless: u64,
+}
+
+impl Side {
+    fn calls_per_request(&self) -> f64 {
+        self.calls as f64 / self.results.count() as f64
+    }
+
+    fn in_words(&self, judged_from: Duration) -> String {
+        let judged = self.results.due_from(judged_from);
+        format!(
+            "{:5.1} % served, {:.2} calls a request, p95 {:?}, {:?}",
+            100.0 * judged.share_served(),
+            self.calls_per_request(),
+            judged.p95(),
+            judged.statuses()
+        )
+    }
+}
+
+/// The same traffic without Spillway and with it.
+struct Pair {
+    name: String,
+    direct: Side,
+    through: Side,
+    judged_from: Duration,
+}
+
+/// Standard deviations of a share, in this many tries.
+fn margin(share: f64, count: usize) -> f64 {
+    SIGMAS * (share * (1.0 - share) / count as f64).sqrt()
+}
+
+impl Pair {
+    fn in_words(&self) -> String {
+        let [direct, through] = [&self.direct, &self.through].map(|side| side.in_words(self.judged_from));
+        format!("{}\n    direct:  {direct}\n    through: {through}", self.name)
+    }
+
+    fn judged(&self) -> Results {
+        self.through.results.due_from(self.judged_from)
+    }
+
+    fn goals(&self) -> Goals<'_> {
+        Goals { pair: self, missed: Vec::new() }
+    }
+
+    /// What there is to say if fewer are served than directly, of those requests that `part` means.
+    fn worse_off(&self, sigmas: f64, whom: &str, part: impl Fn(&Answered) -> bool) -> Option<String> {
+        let [direct, through] = [&self.direct, &self.through].map(|side| {
+            let judged = side.results.due_from(self.judged_from).only(&part);
+            (judged.share_served(), judged.count() as f64)
+        });
+        let variance = |(share, count): (f64, f64)| share * (1.0 - share) / count;
+        let bound = direct.0 - sigmas * (variance(direct) + variance(through)).sqrt();
+        (through.0 < bound).then(|| format!("{whom} of {}", self.in_words()))
+    }
+}
+
+/// Which of its goals a row misses.
+struct Goals<'a> {
+    pair: &'a Pair,
+    missed: Vec<String>,
+}
+
+impl Goals<'_> {
+    fn meets(mut self, met: bool, otherwise: impl FnOnce() -> String) -> Self {
+        if !met {
+            self.missed.push(otherwise());
+        }
+        self
+    }
+
+    /// At least this share is served.
+    fn serves(self, goal: f64) -> Self {
+        let judged = self.pair.judged();
+        let bound = goal - margin(goal, judged.count());
+        self.meets(judged.share_served() >= bound, || format!("fewer than {:.1} % were served", 100.0 * bound))
+    }
+
+    /// No more calls a request. Calls that are made until one succeeds are distributed geometrically, and then `m` of
+    /// them on average have a variance of `m (m - 1)`; paced ones have less, yet not none.
+    fn calls_at_most(self, goal: f64) -> Self {
+        let variance = (goal * (goal - 1.0)).max(0.1);
+        let bound = goal + SIGMAS * (variance / self.pair.through.results.count() as f64).sqrt();
+        let calls = self.pair.through.calls_per_request();
+        self.meets(calls <= bound, || format!("more than {bound:.2} calls a request"))
+    }
+
+    /// Of those that are served, 95 % are after this time: no more than 5 % and a margin take longer.
+    fn waits_at_most(self, goal: Duration) -> Self {
+        let judged = self.pair.judged();
+        let served = judged.only(Answered::served).count().max(1);
+        let (slower, bound) = (judged.share_slower_than(goal + MACHINE), 0.05 + margin(0.05, served));
+        self.meets(slower <= bound, || format!("{:.1} % took longer than {goal:?}", 100.0 * slower))
+    }
+
+    /// From so long after this time on, at least this share is served. Nothing is random there, so there is no margin.
+    fn serves_from(self, recovery: Duration, delay: Duration, goal: f64) -> Self {
+        let share = self.pair.through.results.due_from(recovery + delay).share_served();
+        self.meets(share >= goal, || format!("{:.1} % were served from {delay:?} after recovery on", 100.0 * share))
+    }
+}
+
+/// All rows meet their goals, or else all goals that are missed are named.
+#[track_caller]
+fn all_met<'a>(rows: impl IntoIterator<Item = Goals<'a>>) {
+    let missed: Vec<_> = rows
+        .into_iter()
+        .filter(|row| !row.missed.is_empty())
+        .map(|row| format!("{}: {}", row.missed.join(", "), row.pair.in_words()))
+        .collect();
+    assert!(missed.is_empty(), "goals are missed:\n{}", missed.join("\n"));
+}
+
+fn broken() -> Reply {
+    fail(Failure::ServerError)
+}
+
+/// Requests that match get this reply.
+fn when(matcher: impl Fn(Instant, u64) -> Matcher + Send + Sync + 'static, reply: Reply) -> Trouble {
+    Box::new(move |provider, begins, seed| {
+        let (matcher, count) = matcher(begins, seed).counted();
+        provider.when(matcher, reply.clone());
+        count
+    })
+}
+
+fn fails(percent: u64) -> Trouble {
+    when(move |_, seed| by_chance(percent as f64 / 100.0, seed), broken())
+}
+
+/// Refuses everything in this time, counted from the begin of the load.
+fn out(from: Duration, until: Duration) -> Trouble {
+    when(move |begins, _| between(begins + from, begins + until), broken())
+}
+
+const OUTAGE: (Duration, Duration) = (s(5), s(15));
+const SHORT_OUTAGE: (Duration, Duration) = (s(3), Duration::from_millis(4_500));
+
+fn scenarios() -> Vec<Scenario> {
+    let limit = |_, _| faster_than(30.0, 30.0);
+    let overload = |_, seed| more_than_it_bears(40.0, seed);
+    let mut scenarios = Vec::new();
+    scenarios.extend([10, 30, 50, 70].map(|percent| scenario(&format!("fails {percent} %"), fails(percent))));
+    scenarios.extend([
+        scenario("fails 50 %, 2 a second", fails(50)).trickle(2.0, 10),
+        scenario("fails 50 %, 1 in 5 s", fails(50)).trickle(0.2, 50),
+        // What is over the limit waits: in eight seconds 160 requests, or a little over five seconds' worth.
+        scenario("30 a second", when(limit, rate_limited().retry_after_s(1))).lasting(s(8)),
+        scenario("40 a second, says overloaded", when(overload, overloaded())),
+        scenario("40 a second, says 500", when(overload, broken())).lasting(s(26)).judged_from(s(20)),
+        scenario("outage of 10 s", out(OUTAGE.0, OUTAGE.1)).lasting(s(21)),
+        scenario("outage of 1.5 s", out(SHORT_OUTAGE.0, SHORT_OUTAGE.1)).lasting(s(9)),
+    ]);
+    scenarios
+}
+
+/// Runs these all at once, each with callers of both habits.
+fn measured(scenarios: &[Scenario]) -> Vec<Pair> {
+    thread::scope(|scope| {
+        let runs: Vec<_> = scenarios
+            .iter()
+            .flat_map(|scenario| [ALONE, WITH_RETRIES].map(|habit| scope.spawn(move || scenario.run(habit))))
+            .collect();
+        runs.into_iter().map(|run| run.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    })
+}
+
+/// All that the tests below judge. It is measured once, all of it at the same time: most of the time is waiting.
+static TABLE: LazyLock<BTreeMap<String, Pair>> =
+    LazyLock::new(|| measured(&scenarios()).into_iter().map(|pair| (pair.name.clone(), pair)).collect());
+
+fn row(name: &str, habit: Habit) -> Goals<'static> {
+    pair(name, habit).goals()
+}
+
+fn pair(name: &str, habit: Habit) -> &'static Pair {
+    let name = format!("{name}, {habit:?}");
+    TABLE.get(&name).unwrap_or_else(|| panic!("no row \"{name}\""))
+}
+
+#[test]
+fn a_failure_now_and_then_is_healed_by_a_retry() {
+    let wait = Duration::from_millis(300);
+    all_met([
+        row("fails 10 %", ALONE).serves(0.99).calls_at_most(1.15).waits_at_most(wait),
+        row("fails 10 %", WITH_RETRIES).serves(0.999).calls_at_most(1.15).waits_at_most(wait),
+        row("fails 30 %", ALONE).serves(0.98).calls_at_most(1.5).waits_at_most(wait),
+        row("fails 30 %", WITH_RETRIES).serves(0.999).calls_at_most(1.5).waits_at_most(wait),
+    ]);
+}
+
+/// Of four attempts that each fail by chance, one succeeds with `1 - 0.5⁴` and `1 - 0.7⁴`: 93.75 % and 76 %. And whoever
+/// serves a share `p` of its requests by calls that succeed with `q` makes `p / q` calls a request, whatever it does: so
+/// 98 % at 70 % failure cost 3.3.
+#[test]
+fn a_provider_that_fails_more_often_than_not_still_serves() {
+    all_met([
+        row("fails 50 %", ALONE).serves(0.9375).calls_at_most(2.0).waits_at_most(s(1)),
+        row("fails 50 %", WITH_RETRIES).serves(0.99).calls_at_most(2.0).waits_at_most(s(1)),
+        row("fails 70 %", ALONE).serves(0.75).calls_at_most(2.6).waits_at_most(s(1)),
+        row("fails 70 %", WITH_RETRIES).serves(0.98).calls_at_most(3.3).waits_at_most(s(1)),
+    ]);
+}
+
+#[test]
+fn so_it_does_at_a_trickle() {
+    all_met(["fails 50 %, 2 a second", "fails 50 %, 1 in 5 s"].into_iter().flat_map(|name| {
+        [
+            row(name, ALONE).serves(0.90).calls_at_most(2.0).waits_at_most(s(1)),
+            row(name, WITH_RETRIES).serves(0.99).calls_at_most(2.0).waits_at_most(s(1)),
+        ]
+    }));
+}
+
+#[test]
+fn what_goes_beyond_a_limit_is_queued_and_paced_and_not_refused() {
+    all_met([
+        row("30 a second", ALONE).serves(0.98).calls_at_most(1.2).waits_at_most(PATIENCE),
+        row("30 a second", WITH_RETRIES).serves(0.99).calls_at_most(1.2).waits_at_most(PATIENCE),
+    ]);
+}
+
+#[test]
+fn a_provider_that_says_it_is_overloaded_is_asked_as_much_as_it_bears() {
+    all_met([
+        row("40 a second, says overloaded", ALONE).serves(0.86).calls_at_most(1.0).waits_at_most(PATIENCE),
+        row("40 a second, says overloaded", WITH_RETRIES).serves(0.97).calls_at_most(1.0).waits_at_most(PATIENCE),
+    ]);
+}
+
+#[test]
+fn a_provider_that_suffers_from_load_and_does_not_say_so_does_not_collapse() {
+    all_met([
+        row("40 a second, says 500", ALONE).serves(0.64).calls_at_most(1.3).waits_at_most(PATIENCE),
+        row("40 a second, says 500", WITH_RETRIES).serves(0.79).calls_at_most(1.3).waits_at_most(PATIENCE),
+    ]);
+}
+
+#[test]
+fn after_an_outage_everybody_is_served_within_a_second_and_few_calls_were_wasted() {
+    let outages = [("outage of 10 s", OUTAGE.1), ("outage of 1.5 s", SHORT_OUTAGE.1)];
+    all_met([ALONE, WITH_RETRIES].into_iter().flat_map(|habit| {
+        outages.map(|(name, recovery)| {
+            let row = row(name, habit).serves_from(recovery, s(1), 0.95).serves_from(recovery, s(2), 1.0);
+            let wasted = row.pair.through.hopeless;
+            row.meets(wasted <= 30, || format!("{wasted} calls were wasted"))
+        })
+    }));
+    assert!(pair("outage of 10 s", ALONE).direct.hopeless >= 400, "the outage was none");
+}
+
+#[test]
+fn nobody_is_worse_off_than_without() {
+    let rows: Vec<_> = TABLE.values().map(Pair::in_words).collect();
+    println!("{}", rows.join("\n"));
+    let worse: Vec<_> = TABLE.values().filter_map(|pair| pair.worse_off(SIGMAS, "all", |_| true)).collect();
+    assert!(worse.is_empty(), "worse off than directly in {} of {}:\n{}", worse.len(), rows.len(), worse.join("\n"));
+}
+
+/// Every other request is one that a trouble can mean.
+fn whose(number: usize) -> &'static str {
+    if number.is_multiple_of(2) { "sick" } else { "well" }
+}
+
+/// Which requests a trouble takes.
+#[derive(Clone, Copy)]
+enum Reach {
+    All,
+    OneModel,
+    OneTenant,
+}
+
+impl Reach {
+    const EVERY: [(Reach, &'static str); 3] =
+        [(Self::All, "all"), (Self::OneModel, "one model"), (Self::OneTenant, "one tenant")];
+
+    fn matcher(self) -> Matcher {
+        match self {
+            Self::All => body(|_| true),
+            Self::OneModel => model("sick"),
+            Self::OneTenant => body(|body| body["user"] == "sick"),
+        }
+    }
+
+    fn request(self) -> fn(usize) -> Request {
+        match self {
+            Self::All => |_| chat(),
+            Self::OneModel => |number| chat_with(json!({"model": whose(number)})),
+            Self::OneTenant => |number| {
+                let tenant = whose(number);
+                chat_with(json!({"user": tenant})).header("x-spillway-tenant", tenant)
+            },
+        }
+    }
+}
+
+fn long_scenarios() -> Vec<Scenario> {
+    let mut scenarios = Vec::new();
+    for percent in [10, 30, 50, 70, 90] {
+        for (reach, whom) in Reach::EVERY {
+            for hangs in [false, true] {
+                // An odd number of lanes, so that both kinds of requests go through each.
+                for (per_second, lanes) in [(50.0, 1), (5.0, 5), (1.0, 21)] {
+                    let what = if hangs { "hangs" } else { "fails" };
+                    let chance = move |_, seed| reach.matcher().and(by_chance(f64::from(percent) / 100.0, seed));
+                    let trouble = when(chance, if hangs { stall() } else { broken() });
+                    let name = format!("{what} {percent} % for {whom}, {per_second} a second");
+                    let scenario = scenario(&name, trouble).lasting(s(30)).trickle(per_second, lanes);
+                    let timeout = hangs.then_some(s(2));
+                    scenarios.push(Scenario { timeout, request: reach.request(), ..scenario });
+                }
+            }
+        }
+    }
+    let slow: Trouble = Box::new(|provider, _, _| {
+        provider.always(healthy().delay(s(2)));
+        Count::default()
+    });
+    let slow_recovery = when(|begins, seed| fading(begins + s(5), begins + s(25), begins + s(35), seed), broken());
+    let weak = |reply: Reply| when(|_, seed| more_than_it_bears(25.0, seed), reply);
+    scenarios.extend([
+        scenario("slow", slow).lasting(s(30)),
+        scenario("outage of 30 s that ends at once", out(s(5), s(35))).lasting(s(45)),
+        scenario("outage that ends slowly", slow_recovery).lasting(s(45)),
+        scenario("25 a second, says overloaded", weak(overloaded())).lasting(s(40)),
+        scenario("25 a second, says 500", weak(broken())).lasting(s(40)).judged_from(s(20)),
+    ]);
+    scenarios
+}
+
+#[test]
+fn nobody_is_worse_off_in_any_of_a_hundred_troubles() {
+    if std::env::var_os("SPILLWAY_LONG").is_none() {
+        eprintln!("left out: it takes ten minutes. SPILLWAY_LONG=1 runs it.");
+        return;
+    }
+    let scenarios = long_scenarios();
+    let mut worse = Vec::new();
+    // So many at once as two cores bear without being the trouble themselves.
+    for batch in scenarios.chunks(6) {
+        for pair in measured(batch) {
+            eprintln!("{}", pair.in_words());
+            worse.extend(
+                pair.worse_off(SIGMAS_OF_HUNDREDS, "those meant", |answered| answered.number.is_multiple_of(2)),
+            );
+            worse.extend(
+                pair.worse_off(SIGMAS_OF_HUNDREDS, "the others", |answered| !answered.number.is_multiple_of(2)),
+            );
+        }
+    }
+    assert!(worse.is_empty(), "worse off:\n{}", worse.join("\n"));
+}
