@@ -61,6 +61,7 @@
 pub mod clients;
 pub mod comparison;
 pub mod contender;
+pub mod curves;
 pub mod event;
 mod fairness;
 pub mod figure;

@@ -1,10 +1,11 @@
 //! `simulate`: prints what the resilience core and its contenders make of outages, overloads and
 //! floods.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
+use spillway_simulate::curves;
 use spillway_simulate::report::{self, Case};
 use spillway_simulate::scenario::Scenario;
 
@@ -33,6 +34,13 @@ struct Arguments {
     /// Exit with 1 if a goal is missed, or more is lost than may be.
     #[arg(long)]
     check: bool,
+    /// Instead: draw the curves of docs/partial-failure.md, as SVG files in this directory.
+    #[arg(
+        long,
+        value_name = "DIRECTORY",
+        conflicts_with_all = ["file", "scenario", "seeds", "long", "json", "contenders", "check"]
+    )]
+    curves: Option<PathBuf>,
 }
 
 /// Runs per scenario where many are asked for.
@@ -40,6 +48,15 @@ const LONG_SEEDS: u32 = 1_000;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Some(directory) = &arguments.curves {
+        return match draw(directory) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(message) => {
+                eprintln!("{message}");
+                ExitCode::from(2)
+            }
+        };
+    }
     let scenarios = match scenarios(&arguments) {
         Ok(scenarios) => scenarios,
         Err(message) => {
@@ -59,6 +76,19 @@ fn main() -> ExitCode {
     print!("{text}");
     let bad = cases.iter().any(|case| case.missed() + case.lost() > 0);
     ExitCode::from(u8::from(arguments.check && bad))
+}
+
+fn draw(directory: &Path) -> Result<(), String> {
+    if !directory.is_dir() {
+        return Err(format!("{} is no directory; name one that the curves go into", directory.display()));
+    }
+    for (name, svg) in curves::all()? {
+        let path = directory.join(name);
+        std::fs::write(&path, svg)
+            .map_err(|error| format!("{}: {error}; name a directory that can be written to", path.display()))?;
+        println!("{}", path.display());
+    }
+    Ok(())
 }
 
 fn scenarios(arguments: &Arguments) -> Result<Vec<Scenario>, String> {
