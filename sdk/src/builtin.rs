@@ -212,7 +212,8 @@ fn by_stream_error(error: &ProviderError, wait: Option<Duration>) -> Verdict {
         Verdict::rejected("asks for more than is left, said inside the stream")
     } else if let Some(rest) = rest_of_spent(error, wait) {
         Verdict::exhausted("spent quota, said inside the stream").scope(limit_scope(error)).cool_off(rest)
-    } else if error.is_any(OVERLOADED) {
+    } else if error.is_any(OVERLOADED) || !error.is_any(THROTTLED) && error.mentions(&["overloaded"]) {
+        // Gemini has no code for it, only its words.
         Verdict::overloaded("overloaded, said inside the stream").cool_off(wait)
     } else if error.is_any(THROTTLED) {
         Verdict::throttled("rate limit, said inside the stream").scope(limit_scope(error)).cool_off(wait)
@@ -335,6 +336,8 @@ mod tests {
         let stream = |data: &str| exchange().status(200).streaming().body(data.to_owned());
         let overloaded = stream(r#"{"type":"error","error":{"type":"overloaded_error","message":"m"}}"#);
         assert_eq!(classify(&overloaded.exchange()).class, Class::Overloaded);
+        let words = r#"{"error":{"code":503,"message":"The model is overloaded.","status":"UNAVAILABLE"}}"#;
+        assert_eq!(classify(&stream(words).exchange()).class, Class::Overloaded);
         let spent = stream(r#"{"error":{"code":"insufficient_quota","message":"m"}}"#);
         assert_eq!(classify(&spent.exchange()).class, Class::Exhausted);
         let content = stream(r#"{"choices":[{"delta":{"content":"hi"}}]}"#);
