@@ -184,6 +184,8 @@ pub struct Pacer {
     paused_until: Timestamp,
     /// As of when the rate was last lowered.
     paused_before: Timestamp,
+    /// A pause was named that is longer than a rate is remembered for: what is used up is a quota.
+    is_quota_spent: bool,
     pacing: Option<Pacing>,
 }
 
@@ -202,7 +204,14 @@ impl Pacer {
     /// Nothing is paced. `served` is what is known of the answers of late.
     #[must_use]
     pub const fn new(settings: PacerSettings, served: ServedLog) -> Self {
-        Self { settings, served, paused_until: Timestamp::ORIGIN, paused_before: Timestamp::ORIGIN, pacing: None }
+        Self {
+            settings,
+            served,
+            paused_until: Timestamp::ORIGIN,
+            paused_before: Timestamp::ORIGIN,
+            is_quota_spent: false,
+            pacing: None,
+        }
     }
 
     /// How long a call has to wait; zero when it may go out now.
@@ -216,13 +225,23 @@ impl Pacer {
     }
 
     /// The least wait of a call that comes after so many others, as far as can be told now: the rate may rise by a quarter
-    /// meanwhile.
+    /// meanwhile; where it is far below what was too much, it rises almost to that; and of a rate that begins at
+    /// nothing it is known that it doubles and doubles.
     #[must_use]
     pub fn wait_behind(&self, others: usize, now: Timestamp) -> Duration {
         let own = self.wait(now);
         let Some(pacing) = &self.pacing else { return own };
         let gap = self.gap(pacing, now) * 4 / 5;
-        own.saturating_add(gap.saturating_mul(u32::try_from(others).unwrap_or(u32::MAX)))
+        let others = u32::try_from(others).unwrap_or(u32::MAX);
+        let behind = if pacing.guess == Some(Pacing::OF_NOTHING) {
+            // Where each answer adds one to the rate r, n calls are through after ln(1 + n / r) seconds.
+            Duration::from_secs_f64((f64::from(others) * gap.as_secs_f64()).ln_1p())
+        } else {
+            let soon = Duration::try_from_secs_f64(1.0 / (pacing.too_much * Pacing::FAR)).unwrap_or(Duration::MAX);
+            let soon = soon.max(self.fruitless_gap(pacing, now));
+            gap.min(soon).saturating_mul(others)
+        };
+        own.saturating_add(behind)
     }
 
     /// A call goes out.
@@ -241,17 +260,24 @@ impl Pacer {
     /// A call has brought its first content.
     pub fn served(&mut self, now: Timestamp) {
         self.served.served(0, now);
+        if self.is_quota_spent && now > self.paused_until {
+            // The quota is there again, and how fast calls went out had nothing to do with it.
+            (self.is_quota_spent, self.pacing) = (false, None);
+        }
+        let knows = self.served.knows(now);
         let Some(pacing) = &mut self.pacing else { return };
         pacing.fruitless_since = None;
         pacing.served_since = pacing.served_since.saturating_add(1);
-        if now <= self.paused_until {
+        if now < self.paused_until {
             // These were under way when the first pause was named: what comes of them is the rate.
             let second = now.saturating_since(pacing.began).max(ServedLog::SECOND).as_secs_f64();
             let per_second = f64::from(pacing.served_since) / second;
             if per_second > pacing.per_second {
                 pacing.per_second = per_second;
                 pacing.too_much = per_second / Self::GENTLE;
-                pacing.guess = pacing.guess.map(|_| Pacing::OF_RATE);
+                if knows && pacing.guess.is_some() {
+                    pacing.guess = Some(Pacing::OF_RATE);
+                }
             }
             return;
         }
@@ -270,6 +296,7 @@ impl Pacer {
         if let Some(pause) = length {
             let jitter = uniform_below(share_of(pause, self.settings.pause_jitter), random);
             self.paused_until = self.paused_until.max(now.saturating_add(pause.saturating_add(jitter)));
+            self.is_quota_spent |= pause > self.settings.forget_after;
         }
         let served = self.served.rate(now);
         let Some(pacing) = &mut self.pacing else {
@@ -310,6 +337,7 @@ impl Pacer {
         if pacing.served_since > 0 {
             pacing.too_much = pacing.per_second.max(served);
         }
+        let began_at_nothing = pacing.guess == Some(Pacing::OF_NOTHING);
         // At first it may be the load of before.
         if now.saturating_since(pacing.began) >= Self::AFTERMATH {
             pacing.guess = None;
@@ -318,7 +346,10 @@ impl Pacer {
             // While everybody pauses nothing is served, which says nothing about the rate.
             Some(_) => match pacing.sustained(self.paused_before, now) {
                 Some(sustained) => {
-                    pacing.too_much = sustained;
+                    // The mean of a rate that doubles and doubles is far below what it has come to.
+                    if !began_at_nothing {
+                        pacing.too_much = sustained;
+                    }
                     sustained.min(pacing.per_second * factor)
                 }
                 None => pacing.per_second * factor,
@@ -332,7 +363,7 @@ impl Pacer {
     /// Ends the pacing once nobody has said "too much" for long enough. Call it while nobody waits.
     pub fn rest(&mut self, now: Timestamp) {
         let over = self.pacing.is_some_and(|pacing| {
-            now >= self.paused_until && now.saturating_since(pacing.told) >= self.settings.forget_after
+            now.saturating_since(self.paused_until.max(pacing.told)) >= self.settings.forget_after
         });
         if over {
             self.pacing = None;

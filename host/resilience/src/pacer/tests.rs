@@ -160,6 +160,57 @@ fn one_who_comes_behind_others_is_told_what_they_take() {
 }
 
 #[test]
+fn who_comes_before_any_rate_is_known_is_told_no_more_than_it_takes_to_find_one() {
+    const OTHERS: u16 = 40;
+    let mut world = fresh();
+    world.pacer.told(named(Some(Duration::from_secs(2))), world.now, world.now, 0);
+    let told = world.pacer.wait_behind(OTHERS.into(), world.now);
+    let began = world.now;
+    let mut left = u32::from(OTHERS);
+    while left > 0 {
+        left = left.saturating_sub(world.run(1, None, |_| true).1);
+    }
+    let took = world.now.saturating_since(began);
+    assert!(told <= took && took <= told + Duration::from_secs(3), "told {told:?}, and it took {took:?}");
+}
+
+#[test]
+fn those_who_come_when_a_spent_quota_is_there_again_do_not_all_go_out_at_once() {
+    const QUOTA: Duration = Duration::from_secs(600);
+    let mut world = serving(10);
+    world.pacer.told(named(Some(QUOTA)), world.now, world.now, 0);
+    world.now = world.now.saturating_add(QUOTA);
+    world.pacer.rest(world.now);
+    assert!(world.pacer.per_second(world.now).is_some_and(|rate| rate < 20.0), "one finds out for all");
+    world.now = world.now.saturating_add(STEP);
+    world.pacer.sent(world.now);
+    world.pacer.served(world.now);
+    assert_eq!(world.pacer.per_second(world.now), None, "it was no rate");
+}
+
+#[test]
+fn what_began_at_nothing_finds_a_rate_within_seconds_though_each_refusal_names_a_pause() {
+    let mut world = fresh();
+    let pause = Some(Duration::from_secs(1));
+    world.pacer.told(named(pause), world.now, world.now, 0);
+    // Ten a second and no more.
+    let (mut served, mut last) = (0, world.now);
+    for _ in 0..14_000 {
+        world.now = world.now.saturating_add(STEP);
+        if world.pacer.wait(world.now).is_zero() {
+            world.pacer.sent(world.now);
+            if world.now.saturating_since(last) >= Duration::from_millis(100) {
+                (served, last) = (served + 1, world.now);
+                world.pacer.served(world.now);
+            } else {
+                world.pacer.told(named(pause), world.now, world.now, 0);
+            }
+        }
+    }
+    assert!(served >= 80, "{served} of 140");
+}
+
+#[test]
 fn it_is_over_when_nobody_has_said_too_much_for_a_minute_and_not_before() {
     let mut world = serving(10);
     world.pacer.told(named(None), world.now, world.now, 0);
