@@ -3,8 +3,9 @@
 //!
 //! What is random here fails now and then for no reason, so every bound has a margin that follows from the number of
 //! requests `n`: a share `p` has a standard deviation of `sqrt(p (1 - p) / n)`, and [`SIGMAS`] of them are allowed. With
-//! 600 requests that is 3.0 points at 95 %, and 5.9 at 75 %. The difference of two shares has the sum of their
-//! variances. Where a provider is not random (a limit, an outage), the margin is kept all the same, for the machine.
+//! 600 requests that is 3.0 points at 95 %, and 5.9 at 75 %, and a little for the skew of small counts. The difference of
+//! two shares has the sum of their variances. Where a provider is not random (a limit, an outage), the margin is kept all
+//! the same, for the machine.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, also in its helpers")]
 
 use serde_json::json;
@@ -13,12 +14,12 @@ use spillway_tests::callers::{Caller, Habit};
 use spillway_tests::http::Request;
 use spillway_tests::load::{Answered, Load, Results};
 use spillway_tests::provider::{
-    Count, Failure, Matcher, Provider, Reply, between, body, by_chance, fading, fail, faster_than, healthy, model,
-    more_than_it_bears, overloaded, rate_limited, stall,
+    Count, Failure, Matcher, Provider, RecordedRequest, Reply, between, body, by_chance, fading, fail, faster_than,
+    healthy, model, more_than_it_bears, overloaded, rate_limited, request, stall,
 };
 use spillway_tests::spillway::Setup;
-use std::collections::BTreeMap;
-use std::sync::LazyLock;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -37,6 +38,13 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Who repeats nothing, and who repeats twice as the official SDKs do.
 const ALONE: Habit = Habit::Once;
 const WITH_RETRIES: Habit = Habit::Python;
+
+/// What callers that retry wait of their own accord at most, half a second and a second, and what is waited for them
+/// within.
+const OWN_WAITS: Duration = Duration::from_millis(2_100);
+
+/// By this header a call at the provider is known for its request's.
+const NUMBER: &str = "x-request-number";
 
 /// Between the start of the processes and the first request.
 const LEAD: Duration = Duration::from_millis(300);
@@ -104,11 +112,15 @@ impl Scenario {
         let side = |provider: &Provider, address, seed| {
             provider.always(healthy().delay(Duration::from_millis(20)));
             let hopeless = (self.trouble)(provider, begins, seed);
-            let (request, lanes) = (self.request, self.lanes);
-            let laned =
-                move |number: usize| request(number).path(&format!("/lane{}/v1/chat/completions", number % lanes));
+            let calls = requests_called_for(provider);
+            let (make, lanes) = (self.request, self.lanes);
+            let laned = move |number: usize| {
+                let path = format!("/lane{}/v1/chat/completions", number % lanes);
+                make(number).path(&path).header(NUMBER, &number.to_string())
+            };
             let results = load.send(address, begins, laned).expect("a runtime");
-            Side { results, calls: provider.stats().started, hopeless: hopeless.get() }
+            let calls = std::mem::take(&mut *calls.lock().expect("no panic"));
+            Side { results, calls, hopeless: hopeless.get() }
         };
         let (direct, through) = thread::scope(|scope| {
             let without = scope.spawn(|| side(&direct, direct.address(), 1));
@@ -120,16 +132,33 @@ impl Scenario {
     }
 }
 
+/// For every call that comes from now on, the number of its request.
+fn requests_called_for(provider: &Provider) -> Arc<Mutex<Vec<usize>>> {
+    let calls: Arc<Mutex<Vec<usize>>> = Arc::default();
+    let noted = Arc::clone(&calls);
+    let note = move |call: &RecordedRequest| {
+        let number: Option<usize> = call.header(NUMBER).and_then(|number| number.parse().ok());
+        noted.lock().expect("no panic").extend(number);
+        false
+    };
+    // The youngest rule sees every call; since it never matches, it changes none.
+    provider.when(request(note), healthy());
+    calls
+}
+
 /// What came of one way.
 struct Side {
     results: Results,
-    calls: u64,
+    /// The numbers of the requests that calls were made for.
+    calls: Vec<usize>,
     hopeless: u64,
 }
 
 impl Side {
-    fn calls_per_request(&self) -> f64 {
-        self.calls as f64 / self.results.count() as f64
+    /// Of those requests that are judged.
+    fn calls_per_request(&self, judged_from: Duration) -> f64 {
+        let judged: BTreeSet<_> = self.results.due_from(judged_from).0.iter().map(|answered| answered.number).collect();
+        self.calls.iter().filter(|number| judged.contains(number)).count() as f64 / judged.len() as f64
     }
 
     fn in_words(&self, judged_from: Duration) -> String {
@@ -137,7 +166,7 @@ impl Side {
         format!(
             "{:5.1} % served, {:.2} calls a request, p95 {:?}, {:?}",
             100.0 * judged.share_served(),
-            self.calls_per_request(),
+            self.calls_per_request(judged_from),
             judged.p95(),
             judged.statuses()
         )
@@ -152,9 +181,11 @@ struct Pair {
     judged_from: Duration,
 }
 
-/// Standard deviations of a share, in this many tries.
+/// How far a share may be from what is expected of it, in this many tries. Counts of what is rare are skewed: the second
+/// summand is that of Cornish and Fisher.
 fn margin(share: f64, count: usize) -> f64 {
-    SIGMAS * (share * (1.0 - share) / count as f64).sqrt()
+    let skew = (SIGMAS * SIGMAS - 1.0) / 6.0;
+    SIGMAS * (share * (1.0 - share) / count as f64).sqrt() + skew / count as f64
 }
 
 impl Pair {
@@ -208,8 +239,8 @@ impl Goals<'_> {
     /// them on average have a variance of `m (m - 1)`; paced ones have less, yet not none.
     fn calls_at_most(self, goal: f64) -> Self {
         let variance = (goal * (goal - 1.0)).max(0.1);
-        let bound = goal + SIGMAS * (variance / self.pair.through.results.count() as f64).sqrt();
-        let calls = self.pair.through.calls_per_request();
+        let bound = goal + SIGMAS * (variance / self.pair.judged().count() as f64).sqrt();
+        let calls = self.pair.through.calls_per_request(self.pair.judged_from);
         self.meets(calls <= bound, || format!("more than {bound:.2} calls a request"))
     }
 
@@ -271,7 +302,7 @@ fn scenarios() -> Vec<Scenario> {
     scenarios.extend([10, 30, 50, 70].map(|percent| scenario(&format!("fails {percent} %"), fails(percent))));
     scenarios.extend([
         scenario("fails 50 %, 2 a second", fails(50)).trickle(2.0, 10),
-        scenario("fails 50 %, 1 in 5 s", fails(50)).trickle(0.2, 50),
+        scenario("fails 50 %, 1 in 5 s", fails(50)).trickle(0.2, 100),
         // What is over the limit waits: in eight seconds 160 requests, or a little over five seconds' worth.
         scenario("30 a second", when(limit, rate_limited().retry_after_s(1))).lasting(s(8)),
         scenario("40 a second, says overloaded", when(overload, overloaded())),
@@ -326,18 +357,24 @@ fn a_provider_that_fails_more_often_than_not_still_serves() {
         row("fails 50 %", ALONE).serves(0.9375).calls_at_most(2.0).waits_at_most(s(1)),
         row("fails 50 %", WITH_RETRIES).serves(0.99).calls_at_most(2.0).waits_at_most(s(1)),
         row("fails 70 %", ALONE).serves(0.75).calls_at_most(2.6).waits_at_most(s(1)),
-        row("fails 70 %", WITH_RETRIES).serves(0.98).calls_at_most(3.3).waits_at_most(s(1)),
+        row("fails 70 %", WITH_RETRIES).serves(0.98).calls_at_most(3.3).waits_at_most(OWN_WAITS),
     ]);
 }
 
+/// The first failures of a fresh lane may be an outage's. So a caller who retries by itself gets one call more than
+/// directly there, four in all, and one in sixteen of the first requests fails; of the second ones one in 24, since some
+/// of the first have shown that failures are none; of the twelfth one in a hundred. That makes 4.9 % of the two or three
+/// requests that a lane has at one in five seconds, and 1.2 % of the 24 that it has at two a second. That it is below 1 %
+/// in the long run is for the long form.
 #[test]
 fn so_it_does_at_a_trickle() {
-    all_met(["fails 50 %, 2 a second", "fails 50 %, 1 in 5 s"].into_iter().flat_map(|name| {
-        [
-            row(name, ALONE).serves(0.90).calls_at_most(2.0).waits_at_most(s(1)),
-            row(name, WITH_RETRIES).serves(0.99).calls_at_most(2.0).waits_at_most(s(1)),
-        ]
-    }));
+    let (often, seldom) = ("fails 50 %, 2 a second", "fails 50 %, 1 in 5 s");
+    all_met([
+        row(often, ALONE).serves(0.90).calls_at_most(2.0).waits_at_most(s(1)),
+        row(often, WITH_RETRIES).serves(0.988).calls_at_most(2.0).waits_at_most(OWN_WAITS),
+        row(seldom, ALONE).serves(0.90).calls_at_most(2.0).waits_at_most(s(1)),
+        row(seldom, WITH_RETRIES).serves(0.951).calls_at_most(2.0).waits_at_most(OWN_WAITS),
+    ]);
 }
 
 #[test]
