@@ -29,8 +29,13 @@ const SIGMAS: f64 = 3.3;
 /// As [`SIGMAS`], where some hundreds of bounds are looked at in one run: one in thirty thousand.
 const SIGMAS_OF_HUNDREDS: f64 = 4.0;
 
-/// What a loaded machine adds to a wait; those that matter here are longer by far.
+/// What a loaded machine adds to a wait; those that matter here are longer by far. A run in which it added more than that
+/// to direct calls is no measurement, and is repeated this often at most.
 const MACHINE: Duration = Duration::from_millis(150);
+const REPETITIONS: usize = 3;
+
+/// How long a healthy provider thinks.
+const THINKING: Duration = Duration::from_millis(20);
 
 /// How long a caller waits for its turn by default.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -67,6 +72,7 @@ struct Scenario {
     /// Only what is due from here on is judged.
     judged_from: Duration,
     timeout: Option<Duration>,
+    thinking: Duration,
     trouble: Trouble,
     request: fn(usize) -> Request,
 }
@@ -79,6 +85,7 @@ fn scenario(name: &str, trouble: Trouble) -> Scenario {
         lanes: 1,
         judged_from: Duration::ZERO,
         timeout: None,
+        thinking: THINKING,
         trouble,
         request: |_| chat(),
     }
@@ -110,7 +117,7 @@ impl Scenario {
         let caller = self.timeout.map_or(caller, |timeout| caller.timeout(timeout));
         let load = Load { per_second: self.per_second, lasting: self.lasting, caller };
         let side = |provider: &Provider, address, seed| {
-            provider.always(healthy().delay(Duration::from_millis(20)));
+            provider.always(healthy().delay(self.thinking));
             let hopeless = (self.trouble)(provider, begins, seed);
             let calls = requests_called_for(provider);
             let (make, lanes) = (self.request, self.lanes);
@@ -128,7 +135,7 @@ impl Scenario {
             (without.join().expect("no panic"), with)
         });
         let judged_from = self.judged_from;
-        Pair { name: format!("{}, {habit:?}", self.name), direct, through, judged_from }
+        Pair { name: format!("{}, {habit:?}", self.name), thinking: self.thinking, direct, through, judged_from }
     }
 }
 
@@ -176,6 +183,8 @@ impl Side {
 /// The same traffic without Spillway and with it.
 struct Pair {
     name: String,
+    /// How long the provider takes while it is well.
+    thinking: Duration,
     direct: Side,
     through: Side,
     judged_from: Duration,
@@ -199,7 +208,13 @@ impl Pair {
     }
 
     fn goals(&self) -> Goals<'_> {
-        Goals { pair: self, missed: Vec::new() }
+        Goals { pair: self, share: 1.0, missed: Vec::new() }
+    }
+
+    /// What the machine added to direct calls, those apart that their callers repeated.
+    fn machine(&self) -> Duration {
+        let once = self.direct.results.only(|answered| answered.attempts == 1);
+        once.p95().saturating_sub(self.thinking)
     }
 
     /// What there is to say if fewer are served than directly, of those requests that `part` means.
@@ -217,6 +232,8 @@ impl Pair {
 /// Which of its goals a row misses.
 struct Goals<'a> {
     pair: &'a Pair,
+    /// The share that is to be served.
+    share: f64,
     missed: Vec<String>,
 }
 
@@ -232,12 +249,15 @@ impl Goals<'_> {
     fn serves(self, goal: f64) -> Self {
         let judged = self.pair.judged();
         let bound = goal - margin(goal, judged.count());
-        self.meets(judged.share_served() >= bound, || format!("fewer than {:.1} % were served", 100.0 * bound))
+        Self { share: goal, ..self }
+            .meets(judged.share_served() >= bound, || format!("fewer than {:.1} % were served", 100.0 * bound))
     }
 
-    /// No more calls a request. Calls that are made until one succeeds are distributed geometrically, and then `m` of
-    /// them on average have a variance of `m (m - 1)`; paced ones have less, yet not none.
+    /// No more calls a request, and where more are served than is the goal, as many more calls. Calls that are made until
+    /// one succeeds are distributed geometrically, and then `m` of them on average have a variance of `m (m - 1)`; paced
+    /// ones have less, yet not none.
     fn calls_at_most(self, goal: f64) -> Self {
+        let goal = goal * (self.pair.judged().share_served() / self.share).max(1.0);
         let variance = (goal * (goal - 1.0)).max(0.1);
         let bound = goal + SIGMAS * (variance / self.pair.judged().count() as f64).sqrt();
         let calls = self.pair.through.calls_per_request(self.pair.judged_from);
@@ -248,7 +268,9 @@ impl Goals<'_> {
     fn waits_at_most(self, goal: Duration) -> Self {
         let judged = self.pair.judged();
         let served = judged.only(Answered::served).count().max(1);
-        let (slower, bound) = (judged.share_slower_than(goal + MACHINE), 0.05 + margin(0.05, served));
+        // Through Spillway a call passes the machine twice, and most requests take two calls at most.
+        let machine = MACHINE.max(self.pair.machine() * 4);
+        let (slower, bound) = (judged.share_slower_than(goal + machine), 0.05 + margin(0.05, served));
         self.meets(slower <= bound, || format!("{:.1} % took longer than {goal:?}", 100.0 * slower))
     }
 
@@ -303,30 +325,47 @@ fn scenarios() -> Vec<Scenario> {
     scenarios.extend([
         scenario("fails 50 %, 2 a second", fails(50)).trickle(2.0, 10),
         scenario("fails 50 %, 1 in 5 s", fails(50)).trickle(0.2, 100),
-        // What is over the limit waits: in eight seconds 160 requests, or a little over five seconds' worth.
-        scenario("30 a second", when(limit, rate_limited().retry_after_s(1))).lasting(s(8)),
+        scenario("outage of 1.5 s", out(SHORT_OUTAGE.0, SHORT_OUTAGE.1)).lasting(s(9)),
+        // From here on they take longer.
+        // What is over the limit waits: in twelve seconds 240 requests, eight seconds' worth.
+        scenario("30 a second", when(limit, rate_limited().retry_after_s(1))),
+        // Nothing is saved up, and so nothing is known when the first is refused.
+        scenario("10 a second from the start", when(|_, _| faster_than(10.0, 1.0), rate_limited().retry_after_s(1)))
+            .trickle(20.0, 1),
         scenario("40 a second, says overloaded", when(overload, overloaded())),
+        scenario("40 a second, says 529", when(overload, overloaded().status(529))),
         scenario("40 a second, says 500", when(overload, broken())).lasting(s(26)).judged_from(s(20)),
         scenario("outage of 10 s", out(OUTAGE.0, OUTAGE.1)).lasting(s(21)),
-        scenario("outage of 1.5 s", out(SHORT_OUTAGE.0, SHORT_OUTAGE.1)).lasting(s(9)),
     ]);
     scenarios
 }
 
-/// Runs these all at once, each with callers of both habits.
+/// Runs these all at once, each with callers of both habits. What the machine was too busy for is run again, by itself.
 fn measured(scenarios: &[Scenario]) -> Vec<Pair> {
-    thread::scope(|scope| {
-        let runs: Vec<_> = scenarios
-            .iter()
-            .flat_map(|scenario| [ALONE, WITH_RETRIES].map(|habit| scope.spawn(move || scenario.run(habit))))
-            .collect();
-        runs.into_iter().map(|run| run.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
-    })
+    let mut pairs: Vec<_> =
+        scenarios.iter().flat_map(|one| [(one, ALONE), (one, WITH_RETRIES)]).map(|run| (run, None)).collect();
+    for _ in 0..REPETITIONS {
+        thread::scope(|scope| {
+            let busy = |pair: &Option<Pair>| pair.as_ref().is_none_or(|pair| pair.machine() > MACHINE);
+            let runs: Vec<_> = pairs
+                .iter_mut()
+                .filter(|(_, pair)| busy(pair))
+                .map(|((scenario, habit), pair)| scope.spawn(|| *pair = Some(scenario.run(*habit))))
+                .collect();
+            for run in runs {
+                run.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            }
+        });
+    }
+    pairs.into_iter().filter_map(|(_, pair)| pair).collect()
 }
 
-/// All that the tests below judge. It is measured once, all of it at the same time: most of the time is waiting.
+/// So many scenarios at once as two cores bear without being the trouble themselves.
+const AT_ONCE: usize = 7;
+
+/// All that the tests below judge. It is measured once, half of it at the same time: most of the time is waiting.
 static TABLE: LazyLock<BTreeMap<String, Pair>> =
-    LazyLock::new(|| measured(&scenarios()).into_iter().map(|pair| (pair.name.clone(), pair)).collect());
+    LazyLock::new(|| scenarios().chunks(AT_ONCE).flat_map(measured).map(|pair| (pair.name.clone(), pair)).collect());
 
 fn row(name: &str, habit: Habit) -> Goals<'static> {
     pair(name, habit).goals()
@@ -387,17 +426,21 @@ fn what_goes_beyond_a_limit_is_queued_and_paced_and_not_refused() {
 
 #[test]
 fn a_provider_that_says_it_is_overloaded_is_asked_as_much_as_it_bears() {
-    all_met([
-        row("40 a second, says overloaded", ALONE).serves(0.86).calls_at_most(1.0).waits_at_most(PATIENCE),
-        row("40 a second, says overloaded", WITH_RETRIES).serves(0.97).calls_at_most(1.0).waits_at_most(PATIENCE),
-    ]);
+    all_met(["40 a second, says overloaded", "40 a second, says 529"].into_iter().flat_map(|name| {
+        [
+            row(name, ALONE).serves(0.86).calls_at_most(1.0).waits_at_most(PATIENCE),
+            row(name, WITH_RETRIES).serves(0.97).calls_at_most(1.0).waits_at_most(PATIENCE),
+        ]
+    }));
 }
 
+/// It is judged when its trouble is found out. Somebody who was told when to come again, waited, and came again, has
+/// twice the patience and that wait in between.
 #[test]
 fn a_provider_that_suffers_from_load_and_does_not_say_so_does_not_collapse() {
     all_met([
         row("40 a second, says 500", ALONE).serves(0.64).calls_at_most(1.3).waits_at_most(PATIENCE),
-        row("40 a second, says 500", WITH_RETRIES).serves(0.79).calls_at_most(1.3).waits_at_most(PATIENCE),
+        row("40 a second, says 500", WITH_RETRIES).serves(0.79).calls_at_most(1.3).waits_at_most(3 * PATIENCE),
     ]);
 }
 
@@ -477,14 +520,11 @@ fn long_scenarios() -> Vec<Scenario> {
             }
         }
     }
-    let slow: Trouble = Box::new(|provider, _, _| {
-        provider.always(healthy().delay(s(2)));
-        Count::default()
-    });
+    let slow: Trouble = Box::new(|_, _, _| Count::default());
     let slow_recovery = when(|begins, seed| fading(begins + s(5), begins + s(25), begins + s(35), seed), broken());
     let weak = |reply: Reply| when(|_, seed| more_than_it_bears(25.0, seed), reply);
     scenarios.extend([
-        scenario("slow", slow).lasting(s(30)),
+        Scenario { thinking: s(2), ..scenario("slow", slow).lasting(s(30)) },
         scenario("outage of 30 s that ends at once", out(s(5), s(35))).lasting(s(45)),
         scenario("outage that ends slowly", slow_recovery).lasting(s(45)),
         scenario("25 a second, says overloaded", weak(overloaded())).lasting(s(40)),
@@ -493,16 +533,34 @@ fn long_scenarios() -> Vec<Scenario> {
     scenarios
 }
 
+/// Whether the tests that take minutes are wanted.
+fn takes_its_time() -> bool {
+    let wanted = std::env::var_os("SPILLWAY_LONG").is_some();
+    if !wanted {
+        eprintln!("left out: it takes minutes. SPILLWAY_LONG=1 runs it.");
+    }
+    wanted
+}
+
+/// Of sixty requests of a lane 0.86 % fail, most of them among its first.
+#[test]
+fn in_the_long_run_a_trickle_is_served_as_well_as_a_flood() {
+    if !takes_its_time() {
+        return;
+    }
+    let scenario = scenario("fails 50 %, 1 in 5 s, for long", fails(50)).trickle(0.2, 20).lasting(s(300));
+    let pair = scenario.run(WITH_RETRIES);
+    all_met([pair.goals().serves(0.99).calls_at_most(2.0).waits_at_most(OWN_WAITS)]);
+}
+
 #[test]
 fn nobody_is_worse_off_in_any_of_a_hundred_troubles() {
-    if std::env::var_os("SPILLWAY_LONG").is_none() {
-        eprintln!("left out: it takes ten minutes. SPILLWAY_LONG=1 runs it.");
+    if !takes_its_time() {
         return;
     }
     let scenarios = long_scenarios();
     let mut worse = Vec::new();
-    // So many at once as two cores bear without being the trouble themselves.
-    for batch in scenarios.chunks(6) {
+    for batch in scenarios.chunks(AT_ONCE) {
         for pair in measured(batch) {
             eprintln!("{}", pair.in_words());
             worse.extend(
