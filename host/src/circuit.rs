@@ -3,18 +3,17 @@
 
 use crate::clock::{Clock, random};
 use crate::consequence::Consequence;
+use crate::parts::Parts;
 use crate::policy::{Judge, Slot};
 use crate::said::Said;
 use crate::scope::{Protects, Subject};
 use crate::sync::lock;
-use arc_swap::ArcSwap;
 use spillway_resilience::{
     Breaker, BreakerSettings, Cause, CircuitState, Mode, Outcome, Pending, Permit, Recorded, Rejected, Snapshot,
     Timestamp, Transition, TripDecision, WindowStatistics,
 };
 use spillway_sdk::WindowFacts;
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -158,9 +157,7 @@ impl CircuitPermit {
     fn is_probe(&self) -> bool {
         self.permit.as_ref().is_some_and(Permit::is_probe)
     }
-}
 
-impl CircuitPermit {
     /// How long its call has been under way, if that is so long that its caller's leaving is the upstream's fault.
     fn overdue(&self) -> Option<Duration> {
         let permit = self.permit.as_ref().filter(|_| self.awaits_answer)?;
@@ -193,8 +190,7 @@ pub struct Circuits {
     settings: BreakerSettings,
     watch_only: bool,
     whole: Arc<Circuit>,
-    /// Read by every call without a lock; replaced as a whole by the rare failure that needs a new circuit.
-    scoped: ArcSwap<HashMap<Protects, Arc<Circuit>>>,
+    scoped: Parts<Circuit>,
 }
 
 impl Circuits {
@@ -211,54 +207,30 @@ impl Circuits {
     ) -> Self {
         let breaker = Mutex::new(fresh(settings, watch_only, clock));
         let whole = Circuit { protects: Protects::Upstream, breaker, said: Mutex::default(), clock, observer, changed };
-        Circuits { upstream, settings, watch_only, whole: Arc::new(whole), scoped: ArcSwap::default() }
-    }
-
-    fn find(&self, protects: &Protects) -> Option<Arc<Circuit>> {
-        self.scoped.load().get(protects).map(Arc::clone)
-    }
-
-    /// The circuits of the parts that a call belongs to, where there are any.
-    fn of(&self, subject: Subject<'_>) -> Vec<Arc<Circuit>> {
-        let scoped = self.scoped.load();
-        // While nothing fails there are none, and a model's name need not be copied to look for them.
-        if scoped.is_empty() {
-            return Vec::new();
-        }
-        subject.parts().iter().filter_map(|part| scoped.get(part).map(Arc::clone)).collect()
+        Circuits { upstream, settings, watch_only, whole: Arc::new(whole), scoped: Parts::new(SCOPED_CIRCUITS_MAX) }
     }
 
     fn find_or_make(&self, protects: &Protects) -> Option<Arc<Circuit>> {
-        if let Some(circuit) = self.find(protects) {
-            return Some(circuit);
-        }
         let whole = &self.whole;
-        let circuit = Arc::new(Circuit {
+        let make = || Circuit {
             protects: protects.clone(),
             breaker: Mutex::new(whole.lock().for_a_part(whole.clock.now())),
             said: Mutex::default(),
             clock: whole.clock,
             observer: Arc::clone(&whole.observer),
             changed: Arc::clone(&whole.changed),
-        });
-        // May be repeated if another thread adds one meanwhile; its circuit is kept then.
-        self.scoped.rcu(|scoped| {
-            let mut scoped = HashMap::clone(scoped);
-            if scoped.len() >= SCOPED_CIRCUITS_MAX {
-                scoped.retain(|_, circuit| !circuit.is_idle());
-            }
-            if scoped.len() < SCOPED_CIRCUITS_MAX {
-                scoped.entry(protects.clone()).or_insert_with(|| Arc::clone(&circuit));
-            }
-            scoped
-        });
-        self.find(protects)
+        };
+        self.scoped.find_or_make(protects, make, Circuit::is_idle)
+    }
+
+    /// Whether something holds for every circuit that concerns a call.
+    fn all_of(&self, subject: Subject<'_>, holds: impl Fn(&Breaker) -> bool) -> bool {
+        self.scoped.of(subject).iter().all(|circuit| holds(&circuit.lock())) && holds(&self.whole.lock())
     }
 
     /// Every circuit, the upstream's own first.
     fn all(&self) -> Vec<Arc<Circuit>> {
-        let scoped = self.scoped.load();
-        std::iter::once(&self.whole).chain(scoped.values()).map(Arc::clone).collect()
+        std::iter::once(Arc::clone(&self.whole)).chain(self.scoped.all()).collect()
     }
 
     /// Opens what time alone must open: circuits whose calls stall, or whose probes bring no verdict.
@@ -318,7 +290,7 @@ impl Circuits {
     /// The refusal of the first circuit that refuses; those passed before are settled as neutral.
     pub fn admit(&self, subject: Subject<'_>) -> Result<Admission, Refused> {
         let mut admission = Admission { whole: None, parts: Vec::new() };
-        for circuit in self.of(subject) {
+        for circuit in self.scoped.of(subject) {
             admission.parts.push(circuit.admit()?);
         }
         admission.whole = Some(self.whole.admit()?);
@@ -335,35 +307,32 @@ impl Circuits {
             let peeked = circuit.lock().peek(now);
             peeked.map_err(|rejected| circuit.refused(rejected))
         };
-        self.of(subject).iter().try_for_each(|circuit| look(circuit))?;
+        self.scoped.of(subject).iter().try_for_each(|circuit| look(circuit))?;
         look(&self.whole)
     }
 
     /// Whether repeating a call that has failed makes sense, by how many have failed in a row: see
     /// [`Breaker::may_repeat`].
     pub fn may_repeat(&self, subject: Subject<'_>, chance: f64) -> bool {
-        self.of(subject).iter().all(|circuit| circuit.lock().may_repeat(chance)) && self.whole.lock().may_repeat(chance)
+        self.all_of(subject, |breaker| breaker.may_repeat(chance))
     }
 
     /// The share of such calls that was served of late.
     pub fn served_share(&self, subject: Subject<'_>) -> f64 {
-        let of_model = self.find(&subject.parts()[2]);
+        let of_model = self.scoped.find(&subject.of_model());
         of_model.as_ref().unwrap_or(&self.whole).lock().served_share()
     }
 
     /// Whether all circuits of a call are closed.
     pub fn are_closed(&self, subject: Subject<'_>) -> bool {
-        let closed = |circuit: &Circuit| circuit.lock().state() == CircuitState::Closed;
-        self.of(subject).iter().all(|circuit| closed(circuit)) && closed(&self.whole)
+        self.all_of(subject, |breaker| breaker.state() == CircuitState::Closed)
     }
 
     /// Whether a call's failure may be its own fault: its circuits are closed, and others were served of late.
     pub fn are_trusted(&self, subject: Subject<'_>) -> bool {
-        let trusted = |circuit: &Circuit| {
-            let breaker = circuit.lock();
+        self.all_of(subject, |breaker| {
             breaker.state() == CircuitState::Closed && breaker.failing_requests_in_a_row() < DOUBT
-        };
-        self.of(subject).iter().all(|circuit| trusted(circuit)) && trusted(&self.whole)
+        })
     }
 
     /// The state of the upstream's own circuit.
@@ -378,7 +347,7 @@ impl Circuits {
     }
 
     /// When a call could be admitted by all of its circuits; `None` when it could be now.
-    pub fn blocks_until(&self, subject: Subject<'_>) -> Option<Timestamp> {
+    pub fn call_blocked_until(&self, subject: Subject<'_>) -> Option<Timestamp> {
         self.peek(subject).err().map(|refused| refused.rejected.retry_at())
     }
 

@@ -77,9 +77,8 @@ impl Consequence {
                 Consequence { too_much: Some(pause), ..counts(own, for_upstream) }
             }
             Class::Failure => {
-                let part = (kind == BreakerKind::Adaptive && matches!(reach, Protects::Model(_))).then(|| {
-                    Protects::ModelOfCredential(subject.model.unwrap_or_default().to_owned(), subject.credential)
-                });
+                let part = (kind == BreakerKind::Adaptive && matches!(reach, Protects::Model(_)))
+                    .then(|| subject.of_model_and_credential());
                 let counted = Consequence { part, ..counts(failure, Outcome::FailedElsewhere) };
                 match pause {
                     Pause::Named(_) => Consequence { too_much: Some(pause), ..counted },

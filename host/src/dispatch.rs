@@ -190,7 +190,7 @@ pub async fn settle(
         },
         Err(unserved) => {
             let reason = unserved.refusal.message();
-            let blocked = call.upstream.circuits.blocks_until(call.subject());
+            let blocked = call.upstream.circuits.call_blocked_until(call.subject());
             let blocked = blocked.map(|until| worker.shared.clock.until(until));
             let delay = unserved.delay(blocked, JOB_BACKOFF.delay(lease.attempt(), random()));
             if unserved.suspect && is_last(worker, counted) {

@@ -3,12 +3,11 @@
 
 use crate::clock::{Clock, random};
 use crate::door::Door;
+use crate::parts::Parts;
 use crate::said::Said;
 use crate::scope::{Protects, Subject};
 use crate::sync::lock;
-use arc_swap::ArcSwap;
 use spillway_resilience::{AdmissionQueue, FairQueueSettings, Pacer, PacerSettings, Pause, ServedLog, Timestamp};
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -55,28 +54,20 @@ pub struct Lanes {
     clock: Clock,
     /// Rung when a pause begins, so that it is remembered.
     changed: Arc<Notify>,
-    /// Read by every call without a lock; replaced as a whole when a lane comes or goes.
-    lanes: ArcSwap<HashMap<Protects, Arc<Lane>>>,
+    lanes: Parts<Lane>,
 }
 
 impl Lanes {
     /// None yet.
     pub fn new(settings: PacerSettings, queue: FairQueueSettings, clock: Clock, changed: Arc<Notify>) -> Lanes {
-        Lanes { settings, queue, clock, changed, lanes: ArcSwap::default() }
+        Lanes { settings, queue, clock, changed, lanes: Parts::new(LANES_MAX) }
     }
 
     /// The lanes that a call has to pass, the widest first.
     pub fn of(&self, subject: Subject<'_>) -> Vec<Arc<Lane>> {
-        let lanes = self.lanes.load();
-        // Where nobody has said "too much" there is nothing to look for.
-        if lanes.is_empty() {
-            return Vec::new();
-        }
-        let parts = subject.parts();
-        std::iter::once(&Protects::Upstream)
-            .chain(parts.iter().rev())
-            .filter_map(|part| lanes.get(part).map(Arc::clone))
-            .collect()
+        let mut lanes = self.lanes.of(subject);
+        lanes.reverse();
+        lanes
     }
 
     /// A call has brought its first content.
@@ -113,7 +104,7 @@ impl Lanes {
             let paused = lane.door.look(|queue, now| Some(queue.pacer()?.paused_until(now)?.saturating_since(now)))?;
             Some((lane.protects.clone(), paused, lane.said()))
         };
-        self.lanes.load().values().filter_map(left).collect()
+        self.lanes.all().iter().filter_map(left).collect()
     }
 
     /// Lets a pause go on that began before a restart.
@@ -130,14 +121,7 @@ impl Lanes {
 
     /// Ends the lanes in which nobody is paced any more.
     pub fn tidy(&self) {
-        if self.lanes.load().is_empty() {
-            return;
-        }
-        self.lanes.rcu(|lanes| {
-            let mut lanes = HashMap::clone(lanes);
-            lanes.retain(|_, lane| !lane.door.rest());
-            lanes
-        });
+        self.lanes.tidy(|lane| lane.door.rest());
     }
 
     /// How each lane stands.
@@ -153,31 +137,18 @@ impl Lanes {
                 waiting: queue.waiting(),
             })
         };
-        let mut looks: Vec<LaneLook> = self.lanes.load().values().map(look).collect();
+        let mut looks: Vec<LaneLook> = self.lanes.all().iter().map(look).collect();
         looks.sort_by(|one, other| one.protects.cmp(&other.protects));
         looks
     }
 
     fn find_or_make(&self, protects: &Protects, log: impl FnOnce() -> ServedLog) -> Option<Arc<Lane>> {
-        let find = || self.lanes.load().get(protects).map(Arc::clone);
-        if let Some(lane) = find() {
-            return Some(lane);
-        }
-        let pacer = Pacer::new(self.settings, log().of(|key| protects.has_key(key)));
-        let door = Arc::new(Door::new(AdmissionQueue::paced(pacer, self.queue), self.clock));
-        let lane = Arc::new(Lane { protects: protects.clone(), door, said: Mutex::new(None) });
-        if self.lanes.load().len() >= LANES_MAX {
-            self.tidy();
-        }
-        // May be repeated if another thread adds one meanwhile; its lane is kept then.
-        self.lanes.rcu(|lanes| {
-            let mut lanes = HashMap::clone(lanes);
-            if lanes.len() < LANES_MAX {
-                lanes.entry(protects.clone()).or_insert_with(|| Arc::clone(&lane));
-            }
-            lanes
-        });
-        find()
+        let make = || {
+            let pacer = Pacer::new(self.settings, log().of(|key| protects.has_key(key)));
+            let door = Arc::new(Door::new(AdmissionQueue::paced(pacer, self.queue), self.clock));
+            Lane { protects: protects.clone(), door, said: Mutex::new(None) }
+        };
+        self.lanes.find_or_make(protects, make, |lane| lane.door.rest())
     }
 }
 

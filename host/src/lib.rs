@@ -27,6 +27,7 @@ pub mod jobs;
 pub mod lanes;
 pub mod memory;
 pub mod metrics;
+pub mod parts;
 pub mod patience;
 pub mod policy;
 pub mod recording;

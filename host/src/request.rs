@@ -574,7 +574,7 @@ fn may_retry<'a>(
 ) -> Result<(RetryToken<'a>, Duration), NoRetry> {
     let upstream = &*call.upstream;
     // Waiting for a circuit that will still be open is waiting for nothing.
-    let blocked = upstream.circuits.blocks_until(call.subject()).map(|until| clock.until(until));
+    let blocked = upstream.circuits.call_blocked_until(call.subject()).map(|until| clock.until(until));
     if let Some(blocked) = blocked.filter(|blocked| *blocked > wait && Instant::now() + *blocked > circuit_patience) {
         return Err(NoRetry { why: "the circuit is open", wait: Some(blocked) });
     }

@@ -43,17 +43,19 @@ pub struct Subject<'a> {
 }
 
 impl Subject<'_> {
-    fn model(self) -> String {
-        self.model.unwrap_or_default().to_owned()
+    /// Its model, as a part of its upstream.
+    pub fn of_model(self) -> Protects {
+        Protects::Model(self.model.unwrap_or_default().to_owned())
+    }
+
+    /// Its model, as far as its credential is concerned.
+    pub fn of_model_and_credential(self) -> Protects {
+        Protects::ModelOfCredential(self.model.unwrap_or_default().to_owned(), self.credential)
     }
 
     /// Every part of an upstream that this call belongs to, the narrowest first.
     pub fn parts(self) -> [Protects; 3] {
-        [
-            Protects::ModelOfCredential(self.model(), self.credential),
-            Protects::Credential(self.credential),
-            Protects::Model(self.model()),
-        ]
+        [self.of_model_and_credential(), Protects::Credential(self.credential), self.of_model()]
     }
 
     /// What a verdict of this class and scope reaches. A limit and a spent quota are always some credential's, and a
@@ -63,9 +65,9 @@ impl Subject<'_> {
         match (scope, kind) {
             (Scope::Upstream, _) => Protects::Upstream,
             (Scope::Credential, _) => Protects::Credential(self.credential),
-            (Scope::Model, _) if of_credential => Protects::ModelOfCredential(self.model(), self.credential),
+            (Scope::Model, _) if of_credential => self.of_model_and_credential(),
             (Scope::Model, BreakerKind::Plain) if class == Class::Failure => Protects::Upstream,
-            (Scope::Model, _) => Protects::Model(self.model()),
+            (Scope::Model, _) => self.of_model(),
         }
     }
 
