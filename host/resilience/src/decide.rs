@@ -25,8 +25,8 @@ pub struct RetrySettings {
 }
 
 impl RetrySettings {
-    /// Five attempts, the last one where at least two requests in five are served: with half of the calls failing, 97 % of
-    /// the requests are served, with 70 % failing, three quarters.
+    /// Five attempts, the last one where [enough are served](Self::LAST_ATTEMPT_SHARE_MIN): with half of the calls failing,
+    /// 96 % of the requests are served, with 70 % failing, three quarters.
     pub const DEFAULT_MAX_ATTEMPTS: u32 = 5;
     /// Ten seconds: a failure that comes later has used up what people wait.
     pub const DEFAULT_QUICK_ATTEMPT_MAX: Duration = Duration::from_secs(10);

@@ -55,15 +55,17 @@ impl Expectation {
 
     /// A request's first failure.
     pub(super) fn failed(&mut self, now: Timestamp) {
-        self.failed_again(now);
-        self.run = self.run.saturating_add(FAILURE);
-        self.see(0.0, now);
+        self.fail(FAILURE, now);
     }
 
     /// A caller left that had waited far longer than others do.
     pub(super) fn overdue(&mut self, now: Timestamp) {
+        self.fail(OVERDUE, now);
+    }
+
+    fn fail(&mut self, part: u32, now: Timestamp) {
         self.failed_again(now);
-        self.run = self.run.saturating_add(OVERDUE);
+        self.run = self.run.saturating_add(part);
         self.see(0.0, now);
     }
 
@@ -94,21 +96,18 @@ impl Expectation {
 
     /// The share of requests served of late, with what is not known imagined as well served.
     pub(super) fn share(&self) -> f64 {
-        (self.served + IMAGINED_BY_REPETITIONS.0) / (self.seen + IMAGINED_BY_REPETITIONS.1)
+        share((self.served, self.seen), IMAGINED_BY_REPETITIONS)
     }
 
     /// Whether so many failing requests in a row had less than this chance.
     pub(super) fn is_surprise(&self, chance: f64) -> bool {
-        let (served, seen) = self.before;
-        let share = ((served + IMAGINED_BY_THE_CIRCUIT.0) / (seen + IMAGINED_BY_THE_CIRCUIT.1)).min(SHARE_MAX);
+        let share = share(self.before, IMAGINED_BY_THE_CIRCUIT).min(SHARE_MAX);
         less_likely_than(chance, share, self.requests_in_a_row())
     }
 
     /// Whether repeating a request makes sense: so many failing attempts in a row had more than this chance.
     pub(super) fn may_repeat(&self, chance: f64) -> bool {
-        let (served, seen) = self.before;
-        let share = (served + IMAGINED_BY_REPETITIONS.0) / (seen + IMAGINED_BY_REPETITIONS.1);
-        let share = share.min(SHARE_MAX_FOR_REPETITIONS);
+        let share = share(self.before, IMAGINED_BY_REPETITIONS).min(SHARE_MAX_FOR_REPETITIONS);
         !less_likely_than(chance, share, self.attempts_in_a_row)
     }
 
@@ -122,6 +121,11 @@ impl Expectation {
         self.served += served;
         self.seen += 1.0;
     }
+}
+
+/// The share of what was served, with what is only imagined.
+fn share((served, seen): (f64, f64), (imagined_served, imagined_seen): (f64, f64)) -> f64 {
+    (served + imagined_served) / (seen + imagined_seen)
 }
 
 fn less_likely_than(chance: f64, share: f64, failures: u32) -> bool {

@@ -110,8 +110,8 @@ pub struct BreakerSettings {
 }
 
 impl BreakerSettings {
-    /// One in a hundred thousand: when half of the requests fail, chance alone opens a circuit once in a day of fifty
-    /// requests a second; a total outage opens it after six requests when all was well before.
+    /// One in a hundred thousand: it takes ten failing requests in a row when all was well before, seventeen when half
+    /// of them failed, and about a hundred when nothing is known.
     pub const DEFAULT_SURPRISE: f64 = 1e-5;
     /// Half a second from a tenth of the calls to all, for a circuit that others wait for.
     pub const ADAPTIVE_RAMP: Duration = Duration::from_millis(500);
