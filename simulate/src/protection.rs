@@ -41,6 +41,26 @@ pub struct Call {
     pub deadline: Timestamp,
 }
 
+#[cfg(test)]
+impl Call {
+    /// A request that comes now, costs nothing and has no time.
+    pub(crate) const fn plain(request: RequestId, now: Timestamp) -> Self {
+        Self {
+            request,
+            tenant: 0,
+            weight: 1,
+            model: 0,
+            tokens_max: 0,
+            caller_retries: false,
+            caller_retry: 0,
+            attempt: 0,
+            entered: now,
+            patience_end: now,
+            deadline: now,
+        }
+    }
+}
+
 /// What came of one call at the provider.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Answer {

@@ -387,13 +387,13 @@ fn a_failure_now_and_then_is_healed_by_a_retry() {
     ]);
 }
 
-/// Of four attempts that each fail by chance, one succeeds with `1 - 0.5⁴` and `1 - 0.7⁴`: 93.75 % and 76 %. And whoever
-/// serves a share `p` of its requests by calls that succeed with `q` makes `p / q` calls a request, whatever it does: so
+/// Of five attempts that each fail by chance, one succeeds with `1 - 0.5⁵`, or 97 %; of four, which is what 70 % failing
+/// leaves, with `1 - 0.7⁴`, or 76 %. And whoever serves a share `p` of its requests by calls that succeed with `q` makes `p / q` calls a request, whatever it does: so
 /// 98 % at 70 % failure cost 3.3.
 #[test]
 fn a_provider_that_fails_more_often_than_not_still_serves() {
     all_met([
-        row("fails 50 %", ALONE).serves(0.9375).calls_at_most(2.0).waits_at_most(s(1)),
+        row("fails 50 %", ALONE).serves(0.95).calls_at_most(2.0).waits_at_most(s(1)),
         row("fails 50 %", WITH_RETRIES).serves(0.99).calls_at_most(2.0).waits_at_most(s(1)),
         row("fails 70 %", ALONE).serves(0.75).calls_at_most(2.6).waits_at_most(s(1)),
         row("fails 70 %", WITH_RETRIES).serves(0.98).calls_at_most(3.3).waits_at_most(OWN_WAITS),

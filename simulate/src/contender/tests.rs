@@ -17,19 +17,7 @@ fn at(seconds: f64) -> Timestamp {
 }
 
 fn call(attempt: u32) -> Call {
-    Call {
-        request: 0,
-        tenant: 0,
-        weight: 1,
-        model: 0,
-        tokens_max: 0,
-        caller_retries: false,
-        caller_retry: 0,
-        attempt,
-        entered: Timestamp::ORIGIN,
-        patience_end: Timestamp::ORIGIN,
-        deadline: Timestamp::ORIGIN,
-    }
+    Call { attempt, ..Call::plain(0, Timestamp::ORIGIN) }
 }
 
 impl<P: Protection + Default> Desk<P> {

@@ -36,17 +36,9 @@ impl Desk {
     fn call(&mut self, seconds: f64) -> Call {
         self.requests += 1;
         Call {
-            request: self.requests,
-            tenant: 0,
-            weight: 1,
-            model: 0,
-            tokens_max: 0,
-            caller_retries: false,
-            caller_retry: 0,
-            attempt: 0,
-            entered: at(seconds),
             patience_end: at(seconds + 10.0),
             deadline: at(seconds + 30.0),
+            ..Call::plain(self.requests, at(seconds))
         }
     }
 
