@@ -21,6 +21,9 @@ use tokio::time::Instant;
 /// Bytes per token, on average over the languages that people write in; see the estimate in [`Call::new`].
 const BYTES_PER_TOKEN: u64 = 4;
 
+/// In which official SDKs say how often they have sent a request before.
+const RETRY_COUNT: &str = "x-stainless-retry-count";
+
 /// Longest name of a model that is told from others. Providers' own are a tenth of that.
 const MODEL_BYTES_MAX: usize = 256;
 
@@ -227,8 +230,12 @@ impl Call {
 
     /// Whether its caller sends it again by itself when it fails.
     pub fn is_repeated_by_its_caller(&self) -> bool {
-        let agent = self.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
-        self.headers.contains_key("x-stainless-retry-count") || agent.starts_with("ai/") || agent.starts_with("ai-sdk")
+        is_repeated_by_its_caller(&self.headers)
+    }
+
+    /// Whether its caller has sent it before, and says so.
+    pub fn has_come_back(&self) -> bool {
+        has_come_back(&self.headers)
     }
 
     /// What it asks of limits.
@@ -245,6 +252,17 @@ impl Call {
             CallBody::Streaming(_) => false,
         }
     }
+}
+
+/// Official SDKs say it with every call; Vercel's is known by its name.
+fn is_repeated_by_its_caller(headers: &HeaderMap) -> bool {
+    let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+    headers.contains_key(RETRY_COUNT) || agent.starts_with("ai/") || agent.starts_with("ai-sdk")
+}
+
+fn has_come_back(headers: &HeaderMap) -> bool {
+    let count = headers.get(RETRY_COUNT).and_then(|count| count.to_str().ok()?.trim().parse::<u32>().ok());
+    count.is_some_and(|count| count > 0)
 }
 
 /// Reads a body within its own bound, and within that of all bodies together.
@@ -342,6 +360,21 @@ mod tests {
         assert_eq!(read(&["Wait=5", "Respond-Async"]), Preference { respond_async: true, wait: seconds(5) });
         assert_eq!(read(&["respond-async, wait=9999"]).wait, Some(Preference::WAIT_MAX));
         assert_eq!(read(&["respond-async, wait=soon"]).wait, None);
+    }
+
+    #[test]
+    fn callers_that_repeat_by_themselves_are_known_by_what_they_say() {
+        let of = |name: &'static str, value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, HeaderValue::from_static(value));
+            (is_repeated_by_its_caller(&headers), has_come_back(&headers))
+        };
+        assert_eq!(of("x-stainless-retry-count", "0"), (true, false));
+        assert_eq!(of("x-stainless-retry-count", "2"), (true, true));
+        assert_eq!(of("x-stainless-retry-count", "often"), (true, false));
+        assert_eq!(of("user-agent", "ai/6.0.14 ai-sdk/provider-utils/4.0.3"), (true, false));
+        assert_eq!(of("user-agent", "ai-sdk/openai/3.0.1"), (true, false));
+        assert_eq!(of("user-agent", "curl/8.14.1"), (false, false));
     }
 
     #[test]

@@ -154,6 +154,10 @@ impl CircuitPermit {
         judgement
     }
 
+    fn admitted(&self) -> Option<Timestamp> {
+        self.permit.as_ref().map(Permit::admitted)
+    }
+
     fn is_probe(&self) -> bool {
         self.permit.as_ref().is_some_and(Permit::is_probe)
     }
@@ -323,11 +327,6 @@ impl Circuits {
         of_model.as_ref().unwrap_or(&self.whole).lock().served_share()
     }
 
-    /// Whether all circuits of a call are closed.
-    pub fn are_closed(&self, subject: Subject<'_>) -> bool {
-        self.all_of(subject, |breaker| breaker.state() == CircuitState::Closed)
-    }
-
     /// Whether a call's failure may be its own fault: its circuits are closed, and others were served of late.
     pub fn are_trusted(&self, subject: Subject<'_>) -> bool {
         self.all_of(subject, |breaker| {
@@ -380,6 +379,7 @@ impl Circuits {
             return;
         }
         let Consequence { reach, part, counts, counts_for_upstream, shuts_for, .. } = consequence;
+        let sent = admission.whole.as_ref().and_then(CircuitPermit::admitted).unwrap_or(now);
         let open_until = shuts_for.map(|wait| now.saturating_add(wait));
         let of_upstream = *reach == Protects::Upstream;
         if let Some(mut whole) = admission.whole.take_if(|_| !of_upstream) {
@@ -391,7 +391,7 @@ impl Circuits {
             let permit = match admission.parts.iter().position(|permit| permit.circuit.protects == *protects) {
                 Some(place) => Some(admission.parts.swap_remove(place)),
                 None if of_upstream => admission.whole.take(),
-                None => self.late_permit(protects, *counts, open_until),
+                None => self.late_permit(protects, *counts, sent, open_until),
             };
             // What is left in the admission is dropped, and so settled as neutral.
             let Some(mut permit) = permit else { continue };
@@ -403,21 +403,26 @@ impl Circuits {
         }
     }
 
-    /// A permit of a part's circuit that did not exist when the call was admitted.
+    /// A permit of a part's circuit that did not exist when the call was sent.
     fn late_permit(
         &self,
         protects: &Protects,
         outcome: Outcome,
+        sent: Timestamp,
         open_until: Option<Timestamp>,
     ) -> Option<CircuitPermit> {
         // A circuit that would count nothing need not exist.
-        let counts = matches!(outcome, Outcome::Failure | Outcome::Overloaded | Outcome::FailedAgain);
+        let counts =
+            matches!(outcome, Outcome::Failure | Outcome::FailedAgain | Outcome::FailedOnReturn | Outcome::Overloaded);
         if !counts && open_until.is_none() {
             return None;
         }
         let circuit = self.find_or_make(protects)?;
         match circuit.admit() {
-            Ok(permit) => Some(permit),
+            Ok(mut permit) => {
+                permit.permit = permit.permit.take().map(|permit| permit.of_a_call_sent(sent));
+                Some(permit)
+            }
             Err(_) => {
                 // Another call has opened it meanwhile; what this one asks for may be longer.
                 if let Some(open_until) = open_until {

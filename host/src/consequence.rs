@@ -18,6 +18,8 @@ pub struct Circumstances {
     pub named_pause_max: Duration,
     /// Whether a failure of the same request is counted already.
     pub has_failed_before: bool,
+    /// Whether its caller has sent it before, so that it has failed before.
+    pub has_come_back: bool,
     /// Whether plain errors are taken for an overload that is not said.
     pub suspects_overload: bool,
 }
@@ -43,14 +45,19 @@ pub struct Consequence {
 impl Consequence {
     /// The consequence of a verdict on a call.
     pub fn of(verdict: &Verdict, subject: Subject<'_>, circumstances: Circumstances) -> Consequence {
-        let Circumstances { kind, named, named_pause_max, has_failed_before, suspects_overload } = circumstances;
+        let Circumstances { kind, named, named_pause_max, has_failed_before, has_come_back, suspects_overload } =
+            circumstances;
         let by_provider = verdict.cool_off.is_some() && verdict.cool_off == named;
         let pause = match verdict.cool_off {
             None => Pause::Unnamed,
             Some(wait) if by_provider => Pause::Named(wait),
             Some(wait) => Pause::Ordered(wait),
         };
-        let failure = if has_failed_before { Outcome::FailedAgain } else { Outcome::Failure };
+        let failure = match (has_failed_before, has_come_back) {
+            (true, _) => Outcome::FailedAgain,
+            (false, true) => Outcome::FailedOnReturn,
+            (false, false) => Outcome::Failure,
+        };
         let shuts_for = match verdict.cool_off {
             Some(wait) if by_provider => Some(wait.min(named_pause_max)),
             own => own,
@@ -120,6 +127,7 @@ mod tests {
             named: None,
             named_pause_max: BOUND,
             has_failed_before: false,
+            has_come_back: false,
             suspects_overload: false,
         }
     }
@@ -154,6 +162,10 @@ mod tests {
         assert_eq!(of(&verdict).counts, Outcome::Failure);
         let again = Circumstances { has_failed_before: true, ..circumstances() };
         assert_eq!(Consequence::of(&verdict, CALL, again).counts, Outcome::FailedAgain);
+        let returned = Circumstances { has_come_back: true, ..circumstances() };
+        assert_eq!(Consequence::of(&verdict, CALL, returned).counts, Outcome::FailedOnReturn);
+        let both = Circumstances { has_failed_before: true, ..returned };
+        assert_eq!(Consequence::of(&verdict, CALL, both).counts, Outcome::FailedAgain);
     }
 
     #[test]

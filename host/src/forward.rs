@@ -9,14 +9,14 @@ use crate::dialect::{Dialect, EventKind, Operation, Usage};
 use crate::explain::Story;
 use crate::metrics::Outcome;
 use crate::refusal::{Kind, Refusal};
-use crate::request::{conclude, feedback};
+use crate::request::{conclude, feedback, overdue};
 use crate::served::Charges;
 use crate::sse::{self, Splitter};
 use crate::worker::Worker;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
-use spillway_resilience::{Feedback, Settlement};
+use spillway_resilience::Settlement;
 use spillway_sdk::{AttemptFacts, Class, Fault, Phase, ProviderError, Verdict};
 use std::cell::OnceCell;
 use std::collections::VecDeque;
@@ -283,7 +283,7 @@ impl Affair {
         self.record.first_content.set(Some(duration));
         upstream.metrics.first_content(duration);
         let first_sent = (self.record.number == 1).then(|| self.worker.shared.clock.at(self.record.began));
-        upstream.served(self.call.subject(), first_sent);
+        upstream.served(self.call.subject(), duration, first_sent);
         if let Some(admission) = &mut self.admission {
             admission.answered();
         }
@@ -300,12 +300,11 @@ impl Affair {
             metrics.tokens(usage.input, usage.output);
         }
         // What was first said of the attempt is what it says of the upstream's room: an end much later says nothing.
+        let clock = self.worker.shared.clock;
         let feedback = match end {
-            End::Broken(Fault::FirstContentTimeout) if !self.call.upstream.circuits.are_closed(self.call.subject()) => {
-                Feedback::TimedOut
-            }
+            End::Broken(Fault::FirstContentTimeout) => overdue(&self.call, &self.record, clock),
             End::Whole | End::Failed(_) | End::Broken(_) | End::Abandoned => {
-                feedback(&self.call, &self.record, &self.verdict)
+                feedback(&self.call, &self.record, &self.verdict, clock)
             }
         };
         let settlement = usage.map_or(Settlement::AsEstimated, |usage| Settlement::Used(usage.total()));

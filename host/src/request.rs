@@ -39,8 +39,8 @@ const WAIT_WORTH_TELLING: Duration = Duration::from_millis(1);
 /// A run of failing attempts whose chance is below this is no chance any more, so that retries are of no use. A caller
 /// that repeats by itself is left to do so sooner: then a provider that fails every time gets one call more than it would
 /// without us, and a hiccup is survived by the caller's own, longer waits.
-const REPEAT_CHANCE_MIN: f64 = 1e-6;
-const REPEAT_CHANCE_MIN_BESIDE_THE_CALLERS: f64 = 1e-3;
+const REPEAT_CHANCE_MIN: f64 = 1e-7;
+const REPEAT_CHANCE_MIN_BESIDE_THE_CALLERS: f64 = 3e-5;
 
 /// Serves one request.
 pub async fn serve(worker: Rc<Worker>, request: Request<Incoming>) -> Response<Body> {
@@ -144,6 +144,15 @@ pub async fn attempts(
     let mut has_failed = false;
     // Where it has waited before, so that a call that is refused keeps its place.
     let mut places = Places::default();
+
+    // What a caller repeats is a retry like ours.
+    if call.has_come_back() {
+        let wait = held_back(call, clock);
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+            story.waited("a retry", wait);
+        }
+    }
 
     // The tenant's own limits are charged once, however many attempts the request takes; the dearest of them counts.
     let mut charge: Option<Entered> = None;
@@ -380,9 +389,9 @@ pub fn record(worker: &Worker, call: &Call, attempted: Attempted, has_failed: bo
     let Attempted { record, held, judged, permits: Permits { entered, admission }, note } = attempted;
     let verdict = judged.verdict;
     let settlement = settlement(&record, &verdict);
-    entered.settle(settlement, feedback(call, &record, &verdict));
+    let clock = worker.shared.clock;
+    entered.settle(settlement, feedback(call, &record, &verdict, clock));
     if record.number == 1 && verdict.class == Class::Failure {
-        let clock = worker.shared.clock;
         call.upstream.experience().trial.observe(clock.at(record.began), false, clock.now());
     }
     let paces = conclude(worker, call, admission, &record, &verdict, has_failed);
@@ -405,6 +414,7 @@ pub fn conclude(
         named: if verdict.cool_off.is_some() { record.retry_after() } else { None },
         named_pause_max: config.pacing.named_pause_max,
         has_failed_before: has_failed,
+        has_come_back: call.has_come_back(),
         suspects_overload: verdict.class == Class::Failure
             && record.status.is_some()
             && record.elapsed <= config.retry.quick_attempt_max
@@ -458,20 +468,14 @@ impl Drop for RetryToken<'_> {
 }
 
 /// What an attempt says about the upstream's room for calls.
-pub fn feedback(call: &Call, record: &Record, verdict: &Verdict) -> Feedback {
+pub fn feedback(call: &Call, record: &Record, verdict: &Verdict, clock: Clock) -> Feedback {
     match verdict.class {
         Class::Success => match record.first_content.get() {
             Some(first_token) => Feedback::Answered { first_token, input_tokens: call.input_tokens_estimate },
             // A preamble was passed on, and no content has followed.
             None => Feedback::Neutral,
         },
-        // Some calls hang where others are served. Only an upstream that serves nobody may have too much to do.
-        Class::Failure
-            if record.fault == Some(Fault::FirstContentTimeout)
-                && !call.upstream.circuits.are_closed(call.subject()) =>
-        {
-            Feedback::TimedOut
-        }
+        Class::Failure if record.fault == Some(Fault::FirstContentTimeout) => overdue(call, record, clock),
         // What asks for less load is paced.
         Class::Overloaded
         | Class::Throttled
@@ -481,6 +485,12 @@ pub fn feedback(call: &Call, record: &Record, verdict: &Verdict) -> Feedback {
         | Class::Unauthorized
         | Class::Exhausted => Feedback::Neutral,
     }
+}
+
+/// What an attempt says about room whose first content did not come in time.
+pub fn overdue(call: &Call, record: &Record, clock: Clock) -> Feedback {
+    let hangs_alone = call.upstream.experience().promptness.hangs_alone(clock.at(record.began), clock.now());
+    if hangs_alone { Feedback::Neutral } else { Feedback::TimedOut }
 }
 
 /// What follows a failed attempt.
@@ -583,17 +593,23 @@ fn may_retry<'a>(
     if !upstream.circuits.may_repeat(call.subject(), chance_min) {
         return Err(NoRetry { why: "so many failures in a row are no chance", wait: None });
     }
-    if !upstream.config.retry.allows(attempts, upstream.circuits.served_share(call.subject())) {
+    // Who has come back would go away unserved.
+    let is_worth_it = || upstream.config.retry.allows(attempts, upstream.circuits.served_share(call.subject()));
+    if !call.has_come_back() && !is_worth_it() {
         return Err(NoRetry { why: "too few are served for another attempt", wait: None });
     }
     let now = clock.now();
     let Some(token) = RetryToken::spend(upstream, now) else {
         return Err(NoRetry { why: "the retry budget is spent", wait: None });
     };
-    let held_back = upstream.experience().trial.retries_wait(now);
-    let until_deadline = call.deadline.saturating_duration_since(Instant::now());
-    // Whoever has not the time for the trial takes no part in it.
-    Ok((token, if held_back > until_deadline / 2 { wait } else { wait.max(held_back) }))
+    Ok((token, wait.max(held_back(call, clock))))
+}
+
+/// How long a repetition is held back, so as to see whether the load of repetitions does harm. Whoever has not the time
+/// for that takes no part in it.
+fn held_back(call: &Call, clock: Clock) -> Duration {
+    let wait = call.upstream.experience().trial.retries_wait(clock.now());
+    if wait > call.deadline.saturating_duration_since(Instant::now()) / 2 { Duration::ZERO } else { wait }
 }
 
 /// Waits for a circuit that refuses, for its cooldown or for somebody else's probe to close it; without the patience for

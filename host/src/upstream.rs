@@ -12,8 +12,8 @@ use crate::policy::Slot;
 use crate::scope::Subject;
 use crate::sync::lock;
 use spillway_resilience::{
-    AdaptiveLimit, AdmissionQueue, Bulkhead, Concurrency, Dimension, LoadTrial, Reported, RetryBudget, ServedLog,
-    Timestamp,
+    AdaptiveLimit, AdmissionQueue, Bulkhead, Concurrency, Dimension, LoadTrial, Promptness, Reported, RetryBudget,
+    ServedLog, Timestamp,
 };
 use spillway_sdk::{Class, Verdict, rate_limits};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -55,6 +55,8 @@ pub struct Experience {
     pub trial: LoadTrial,
     /// When answers came, and to whom.
     pub served: ServedLog,
+    /// How soon they came.
+    pub promptness: Promptness,
 }
 
 impl Upstream {
@@ -85,6 +87,7 @@ impl Upstream {
                 hedge_budget: RetryBudget::new(config.hedge_budget, clock.now()),
                 trial: LoadTrial::new(clock.now()),
                 served: ServedLog::default(),
+                promptness: Promptness::default(),
             }),
             clock,
             name,
@@ -133,15 +136,17 @@ impl Upstream {
         lock(&self.experience)
     }
 
-    /// A call has brought its first content. `first_sent` is when it went out, if it was its request's first.
-    pub fn served(&self, subject: Subject<'_>, first_sent: Option<Timestamp>) {
+    /// A call has brought its first content, after so long. `first_sent` is when it went out, if it was its request's
+    /// first.
+    pub fn served(&self, subject: Subject<'_>, first_content: Duration, first_sent: Option<Timestamp>) {
         let now = self.clock.now();
         {
             let mut experience = self.experience();
-            let Experience { budget, hedge_budget, trial, served } = &mut *experience;
+            let Experience { budget, hedge_budget, trial, served, promptness } = &mut *experience;
             budget.earn(trial.factor());
             hedge_budget.earn(1.0);
             served.served(subject.key(), now);
+            promptness.answered(first_content, now);
             if let Some(sent) = first_sent {
                 trial.observe(sent, true, now);
             }

@@ -26,8 +26,9 @@ use std::time::Duration;
 
 use spillway_resilience::{
     AdaptiveLimit, AdaptiveLimitSettings, AdmissionQueue, Advice, Concurrency, Demand, Entry, FairQueueSettings,
-    Feedback, Leaving, Limiter, LoadTrial, Outcome, Pass, Priority, Rejected, RetryBudget, RetryBudgetSettings,
-    RetrySettings, ServedLog, Settlement, Spend, Step, Tenant, Ticket, Timestamp, TokenBucket, next_step,
+    Feedback, Leaving, Limiter, LoadTrial, Outcome, Pass, Priority, Promptness, Rejected, RetryBudget,
+    RetryBudgetSettings, RetrySettings, ServedLog, Settlement, Spend, Step, Tenant, Ticket, Timestamp, TokenBucket,
+    next_step,
 };
 
 use crate::protection::{Answer, Call, Order, Orders, Protection, RequestId, Told};
@@ -40,8 +41,8 @@ use part::Part;
 /// How long a request waits at an open circuit for a probe to show whether the upstream is back.
 const CIRCUIT_PATIENCE: Duration = Duration::from_secs(1);
 /// A run of failing attempts whose chance is below this ends retries; beside a caller's own retries, sooner.
-const REPEAT_CHANCE_MIN: f64 = 1e-6;
-const REPEAT_CHANCE_MIN_BESIDE_THE_CALLERS: f64 = 1e-3;
+const REPEAT_CHANCE_MIN: f64 = 1e-7;
+const REPEAT_CHANCE_MIN_BESIDE_THE_CALLERS: f64 = 3e-5;
 
 /// Where a request stands on its way to the provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -88,6 +89,7 @@ pub struct Stack {
     budget: RetryBudget,
     trial: LoadTrial,
     served: ServedLog,
+    promptness: Promptness,
     retry: RetrySettings,
     /// Those who wait, by where and with which ticket.
     waiting: HashMap<(Stage, Ticket), Call>,
@@ -115,6 +117,7 @@ impl Stack {
             budget: RetryBudget::new(RetryBudgetSettings::default(), now),
             trial: LoadTrial::new(now),
             served: ServedLog::default(),
+            promptness: Promptness::default(),
             retry: RetrySettings::default(),
             waiting: HashMap::new(),
             at_circuit: BTreeMap::new(),
@@ -276,9 +279,10 @@ impl Stack {
             {
                 Consequence::Overloaded { suspected: true }
             }
-            Outcome::Failure => {
-                Consequence::Failed { again: self.pasts.get(&call.request).is_some_and(|past| past.has_failed) }
-            }
+            Outcome::Failure => Consequence::Failed {
+                again: self.pasts.get(&call.request).is_some_and(|past| past.has_failed),
+                returned: has_come_back(call),
+            },
             _ => Consequence::Nothing,
         }
     }
@@ -297,8 +301,7 @@ impl Stack {
             Outcome::Success => {
                 Feedback::Answered { first_token: answer.at.saturating_since(answer.sent), input_tokens: 0 }
             }
-            // Some calls hang where others are served. Only an upstream that serves nobody may have too much to do.
-            Outcome::Failure if late && !self.circuits.are_closed(call) => Feedback::TimedOut,
+            Outcome::Failure if late && !self.promptness.hangs_alone(answer.sent, answer.at) => Feedback::TimedOut,
             // What asks for less load is paced.
             _ => Feedback::Neutral,
         };
@@ -336,8 +339,9 @@ impl Stack {
             return Next::Again(Duration::ZERO);
         }
         let (remaining, took) = (call.deadline.saturating_since(now), now.saturating_since(answer.sent));
-        let step =
-            next_step(&self.retry, call.attempt, took, answer.retry_after, Some(remaining), Advice::Retry, random);
+        // Whoever has kept a call for so long is not asked the same again, and here is no other upstream.
+        let advice = if answer.timed_out { Advice::NextUpstream } else { Advice::Retry };
+        let step = next_step(&self.retry, call.attempt, took, answer.retry_after, Some(remaining), advice, random);
         let Step::RetryAfter(wait) = step else { return Next::GiveUp(answer.retry_after) };
         // Waiting for a circuit that will still be open is waiting for nothing.
         if let Err(Refused { rejected, .. }) = self.circuits.peek(call, now) {
@@ -348,16 +352,25 @@ impl Stack {
         }
         let chance_min = if call.caller_retries { REPEAT_CHANCE_MIN_BESIDE_THE_CALLERS } else { REPEAT_CHANCE_MIN };
         let allowed = self.circuits.may_repeat(call, chance_min)
-            && self.retry.allows(call.attempt, self.circuits.served_share(call))
+            && (has_come_back(call) || self.retry.allows(call.attempt, self.circuits.served_share(call)))
             && self.budget.try_spend(Spend::Retry, now);
         if !allowed {
             return Next::GiveUp(None);
         }
         self.pasts.entry(call.request).or_default().holds_token = true;
-        let held_back = self.trial.retries_wait(now);
-        // Whoever has not the time for the trial takes no part in it.
-        Next::Again(if held_back > remaining / 2 { wait } else { wait.max(held_back) })
+        Next::Again(wait.max(self.held_back(call, now)))
     }
+
+    /// How long a repetition is held back. Whoever has not the time for the trial takes no part in it.
+    fn held_back(&self, call: &Call, now: Timestamp) -> Duration {
+        let wait = self.trial.retries_wait(now);
+        if wait > call.deadline.saturating_since(now) / 2 { Duration::ZERO } else { wait }
+    }
+}
+
+/// Whether its caller has sent it before.
+const fn has_come_back(call: &Call) -> bool {
+    call.caller_retry > 0
 }
 
 /// Until when a request waits at an open circuit.
@@ -391,6 +404,12 @@ fn settlement(answer: &Answer) -> Settlement {
 
 impl Protection for Stack {
     fn asked(&mut self, call: &Call, orders: &mut Orders) {
+        // What a caller repeats is a retry like ours.
+        let now = orders.now();
+        let wait = if has_come_back(call) { self.held_back(call, now) } else { Duration::ZERO };
+        if !wait.is_zero() {
+            return orders.push(Order::AskAgain(call.request, now.saturating_add(wait)));
+        }
         self.again(call, orders);
     }
 
@@ -415,6 +434,7 @@ impl Protection for Stack {
         if served {
             self.budget.earn(self.trial.factor());
             self.served.served(Part::key(call), answer.at);
+            self.promptness.answered(answer.at.saturating_since(answer.sent), answer.at);
             self.lanes.served(call, answer.at);
             self.forget(call.request);
             orders.deliver(call, answer);

@@ -37,6 +37,9 @@ const REPETITIONS: usize = 3;
 /// How long a healthy provider thinks.
 const THINKING: Duration = Duration::from_millis(20);
 
+/// As long as many models think, so that answers are still to come when others have failed.
+const HALF_A_SECOND: Duration = Duration::from_millis(500);
+
 /// How long a caller waits for its turn by default.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -72,6 +75,8 @@ struct Scenario {
     /// Only what is due from here on is judged.
     judged_from: Duration,
     timeout: Option<Duration>,
+    /// Lines of the upstreams' configuration.
+    settings: &'static str,
     thinking: Duration,
     trouble: Trouble,
     request: fn(usize) -> Request,
@@ -85,6 +90,7 @@ fn scenario(name: &str, trouble: Trouble) -> Scenario {
         lanes: 1,
         judged_from: Duration::ZERO,
         timeout: None,
+        settings: "",
         thinking: THINKING,
         trouble,
         request: |_| chat(),
@@ -108,7 +114,7 @@ impl Scenario {
     fn run(&self, habit: Habit) -> Pair {
         let (direct, through) = (Provider::start(), Provider::start());
         let upstream = |setup: Setup, lane| {
-            let lines = format!("url = \"{}\"\ndialect = \"openai\"", through.url());
+            let lines = format!("url = \"{}\"\ndialect = \"openai\"\n{}", through.url(), self.settings);
             setup.set(&format!("upstreams.lane{lane}"), &lines)
         };
         let spillway = (0..self.lanes).fold(Setup::bare(), upstream).start();
@@ -309,6 +315,15 @@ fn fails(percent: u64) -> Trouble {
     when(move |_, seed| by_chance(percent as f64 / 100.0, seed), broken())
 }
 
+/// So many calls are never answered, and are given up by Spillway before their callers do.
+fn hangs(percent: u64) -> Scenario {
+    let trouble = when(move |_, seed| by_chance(percent as f64 / 100.0, seed), stall());
+    let name = format!("hangs {percent} %, given up after 4 s");
+    let settings = "first_content_timeout = \"4s\"";
+    let scenario = scenario(&name, trouble).lasting(s(15));
+    Scenario { timeout: Some(s(5)), settings, thinking: HALF_A_SECOND, ..scenario }
+}
+
 /// Refuses everything in this time, counted from the begin of the load.
 fn out(from: Duration, until: Duration) -> Trouble {
     when(move |begins, _| between(begins + from, begins + until), broken())
@@ -325,6 +340,7 @@ fn scenarios() -> Vec<Scenario> {
     scenarios.extend([
         scenario("fails 50 %, 2 a second", fails(50)).trickle(2.0, 10),
         scenario("fails 50 %, 1 in 5 s", fails(50)).trickle(0.2, 100),
+        hangs(50),
         scenario("outage of 1.5 s", out(SHORT_OUTAGE.0, SHORT_OUTAGE.1)).lasting(s(9)),
         // From here on they take longer.
         // What is over the limit waits: in twelve seconds 240 requests, eight seconds' worth.
@@ -397,6 +413,17 @@ fn a_provider_that_fails_more_often_than_not_still_serves() {
         row("fails 50 %", WITH_RETRIES).serves(0.99).calls_at_most(2.0).waits_at_most(s(1)),
         row("fails 70 %", ALONE).serves(0.75).calls_at_most(2.6).waits_at_most(s(1)),
         row("fails 70 %", WITH_RETRIES).serves(0.98).calls_at_most(3.3).waits_at_most(OWN_WAITS),
+    ]);
+}
+
+/// A call that hangs is known for it seconds after others that went out with it are served, and says nothing against
+/// those that went out since. Whoever has been kept waiting for so long is not kept once more.
+#[test]
+fn calls_that_hang_by_chance_shut_nobody_out() {
+    let name = "hangs 50 %, given up after 4 s";
+    all_met([
+        row(name, ALONE).serves(0.5).calls_at_most(1.0).waits_at_most(HALF_A_SECOND),
+        row(name, WITH_RETRIES).serves(0.875).calls_at_most(1.75).waits_at_most(s(11)),
     ]);
 }
 
@@ -524,6 +551,7 @@ fn long_scenarios() -> Vec<Scenario> {
     let slow_recovery = when(|begins, seed| fading(begins + s(5), begins + s(25), begins + s(35), seed), broken());
     let weak = |reply: Reply| when(|_, seed| more_than_it_bears(25.0, seed), reply);
     scenarios.extend([
+        hangs(90).lasting(s(30)),
         Scenario { thinking: s(2), ..scenario("slow", slow).lasting(s(30)) },
         scenario("outage of 30 s that ends at once", out(s(5), s(35))).lasting(s(45)),
         scenario("outage that ends slowly", slow_recovery).lasting(s(45)),

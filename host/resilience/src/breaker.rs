@@ -146,7 +146,7 @@ impl Breaker {
             Err(rejected) => return Err(rejected),
         };
         self.in_flight.start(now);
-        let permit = Permit { generation: self.generation, admitted: now, lease, would_be_refused };
+        let permit = Permit { generation: self.generation, admitted: now, sent: now, lease, would_be_refused };
         Ok(Admitted { permit, transition })
     }
 

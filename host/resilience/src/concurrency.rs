@@ -86,7 +86,8 @@ pub enum Feedback {
     /// The upstream said that it has too much to do: 429 without a spent quota, 503, 529.
     Overloaded,
     /// The first content did not come in time. An upstream that lets its queue grow instead of
-    /// refusing gives no other sign of overload, just as a lost packet is a network's only one.
+    /// refusing gives no other sign of overload, just as a lost packet is a network's only one. Not for
+    /// a call that [hangs alone](crate::Promptness::hangs_alone).
     TimedOut,
     /// Nothing: cancelled, failed for another reason, or never sent.
     Neutral,
@@ -113,8 +114,9 @@ impl AdaptiveLimitSettings {
     /// place already two cost an eighth of it (69 % instead of 80 %), because calls within `min` are
     /// sent whatever the upstream says.
     pub const DEFAULT_MIN: u32 = 1;
-    /// More than one process usually has open to one upstream.
-    pub const DEFAULT_MAX: u32 = 1000;
+    /// More than one process usually has descriptors for: it is for the upstream to set the limit, not for
+    /// this number.
+    pub const DEFAULT_MAX: u32 = 10_000;
     /// No bound until the upstream says that it has too much to do: the first decrease starts from
     /// what is in flight then, so it bites however high the limit was.
     pub const DEFAULT_INITIAL: u32 = Self::DEFAULT_MAX;

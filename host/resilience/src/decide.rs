@@ -39,7 +39,7 @@ impl RetrySettings {
 
     /// The last attempt is made only where at least so large a share of the requests is served: where less is, it mostly
     /// fails as well.
-    pub const LAST_ATTEMPT_SHARE_MIN: f64 = 0.58;
+    pub const LAST_ATTEMPT_SHARE_MIN: f64 = 0.62;
 
     /// Whether another attempt is worth making after so many, where this share of the requests is served.
     #[must_use]

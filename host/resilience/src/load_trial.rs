@@ -36,10 +36,11 @@ struct Suspicion {
     since_then: Tally,
 }
 
-/// Compares what becomes of first attempts while retries are held back with what becomes of them otherwise.
+/// Compares what becomes of first attempts while repetitions are held back with what becomes of them otherwise.
 ///
-/// Time is cut into slots. In a quiet slot, one of eight (of four while things have just changed), retries wait for its
-/// end; that costs no share and little time. An upstream that fails by chance does not care. One that suffers from load
+/// Time is cut into slots. In a quiet slot, one of eight (of four while things have just changed), repetitions wait for
+/// its end: ours, and those of callers that say of themselves that they have come before. That costs no share and little
+/// time. An upstream that fails by chance does not care. One that suffers from load
 /// does better when it is quiet, and when the difference is beyond chance, two things follow: retries earn a third of
 /// what they did, and the upstream's plain errors are taken for an overload, so that calls are paced at what it bears.
 ///
@@ -127,7 +128,7 @@ impl LoadTrial {
         }
     }
 
-    /// How long retries wait: to the end of the slot if it is a quiet one.
+    /// How long repetitions wait: to the end of the slot if it is a quiet one.
     #[must_use]
     pub fn retries_wait(&self, now: Timestamp) -> Duration {
         let (slot, into) = self.slot(now);
@@ -159,6 +160,12 @@ impl LoadTrial {
             self.factor = 1.0;
             self.begin_anew();
             return;
+        }
+        // As soon as its neighbours are over, and most of their answers are there.
+        let (current, into) = self.slot(now);
+        let is_over = current > self.slot + 2 || current == self.slot + 2 && into * 2 >= Self::SLOT;
+        if is_over && self.quiet.all > 0 {
+            self.close_slot(now);
         }
         let (slot, into) = self.slot(sent);
         if into * 2 < Self::SLOT {

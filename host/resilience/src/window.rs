@@ -41,6 +41,9 @@ pub enum Outcome {
     /// The upstream failed a request again whose first failure is counted already: a repetition is no
     /// independent evidence. Counted nowhere, but noted by whoever decides about further repetitions.
     FailedAgain,
+    /// The upstream failed a request that its caller has sent before and sends again. A failure in every count; but
+    /// since its request has failed before, it is a third of one where it is about how surprising a run of failures is.
+    FailedOnReturn,
     /// The upstream failed in a way for which a narrower circuit answers, and could be reached. Counted as a
     /// failure in statistics; where it is about opening and closing it is as good as a success.
     FailedElsewhere,
@@ -99,7 +102,7 @@ impl Tally {
     fn step(&mut self, outcome: Outcome, slow: bool, by_one: impl Fn(u32) -> u32) -> bool {
         let outcomes = match outcome {
             Outcome::Success => None,
-            Outcome::Failure | Outcome::FailedElsewhere => Some(&mut self.failures),
+            Outcome::Failure | Outcome::FailedOnReturn | Outcome::FailedElsewhere => Some(&mut self.failures),
             Outcome::Overloaded => Some(&mut self.overloads),
             Outcome::Throttled => Some(&mut self.throttles),
             Outcome::FailedAgain | Outcome::Overdue | Outcome::Ignored => return false,
@@ -166,7 +169,7 @@ impl Window {
         }
         match outcome {
             Outcome::Success | Outcome::FailedElsewhere => self.failures_in_a_row = 0,
-            Outcome::Failure | Outcome::Overloaded => {
+            Outcome::Failure | Outcome::FailedOnReturn | Outcome::Overloaded => {
                 self.failures_in_a_row = before.saturating_add(1);
                 self.last_failure = match &self.results {
                     Results::Time(_, buckets) => buckets.number(now),

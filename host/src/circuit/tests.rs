@@ -54,6 +54,7 @@ impl Fixture {
                     named: None,
                     named_pause_max: HOUR,
                     has_failed_before: false,
+                    has_come_back: false,
                     suspects_overload: false,
                 };
                 let consequence = Consequence::of(&verdict, subject, circumstances);

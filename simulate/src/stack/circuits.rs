@@ -123,12 +123,13 @@ impl Circuits {
             let outcome = consequence.for_part(part);
             let place = permits.iter().position(|(of, _)| *of == part);
             let mut permit = place.map(|place| permits.swap_remove(place).1);
-            if permit.is_none() && matches!(outcome, Outcome::Failure | Outcome::FailedAgain) {
+            if permit.is_none() && matches!(outcome, Outcome::Failure | Outcome::FailedAgain | Outcome::FailedOnReturn)
+            {
                 // Its circuit did not exist when the call went out. If another call has opened it meanwhile, that
                 // has been counted enough.
                 let whole = &self.whole;
                 let breaker = self.parts.entry(part).or_insert_with(|| whole.for_a_part(now));
-                permit = breaker.admit(now).ok().map(|admitted| admitted.permit);
+                permit = breaker.admit(now).ok().map(|admitted| admitted.permit.of_a_call_sent(answer.sent));
             }
             if let (Some(permit), Some(breaker)) = (permit, self.parts.get_mut(&part)) {
                 changed.note(count(breaker, permit, outcome, answer, random));
@@ -150,11 +151,6 @@ impl Circuits {
     /// The share of such calls that was served of late.
     pub(super) fn served_share(&self, call: &Call) -> f64 {
         self.parts.get(&Part::model(call)).unwrap_or(&self.whole).served_share()
-    }
-
-    /// Whether all circuits of a call are closed.
-    pub(super) fn are_closed(&self, call: &Call) -> bool {
-        self.of(call).all(is_closed)
     }
 
     /// Whether all circuits are closed.

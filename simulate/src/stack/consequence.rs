@@ -12,8 +12,10 @@ pub(super) enum Consequence {
     Served,
     /// It failed. A request counts at most one failure: its retries are no independent evidence.
     Failed {
-        /// Whether its request has failed before.
+        /// Whether its request has failed here before.
         again: bool,
+        /// Whether its caller has sent it before.
+        returned: bool,
     },
     /// The model has too much to do; it said so, or its plain errors are taken for that.
     Overloaded {
@@ -48,8 +50,9 @@ impl Consequence {
     pub(super) const fn for_part(self, part: Part) -> Outcome {
         match (self, part) {
             (Self::Served, _) => Outcome::Success,
-            (Self::Failed { again: false }, _) => Outcome::Failure,
-            (Self::Failed { again: true }, _) => Outcome::FailedAgain,
+            (Self::Failed { again: true, .. }, _) => Outcome::FailedAgain,
+            (Self::Failed { again: false, returned: true }, _) => Outcome::FailedOnReturn,
+            (Self::Failed { again: false, returned: false }, _) => Outcome::Failure,
             (Self::Overloaded { .. }, Part::Model(_)) | (Self::Limited, Part::ModelOf(..)) => Outcome::Throttled,
             (Self::Overloaded { .. } | Self::Limited | Self::Overdue | Self::Nothing, _) => Outcome::Ignored,
         }

@@ -494,7 +494,7 @@ fn retries_end_with_the_budget() {
     let granted = (0..1_000).filter(|number| {
         let call = Call { deadline: at(1e6), ..desk.call(20.0) };
         let failed = answer(20.0, 20.01);
-        let next = desk.stack.next(&call, &failed, Consequence::Failed { again: false }, *number);
+        let next = desk.stack.next(&call, &failed, Consequence::Failed { again: false, returned: false }, *number);
         desk.stack.pasts.clear();
         next != Next::GiveUp(None)
     });
@@ -532,13 +532,16 @@ fn a_failure_may_have_been_billed_and_a_refusal_was_not() {
 }
 
 #[test]
-fn time_outs_shrink_the_limit_in_flight_only_where_nobody_is_served() {
-    let shrinks = |opened: bool| {
+fn time_outs_shrink_the_limit_in_flight_unless_others_are_answered_meanwhile_and_far_sooner() {
+    let shrinks = |answers_take: Option<f64>| {
         let mut desk = Desk::warm(20.0);
         let late: Vec<Call> = (0..80).map(|_| Call { attempt: 9, ..desk.call(20.0) }).collect();
         assert!(late.iter().all(|call| desk.sends(call)));
-        if opened {
-            desk.opens(20.0);
+        for _ in 0..40 {
+            let Some(take) = answers_take else { continue };
+            let call = desk.call(20.0);
+            assert!(desk.sends(&call));
+            desk.ends(&call, Outcome::Success, 20.0, 20.0 + take);
         }
         let before = desk.stack.limits.concurrency().limit();
         for call in late.iter().take(3) {
@@ -546,7 +549,34 @@ fn time_outs_shrink_the_limit_in_flight_only_where_nobody_is_served() {
         }
         desk.stack.limits.concurrency().limit() < before
     };
-    assert!(shrinks(true) && !shrinks(false));
+    assert_eq!([None, Some(1.5), Some(QUICK)].map(shrinks), [true, true, false]);
+}
+
+#[test]
+fn a_call_that_hung_is_not_made_again() {
+    let mut desk = Desk::warm(20.0);
+    let call = desk.call(20.0);
+    assert!(desk.sends(&call));
+    let orders = desk.ends_as(&call, Answer { timed_out: true, ..answer(20.0, 22.0) });
+    assert!(matches!(orders[..], [Order::Deliver(..)]), "{orders:?}");
+    desk.holds_nothing();
+}
+
+#[test]
+fn what_a_caller_repeats_is_held_back_in_a_quiet_slot_like_a_retry() {
+    let mut desk = Desk::warm(20.0);
+    // Everything fails for a while, in a stack that never opens its circuits for it.
+    for number in 0..60 {
+        desk.stack.trial.observe(at(20.0), false, at(20.0 + f64::from(number) / 100.0));
+    }
+    let quiet =
+        (0..8).map(|slot| 21.2 + f64::from(slot)).find(|now| !desk.stack.trial.retries_wait(at(*now)).is_zero());
+    let quiet = quiet.expect("one slot in four is quiet at first");
+    let first = desk.call(quiet);
+    assert!(desk.sends(&first));
+    let repeated = Call { caller_retry: 1, ..desk.call(quiet) };
+    let orders = desk.asks(&repeated);
+    assert!(matches!(orders[..], [Order::AskAgain(request, _)] if request == repeated.request), "{orders:?}");
 }
 
 #[test]

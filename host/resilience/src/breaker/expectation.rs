@@ -14,12 +14,36 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// The circuit opens late rather than early. So what is not known is imagined as ten requests of which one was
 /// served, and no share counts as higher than seven tenths: a total outage is told from a failure rate of 90 %
 /// after about a hundred requests at the start, and after ten when all has been well.
-const IMAGINED_BY_THE_CIRCUIT: (f64, f64) = (1.0, 10.0);
+const IMAGINED_BY_THE_CIRCUIT: Share = Share { served: 1.0, seen: 10.0 };
 const SHARE_MAX: f64 = 0.7;
 /// Repetitions end early rather than late. So what is not known is imagined as two requests that were served but
 /// for a chance of three in a hundred, and no share counts as higher than that.
-const IMAGINED_BY_REPETITIONS: (f64, f64) = (1.94, 2.0);
-const SHARE_MAX_FOR_REPETITIONS: f64 = 0.97;
+const IMAGINED_BY_REPETITIONS: Share = Share { served: 1.99, seen: 2.0 };
+const SHARE_MAX_FOR_REPETITIONS: f64 = 0.995;
+
+/// How many of the last were served.
+#[derive(Clone, Copy, Debug, Default)]
+struct Share {
+    served: f64,
+    seen: f64,
+}
+
+impl Share {
+    /// One more, of which this part was served, while no more than `memory` are remembered.
+    fn see(&mut self, served: f64, memory: f64) {
+        if self.seen >= memory {
+            self.served *= (memory - 1.0) / self.seen;
+            self.seen = memory - 1.0;
+        }
+        self.served += served;
+        self.seen += 1.0;
+    }
+
+    /// With what is not known imagined.
+    fn imagining(self, imagined: Share) -> f64 {
+        (self.served + imagined.served) / (self.seen + imagined.seen)
+    }
+}
 
 /// The share of requests that were served of late, and the run of failures since the last one that was.
 ///
@@ -28,11 +52,15 @@ const SHARE_MAX_FOR_REPETITIONS: f64 = 0.97;
 /// a row, `(1 - share)^run`, is then below one in a hundred thousand, and the upstream must be taken to serve nobody.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Expectation {
-    served: f64,
-    seen: f64,
+    requests: Share,
+    /// Of all attempts, repetitions included.
+    attempts: Share,
     last: Timestamp,
-    /// Served and seen, as of the beginning of the run.
-    before: (f64, f64),
+    /// When the youngest of the calls went out that were served.
+    served_sent: Timestamp,
+    /// As of the last one that was served. What fails since, of calls of before, is no part of what was expected.
+    requests_before: Share,
+    attempts_before: Share,
     /// In parts of a failure.
     run: u32,
     attempts_in_a_row: u32,
@@ -40,54 +68,71 @@ pub(super) struct Expectation {
 
 /// Parts of a failure, so that weaker evidence can count as a share of one.
 const FAILURE: u32 = 3;
-const OVERDUE: u32 = 1;
+const HINT: u32 = 1;
 
 impl Expectation {
-    pub(super) const fn new(now: Timestamp) -> Self {
-        Self { served: 0.0, seen: 0.0, last: now, before: (0.0, 0.0), run: 0, attempts_in_a_row: 0 }
+    pub(super) fn new(now: Timestamp) -> Self {
+        let nothing = Share::default();
+        Self {
+            requests: nothing,
+            attempts: nothing,
+            last: now,
+            served_sent: Timestamp::ORIGIN,
+            requests_before: nothing,
+            attempts_before: nothing,
+            run: 0,
+            attempts_in_a_row: 0,
+        }
     }
 
-    pub(super) fn served(&mut self, now: Timestamp) {
-        self.see(1.0, now);
-        self.run = 0;
-        self.attempts_in_a_row = 0;
+    /// A call that went out at `sent` was served.
+    pub(super) fn served(&mut self, sent: Timestamp, now: Timestamp) {
+        self.served_sent = self.served_sent.max(sent);
+        let memory = self.memory(now);
+        self.requests.see(1.0, memory);
+        self.attempts.see(1.0, memory);
+        self.begin_anew();
     }
 
     /// A request's first failure.
-    pub(super) fn failed(&mut self, now: Timestamp) {
-        self.fail(FAILURE, now);
+    pub(super) fn failed(&mut self, sent: Timestamp, now: Timestamp) {
+        self.fail(FAILURE, sent, now);
     }
 
-    /// A caller left that had waited far longer than others do.
-    pub(super) fn overdue(&mut self, now: Timestamp) {
-        self.fail(OVERDUE, now);
-    }
-
-    fn fail(&mut self, part: u32, now: Timestamp) {
-        self.failed_again(now);
-        self.run = self.run.saturating_add(part);
-        self.see(0.0, now);
+    /// Weaker evidence: a caller left that had waited far longer than others do, or came back and failed once more.
+    pub(super) fn hinted(&mut self, sent: Timestamp, now: Timestamp) {
+        self.fail(HINT, sent, now);
     }
 
     /// A further failure of the same request.
-    pub(super) fn failed_again(&mut self, now: Timestamp) {
+    pub(super) fn failed_again(&mut self, sent: Timestamp, now: Timestamp) {
+        self.fail(0, sent, now);
+    }
+
+    fn fail(&mut self, part: u32, sent: Timestamp, now: Timestamp) {
         if now.saturating_since(self.last) >= SILENCE {
-            (self.run, self.attempts_in_a_row) = (0, 0);
+            self.begin_anew();
         }
-        if self.attempts_in_a_row == 0 {
-            self.before = (self.served, self.seen);
+        let memory = self.memory(now);
+        self.attempts.see(0.0, memory);
+        if part > 0 {
+            self.requests.see(0.0, memory);
         }
-        self.attempts_in_a_row = self.attempts_in_a_row.saturating_add(1);
+        // A call that hung and broke tells what was then. Where one that went out later was served, it is part of no run.
+        if sent >= self.served_sent {
+            self.attempts_in_a_row = self.attempts_in_a_row.saturating_add(1);
+            self.run = self.run.saturating_add(part);
+        }
     }
 
     /// The upstream serves again. The share begins anew with what the run has shown: who comes back from serving one
     /// in twenty must not be taken for who serves all.
-    pub(super) fn recovered(&mut self, now: Timestamp) {
+    pub(super) fn recovered(&mut self, sent: Timestamp, now: Timestamp) {
         if self.run > 0 {
-            self.seen = f64::from(self.requests_in_a_row()).clamp(1.0, MEMORY - 1.0);
-            self.served = 0.0;
+            self.requests = Share { served: 0.0, seen: f64::from(self.requests_in_a_row()).clamp(1.0, MEMORY - 1.0) };
+            self.attempts = self.requests;
         }
-        self.served(now);
+        self.served(sent, now);
     }
 
     pub(super) const fn requests_in_a_row(&self) -> u32 {
@@ -96,36 +141,32 @@ impl Expectation {
 
     /// The share of requests served of late, with what is not known imagined as well served.
     pub(super) fn share(&self) -> f64 {
-        share((self.served, self.seen), IMAGINED_BY_REPETITIONS)
+        self.requests.imagining(IMAGINED_BY_REPETITIONS)
     }
 
     /// Whether so many failing requests in a row had less than this chance.
     pub(super) fn is_surprise(&self, chance: f64) -> bool {
-        let share = share(self.before, IMAGINED_BY_THE_CIRCUIT).min(SHARE_MAX);
+        let share = self.requests_before.imagining(IMAGINED_BY_THE_CIRCUIT).min(SHARE_MAX);
         less_likely_than(chance, share, self.requests_in_a_row())
     }
 
     /// Whether repeating a request makes sense: so many failing attempts in a row had more than this chance.
     pub(super) fn may_repeat(&self, chance: f64) -> bool {
-        let share = share(self.before, IMAGINED_BY_REPETITIONS).min(SHARE_MAX_FOR_REPETITIONS);
+        let share = self.attempts_before.imagining(IMAGINED_BY_REPETITIONS).min(SHARE_MAX_FOR_REPETITIONS);
         !less_likely_than(chance, share, self.attempts_in_a_row)
     }
 
-    fn see(&mut self, served: f64, now: Timestamp) {
-        let memory = if now.saturating_since(self.last) >= SILENCE { MEMORY_AFTER_SILENCE } else { MEMORY };
-        self.last = now;
-        if self.seen >= memory {
-            self.served *= (memory - 1.0) / self.seen;
-            self.seen = memory - 1.0;
-        }
-        self.served += served;
-        self.seen += 1.0;
+    fn begin_anew(&mut self) {
+        (self.run, self.attempts_in_a_row) = (0, 0);
+        (self.requests_before, self.attempts_before) = (self.requests, self.attempts);
     }
-}
 
-/// The share of what was served, with what is only imagined.
-fn share((served, seen): (f64, f64), (imagined_served, imagined_seen): (f64, f64)) -> f64 {
-    (served + imagined_served) / (seen + imagined_seen)
+    /// How many are remembered; and now something has been seen.
+    fn memory(&mut self, now: Timestamp) -> f64 {
+        let silent = now.saturating_since(self.last) >= SILENCE;
+        self.last = now;
+        if silent { MEMORY_AFTER_SILENCE } else { MEMORY }
+    }
 }
 
 fn less_likely_than(chance: f64, share: f64, failures: u32) -> bool {

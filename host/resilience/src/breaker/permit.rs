@@ -17,6 +17,7 @@ use crate::{Breaker, Mode, Outcome};
 pub struct Permit {
     pub(super) generation: u64,
     pub(super) admitted: Timestamp,
+    pub(super) sent: Timestamp,
     pub(super) lease: Option<u64>,
     pub(super) would_be_refused: bool,
 }
@@ -32,6 +33,11 @@ impl Permit {
     #[must_use]
     pub const fn admitted(&self) -> Timestamp {
         self.admitted
+    }
+
+    /// The same for a call that had gone out before: its result then tells of that time.
+    pub const fn of_a_call_sent(self, sent: Timestamp) -> Self {
+        Self { sent, ..self }
     }
 
     /// Whether the call is a probe.

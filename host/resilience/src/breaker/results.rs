@@ -43,12 +43,16 @@ impl Breaker {
         match &mut self.state {
             State::Open { until, .. } => {
                 *until = open_until.map_or(*until, |later| later.max(*until));
-                if current && permit.is_probe() { self.record_spaced_probe(outcome, now) } else { Recorded::NOTHING }
+                if current && permit.is_probe() {
+                    self.record_spaced_probe(outcome, permit.sent, now)
+                } else {
+                    Recorded::NOTHING
+                }
             }
             State::Closed(closed) if current => {
                 // A cancelled call says nothing about the upstream, so it does not end a stall.
                 closed.end(outcome != Outcome::Ignored, now);
-                self.record_closed(outcome, duration, open_until, now, random)
+                self.record_closed(outcome, duration, open_until, permit.sent, now, random)
             }
             State::HalfOpen(half_open) if current => {
                 // A probe without a lease lost it to another: its verdict comes too late.
@@ -71,18 +75,19 @@ impl Breaker {
         outcome: Outcome,
         duration: Duration,
         open_until: Option<Timestamp>,
+        sent: Timestamp,
         now: Timestamp,
         random: u64,
     ) -> Recorded {
         let slow = self.count(outcome, duration, now);
-        if matches!(outcome, Outcome::Failure | Outcome::Overloaded | Outcome::Overdue) {
+        if matches!(outcome, Outcome::Failure | Outcome::FailedOnReturn | Outcome::Overloaded | Outcome::Overdue) {
             self.slow_failure = duration >= SLOW_FAILURE;
         }
         match outcome {
-            Outcome::Success | Outcome::FailedElsewhere => self.expectation.served(now),
-            Outcome::Failure | Outcome::Overloaded => self.expectation.failed(now),
-            Outcome::FailedAgain => self.expectation.failed_again(now),
-            Outcome::Overdue => self.expectation.overdue(now),
+            Outcome::Success | Outcome::FailedElsewhere => self.expectation.served(sent, now),
+            Outcome::Failure | Outcome::Overloaded => self.expectation.failed(sent, now),
+            Outcome::FailedAgain => self.expectation.failed_again(sent, now),
+            Outcome::FailedOnReturn | Outcome::Overdue => self.expectation.hinted(sent, now),
             Outcome::Throttled | Outcome::Ignored => {}
         }
         if let Some(until) = open_until {
@@ -91,6 +96,7 @@ impl Breaker {
         let judged = match outcome {
             Outcome::Success => slow,
             Outcome::Failure
+            | Outcome::FailedOnReturn
             | Outcome::FailedElsewhere
             | Outcome::Overloaded
             | Outcome::Throttled
@@ -101,17 +107,21 @@ impl Breaker {
     }
 
     /// A probe of an open circuit. A success closes it, however long it took; otherwise it stays open as it is.
-    fn record_spaced_probe(&mut self, outcome: Outcome, now: Timestamp) -> Recorded {
+    fn record_spaced_probe(&mut self, outcome: Outcome, sent: Timestamp, now: Timestamp) -> Recorded {
         if let State::Open { probing, .. } = &mut self.state {
             *probing = probing.saturating_sub(1);
         }
         match outcome {
             Outcome::Success | Outcome::FailedElsewhere => {
-                self.expectation.recovered(now);
+                self.expectation.recovered(sent, now);
                 Recorded::transition(self.close(now))
             }
             Outcome::Failure | Outcome::Overloaded => {
-                self.expectation.failed(now);
+                self.expectation.failed(sent, now);
+                Recorded::NOTHING
+            }
+            Outcome::FailedOnReturn => {
+                self.expectation.hinted(sent, now);
                 Recorded::NOTHING
             }
             // It says nothing, so another one need not wait for its time.
@@ -141,7 +151,11 @@ impl Breaker {
         random: u64,
     ) -> Recorded {
         let success = match outcome {
-            Outcome::Failure | Outcome::FailedAgain | Outcome::Overloaded | Outcome::Throttled => {
+            Outcome::Failure
+            | Outcome::FailedAgain
+            | Outcome::FailedOnReturn
+            | Outcome::Overloaded
+            | Outcome::Throttled => {
                 let cooldown = self.cooldown_end(now, random);
                 let until = open_until.map_or(cooldown, |asked| asked.max(cooldown));
                 return Recorded::transition(self.open(Cause::ProbeFailed, until, now, random));

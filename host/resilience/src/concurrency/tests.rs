@@ -68,7 +68,7 @@ fn an_overload_halves_the_limit_once_per_round_trip() {
 #[test]
 fn a_decrease_starts_from_what_is_in_flight() {
     let (mut limit, mut clock) = (AdaptiveLimit::new(AdaptiveLimitSettings::default()), 0);
-    assert_eq!(limit.limit(), 1000);
+    assert_eq!(limit.limit(), AdaptiveLimitSettings::DEFAULT_MAX);
     round(&mut limit, 40, Feedback::Overloaded, &mut clock);
     assert_eq!(limit.limit(), 20, "a limit that nobody pressed against bites at once");
 }

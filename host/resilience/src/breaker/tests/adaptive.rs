@@ -82,6 +82,70 @@ fn those_who_left_after_far_too_long_count_for_a_third() {
 }
 
 #[test]
+fn those_who_come_back_and_fail_once_more_count_for_a_third() {
+    let mut circuit = after_serving(1_000);
+    let returned = (1..100).find(|_| {
+        circuit.call(Outcome::FailedOnReturn);
+        circuit.state() == CircuitState::Open
+    });
+    assert_eq!(returned, Some(30));
+    assert_eq!(circuit.transitions[0].cause, Cause::NoneServed(10));
+}
+
+/// Serves three of four calls at once; the fourth hangs, and fails eight seconds later.
+fn where_some_hang(seconds_long: u64) -> Circuit {
+    let mut circuit = after_serving(100);
+    let mut hanging = VecDeque::new();
+    for call in 0..seconds_long * 50 {
+        circuit.pass(Duration::from_millis(20));
+        if hanging.front().is_some_and(|(due, _)| *due <= circuit.now) {
+            let (_, permit) = hanging.pop_front().unwrap();
+            circuit.settle(permit, Outcome::Failure);
+        }
+        let permit = circuit.breaker.admit(circuit.now).unwrap().permit;
+        if call % 4 == 3 {
+            hanging.push_back((circuit.now.saturating_add(seconds(8)), permit));
+        } else {
+            circuit.settle(permit, Outcome::Success);
+        }
+    }
+    // And now it is silent, while what hangs goes on failing.
+    for (due, permit) in hanging {
+        circuit.now = circuit.now.max(due);
+        circuit.settle(permit, Outcome::Failure);
+    }
+    circuit
+}
+
+#[test]
+fn what_hung_says_nothing_against_those_that_went_out_later_and_were_served() {
+    assert_eq!(where_some_hang(30).transitions, []);
+}
+
+#[test]
+fn what_went_out_after_all_that_were_served_is_an_outage_however_long_it_hung() {
+    let mut circuit = where_some_hang(30);
+    let permits: Vec<Permit> = (0..20).map(|_| circuit.breaker.admit(circuit.now).unwrap().permit).collect();
+    circuit.pass(seconds(8));
+    for permit in permits {
+        circuit.settle(permit, Outcome::Failure);
+    }
+    assert_eq!(circuit.state(), CircuitState::Open);
+}
+
+#[test]
+fn a_permit_may_be_of_a_call_that_had_gone_out_before_others_were_served() {
+    let mut circuit = after_serving(1_000);
+    let (before, _) = (circuit.now, circuit.pass(seconds(1)));
+    circuit.call(Outcome::Success);
+    for _ in 0..100 {
+        let permit = circuit.breaker.admit(circuit.now).unwrap().permit.of_a_call_sent(before);
+        circuit.settle(permit, Outcome::Failure);
+    }
+    assert_eq!(circuit.transitions, []);
+}
+
+#[test]
 fn an_upstream_that_says_too_much_is_there() {
     let mut circuit = after_serving(100);
     failures_until_open(&mut circuit);

@@ -303,7 +303,14 @@ impl Model {
             return None;
         }
         match (outcome, asked) {
-            (Outcome::Failure | Outcome::FailedAgain | Outcome::Overloaded | Outcome::Throttled, asked) => {
+            (
+                Outcome::Failure
+                | Outcome::FailedAgain
+                | Outcome::FailedOnReturn
+                | Outcome::Overloaded
+                | Outcome::Throttled,
+                asked,
+            ) => {
                 let until = asked.unwrap_or(cooldown_end).max(cooldown_end);
                 return Some(self.open(Cause::ProbeFailed, until, now));
             }
