@@ -16,8 +16,8 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// after about a hundred requests at the start, and after ten when all has been well.
 const IMAGINED_BY_THE_CIRCUIT: Share = Share { served: 1.0, seen: 10.0 };
 const SHARE_MAX: f64 = 0.7;
-/// Repetitions end early rather than late. So what is not known is imagined as two requests that were served but
-/// for a chance of three in a hundred, and no share counts as higher than that.
+/// Repetitions end early rather than late. So what is not known is imagined as two attempts that were served but
+/// for a chance of one in two hundred, and no share counts as higher than that.
 const IMAGINED_BY_REPETITIONS: Share = Share { served: 1.99, seen: 2.0 };
 const SHARE_MAX_FOR_REPETITIONS: f64 = 0.995;
 
