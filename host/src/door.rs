@@ -118,6 +118,11 @@ impl Door {
         self.change(|queue, now| queue.pacer_mut().map(|pacer| pacer.served(now)));
     }
 
+    /// The suspicion that the upstream has too much to do has come to nothing.
+    pub fn acquit(&self) {
+        self.change(|queue, now| queue.pacer_mut().map(|pacer| pacer.acquit(now)));
+    }
+
     /// The upstream has said "too much" about a call that went out at `sent`. True if that has been so for a while and
     /// nobody was served meanwhile.
     pub fn told(&self, pause: Pause, sent: Timestamp, random: u64) -> bool {

@@ -77,6 +77,11 @@ impl Lanes {
         }
     }
 
+    /// The suspicion that the upstream has too much to do has come to nothing.
+    pub fn acquit(&self) {
+        self.lanes.all().iter().for_each(|lane| lane.door.acquit());
+    }
+
     /// A part of the upstream has said "too much" about a call that went out at `sent`. `log` tells what was served of
     /// late. True if that part has said so for a while and served nobody meanwhile; `None` if there is no lane for it.
     pub fn told(

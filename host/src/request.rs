@@ -392,7 +392,7 @@ pub fn record(worker: &Worker, call: &Call, attempted: Attempted, has_failed: bo
     let clock = worker.shared.clock;
     entered.settle(settlement, feedback(call, &record, &verdict, clock));
     if record.number == 1 && verdict.class == Class::Failure {
-        call.upstream.experience().trial.observe(clock.at(record.began), false, clock.now());
+        call.upstream.first_failed(clock.at(record.began));
     }
     let paces = conclude(worker, call, admission, &record, &verdict, has_failed);
     Recorded { record, held, verdict, note, settlement, paces }

@@ -140,18 +140,27 @@ impl Upstream {
     /// first.
     pub fn served(&self, subject: Subject<'_>, first_content: Duration, first_sent: Option<Timestamp>) {
         let now = self.clock.now();
-        {
+        let acquitted = {
             let mut experience = self.experience();
             let Experience { budget, hedge_budget, trial, served, promptness } = &mut *experience;
             budget.earn(trial.factor());
             hedge_budget.earn(1.0);
             served.served(subject.key(), now);
             promptness.answered(first_content, now);
-            if let Some(sent) = first_sent {
-                trial.observe(sent, true, now);
-            }
-        }
+            first_sent.is_some_and(|sent| trial.observe(sent, true, now))
+        };
         self.lanes.served(subject);
+        if acquitted {
+            self.lanes.acquit();
+        }
+    }
+
+    /// A request's first call, which went out at `sent`, has failed.
+    pub fn first_failed(&self, sent: Timestamp) {
+        let acquitted = self.experience().trial.observe(sent, false, self.clock.now());
+        if acquitted {
+            self.lanes.acquit();
+        }
     }
 }
 

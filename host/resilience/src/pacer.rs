@@ -159,6 +159,8 @@ struct Pacing {
     told: Timestamp,
     /// Since when every call was refused; `None` when the last one was served.
     fruitless_since: Option<Timestamp>,
+    /// Nobody has said so: plain errors were taken for it.
+    is_suspicion: bool,
 }
 
 /// Finds the rate that an upstream bears which says when it is too much: a 429, a 529, a 503 that speaks
@@ -314,6 +316,7 @@ impl Pacer {
                 served_since: 0,
                 told: now,
                 fruitless_since: Some(now),
+                is_suspicion: pause == Pause::Suspected,
             });
             self.paused_before = self.paused_until;
             if length.is_none() {
@@ -322,6 +325,7 @@ impl Pacer {
             return;
         };
         pacing.told = now;
+        pacing.is_suspicion &= pause == Pause::Suspected;
         pacing.fruitless_since = pacing.fruitless_since.or(Some(now));
         if sent < pacing.decreased || now.saturating_since(pacing.decreased) < self.settings.decrease_interval {
             return;
@@ -358,6 +362,17 @@ impl Pacer {
         };
         self.paused_before = self.paused_until;
         (pacing.decreased, pacing.served_since) = (now, 0);
+    }
+
+    /// The suspicion that the upstream has too much to do has come to nothing. What was paced for it, and for nothing that was
+    /// said, goes out faster and faster until nobody waits.
+    pub fn acquit(&mut self, now: Timestamp) {
+        let served = self.served.rate(now);
+        let Some(pacing) = self.pacing.as_mut().filter(|pacing| pacing.is_suspicion) else { return };
+        pacing.per_second = pacing.per_second.max(served);
+        pacing.too_much = f64::INFINITY;
+        pacing.guess = Some(Pacing::OF_NOTHING);
+        pacing.fruitless_since = None;
     }
 
     /// Ends the pacing once nobody has said "too much" for long enough. Call it while nobody waits.

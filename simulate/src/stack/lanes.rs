@@ -74,6 +74,11 @@ impl Lanes {
         }
     }
 
+    /// The suspicion that an upstream has too much to do has come to nothing.
+    pub(super) fn acquit(&mut self, now: Timestamp) {
+        self.lanes.values_mut().filter_map(AdmissionQueue::pacer_mut).for_each(|pacer| pacer.acquit(now));
+    }
+
     /// A part has said "too much". `log` tells what was served of late.
     pub(super) fn told(&mut self, part: Part, pause: Pause, answer: &Answer, log: &ServedLog, random: u64) {
         let lane = self.lanes.entry(part).or_insert_with(|| {

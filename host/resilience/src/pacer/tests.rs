@@ -210,6 +210,40 @@ fn what_began_at_nothing_finds_a_rate_within_seconds_though_each_refusal_names_a
     assert!(served >= 80, "{served} of 140");
 }
 
+/// Fifty a second were served when these were told a second apart; then the suspicion comes to nothing, and every call is
+/// served. The rate five seconds later.
+fn after_acquittal(pauses: [Pause; 8]) -> f64 {
+    let mut world = serving(50);
+    for pause in pauses {
+        world.pacer.told(pause, world.now, world.now, 0);
+        world.now = world.now.saturating_add(Duration::from_millis(1_001));
+    }
+    assert!(world.pacer.per_second(world.now) < Some(5.0));
+    world.pacer.acquit(world.now);
+    for _ in 0..5_000 {
+        world.now = world.now.saturating_add(STEP);
+        if world.pacer.wait(world.now).is_zero() {
+            world.pacer.sent(world.now);
+            world.pacer.served(world.now);
+        }
+    }
+    world.pacer.per_second(world.now).unwrap()
+}
+
+#[test]
+fn what_was_paced_for_a_suspicion_that_came_to_nothing_goes_out_faster_and_faster() {
+    let per_second = after_acquittal([Pause::Suspected; 8]);
+    assert!(per_second > 50.0, "{per_second}");
+}
+
+#[test]
+fn what_was_said_is_paced_whatever_was_suspected() {
+    let mut pauses = [Pause::Suspected; 8];
+    pauses[3] = Pause::Unnamed;
+    let per_second = after_acquittal(pauses);
+    assert!(per_second < 25.0, "{per_second}");
+}
+
 #[test]
 fn it_is_over_when_nobody_has_said_too_much_for_a_minute_and_not_before() {
     let mut world = serving(10);
