@@ -422,10 +422,8 @@ impl Protection for Stack {
         let Some(Held { pass, admission, waited }) = self.under_way.remove(&call.request) else { return };
         let served = answer.outcome == Outcome::Success;
         let is_telling = served || answer.outcome == Outcome::Failure && !hung_up(call, answer);
-        if call.attempt == 1 && is_telling {
-            if self.trial.observe(answer.sent, served, answer.at) {
-                self.lanes.acquit(answer.at);
-            }
+        if call.attempt == 1 && is_telling && self.trial.observe(answer.sent, served, answer.at) {
+            self.lanes.acquit(answer.at);
         }
         self.give_back(call, pass, waited, answer, orders);
         let consequence = self.judge(call, answer);
