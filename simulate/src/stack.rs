@@ -7,8 +7,8 @@
 //!
 //! # What differs
 //!
-//! - What the proxy decides by a policy's verdict is decided here by the outcome alone: a failure is worth repeating, and
-//!   nothing but a limit or an overload names a pause.
+//! - What the proxy decides by a policy's verdict is decided here by the outcome alone: a failure is worth repeating
+//!   unless it is a time-out, and nothing but a limit or an overload names a pause.
 //! - A tenant stands for its credential. Parts are models, and models under a credential; no limit and no failure is a
 //!   credential's as a whole.
 //! - Whether callers try again by themselves is known here of all; the proxy knows it of official SDKs, which say so.

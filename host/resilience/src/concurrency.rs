@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::Mistake;
 #[cfg(doc)]
 use crate::Outcome;
-use crate::time::{Timestamp, micros};
+use crate::time::{Timestamp, micros, mix};
 
 /// A limit is kept in thousandths of a call, so that it can grow by a fraction per answer.
 const MILLI: u64 = 1000;
@@ -368,10 +368,6 @@ impl Latency {
         #[expect(clippy::cast_precision_loss, reason = "a comparison of ratios needs no more than 52 bits")]
         tolerance.is_some_and(|tolerance| self.smoothed as f64 > baseline.max(1) as f64 * tolerance)
     }
-}
-
-fn mix(old: u64, new: u64, parts: u64) -> u64 {
-    if new >= old { old + (new - old).div_ceil(parts) } else { old - (old - new) / parts }
 }
 
 #[cfg(test)]

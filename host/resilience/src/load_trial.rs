@@ -41,9 +41,9 @@ struct Suspicion {
 ///
 /// Time is cut into slots. In a quiet slot, one of eight (of four while things have just changed), repetitions wait for
 /// its end: ours, and those of callers that say of themselves that they have come before. That costs no share and little
-/// time. An upstream that fails by chance does not care. One that suffers from load
-/// does better when it is quiet, and when the difference is beyond chance, two things follow: retries earn a third of
-/// what they did, and the upstream's plain errors are taken for an overload, so that calls are paced at what it bears.
+/// time. An upstream that fails by chance does not care. One that suffers from load does better when it is quiet, and when
+/// the difference is beyond chance, two things follow: retries earn a third of what they did, and the upstream's plain
+/// errors are taken for an overload, so that calls are paced at what it bears.
 ///
 /// A quiet slot is compared with the two beside it alone, and two slots at least must agree, so that an upstream which
 /// changes for another reason meanwhile is not taken for one that suffers. The first half of each slot is left out, because
@@ -96,6 +96,8 @@ impl LoadTrial {
     const SLACK: f64 = 0.5;
     /// The surplus that is beyond chance, and the most that one slot adds, so that it is never one alone.
     const SURPLUS_MAX: f64 = 3.0;
+    /// The most that is kept while it may not be acted on, so that it is gone when its reason is.
+    const SURPLUS_KEPT: f64 = 2.0 * Self::SURPLUS_MAX;
     /// A smaller difference is nothing to act on, unless it is large beside what is served at all: callers who try again
     /// by themselves go on doing so while we are quiet.
     const DIFFERENCE_MIN: f64 = 0.1;
@@ -170,7 +172,8 @@ impl LoadTrial {
             self.suspicion = None;
             self.factor = 1.0;
             self.begin_anew();
-            return true;
+            // Only who was suspected in vain is trusted.
+            return now < self.trust_until;
         }
         // As soon as its neighbours are over, and most of their answers are there.
         let (current, into) = self.slot(now);
@@ -206,6 +209,7 @@ impl LoadTrial {
         }
         self.unfound += 1;
         self.surplus += (deviations(quiet, loud) - Self::SLACK).min(Self::SURPLUS_MAX);
+        self.surplus = self.surplus.min(Self::SURPLUS_KEPT);
         self.all_quiet.add(quiet);
         self.all_loud.add(loud);
         if self.surplus <= 0.0 {
@@ -359,7 +363,7 @@ mod tests {
         assert!(trial.suspects_overload());
         for second in 30..100 {
             let now = Timestamp::from_micros(second * 1_000_000);
-            trial.observe(now, true, now);
+            assert!(!trial.observe(now, true, now), "it was no false one");
         }
         assert!(!trial.suspects_overload());
         assert!((trial.factor() - 1.0).abs() < f64::EPSILON);

@@ -454,8 +454,7 @@ impl Pacing {
     const FAR_BELOW: (f64, f64) = (0.7, 0.0);
     const NEAR: (f64, f64) = (0.003, 0.00003);
     /// While nothing was refused at a rate of ours, and it is only guessed what is too much: by nothing; by what was
-    /// served; or by
-    /// what an upstream served that has collapsed, which is much less than it could.
+    /// served; or by what an upstream served that has collapsed, which is much less than it could.
     const OF_NOTHING: (f64, f64) = (1.0, 0.0);
     const OF_RATE: (f64, f64) = (0.2, 0.0);
     const OF_COLLAPSE: (f64, f64) = (0.1, 0.05);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::time::{Timestamp, micros};
+use crate::time::{Timestamp, micros, mix};
 
 /// The time to the first content of those that are served, smoothed.
 ///
@@ -27,7 +27,7 @@ impl Promptness {
         let sample = micros(first_content);
         self.smoothed = match self.last {
             None => sample,
-            Some(_) => self.smoothed - self.smoothed / Self::SMOOTHING + sample / Self::SMOOTHING,
+            Some(_) => mix(self.smoothed, sample, Self::SMOOTHING),
         };
         self.last = Some(now);
     }

@@ -61,6 +61,11 @@ pub(crate) fn uniform_below(longest: Duration, random: u64) -> Duration {
     Duration::from_micros(u64::try_from(product >> 64).unwrap_or(u64::MAX))
 }
 
+/// An exponentially weighted mean, of which a new value makes up one part in so many.
+pub(crate) const fn mix(old: u64, new: u64, parts: u64) -> u64 {
+    if new >= old { old + (new - old).div_ceil(parts) } else { old - (old - new) / parts }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

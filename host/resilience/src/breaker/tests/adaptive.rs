@@ -10,12 +10,16 @@ fn after_serving(requests: u32) -> Circuit {
     circuit
 }
 
-/// The failures in a row after which it opens; `None` when it stays closed through a thousand.
-fn failures_until_open(circuit: &mut Circuit) -> Option<u32> {
+/// The calls in a row that end like this after which it opens; `None` when it stays closed through a thousand.
+fn calls_until_open(circuit: &mut Circuit, outcome: Outcome) -> Option<u32> {
     (1..=1_000).find(|_| {
-        circuit.call(Outcome::Failure);
+        circuit.call(outcome);
         circuit.state() == CircuitState::Open
     })
+}
+
+fn failures_until_open(circuit: &mut Circuit) -> Option<u32> {
+    calls_until_open(circuit, Outcome::Failure)
 }
 
 /// Chance by a linear congruential generator (Knuth's MMIX), good enough for failure rates.
@@ -68,11 +72,7 @@ fn a_share_that_falls_to_a_tenth_is_known_within_a_few_openings() {
 #[test]
 fn those_who_left_after_far_too_long_count_for_a_third() {
     let mut circuit = after_serving(1_000);
-    let overdue = (1..100).find(|_| {
-        circuit.call(Outcome::Overdue);
-        circuit.state() == CircuitState::Open
-    });
-    assert_eq!(overdue, Some(30));
+    assert_eq!(calls_until_open(&mut circuit, Outcome::Overdue), Some(30));
     let mut circuit = after_serving(1_000);
     for _ in 0..200 {
         (0..9).for_each(|_| circuit.call(Outcome::Overdue));
@@ -84,11 +84,7 @@ fn those_who_left_after_far_too_long_count_for_a_third() {
 #[test]
 fn those_who_come_back_and_fail_once_more_count_for_a_third() {
     let mut circuit = after_serving(1_000);
-    let returned = (1..100).find(|_| {
-        circuit.call(Outcome::FailedOnReturn);
-        circuit.state() == CircuitState::Open
-    });
-    assert_eq!(returned, Some(30));
+    assert_eq!(calls_until_open(&mut circuit, Outcome::FailedOnReturn), Some(30));
     assert_eq!(circuit.transitions[0].cause, Cause::NoneServed(10));
 }
 
