@@ -118,8 +118,18 @@ impl ServedLog {
     /// Whether there were enough answers of late to tell a rate.
     #[must_use]
     pub fn knows(&self, now: Timestamp) -> bool {
-        let recent = |answer: &&(Timestamp, u64)| now.saturating_since(answer.0) <= Self::MEMORY;
-        self.answers.iter().rev().take_while(recent).take(Self::ENOUGH).count() == Self::ENOUGH
+        self.recent(now).take(Self::ENOUGH).count() == Self::ENOUGH
+    }
+
+    /// Whether they reach back so far that the rate is no mere beginning.
+    fn knows_well(&self, now: Timestamp) -> bool {
+        self.knows(now) && self.recent(now).any(|at| now.saturating_since(at) >= Self::SECOND)
+    }
+
+    /// When the answers of late came, the youngest first.
+    fn recent(&self, now: Timestamp) -> impl Iterator<Item = Timestamp> {
+        let times = self.answers.iter().rev().map(|(at, _)| *at);
+        times.take_while(move |at| now.saturating_since(*at) <= Self::MEMORY)
     }
 
     /// Answers a second; 0 when there was none of late.
@@ -278,7 +288,7 @@ impl Pacer {
                 pacing.per_second = per_second;
                 pacing.too_much = per_second / Self::GENTLE;
                 if knows && pacing.guess.is_some() {
-                    pacing.guess = Some(Pacing::OF_RATE);
+                    pacing.guess = Some(Pacing::guess(&self.served, now));
                 }
             }
             return;
@@ -307,8 +317,7 @@ impl Pacer {
                 too_much: if served > 0.0 { served } else { f64::INFINITY },
                 guess: Some(match pause {
                     Pause::Suspected => Pacing::OF_COLLAPSE,
-                    _ if self.served.knows(now) => Pacing::OF_RATE,
-                    _ => Pacing::OF_NOTHING,
+                    _ => Pacing::guess(&self.served, now),
                 }),
                 began: now,
                 next: now,
@@ -346,19 +355,20 @@ impl Pacer {
         if now.saturating_since(pacing.began) >= Self::AFTERMATH || length.is_some() && sent >= self.paused_before {
             pacing.guess = None;
         }
-        pacing.per_second = match length {
+        pacing.per_second = match (length, pacing.sustained(self.paused_before, now)) {
+            (None, _) => pacing.per_second.min(served) * factor,
             // While everybody pauses nothing is served, which says nothing about the rate.
-            Some(_) => match pacing.sustained(self.paused_before, now) {
-                Some(sustained) => {
-                    // The mean of a rate that doubles and doubles is far below what it has come to.
-                    if !began_at_nothing {
-                        pacing.too_much = sustained;
-                    }
-                    sustained.min(pacing.per_second * factor)
+            (Some(_), None) => pacing.per_second * factor,
+            (Some(_), Some(sustained)) => {
+                // The mean of a rate that doubles and doubles is far below what it has come to.
+                if !began_at_nothing {
+                    pacing.too_much = sustained;
                 }
-                None => pacing.per_second * factor,
-            },
-            None => pacing.per_second.min(served) * factor,
+                if pacing.resumed_for(self.paused_before, now) < ServedLog::SECOND {
+                    pacing.guess = Some(Pacing::OF_RATE);
+                }
+                sustained.min(pacing.per_second * factor)
+            }
         };
         self.paused_before = self.paused_until;
         (pacing.decreased, pacing.served_since) = (now, 0);
@@ -417,6 +427,17 @@ impl Pacer {
 }
 
 impl Pacing {
+    /// How a rate grows that begins with what the answers of late tell.
+    fn guess(served: &ServedLog, now: Timestamp) -> (f64, f64) {
+        if served.knows_well(now) {
+            Self::OF_RATE
+        } else if served.knows(now) {
+            Self::OF_LITTLE
+        } else {
+            Self::OF_NOTHING
+        }
+    }
+
     /// By how much an answer raises the rate, in calls a second. At a steady rate that is the growth per second as a
     /// share of the rate. It is cubic in the seconds' worth of answers since the rate was last lowered, as CUBIC's
     /// window is in time: flat at first, where the rate is about right, and then steeper and steeper, because what
@@ -434,34 +455,40 @@ impl Pacing {
     }
 
     /// What the upstream bears for long, when it bore the calls since a pause that ended then, and no more now: `None` when
-    /// that was too short to tell.
+    /// those were too few to tell.
     ///
     /// A quota that is saved up during a pause bears more than its rate for a while. How much it has saved is not known:
-    /// nothing, or all that the pause was worth. Most quotas save less than that.
+    /// nothing, or all that the pause was worth. Most quotas save less than that; but one that was used up at once lived on
+    /// what it had saved.
     fn sustained(&self, paused_until: Timestamp, now: Timestamp) -> Option<f64> {
-        let resumed = paused_until.max(self.decreased);
-        let (since, pause) = (now.saturating_since(resumed), resumed.saturating_since(self.decreased));
-        if since < ServedLog::SECOND || self.served_since == 0 {
+        let since = self.resumed_for(paused_until, now).as_secs_f64();
+        if since == 0.0 || (self.served_since as usize) < ServedLog::ENOUGH {
             return None;
         }
-        let served = f64::from(self.served_since);
-        let (nothing, all) = (served / since.as_secs_f64(), served / (since + pause).as_secs_f64());
-        Some((1.0 - Self::SAVED_UP) * nothing + Self::SAVED_UP * all)
+        let with_the_pause = now.saturating_since(self.decreased).as_secs_f64();
+        let saved_up = (1.0 / (1.0 + since)).max(Self::SAVED_UP);
+        Some(f64::from(self.served_since) * ((1.0 - saved_up) / since + saved_up / with_the_pause))
+    }
+
+    /// For how long calls have gone out since the rate was lowered and a pause ended.
+    fn resumed_for(&self, paused_until: Timestamp, now: Timestamp) -> Duration {
+        now.saturating_since(paused_until.max(self.decreased))
     }
 
     /// Where the rate is far below what was too much.
     const FAR: f64 = 0.75;
     const FAR_BELOW: (f64, f64) = (0.7, 0.0);
     const NEAR: (f64, f64) = (0.003, 0.00003);
-    /// While nothing was refused at a rate of ours, and it is only guessed what is too much: by nothing; by what was
-    /// served; or by what an upstream served that has collapsed, which is much less than it could.
+    /// While nothing was refused at a rate of ours, and it is only guessed what is too much: by nothing; by the first answers
+    /// there were; by what was served; or by what an upstream served that has collapsed, which is much less than it could.
     const OF_NOTHING: (f64, f64) = (1.0, 0.0);
+    const OF_LITTLE: (f64, f64) = (0.6, 0.0);
     const OF_RATE: (f64, f64) = (0.2, 0.0);
     const OF_COLLAPSE: (f64, f64) = (0.1, 0.05);
     /// Doubling about each second.
     const GROWTH_MAX: f64 = 1.0;
-    /// The weight of a quota that has saved up all that a pause was worth. By simulation of thirty calls a second with ten
-    /// saved up; half would find too little.
+    /// The least weight of a quota that has saved up all that a pause was worth. By simulation of thirty calls a second with
+    /// ten saved up; half would find too little.
     const SAVED_UP: f64 = 0.25;
 }
 

@@ -104,6 +104,21 @@ fn calls_go_out_at_the_rate_that_was_served() {
 }
 
 #[test]
+fn a_rate_that_is_known_of_less_than_a_second_grows_faster_than_one_that_is_known_well() {
+    let sent_in_two_seconds = |known_for_ms: u64| {
+        let mut world = fresh();
+        for number in 0..known_for_ms / 20 {
+            world.pacer.served(at(100.0 - f64::from(u16::try_from(number * 20).unwrap()) / 1_000.0));
+        }
+        world.pacer.told(named(None), world.now, world.now, 0);
+        let began_at = world.pacer.per_second(world.now).unwrap();
+        f64::from(world.run(2, None, |_| true).0) / began_at
+    };
+    let (little, well) = (sent_in_two_seconds(400), sent_in_two_seconds(2_000));
+    assert!(little > 1.3 * well, "{little} and {well}");
+}
+
+#[test]
 fn what_is_answered_after_the_first_refusal_of_a_burst_tells_the_rate_too() {
     let mut world = fresh();
     world.pacer.told(named(Some(Duration::from_secs(1))), world.now, world.now, 0);
@@ -135,6 +150,37 @@ fn the_rate_settles_a_little_below_what_the_upstream_bears() {
             assert!(sent - answered <= 0.05 * most + 0.5, "{} refused of {bears}, {pause:?}", sent - answered);
         }
     }
+}
+
+/// Thirty a second are borne, and ten more after a pause, of a second, that the upstream names: how many are refused in ten
+/// seconds of an upstream whose pacing has just begun.
+fn refused_by_a_quota_that_saves_up(mut world: World) -> u32 {
+    const PER_SECOND: f64 = 30.0;
+    const SAVED: f64 = 10.0;
+    let pause = named(Some(Duration::from_secs(1)));
+    world.pacer.told(pause, world.now, world.now, 0);
+    let (mut tokens, mut refused) = (0.0_f64, 0);
+    for _ in 0..10_000 {
+        world.now = world.now.saturating_add(STEP);
+        tokens = (tokens + PER_SECOND * STEP.as_secs_f64()).min(SAVED);
+        if world.pacer.wait(world.now).is_zero() {
+            world.pacer.sent(world.now);
+            if tokens >= 1.0 {
+                tokens -= 1.0;
+                world.pacer.served(world.now);
+            } else {
+                refused += 1;
+                world.pacer.told(pause, world.now, world.now, 0);
+            }
+        }
+    }
+    refused
+}
+
+#[test]
+fn a_quota_that_is_used_up_at_once_has_lived_on_what_it_saved_and_is_found_at_the_first_refusal() {
+    let refused = refused_by_a_quota_that_saves_up(serving(50));
+    assert!(refused <= 2, "{refused}");
 }
 
 #[test]
