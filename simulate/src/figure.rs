@@ -114,10 +114,31 @@ impl Figure {
         )
     }
 
-    /// Whether a value reaches a goal.
+    /// With so many decimals it is told.
+    #[must_use]
+    pub const fn decimals(self) -> usize {
+        match self {
+            Self::Amplification | Self::WaitP50Seconds | Self::WaitP95Seconds | Self::FirstTokenP50Seconds => 3,
+            Self::CallsPerRequest
+            | Self::CallsPerServed
+            | Self::WastedCallsPercent
+            | Self::RecoveryP50Seconds
+            | Self::RecoveryP95Seconds
+            | Self::ServedPercent => 2,
+            Self::UntouchedServedPercent
+            | Self::ServedAfterPercent
+            | Self::ServedSoonPercent
+            | Self::GoodputPercent
+            | Self::FairnessGap => 1,
+            Self::WastedCalls | Self::OvershootTokens | Self::FalseOpens => 0,
+        }
+    }
+
+    /// Whether a value reaches a goal, as it is told: half a unit of its last decimal is chance.
     #[must_use]
     pub fn meets(self, value: f64, goal: f64) -> bool {
-        if self.more_is_better() { value >= goal } else { value <= goal }
+        let half = 0.5 / 10_f64.powi(i32::try_from(self.decimals()).unwrap_or(0));
+        if self.more_is_better() { value >= goal - half } else { value <= goal + half }
     }
 }
 

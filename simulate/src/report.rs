@@ -94,29 +94,11 @@ const COLUMNS: [(Figure, &str); 12] = [
     (Figure::RecoveryP95Seconds, "recovery p95"),
 ];
 
-const fn decimals(figure: Figure) -> usize {
-    match figure {
-        Figure::Amplification | Figure::WaitP50Seconds | Figure::WaitP95Seconds | Figure::FirstTokenP50Seconds => 3,
-        Figure::CallsPerRequest
-        | Figure::CallsPerServed
-        | Figure::WastedCallsPercent
-        | Figure::RecoveryP50Seconds
-        | Figure::RecoveryP95Seconds
-        | Figure::ServedPercent => 2,
-        Figure::UntouchedServedPercent
-        | Figure::ServedAfterPercent
-        | Figure::ServedSoonPercent
-        | Figure::GoodputPercent
-        | Figure::FairnessGap => 1,
-        Figure::WastedCalls | Figure::OvershootTokens | Figure::FalseOpens => 0,
-    }
-}
-
 fn written(figure: Figure, value: Option<f64>) -> String {
     match value {
         None => "-".to_owned(),
         Some(value) if value.is_infinite() => "never".to_owned(),
-        Some(value) => format!("{value:.*}", decimals(figure)),
+        Some(value) => format!("{value:.*}", figure.decimals()),
     }
 }
 
