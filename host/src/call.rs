@@ -233,6 +233,11 @@ impl Call {
         is_repeated_by_its_caller(&self.headers)
     }
 
+    /// Whether this attempt is the first of all: ours, and as far as is known its caller's.
+    pub fn is_first(&self, attempt: u32) -> bool {
+        attempt == 1 && !self.has_come_back()
+    }
+
     /// Whether its caller has sent it before, and says so.
     pub fn has_come_back(&self) -> bool {
         has_come_back(&self.headers)

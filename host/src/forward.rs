@@ -282,7 +282,8 @@ impl Affair {
         let duration = self.record.first_content.get().unwrap_or_else(|| self.record.began.elapsed());
         self.record.first_content.set(Some(duration));
         upstream.metrics.first_content(duration);
-        let first_sent = (self.record.number == 1).then(|| self.worker.shared.clock.at(self.record.began));
+        let is_first = self.call.is_first(self.record.number);
+        let first_sent = is_first.then(|| self.worker.shared.clock.at(self.record.began));
         upstream.served(self.call.subject(), duration, first_sent);
         if let Some(admission) = &mut self.admission {
             admission.answered();

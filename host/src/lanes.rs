@@ -77,9 +77,11 @@ impl Lanes {
         }
     }
 
-    /// The suspicion that the upstream has too much to do has come to nothing.
-    pub fn acquit(&self) {
-        self.lanes.all().iter().for_each(|lane| lane.door.acquit());
+    /// The suspicion that a call's model has too much to do has come to nothing.
+    pub fn acquit(&self, subject: Subject<'_>) {
+        for lane in self.of(subject) {
+            lane.door.acquit();
+        }
     }
 
     /// A part of the upstream has said "too much" about a call that went out at `sent`. `log` tells what was served of

@@ -391,8 +391,8 @@ pub fn record(worker: &Worker, call: &Call, attempted: Attempted, has_failed: bo
     let settlement = settlement(&record, &verdict);
     let clock = worker.shared.clock;
     entered.settle(settlement, feedback(call, &record, &verdict, clock));
-    if record.number == 1 && verdict.class == Class::Failure {
-        call.upstream.first_failed(clock.at(record.began));
+    if verdict.class == Class::Failure && call.is_first(record.number) {
+        call.upstream.first_failed(call.subject(), clock.at(record.began));
     }
     let paces = conclude(worker, call, admission, &record, &verdict, has_failed);
     Recorded { record, held, verdict, note, settlement, paces }
@@ -418,7 +418,7 @@ pub fn conclude(
         suspects_overload: verdict.class == Class::Failure
             && record.status.is_some()
             && record.elapsed <= config.retry.quick_attempt_max
-            && upstream.experience().trial.suspects_overload(),
+            && upstream.experience().trial.suspects_overload(call.subject().model_key()),
     };
     let mut consequence = Consequence::of(verdict, call.subject(), circumstances);
     let said = if verdict.class == Class::Success { None } else { Said::of(record, verdict).map(Arc::new) };
@@ -608,7 +608,7 @@ fn may_retry<'a>(
 /// How long a repetition is held back, so as to see whether the load of repetitions does harm. Whoever has not the time
 /// for that takes no part in it.
 fn held_back(call: &Call, clock: Clock) -> Duration {
-    let wait = call.upstream.experience().trial.retries_wait(clock.now());
+    let wait = call.upstream.experience().trial.retries_wait(call.subject().model_key(), clock.now());
     if wait > call.deadline.saturating_duration_since(Instant::now()) / 2 { Duration::ZERO } else { wait }
 }
 

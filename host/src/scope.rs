@@ -71,6 +71,11 @@ impl Subject<'_> {
         }
     }
 
+    /// Its model as a number, by which what is known of models is remembered.
+    pub fn model_key(self) -> u64 {
+        u64::from(half(self.key()))
+    }
+
     /// Model and credential as one number, by which answers are remembered.
     pub fn key(self) -> u64 {
         u64::from(half(self.credential)) << 32 | u64::from(model_hash(self.model.unwrap_or_default()))

@@ -51,7 +51,7 @@ pub struct Experience {
     pub budget: RetryBudget,
     /// What they have earned for hedges.
     pub hedge_budget: RetryBudget,
-    /// Whether retries do harm.
+    /// To which models retries do harm.
     pub trial: LoadTrial,
     /// When answers came, and to whom.
     pub served: ServedLog,
@@ -137,9 +137,9 @@ impl Upstream {
     }
 
     /// A call has brought its first content, after so long. `first_sent` is when it went out, if it was its request's
-    /// first.
+    /// first and its caller has not come back with it.
     pub fn served(&self, subject: Subject<'_>, first_content: Duration, first_sent: Option<Timestamp>) {
-        let now = self.clock.now();
+        let (now, model) = (self.clock.now(), subject.model_key());
         let acquitted = {
             let mut experience = self.experience();
             let Experience { budget, hedge_budget, trial, served, promptness } = &mut *experience;
@@ -147,19 +147,20 @@ impl Upstream {
             hedge_budget.earn(1.0);
             served.served(subject.key(), now);
             promptness.answered(first_content, now);
-            first_sent.is_some_and(|sent| trial.observe(sent, true, now))
+            first_sent.is_some_and(|sent| trial.observe(model, sent, true, now))
         };
         self.lanes.served(subject);
         if acquitted {
-            self.lanes.acquit();
+            self.lanes.acquit(subject);
         }
     }
 
-    /// A request's first call, which went out at `sent`, has failed.
-    pub fn first_failed(&self, sent: Timestamp) {
-        let acquitted = self.experience().trial.observe(sent, false, self.clock.now());
+    /// A request's first call, which went out at `sent`, has failed, and its caller has not come back with it.
+    pub fn first_failed(&self, subject: Subject<'_>, sent: Timestamp) {
+        let now = self.clock.now();
+        let acquitted = self.experience().trial.observe(subject.model_key(), sent, false, now);
         if acquitted {
-            self.lanes.acquit();
+            self.lanes.acquit(subject);
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::comparison::Rule;
 use crate::figure::Figure;
 
 /// The scenarios that come with the program, by the name of their file.
-const BUILT_IN: [&str; 22] = [
+const BUILT_IN: [&str; 24] = [
     include_str!("../scenarios/total-outage.toml"),
     include_str!("../scenarios/brown-out.toml"),
     include_str!("../scenarios/overload-2x.toml"),
@@ -33,9 +33,11 @@ const BUILT_IN: [&str; 22] = [
     include_str!("../scenarios/times-out-warm.toml"),
     include_str!("../scenarios/hangs.toml"),
     include_str!("../scenarios/one-model.toml"),
+    include_str!("../scenarios/one-model-for-long.toml"),
     include_str!("../scenarios/one-tenant.toml"),
     include_str!("../scenarios/limit-30.toml"),
     include_str!("../scenarios/worsens.toml"),
+    include_str!("../scenarios/worsens-for-four-models.toml"),
     include_str!("../scenarios/slow.toml"),
     include_str!("../scenarios/outage.toml"),
 ];

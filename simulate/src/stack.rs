@@ -275,7 +275,9 @@ impl Stack {
                 false => Consequence::Nothing,
             },
             Outcome::Failure
-                if !answer.timed_out && took <= self.retry.quick_attempt_max && self.trial.suspects_overload() =>
+                if !answer.timed_out
+                    && took <= self.retry.quick_attempt_max
+                    && self.trial.suspects_overload(model(call)) =>
             {
                 Consequence::Overloaded { suspected: true }
             }
@@ -363,9 +365,14 @@ impl Stack {
 
     /// How long a repetition is held back. Whoever has not the time for the trial takes no part in it.
     fn held_back(&self, call: &Call, now: Timestamp) -> Duration {
-        let wait = self.trial.retries_wait(now);
+        let wait = self.trial.retries_wait(model(call), now);
         if wait > call.deadline.saturating_since(now) / 2 { Duration::ZERO } else { wait }
     }
+}
+
+/// The number by which what is known of models is remembered.
+const fn model(call: &Call) -> u64 {
+    call.model as u64
 }
 
 /// Whether its caller has sent it before.
@@ -421,9 +428,10 @@ impl Protection for Stack {
     fn answered(&mut self, call: &Call, answer: &Answer, orders: &mut Orders) {
         let Some(Held { pass, admission, waited }) = self.under_way.remove(&call.request) else { return };
         let served = answer.outcome == Outcome::Success;
+        let is_new = call.attempt == 1 && !has_come_back(call);
         let is_telling = served || answer.outcome == Outcome::Failure && !hung_up(call, answer);
-        if call.attempt == 1 && is_telling && self.trial.observe(answer.sent, served, answer.at) {
-            self.lanes.acquit(answer.at);
+        if is_new && is_telling && self.trial.observe(model(call), answer.sent, served, answer.at) {
+            self.lanes.acquit(call, answer.at);
         }
         self.give_back(call, pass, waited, answer, orders);
         let consequence = self.judge(call, answer);

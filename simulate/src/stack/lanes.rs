@@ -74,9 +74,13 @@ impl Lanes {
         }
     }
 
-    /// The suspicion that an upstream has too much to do has come to nothing.
-    pub(super) fn acquit(&mut self, now: Timestamp) {
-        self.lanes.values_mut().filter_map(AdmissionQueue::pacer_mut).for_each(|pacer| pacer.acquit(now));
+    /// The suspicion that a call's model has too much to do has come to nothing.
+    pub(super) fn acquit(&mut self, call: &Call, now: Timestamp) {
+        for part in Part::widest_first(call) {
+            if let Some(pacer) = self.lanes.get_mut(&part).and_then(AdmissionQueue::pacer_mut) {
+                pacer.acquit(now);
+            }
+        }
     }
 
     /// A part has said "too much". `log` tells what was served of late.

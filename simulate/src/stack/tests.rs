@@ -444,14 +444,14 @@ fn plain_errors_that_are_taken_for_an_overload_are_paced_and_not_counted() {
     let mut seconds = 20.0;
     for number in 0..3_000 {
         seconds = 20.0 + f64::from(number) / 50.0;
-        let quiet = !desk.stack.trial.retries_wait(at(seconds)).is_zero();
+        let quiet = !desk.stack.trial.retries_wait(0, at(seconds)).is_zero();
         let share = if quiet { 10 } else { 2 };
-        desk.stack.trial.observe(at(seconds), number * 7 % 10 < share, at(seconds));
-        if desk.stack.trial.suspects_overload() {
+        desk.stack.trial.observe(0, at(seconds), number * 7 % 10 < share, at(seconds));
+        if desk.stack.trial.suspects_overload(0) {
             break;
         }
     }
-    assert!(desk.stack.trial.suspects_overload());
+    assert!(desk.stack.trial.suspects_overload(0));
     let patient = Call { patience_end: at(500.0), ..desk.call(seconds) };
     let calls: Vec<Call> = (100..200).map(|request| Call { request, ..patient }).collect();
     assert!(calls.iter().all(|call| desk.sends(call)));
@@ -567,16 +567,33 @@ fn what_a_caller_repeats_is_held_back_in_a_quiet_slot_like_a_retry() {
     let mut desk = Desk::warm(20.0);
     // Everything fails for a while, in a stack that never opens its circuits for it.
     for number in 0..60 {
-        desk.stack.trial.observe(at(20.0), false, at(20.0 + f64::from(number) / 100.0));
+        desk.stack.trial.observe(0, at(20.0), false, at(20.0 + f64::from(number) / 100.0));
     }
     let quiet =
-        (0..8).map(|slot| 21.2 + f64::from(slot)).find(|now| !desk.stack.trial.retries_wait(at(*now)).is_zero());
+        (0..8).map(|slot| 21.2 + f64::from(slot)).find(|now| !desk.stack.trial.retries_wait(0, at(*now)).is_zero());
     let quiet = quiet.expect("one slot in four is quiet at first");
     let first = desk.call(quiet);
     assert!(desk.sends(&first));
     let repeated = Call { caller_retry: 1, ..desk.call(quiet) };
     let orders = desk.asks(&repeated);
     assert!(matches!(orders[..], [Order::AskAgain(request, _)] if request == repeated.request), "{orders:?}");
+}
+
+#[test]
+fn what_a_caller_repeats_is_no_evidence_on_load() {
+    // Of what comes again more fails; while it is held back, less seems to fail.
+    let begins_a_trial = |caller_retry: u32| {
+        let mut desk = Desk::warm(20.0);
+        for _ in 0..60 {
+            let call = Call { caller_retry, ..desk.call(20.0) };
+            desk.sends(&call);
+            desk.ends(&call, Outcome::Failure, 20.0, 20.0);
+            let other = desk.call(20.0);
+            desk.serves(&other);
+        }
+        (20..28).any(|second| !desk.stack.trial.retries_wait(0, at(f64::from(second))).is_zero())
+    };
+    assert_eq!((begins_a_trial(0), begins_a_trial(1)), (true, false));
 }
 
 #[test]
