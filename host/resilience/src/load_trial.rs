@@ -9,7 +9,7 @@ use stratum::{Difference, Stratum};
 
 /// Compares what becomes of first attempts while repetitions are held back with what becomes of them otherwise.
 ///
-/// Time is cut into slots. In a quiet slot, one of eight (of four while things have just changed), repetitions wait for
+/// Time is cut into slots. In a quiet slot, one of eight (of four while things have just changed, or quiet slots seem better), repetitions wait for
 /// its end: ours, and those of callers that say of themselves that they have come before. That costs no share and little
 /// time. An upstream that fails by chance does not care. One that suffers from load does better when it is quiet, and when
 /// the difference is beyond chance, two things follow: retries earn a third of what they did, and the plain errors of
@@ -49,8 +49,8 @@ impl LoadTrial {
     pub const SLOTS_PER_QUIET_ONE: u64 = 8;
     /// Models that are told apart; all further ones that fail count as one.
     pub const MODELS_MAX: usize = 16;
-    /// One of so many while failures have begun only so long ago.
-    const SLOTS_PER_QUIET_ONE_AT_FIRST: u64 = 4;
+    /// One of so many while failures have begun only so long ago, or while quiet slots seem better.
+    const SLOTS_PER_QUIET_ONE_WHEN_URGENT: u64 = 4;
     const AT_FIRST: Duration = Duration::from_secs(30);
     /// First attempts in a quiet slot, and in those beside it, below which it tells nothing.
     const QUIET_MIN: u32 = 4;
@@ -61,6 +61,8 @@ impl LoadTrial {
     const SLACK: f64 = 0.5;
     /// The surplus that is beyond chance, and the most that one slot adds, so that it is never one alone.
     const SURPLUS_MAX: f64 = 3.0;
+    /// The surplus that is worth being followed up soon.
+    const SURPLUS_TELLING: f64 = 1.0;
     /// A smaller difference is nothing to act on, unless it is large beside what is served at all: callers who try again
     /// by themselves go on doing so while we are quiet.
     const DIFFERENCE_MIN: f64 = 0.1;
@@ -201,9 +203,9 @@ impl LoadTrial {
     fn is_quiet(&self, slot: u64, now: Timestamp) -> bool {
         let failing_since = self.strata.iter().filter_map(|stratum| stratum.tried_since(now)).max();
         failing_since.is_some_and(|since| {
-            let new = now.saturating_since(since) < Self::AT_FIRST;
-            let of = if new { Self::SLOTS_PER_QUIET_ONE_AT_FIRST } else { Self::SLOTS_PER_QUIET_ONE };
-            slot % of == Self::SLOTS_PER_QUIET_ONE_AT_FIRST / 2
+            let is_urgent = now.saturating_since(since) < Self::AT_FIRST || self.surplus >= Self::SURPLUS_TELLING;
+            let of = if is_urgent { Self::SLOTS_PER_QUIET_ONE_WHEN_URGENT } else { Self::SLOTS_PER_QUIET_ONE };
+            slot % of == Self::SLOTS_PER_QUIET_ONE_WHEN_URGENT / 2
         })
     }
 }
