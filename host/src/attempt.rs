@@ -4,6 +4,9 @@ use crate::call::{Call, CallBody};
 use crate::client::{Client, RequestBody, fault_of};
 use crate::clock::{random, unix_ms};
 use crate::dialect::{Dialect, EventKind, Operation};
+use crate::events::is_whole;
+use crate::forward::OPEN_WHEN_OVER;
+use crate::json_end::JsonEnd;
 use crate::sse::{self, Splitter};
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode, header};
@@ -25,7 +28,8 @@ use tokio::time::{Instant, timeout_at};
 
 /// Most of a stream that is held while it says nothing. Beyond it the stream is taken for content.
 pub const PREAMBLE_BYTES_MAX: usize = 64 << 10;
-/// Longest time for which a stream's preamble is held back from the caller, hoping for a word of content or error.
+/// Longest time for which the beginning of an answer is held back from the caller, hoping for a word of content or error:
+/// some servers send blank lines or comments for minutes, so that callers do not give up. What is passed on is committed.
 pub const PREAMBLE_HOLD: Duration = Duration::from_secs(1);
 
 /// How an attempt ended, as far as the first content.
@@ -75,6 +79,17 @@ pub struct Held {
     pub rest: Option<Incoming>,
     /// Whether it is known to have begun, rather than being a preamble that was held for long enough.
     pub has_content: bool,
+    /// What broke it off before it was whole. Should the caller get it nonetheless, it breaks off in the same place.
+    pub broken: Option<Fault>,
+}
+
+impl Held {
+    /// Whether its caller sees by itself that it is no answer: by its status, or because it is empty, breaks off, or is a
+    /// stream that begins with an error.
+    pub fn shows_its_failure(&self, record: &Record) -> bool {
+        let begins_with_error = self.splitter.is_some() && record.error.get().is_some_and(Option::is_some);
+        !self.status.is_success() || record.fault.is_some() || begins_with_error
+    }
 }
 
 /// How far an attempt has come, kept outside of its future so that it survives a timeout.
@@ -125,7 +140,8 @@ pub async fn make(client: &Client, call: &Call, number: u32) -> Ended {
         deadline: call.deadline,
     };
     match outcome {
-        Ok((held, error)) => {
+        Ok(Begun { held, error, fault }) => {
+            record.fault = fault;
             record.first_content.set(held.has_content.then_some(elapsed));
             record.prefix = prefix_of(&held.arrived);
             if held.splitter.is_some() {
@@ -144,8 +160,17 @@ pub async fn make(client: &Client, call: &Call, number: u32) -> Ended {
     }
 }
 
+/// A response of which it is clear what it is.
+struct Begun {
+    held: Held,
+    /// The error that a stream has begun with.
+    error: Option<ProviderError>,
+    /// Why it is no answer.
+    fault: Option<Fault>,
+}
+
 /// Sends the request, and holds the response until it is clear what it is.
-async fn begin(client: &Client, call: &Call, progress: &Progress) -> Result<(Held, Option<ProviderError>), Failed> {
+async fn begin(client: &Client, call: &Call, progress: &Progress) -> Result<Begun, Failed> {
     let upload_broken = Arc::new(AtomicBool::new(false));
     let response = client.send(request(call, &upload_broken)?).await.map_err(|(fault, phase)| {
         progress.phase.set(phase);
@@ -166,19 +191,27 @@ async fn begin(client: &Client, call: &Call, progress: &Progress) -> Result<(Hel
         splitter: None,
         rest: Some(body),
         has_content: true,
+        broken: None,
     };
-    let stream = held.status.is_success() && is_event_stream(&held.headers);
-    let error = if stream {
-        hold_stream(call, &mut held).await?
-    } else if call.operation == Operation::Generate || !held.status.is_success() {
+    let (generates, succeeds) = (call.operation == Operation::Generate, held.status.is_success());
+    let (mut error, mut fault) = (None, None);
+    let mut is_stream = succeeds && is_event_stream(&held.headers);
+    if is_stream {
+        match hold_stream(call, &mut held).await {
+            Beginning::Telling(told) => error = told,
+            Beginning::OfNothing(why) => fault = Some(why),
+            Beginning::NoStream => is_stream = false,
+        }
+    }
+    if !is_stream && (generates || !succeeds) {
         // Parts of an answer that streams in some other form must not wait for each other.
-        let bytes = if call.asked.streaming && held.status.is_success() { 1 } else { BODY_PREFIX_BYTES_MAX };
-        hold_body(&mut held, bytes).await?;
-        None
-    } else {
-        None
-    };
-    Ok((held, error))
+        let enough = if call.asked.streaming && succeeds { 1 } else { BODY_PREFIX_BYTES_MAX };
+        fault = hold_body(&mut held, enough).await;
+    }
+    if generates && succeeds && held.splitter.is_none() && fault.is_none() && is_nothing(call, &held) {
+        fault = Some(Fault::Truncated);
+    }
+    Ok(Begun { held, error, fault })
 }
 
 fn request(call: &Call, upload_broken: &Arc<AtomicBool>) -> Result<Request<RequestBody>, Fault> {
@@ -208,83 +241,167 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
     plain && content_type.is_some_and(|value| value.to_ascii_lowercase().starts_with(b"text/event-stream"))
 }
 
+/// What the beginning of a stream says.
+enum Beginning {
+    /// It has begun, with an answer or with an error.
+    Telling(Option<ProviderError>),
+    /// It has ended, and was no answer.
+    OfNothing(Fault),
+    /// It contradicts its head, and is a body.
+    NoStream,
+}
+
 /// Holds a stream through its preamble, up to the event that is content or an error.
-async fn hold_stream(call: &Call, held: &mut Held) -> Result<Option<ProviderError>, Fault> {
+async fn hold_stream(call: &Call, held: &mut Held) -> Beginning {
     let mut splitter = Splitter::default();
     let mut bytes = 0;
     let mut release: Option<Instant> = None;
-    let error = loop {
-        let Some(body) = held.rest.as_mut() else { break None };
+    let beginning = loop {
+        let Some(body) = held.rest.as_mut() else { break Beginning::Telling(None) };
         let frame = match release {
             None => body.frame().await,
             Some(release) => match timeout_at(release, body.frame()).await {
                 Ok(frame) => frame,
                 Err(_) => {
                     held.has_content = false;
-                    break None;
+                    break Beginning::Telling(None);
                 }
             },
         };
         let frame = match frame {
             Some(Ok(frame)) => frame,
-            Some(Err(error)) => return Err(fault_of(&error, false)),
-            // Nothing but a preamble, and then a clean end: not an answer.
-            None if call.operation == Operation::Generate => return Err(Fault::Truncated),
-            None => {
-                held.rest = None;
-                break None;
-            }
+            Some(Err(error)) => break ended(call, held, &mut splitter, Some(fault_of(&error, false))),
+            None => break ended(call, held, &mut splitter, None),
         };
         let Ok(data) = frame.into_data() else { continue };
         bytes += data.len();
         splitter.push(data);
-        let mut telling = None;
-        while let Some(event) = splitter.next_event() {
-            let kind = call.dialect.read_event(&event);
-            held.arrived.push_back(event);
-            match kind {
-                EventKind::Preamble if call.operation == Operation::Generate => {}
-                EventKind::Preamble | EventKind::Content | EventKind::Terminal => {
-                    telling = Some(None);
-                    break;
-                }
-                EventKind::Error(error) => {
-                    telling = Some(Some(error));
-                    break;
-                }
-            }
+        if begins_as_body(&held.arrived, splitter.pending()) {
+            held.arrived.push_back(splitter.take_rest());
+            return Beginning::NoStream;
         }
-        if let Some(error) = telling {
-            break error;
+        let mut telling = None;
+        while telling.is_none()
+            && let Some(event) = splitter.next_event()
+        {
+            telling = tells(call, call.dialect.read_event(&event));
+            held.arrived.push_back(event);
+        }
+        if let Some(beginning) = telling {
+            break beginning;
         }
         if bytes > PREAMBLE_BYTES_MAX {
-            break None;
+            break Beginning::Telling(None);
         }
         if !held.arrived.is_empty() {
             release.get_or_insert_with(|| Instant::now() + PREAMBLE_HOLD);
         }
     };
     held.splitter = Some(splitter);
-    Ok(error)
+    beginning
 }
 
-/// Holds a body until it is whole or long enough to tell.
-async fn hold_body(held: &mut Held, enough: usize) -> Result<(), Fault> {
-    let mut bytes = 0;
+/// Whether what a head calls a stream of events begins as JSON or a page does, and as no event can.
+fn begins_as_body(arrived: &VecDeque<Bytes>, pending: &[u8]) -> bool {
+    let mut bytes = arrived.iter().flatten().chain(pending);
+    matches!(bytes.find(|byte| !byte.is_ascii_whitespace()), Some(b'{' | b'[' | b'<'))
+}
+
+/// What an event says of the stream that it is the first one of to tell anything.
+fn tells(call: &Call, kind: EventKind) -> Option<Beginning> {
+    match kind {
+        EventKind::Preamble if call.operation == Operation::Generate => None,
+        EventKind::End if call.operation == Operation::Generate => Some(Beginning::OfNothing(Fault::Truncated)),
+        EventKind::Error(error) => Some(Beginning::Telling(Some(error))),
+        EventKind::Preamble | EventKind::Content | EventKind::Finished(_) | EventKind::Complete | EventKind::End => {
+            Some(Beginning::Telling(None))
+        }
+    }
+}
+
+/// A stream has ended, or broken off, before it told anything.
+fn ended(call: &Call, held: &mut Held, splitter: &mut Splitter, broken: Option<Fault>) -> Beginning {
+    held.rest = None;
+    let rest = splitter.take_rest();
+    // The blank line behind the last event may be missing, which does not make it say less.
+    let kind = if is_whole(&rest) { call.dialect.read_event(&rest) } else { EventKind::Preamble };
+    if !rest.is_empty() {
+        held.arrived.push_back(rest);
+    }
+    match (kind, broken) {
+        (EventKind::Error(error), _) => Beginning::Telling(Some(error)),
+        (EventKind::Finished(_) | EventKind::Complete, _) => Beginning::Telling(None),
+        (EventKind::Preamble | EventKind::Content | EventKind::End, Some(fault)) => {
+            held.broken = Some(fault);
+            Beginning::OfNothing(fault)
+        }
+        (EventKind::Preamble | EventKind::Content | EventKind::End, None) => match call.operation {
+            Operation::Generate => Beginning::OfNothing(Fault::Truncated),
+            Operation::PassThrough => Beginning::Telling(None),
+        },
+    }
+}
+
+/// Holds a body until it is whole or long enough to tell, and says what broke it off.
+///
+/// An answer that dribbles in is not held for longer than a preamble is, and one that is whole not for as long as its
+/// connection stays open.
+async fn hold_body(held: &mut Held, enough: usize) -> Option<Fault> {
+    let (succeeds, has_length) = (held.status.is_success(), held.headers.contains_key(header::CONTENT_LENGTH));
+    let (mut json, mut bytes) = (JsonEnd::default(), 0);
+    let mut release: Option<Instant> = None;
+    for arrived in &held.arrived {
+        json.read(arrived);
+        bytes += arrived.len();
+        release = Some(Instant::now() + OPEN_WHEN_OVER);
+    }
     while bytes < enough {
         let Some(body) = held.rest.as_mut() else { break };
-        match body.frame().await {
+        let is_whole = !has_length && json.is_whole();
+        let frame = match release {
+            None => body.frame().await,
+            Some(release) => match timeout_at(release, body.frame()).await {
+                Ok(frame) => frame,
+                Err(_) if is_whole => None,
+                Err(_) => {
+                    held.has_content = json.has_begun();
+                    break;
+                }
+            },
+        };
+        match frame {
             None => held.rest = None,
-            Some(Err(error)) => return Err(fault_of(&error, false)),
+            Some(Err(_)) if is_whole => held.rest = None,
+            Some(Err(error)) => {
+                held.rest = None;
+                held.broken = Some(fault_of(&error, false));
+            }
             Some(Ok(frame)) => {
-                if let Ok(data) = frame.into_data() {
-                    bytes += data.len();
-                    held.arrived.push_back(data);
+                let Ok(data) = frame.into_data() else { continue };
+                json.read(&data);
+                bytes += data.len();
+                held.arrived.push_back(data);
+                if !has_length && json.is_whole() && !is_whole {
+                    release = Some(Instant::now() + OPEN_WHEN_OVER);
+                } else if succeeds {
+                    release.get_or_insert_with(|| Instant::now() + PREAMBLE_HOLD);
                 }
             }
         }
     }
-    Ok(())
+    held.broken
+}
+
+/// Whether what came under a success is no answer at all.
+fn is_nothing(call: &Call, held: &Held) -> bool {
+    let says_that_it_is_empty = matches!(held.status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT);
+    let is_readable = held.headers.get(header::CONTENT_ENCODING).is_none_or(|encoding| encoding == "identity");
+    if says_that_it_is_empty || !is_readable || !held.has_content {
+        return false;
+    }
+    let begins = prefix_of(&held.arrived);
+    let is_all = held.rest.is_none() && begins.len() < BODY_PREFIX_BYTES_MAX;
+    call.dialect.is_nothing(call.path(), &begins, is_all)
 }
 
 fn prefix_of(arrived: &VecDeque<Bytes>) -> Bytes {

@@ -75,8 +75,12 @@ impl Route {
     }
 
     fn path(&self) -> &str {
-        self.path_and_query.split('?').next().unwrap_or_default()
+        path_of(&self.path_and_query)
     }
+}
+
+fn path_of(path_and_query: &str) -> &str {
+    path_and_query.split('?').next().unwrap_or_default()
 }
 
 /// A request's body on its way upstream.
@@ -221,6 +225,11 @@ impl Call {
             deadline,
             deadline_is_callers: false,
         })
+    }
+
+    /// Its path, without the query.
+    pub fn path(&self) -> &str {
+        path_of(&self.path_and_query)
     }
 
     /// By what it is told from others.

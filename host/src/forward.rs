@@ -5,15 +5,17 @@ use crate::body::Aborted;
 use crate::call::Call;
 use crate::circuit::Admission;
 use crate::client::fault_of;
-use crate::dialect::{Dialect, EventKind, Operation, Usage};
+use crate::dialect::{Dialect, Operation, Usage};
+use crate::events::{Event, Events, Stage};
 use crate::explain::Story;
+use crate::json_end::JsonEnd;
 use crate::metrics::Outcome;
 use crate::refusal::{Kind, Refusal};
 use crate::request::{conclude, feedback, overdue};
 use crate::served::Charges;
-use crate::sse::{self, Splitter};
 use crate::worker::Worker;
 use bytes::Bytes;
+use http::header;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use spillway_resilience::Settlement;
@@ -30,6 +32,12 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 /// The end of an answer in which its usage is looked for.
 const USAGE_TAIL_BYTES: usize = 64 << 10;
+
+/// How long an answer that is whole may stay open in silence: what is counted may follow, and what marks the end. Then it
+/// is closed, as it is whole.
+const OPEN_WHEN_FINISHED: Duration = Duration::from_secs(5);
+/// The same for one behind whose last event nothing may follow.
+pub const OPEN_WHEN_OVER: Duration = Duration::from_secs(1);
 
 /// How an answer ended.
 #[derive(Debug)]
@@ -49,12 +57,14 @@ pub struct Forward {
     /// What can be passed on at once.
     ready: VecDeque<Bytes>,
     upstream: Option<Incoming>,
+    /// What has broken it off while it was held.
+    broken: Option<Fault>,
     reader: Reader,
+    terminal_expected: bool,
     idle: Pin<Box<Sleep>>,
     idle_timeout: Duration,
     has_content: bool,
     abort: Abort,
-    usage: Option<Usage>,
     affair: Option<Affair>,
 }
 
@@ -70,20 +80,45 @@ enum Abort {
 /// How an answer is read on its way.
 enum Reader {
     /// Event by event.
-    Events(Events),
-    /// As bytes; the last of them are kept, for the usage in them.
-    Tail(VecDeque<Bytes>, usize),
+    Events(Box<Events>),
+    /// As a body.
+    Body(Tail),
     /// Not at all.
     Unread,
 }
 
-struct Events {
-    splitter: Splitter,
-    dialect: Dialect,
-    strip_usage: bool,
-    terminal_expected: bool,
-    terminal_seen: bool,
-    error: Option<ProviderError>,
+/// A body whose end is kept, for the usage in it.
+#[derive(Default)]
+struct Tail {
+    last: VecDeque<Bytes>,
+    bytes: usize,
+    /// Where the body ends, unless its length says that.
+    json: Option<JsonEnd>,
+}
+
+impl Tail {
+    /// Keeps what has arrived, and answers whether it is more than blank space.
+    fn read(&mut self, arrived: &Bytes) -> bool {
+        self.bytes += arrived.len();
+        self.last.push_back(arrived.clone());
+        // Only the end can hold the usage.
+        while self.last.front().is_some_and(|first| self.bytes - first.len() >= USAGE_TAIL_BYTES) {
+            self.bytes -= self.last.pop_front().map_or(0, |first| first.len());
+        }
+        if let Some(json) = &mut self.json {
+            json.read(arrived);
+        }
+        !arrived.iter().all(u8::is_ascii_whitespace)
+    }
+
+    fn is_whole(&self) -> bool {
+        self.json.is_some_and(|json| json.is_whole())
+    }
+
+    fn usage(&self, dialect: Dialect) -> Option<Usage> {
+        let joined: Vec<u8> = self.last.iter().flatten().copied().collect();
+        dialect.read_usage(&joined)
+    }
 }
 
 /// What is to be settled when the answer has ended.
@@ -113,23 +148,23 @@ impl Forward {
     pub fn new(held: Held, mut affair: Affair) -> Forward {
         let call = &affair.call;
         let is_answer = affair.outcome == Outcome::Answered && held.status.is_success();
+        let generates = call.operation == Operation::Generate;
+        let has_length = held.headers.contains_key(header::CONTENT_LENGTH);
         let mut forward = Forward {
             ready: VecDeque::new(),
             upstream: held.rest,
+            broken: held.broken,
             reader: match held.splitter {
-                Some(splitter) => Reader::Events(Events {
-                    splitter,
-                    dialect: call.dialect,
-                    strip_usage: call.body_demanding_usage.is_some(),
-                    terminal_expected: call.operation == Operation::Generate
-                        && call.dialect != Dialect::Other
-                        && is_answer,
-                    terminal_seen: false,
-                    error: None,
-                }),
-                None if call.operation == Operation::Generate => Reader::Tail(VecDeque::new(), 0),
+                Some(splitter) => {
+                    let strips = call.body_demanding_usage.is_some();
+                    Reader::Events(Box::new(Events::new(splitter, call.dialect, call.asked.alternatives, strips)))
+                }
+                None if generates => {
+                    Reader::Body(Tail { json: (!has_length).then(JsonEnd::default), ..Tail::default() })
+                }
                 None => Reader::Unread,
             },
+            terminal_expected: generates && call.dialect != Dialect::Other && is_answer,
             idle: Box::pin(sleep_until(match held.has_content {
                 true => Instant::now() + call.upstream.config.idle_timeout,
                 false => affair.record.began + call.upstream.config.first_content_timeout,
@@ -137,7 +172,6 @@ impl Forward {
             idle_timeout: call.upstream.config.idle_timeout,
             has_content: held.has_content,
             abort: Abort::No,
-            usage: None,
             affair: None,
         };
         for bytes in held.arrived {
@@ -148,127 +182,145 @@ impl Forward {
         }
         forward.affair = Some(affair);
         // Events behind the telling one may have arrived with it.
-        forward.drain_splitter();
+        forward.drain_events();
+        if forward.has_content {
+            forward.wait_for_more();
+        }
         forward
     }
 
-    /// Takes what has arrived: events as they were held, or raw bytes.
+    /// Takes what was held: events as they were cut out, or pieces of a body.
     fn read(&mut self, bytes: Bytes) {
         match &mut self.reader {
             Reader::Events(events) => {
-                let (kind, event) = events.read(bytes, &mut self.usage);
-                self.ready.extend(event);
-                if kind != EventKind::Preamble && !std::mem::replace(&mut self.has_content, true) {
-                    self.idle.as_mut().reset(Instant::now() + self.idle_timeout);
-                    if let Some(affair) = &mut self.affair {
-                        affair.content_began();
-                    }
-                }
+                let event = events.read(bytes);
+                self.take(event);
             }
-            Reader::Tail(tail, length) => {
-                *length += bytes.len();
-                tail.push_back(bytes.clone());
-                // Only the end can hold the usage.
-                while tail.front().is_some_and(|first| *length - first.len() >= USAGE_TAIL_BYTES) {
-                    *length -= tail.pop_front().map_or(0, |first| first.len());
-                }
-                self.ready.push_back(bytes);
+            Reader::Body(tail) => {
+                let is_content = tail.read(&bytes);
+                self.take(Event { bytes: Some(bytes), is_content });
             }
             Reader::Unread => self.ready.push_back(bytes),
         }
     }
 
-    fn drain_splitter(&mut self) {
+    fn take(&mut self, event: Event) {
+        self.ready.extend(event.bytes);
+        if event.is_content
+            && !std::mem::replace(&mut self.has_content, true)
+            && let Some(affair) = &mut self.affair
+        {
+            affair.content_began();
+        }
+    }
+
+    fn drain_events(&mut self) {
         while let Reader::Events(events) = &mut self.reader {
-            let Some(event) = events.splitter.next_event() else { break };
-            self.read(event);
+            let Some(event) = events.next_event() else { break };
+            self.take(event);
         }
     }
 
     fn arrived(&mut self, data: Bytes) {
+        let was_over = self.stage() == Stage::Over;
         match &mut self.reader {
             Reader::Events(events) => {
-                events.splitter.push(data);
-                self.drain_splitter();
+                events.push(data);
+                self.drain_events();
             }
-            Reader::Tail(..) | Reader::Unread => self.read(data),
+            Reader::Body(_) | Reader::Unread => self.read(data),
         }
+        // What comes behind the end does not keep it open.
+        if self.has_content && !was_over {
+            self.wait_for_more();
+        }
+    }
+
+    /// How far the answer has come, as far as it says so itself.
+    fn stage(&self) -> Stage {
+        match &self.reader {
+            Reader::Events(events) if events.dialect() == Dialect::Other => Stage::Running,
+            Reader::Events(events) if events.error().is_some() => Stage::Finished,
+            Reader::Events(events) => events.stage(),
+            Reader::Body(tail) if tail.is_whole() => Stage::Over,
+            Reader::Body(_) | Reader::Unread => Stage::Running,
+        }
+    }
+
+    /// For as long as the answer may stay silent, as far as it has come.
+    fn wait_for_more(&mut self) {
+        let silence = match self.stage() {
+            Stage::Running | Stage::PartlyFinished => self.idle_timeout,
+            Stage::Finished => self.idle_timeout.min(OPEN_WHEN_FINISHED),
+            Stage::Over => self.idle_timeout.min(OPEN_WHEN_OVER),
+        };
+        self.idle.as_mut().reset(Instant::now() + silence);
     }
 
     /// Ends the answer with its last byte: whoever knows its length does not ask for more.
     fn end_if_delivered(&mut self) {
-        let all_arrived = self.upstream.as_ref().is_none_or(http_body::Body::is_end_stream);
+        let all_arrived = self.upstream.as_ref().is_none_or(http_body::Body::is_end_stream) && self.broken.is_none();
         if self.ready.is_empty() && all_arrived && self.abort == Abort::No && self.affair.is_some() {
             self.ended();
         }
     }
 
+    /// Nothing more comes. What is whole stays so, however its connection ended.
+    fn ended_by(&mut self, fault: Fault) {
+        if self.stage() == Stage::Running { self.broke(fault) } else { self.ended() }
+    }
+
     /// The upstream has ended its answer cleanly; whether it is whole is another question.
     fn ended(&mut self) {
         self.upstream = None;
-        let mut end = End::Whole;
-        match &mut self.reader {
-            Reader::Events(events) => {
-                if let Some(error) = events.error.take() {
-                    end = End::Failed(error);
-                } else if events.terminal_expected && !events.terminal_seen && !events.splitter.overflowed() {
-                    return self.broke(Fault::Truncated);
-                }
-                let rest = events.splitter.take_rest();
-                if !rest.is_empty() {
-                    self.ready.push_back(rest);
-                }
-            }
-            Reader::Tail(tail, _) => {
-                if let Some(affair) = &self.affair {
-                    let joined: Vec<u8> = tail.iter().flatten().copied().collect();
-                    self.usage = affair.call.dialect.read_usage(&joined);
-                }
-            }
-            Reader::Unread => {}
+        if let Reader::Events(events) = &mut self.reader
+            && let Some(rest) = events.rest()
+        {
+            self.take(rest);
         }
+        let end = match &self.reader {
+            Reader::Events(events) => match events.error() {
+                Some(error) => End::Failed(error.clone()),
+                None if !self.terminal_expected || events.overflowed() => End::Whole,
+                None if events.stage() == Stage::Running => return self.broke(Fault::Truncated),
+                // An end of nothing. It reaches the caller as it is.
+                None if !events.has_content() => End::Broken(Fault::Truncated),
+                None => End::Whole,
+            },
+            Reader::Body(_) if self.terminal_expected && !self.has_content => End::Broken(Fault::Truncated),
+            Reader::Body(_) | Reader::Unread => End::Whole,
+        };
         self.settle(end);
     }
 
     /// The answer will never be whole: says so in the stream, and then aborts the connection.
     fn broke(&mut self, fault: Fault) {
-        self.upstream = None;
-        self.abort = Abort::Now;
         if let (Reader::Events(events), Some(affair)) = (&self.reader, &self.affair) {
             let upstream = affair.call.upstream.name.to_string();
             let refusal = Refusal::from(Kind::StreamCut { upstream, fault });
-            self.ready.push_back(events.dialect.error_event(&refusal, &affair.call.request_id));
-            self.abort = Abort::AfterFlush;
+            self.ready.push_back(events.dialect().error_event(&refusal, &affair.call.request_id));
         }
+        self.break_off(fault);
+    }
+
+    /// Aborts the connection once the caller has what there is.
+    fn break_off(&mut self, fault: Fault) {
+        self.upstream = None;
+        self.broken = None;
+        self.abort = Abort::AfterFlush;
         self.settle(End::Broken(fault));
     }
 
     fn settle(&mut self, end: End) {
-        if let Some(affair) = self.affair.take() {
-            affair.settle(end, self.usage);
-        }
-    }
-}
-
-impl Events {
-    /// Reads an event, and returns what it means, and itself unless the caller must not see it.
-    fn read(&mut self, event: Bytes, usage: &mut Option<Usage>) -> (EventKind, Option<Bytes>) {
-        let kind = self.dialect.read_event(&event);
-        match &kind {
-            EventKind::Terminal => self.terminal_seen = true,
-            EventKind::Error(error) => self.error = Some(error.clone()),
-            EventKind::Preamble | EventKind::Content => {}
-        }
-        if let Some(reported) = self.dialect.read_usage(&event) {
-            // Anthropic reports input first and output last.
-            let known = usage.get_or_insert_default();
-            known.input = known.input.max(reported.input);
-            known.output = known.output.max(reported.output);
-            if self.strip_usage && self.dialect.is_usage_event(&sse::data(&event)) {
-                return (kind, None);
-            }
-        }
-        (kind, Some(event))
+        let Some(affair) = self.affair.take() else { return };
+        let usage = match &self.reader {
+            Reader::Events(events) => events.usage(),
+            Reader::Body(tail) => tail.usage(affair.call.dialect),
+            Reader::Unread => None,
+        };
+        // What is passed on although it is no answer has been judged already.
+        let end = if affair.outcome == Outcome::Failed && !matches!(end, End::Abandoned) { End::Whole } else { end };
+        affair.settle(end, usage);
     }
 }
 
@@ -375,6 +427,10 @@ impl http_body::Body for Forward {
                 Abort::Now => return Poll::Ready(Some(Err(Aborted))),
             }
             let Some(upstream) = this.upstream.as_mut() else {
+                if let Some(fault) = this.broken {
+                    this.break_off(fault);
+                    continue;
+                }
                 if this.affair.is_some() {
                     this.ended();
                     continue;
@@ -383,18 +439,15 @@ impl http_body::Body for Forward {
             };
             match Pin::new(upstream).poll_frame(context) {
                 Poll::Ready(Some(Ok(frame))) => {
-                    if this.has_content {
-                        this.idle.as_mut().reset(Instant::now() + this.idle_timeout);
-                    }
                     if let Ok(data) = frame.into_data() {
                         this.arrived(data);
                     }
                 }
-                Poll::Ready(Some(Err(error))) => this.broke(fault_of(&error, false)),
+                Poll::Ready(Some(Err(error))) => this.ended_by(fault_of(&error, false)),
                 Poll::Ready(None) => this.ended(),
                 Poll::Pending => match this.idle.as_mut().poll(context) {
-                    Poll::Ready(()) if this.has_content => this.broke(Fault::IdleTimeout),
-                    Poll::Ready(()) => this.broke(Fault::FirstContentTimeout),
+                    Poll::Ready(()) if this.has_content => this.ended_by(Fault::IdleTimeout),
+                    Poll::Ready(()) => this.ended_by(Fault::FirstContentTimeout),
                     Poll::Pending => return Poll::Pending,
                 },
             }
@@ -404,8 +457,10 @@ impl http_body::Body for Forward {
     fn size_hint(&self) -> SizeHint {
         // A stream may gain an error event or lose a usage event, so only plain bodies have a known length.
         match (&self.reader, &self.upstream) {
+            // And of one that has broken off, the head tells how long it should have been.
+            _ if self.broken.is_some() => SizeHint::default(),
             (Reader::Events(_), _) => SizeHint::default(),
-            (Reader::Tail(..) | Reader::Unread, upstream) => {
+            (Reader::Body(_) | Reader::Unread, upstream) => {
                 let ready: u64 = self.ready.iter().map(|bytes| bytes.len() as u64).sum();
                 let rest = upstream.as_ref().map_or(SizeHint::with_exact(0), Incoming::size_hint);
                 rest.exact().map_or_else(SizeHint::default, |rest| SizeHint::with_exact(ready + rest))
@@ -417,12 +472,17 @@ impl http_body::Body for Forward {
 impl Drop for Forward {
     fn drop(&mut self) {
         self.end_if_delivered();
+        // Many callers leave with the last event, and do not wait for the end of the connection.
+        if self.ready.is_empty() && self.abort == Abort::No && self.stage() >= Stage::Finished && self.affair.is_some()
+        {
+            self.ended();
+        }
         self.settle(End::Abandoned);
     }
 }
 
 impl fmt::Debug for Forward {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Forward").field("abort", &self.abort).field("usage", &self.usage).finish_non_exhaustive()
+        f.debug_struct("Forward").field("abort", &self.abort).field("broken", &self.broken).finish_non_exhaustive()
     }
 }

@@ -55,6 +55,11 @@ impl Splitter {
         self.overflowed
     }
 
+    /// What has arrived, and has not been cut out yet.
+    pub fn pending(&self) -> &[u8] {
+        &self.pending
+    }
+
     /// What has arrived of an event that is not whole.
     pub fn take_rest(&mut self) -> Bytes {
         self.searched = 0;

@@ -57,8 +57,8 @@ impl Unserved {
             failing && failed.record.status.is_some() && failed.may_be_its_own
         });
         let answer = last.and_then(|failed| {
-            // A failure that looks like a success must not reach the caller as one.
-            let held = failed.held.filter(|held| !held.status.is_success())?;
+            // A failure that looks like a success must not reach the caller as one, unless it shows that it is none.
+            let held = failed.held.filter(|held| held.shows_its_failure(&failed.record))?;
             Some(Served::settled(held, failed.record, failed.verdict, Outcome::Failed))
         });
         Unserved { refusal, answer, outcome, suspect, tried, throttled, story }

@@ -38,7 +38,7 @@ fn hostile(provider: &Provider, name: &str) -> Setup {
 }
 
 fn doing(deed: &str) -> Reply {
-    respond(200).header("x-hostile", deed).json(json!({"choices": []}))
+    respond(200).header("x-hostile", deed).json(json!({"choices": [{}]}))
 }
 
 /// Memory of the process in KiB.

@@ -88,7 +88,7 @@ fn what_an_answer_did_not_use_is_given_back() {
 fn an_answer_that_reports_no_usage_costs_what_was_reserved() {
     let provider = Provider::start();
     let spillway = limited(&provider).start();
-    provider.next(respond(200).json(json!({"choices": []})));
+    provider.next(respond(200).json(json!({"choices": [{}]})));
     assert_eq!(spillway.send(&asking_for(500)).status(), 200);
     let refused = spillway.send(&asking_for(500));
     assert_eq!((refused.status(), &*refused.at("/error/type")), (429, "tokens"));

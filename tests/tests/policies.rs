@@ -286,7 +286,7 @@ fn a_policy_that_misbehaves_is_overruled_in_bounded_time_counted_and_at_last_qua
     for (faults, (deed, complaint)) in
         (1..).zip([("loop", "took longer"), ("trap", "trapped"), ("memory", "memory"), ("stack", "trapped")])
     {
-        provider.next(respond(200).header("x-hostile", deed).json(json!({"choices": []})));
+        provider.next(respond(200).header("x-hostile", deed).json(json!({"choices": [{}]})));
         let began = Instant::now();
         let answer = spillway.send(&chat());
         assert_eq!((answer.status(), judge(&answer)), (200, "built-in"), "{deed}: {}", answer.text());
@@ -301,7 +301,7 @@ fn a_policy_that_misbehaves_is_overruled_in_bounded_time_counted_and_at_last_qua
     // An answer in between has begun the count anew each time; now there is none.
     for number in 1..=5 {
         assert_eq!(spillway.policy("hostile")["state"], "serving", "fault {number}");
-        provider.next(respond(200).header("x-hostile", "trap").json(json!({"choices": []})));
+        provider.next(respond(200).header("x-hostile", "trap").json(json!({"choices": [{}]})));
         assert_eq!(spillway.send(&chat()).status(), 200);
     }
     let policy = spillway.policy("hostile");
@@ -311,7 +311,7 @@ fn a_policy_that_misbehaves_is_overruled_in_bounded_time_counted_and_at_last_qua
 
     // It is not asked now, so that its endless loop costs nothing.
     let calls = policy["calls"].clone();
-    provider.next(respond(200).header("x-hostile", "loop").json(json!({"choices": []})));
+    provider.next(respond(200).header("x-hostile", "loop").json(json!({"choices": [{}]})));
     harmless();
     assert_eq!(spillway.policy("hostile")["calls"], calls);
 

@@ -31,7 +31,7 @@ fn each_api_reaches_its_provider_with_the_callers_own_credential() {
 fn what_the_provider_answers_reaches_the_caller_unchanged() {
     let provider = Provider::start();
     let spillway = Setup::with(&provider).start();
-    let body = json!({"id": "x", "choices": [], "unknown": {"kept": [1, 2.50, "é"]}}).to_string();
+    let body = json!({"id": "x", "choices": [{"index": 0}], "unknown": {"kept": [1, 2.50, "é"]}}).to_string();
     provider.next(respond(200).header("content-type", "application/json").header("x-odd", "1").body(body.clone()));
     let answer = spillway.send(&chat());
     assert_eq!((answer.text(), answer.header("x-odd")), (body, Some("1")));
@@ -99,7 +99,13 @@ fn headers_of_one_connection_are_dropped_in_both_directions_and_via_is_added() {
     assert_eq!(seen["x-public"], "kept");
     assert!(seen["via"].as_str().is_some_and(|via| via.starts_with("1.1 spillway")), "{echo}");
 
-    provider.next(respond(200).header("connection", "x-hop").header("x-hop", "1").header("x-end", "1").body("{}"));
+    provider.next(
+        respond(200)
+            .header("connection", "x-hop")
+            .header("x-hop", "1")
+            .header("x-end", "1")
+            .json(json!({"choices": [{}]})),
+    );
     let answer = spillway.send(&chat());
     assert_eq!((answer.header("x-hop"), answer.header("x-end")), (None, Some("1")));
 }

@@ -1,11 +1,12 @@
 //! Anthropic's Messages API.
 
-use super::{Asked, EventKind, Usage, sum};
+use super::{Asked, EventKind, Usage, has_objects, json_type, lacks, sum};
 use crate::refusal::{Kind, Refusal};
 use crate::sse;
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use std::borrow::Cow;
 
 pub(super) fn recognises(path: &str, headers: &HeaderMap) -> bool {
     let mut bare = path;
@@ -37,17 +38,25 @@ pub(super) fn read_request(body: &[u8]) -> Asked {
         model: body.model,
         streaming: body.stream.unwrap_or(false),
         output_tokens_max: body.max_tokens,
-        usage_withheld: false,
+        ..Asked::default()
     }
 }
 
+/// A message may be empty, behind the results of tools for instance, but then it says why it has stopped.
+pub(super) fn is_nothing(body: &[u8]) -> bool {
+    let says_why = |object: &Map<String, Value>| object.get("stop_reason").is_some_and(Value::is_string);
+    let is_other = |object: &Map<String, Value>| !object.is_empty() && !object.contains_key("content");
+    !has_objects(body, b"\"content\"") && lacks(body, |object| says_why(object) || is_other(object))
+}
+
 pub(super) fn read_event(event: &[u8], data: &[u8]) -> EventKind {
-    match sse::name(event) {
-        Some(b"message_start" | b"ping" | b"content_block_start") => EventKind::Preamble,
-        Some(b"message_stop") => EventKind::Terminal,
-        Some(_) => EventKind::Content,
+    let named = sse::name(event).and_then(|name| str::from_utf8(name).ok()).filter(|name| *name != "message");
+    match named.map(Cow::Borrowed).or_else(|| json_type(data)).as_deref() {
+        Some("message_start" | "ping" | "content_block_start") => EventKind::Preamble,
+        Some("message_stop") => EventKind::End,
         None if data.is_empty() => EventKind::Preamble,
-        None => EventKind::Content,
+        None if data == b"[DONE]" => EventKind::End,
+        Some(_) | None => EventKind::Content,
     }
 }
 

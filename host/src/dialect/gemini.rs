@@ -1,6 +1,6 @@
 //! Google's Gemini API.
 
-use super::{Asked, EventKind, Usage, has_string_behind, sum};
+use super::{Asked, EventKind, Usage, count_meant, has_key, has_objects, lacks, sum};
 use crate::refusal::{Kind, Refusal};
 use http::HeaderMap;
 use serde::Deserialize;
@@ -40,25 +40,36 @@ struct GenerationConfig {
 pub(super) fn read_request(path: &str, body: &[u8]) -> Asked {
     let model = path.rsplit_once("/models/").and_then(|(_, rest)| rest.split(':').next()).map(str::to_owned);
     let config = serde_json::from_slice::<Body>(body).ok().and_then(|body| body.generation_config);
-    let bound = config.and_then(|config| {
-        config.max_output_tokens.map(|bound| bound.saturating_mul(config.candidate_count.unwrap_or(1).max(1)))
-    });
+    let alternatives = config.as_ref().and_then(|config| config.candidate_count).unwrap_or(1).max(1);
+    let bound = config.and_then(|config| config.max_output_tokens).map(|bound| bound.saturating_mul(alternatives));
     let generates_text = method(path).is_some_and(|method| method.ends_with("enerateContent"));
     Asked {
         model,
         streaming: method(path) == Some("streamGenerateContent"),
+        alternatives,
         output_tokens_max: if generates_text { bound } else { Some(0) },
         usage_withheld: false,
     }
 }
 
+/// Candidates, or what stood against them: an empty list is left out. Of embeddings and tokens there may be none.
+pub(super) fn is_nothing(path: &str, body: &[u8]) -> bool {
+    let generates_text = method(path).is_some_and(|method| method.ends_with("enerateContent"));
+    if !generates_text {
+        return false;
+    }
+    !has_objects(body, b"\"candidates\"") && lacks(body, |object| object.contains_key("promptFeedback"))
+}
+
 pub(super) fn read_event(data: &[u8]) -> EventKind {
-    if data.is_empty() {
-        EventKind::Preamble
-    } else if has_string_behind(data, b"\"finishReason\"") || has_string_behind(data, b"\"blockReason\"") {
-        EventKind::Terminal
-    } else {
-        EventKind::Content
+    if !has_key(data, b"\"candidates\"") && !has_key(data, b"\"promptFeedback\"") {
+        return EventKind::Preamble;
+    }
+    // A prompt that is blocked has no candidates at all.
+    match (count_meant(data, b"\"finishReason\""), count_meant(data, b"\"blockReason\"")) {
+        (0, 0) => EventKind::Content,
+        (0, _) => EventKind::Finished(u64::MAX),
+        (finished, _) => EventKind::Finished(finished),
     }
 }
 

@@ -8,8 +8,10 @@ use crate::refusal::Refusal;
 use crate::sse;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode};
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::{Map, Value};
 use spillway_sdk::ProviderError;
+use std::borrow::Cow;
 
 /// An API that a caller speaks and an upstream answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,16 +36,24 @@ pub enum Operation {
 }
 
 /// What a request's body says that matters to a proxy.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {
     /// The model, when it is named.
     pub model: Option<String>,
     /// Whether the answer is to be streamed.
     pub streaming: bool,
+    /// How many answers it wants to choose from.
+    pub alternatives: u64,
     /// The bound on output tokens, all alternatives together.
     pub output_tokens_max: Option<u64>,
     /// Whether a stream of this API reports usage only on demand, and this request did not demand it.
     pub usage_withheld: bool,
+}
+
+impl Default for Asked {
+    fn default() -> Self {
+        Asked { model: None, streaming: false, alternatives: 1, output_tokens_max: None, usage_withheld: false }
+    }
 }
 
 /// Tokens as the provider counted them.
@@ -69,8 +79,12 @@ pub enum EventKind {
     Preamble,
     /// Part of the answer.
     Content,
-    /// The last event of a whole answer, or one that makes it whole.
-    Terminal,
+    /// The end of so many of the answer's alternatives. What is counted, and an [end](Self::End), may follow.
+    Finished(u64),
+    /// The answer's result; nothing follows.
+    Complete,
+    /// Nothing follows, and it says nothing itself.
+    End,
     /// The provider says that it failed.
     Error(ProviderError),
 }
@@ -160,7 +174,24 @@ impl Dialect {
             Dialect::OpenAi => openai::read_event(event, &data),
             Dialect::Anthropic => anthropic::read_event(event, &data),
             Dialect::Gemini => gemini::read_event(&data),
-            Dialect::Other => EventKind::Terminal,
+            Dialect::Other => EventKind::Content,
+        }
+    }
+
+    /// Whether a success to a request that generates holds no answer: nothing, a web page, or JSON without what every answer
+    /// from this path has. `body` is its beginning, or all of it. `docs/answers.md` has the table.
+    pub fn is_nothing(self, path: &str, body: &[u8], is_all: bool) -> bool {
+        let body = body.trim_ascii();
+        match body.first() {
+            None => is_all,
+            Some(b'<') => true,
+            Some(b'{' | b'[') if is_all => match self {
+                Dialect::OpenAi => openai::is_nothing(path, body),
+                Dialect::Anthropic => anthropic::is_nothing(body),
+                Dialect::Gemini => gemini::is_nothing(path, body),
+                Dialect::Other => false,
+            },
+            Some(_) => is_all && body == b"null",
         }
     }
 
@@ -251,11 +282,50 @@ fn sum(object: &Value, keys: &[&str]) -> u64 {
     keys.iter().filter_map(|key| object.get(key)?.as_u64()).fold(0, u64::saturating_add)
 }
 
-/// Whether the value behind `key` is a string, and so no null.
-fn has_string_behind(json: &[u8], key: &[u8]) -> bool {
-    memchr::memmem::find(json, key)
-        .and_then(|at| json[at + key.len()..].trim_ascii_start().strip_prefix(b":"))
-        .is_some_and(|value| value.trim_ascii_start().starts_with(b"\""))
+/// How often `key` has a value that means something: a string that is neither empty nor says that it is unspecified.
+fn count_meant(json: &[u8], key: &[u8]) -> u64 {
+    let values = memchr::memmem::find_iter(json, key).filter_map(|at| {
+        json[at + key.len()..].trim_ascii_start().strip_prefix(b":")?.trim_ascii_start().strip_prefix(b"\"")
+    });
+    values
+        .filter(|value| {
+            let text = value.split(|byte| *byte == b'"').next().unwrap_or_default();
+            !text.is_empty() && !text.ends_with(b"UNSPECIFIED")
+        })
+        .count() as u64
+}
+
+/// Whether `key` has a list of objects in it. Most answers are told by that alone, without being parsed.
+fn has_objects(json: &[u8], key: &[u8]) -> bool {
+    memchr::memmem::find_iter(json, key).any(|at| {
+        let behind = json[at + key.len()..].trim_ascii_start().strip_prefix(b":");
+        let list = behind.and_then(|behind| behind.trim_ascii_start().strip_prefix(b"["));
+        list.is_some_and(|list| list.trim_ascii_start().starts_with(b"{"))
+    })
+}
+
+/// Whether JSON is an object that neither satisfies `holds` nor speaks of an error. What is no JSON is something else, and
+/// left to its reader.
+fn lacks(body: &[u8], holds: impl Fn(&Map<String, Value>) -> bool) -> bool {
+    match serde_json::from_slice::<Value>(body) {
+        Ok(Value::Object(object)) => !holds(&object) && ProviderError::from_value(&Value::Object(object)).is_none(),
+        Ok(Value::Array(list)) => list.is_empty(),
+        Ok(_) | Err(_) => false,
+    }
+}
+
+/// The type that an event's JSON names. Some servers say it there alone, without an `event` line.
+fn json_type(data: &[u8]) -> Option<Cow<'_, str>> {
+    #[derive(Deserialize)]
+    struct Typed<'a> {
+        #[serde(borrow, rename = "type")]
+        kind: Option<Cow<'a, str>>,
+    }
+    // Most events have none, and need not be parsed to know that.
+    if !has_key(data, b"\"type\"") {
+        return None;
+    }
+    serde_json::from_slice::<Typed<'_>>(data).ok()?.kind
 }
 
 #[cfg(test)]

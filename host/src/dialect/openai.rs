@@ -1,11 +1,13 @@
 //! OpenAI's API: chat completions, responses, completions and embeddings.
 
-use super::{Asked, EventKind, Usage, has_key, has_string_behind, sum};
+use super::{Asked, EventKind, Usage, count_meant, has_key, has_objects, json_type, lacks, sum};
 use crate::refusal::{Kind, Refusal};
 use crate::sse;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use spillway_sdk::ProviderError;
+use std::borrow::Cow;
 
 const CHAT: &str = "/chat/completions";
 const GENERATING: [&str; 4] = [CHAT, "/responses", "/completions", "/embeddings"];
@@ -46,13 +48,23 @@ pub(super) fn read_request(path: &str, body: &[u8]) -> Asked {
     let streaming = body.stream.unwrap_or(false);
     let included = body.stream_options.and_then(|options| options.include_usage).unwrap_or(false);
     let bound = body.max_completion_tokens.or(body.max_output_tokens).or(body.max_tokens);
+    let alternatives = body.n.unwrap_or(1).max(1);
     let without_output = path.ends_with("/embeddings").then_some(0);
     Asked {
         model: body.model,
         streaming,
-        output_tokens_max: without_output.or(bound.map(|bound| bound.saturating_mul(body.n.unwrap_or(1).max(1)))),
+        alternatives,
+        output_tokens_max: without_output.or(bound.map(|bound| bound.saturating_mul(alternatives))),
         usage_withheld: streaming && path.ends_with(CHAT) && !included,
     }
+}
+
+/// Chat and text completions have choices, if they are no promise of some. Of embeddings there may be none, and what
+/// Responses has written may be still to come.
+pub(super) fn is_nothing(path: &str, body: &[u8]) -> bool {
+    let has_choices = path.ends_with("/completions");
+    let holds = |object: &Map<String, Value>| !object.is_empty() && !(has_choices && object.contains_key("choices"));
+    !(has_choices && has_objects(body, b"\"choices\"")) && lacks(body, holds)
 }
 
 pub(super) fn read_event(event: &[u8], data: &[u8]) -> EventKind {
@@ -60,15 +72,32 @@ pub(super) fn read_event(event: &[u8], data: &[u8]) -> EventKind {
         return EventKind::Preamble;
     }
     if data == b"[DONE]" {
-        return EventKind::Terminal;
+        return EventKind::End;
     }
-    match sse::name(event) {
-        Some(b"response.created" | b"response.in_progress" | b"response.queued") => EventKind::Preamble,
-        Some(b"response.completed" | b"response.incomplete" | b"response.failed") => EventKind::Terminal,
-        Some(_) => EventKind::Content,
-        None if has_string_behind(data, b"\"finish_reason\"") => EventKind::Terminal,
-        None => EventKind::Content,
+    let named =
+        sse::name(event).and_then(|name| str::from_utf8(name).ok()).filter(|name| name.starts_with("response."));
+    match named.map(Cow::Borrowed).or_else(|| json_type(data)).as_deref() {
+        Some("response.created" | "response.in_progress" | "response.queued") => EventKind::Preamble,
+        Some("response.completed" | "response.incomplete") => EventKind::Complete,
+        // One that says why has been read as an error.
+        Some("response.failed") => {
+            EventKind::Error(ProviderError { kind: Some("response.failed".into()), ..ProviderError::default() })
+        }
+        Some(kind) if kind.starts_with("response.") => EventKind::Content,
+        _ => match count_meant(data, b"\"finish_reason\"") {
+            0 if has_no_choices(data) => EventKind::Preamble,
+            0 => EventKind::Content,
+            finished => EventKind::Finished(finished),
+        },
     }
+}
+
+/// Azure's first event says what it thinks of the prompt, and the usage comes last: neither is part of an answer.
+fn has_no_choices(data: &[u8]) -> bool {
+    memchr::memmem::find(data, b"\"choices\"")
+        .map(|at| data[at + b"\"choices\"".len()..].trim_ascii_start())
+        .and_then(|behind| behind.strip_prefix(b":")?.trim_ascii_start().strip_prefix(b"["))
+        .is_some_and(|list| list.trim_ascii_start().starts_with(b"]"))
 }
 
 pub(super) fn usage(usage: &Value) -> Option<Usage> {

@@ -70,25 +70,120 @@ fn usage_is_read_wherever_it_stands() {
 #[test]
 fn events_are_told_apart() {
     let kind = |dialect: Dialect, text: &str| dialect.read_event(text.as_bytes());
-    assert_eq!(kind(Dialect::OpenAi, "data: [DONE]\n\n"), EventKind::Terminal);
+    assert_eq!(kind(Dialect::OpenAi, "data: [DONE]\n\n"), EventKind::End);
     let delta = "data: {\"choices\":[{\"delta\":{\"content\":\"a\"},\"finish_reason\":null}]}\n\n";
     assert_eq!(kind(Dialect::OpenAi, delta), EventKind::Content);
     let last = "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
-    assert_eq!(kind(Dialect::OpenAi, last), EventKind::Terminal);
-    let created = "event: response.created\ndata: {\"type\":\"response.created\",\"response\":{\"error\":null}}\n\n";
-    assert_eq!(kind(Dialect::OpenAi, created), EventKind::Preamble);
+    assert_eq!(kind(Dialect::OpenAi, last), EventKind::Finished(1));
+    let filters = "data: {\"choices\" : [ ],\"prompt_filter_results\":[{}]}\n\n";
+    assert_eq!(kind(Dialect::OpenAi, filters), EventKind::Preamble);
     assert_eq!(kind(Dialect::OpenAi, ": keep-alive\n\n"), EventKind::Preamble);
-    assert_eq!(kind(Dialect::Anthropic, "event: message_start\ndata: {}\n\n"), EventKind::Preamble);
-    assert_eq!(kind(Dialect::Anthropic, "event: message_stop\ndata: {}\n\n"), EventKind::Terminal);
     let last = "data: {\"candidates\":[{\"finishReason\":\"STOP\"}]}\n\n";
-    assert_eq!(kind(Dialect::Gemini, last), EventKind::Terminal);
-    let blocked = "data: {\"promptFeedback\":{\"blockReason\":\"SAFETY\"}}\n\n";
-    assert_eq!(kind(Dialect::Gemini, blocked), EventKind::Terminal);
-    let error =
-        "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"m\"}}\n\n";
-    assert!(
-        matches!(kind(Dialect::Anthropic, error), EventKind::Error(e) if e.kind.as_deref() == Some("overloaded_error"))
-    );
+    assert_eq!(kind(Dialect::Gemini, last), EventKind::Finished(1));
+    assert_eq!(kind(Dialect::Gemini, "data: {\"usageMetadata\":{}}\n\n"), EventKind::Preamble);
+    assert!(matches!(
+        kind(Dialect::Gemini, "data: {\"promptFeedback\":{\"blockReason\":\"SAFETY\"}}\n\n"),
+        EventKind::Finished(_)
+    ));
+}
+
+#[test]
+fn an_events_type_stands_in_its_line_or_in_its_json_or_in_both() {
+    let written = |kind: &str| {
+        let json = format!("{{\"response\":{{\"error\":null,\"content\":[{{\"type\":\"x\"}}]}},\"type\":\"{kind}\"}}");
+        [
+            format!("event: {kind}\ndata: {{}}\n\n"),
+            format!("event: {kind}\ndata: {json}\n\n"),
+            format!("data: {json}\n\n"),
+            format!("event: message\ndata: {json}\n\n"),
+        ]
+    };
+    let failed = ProviderError { kind: Some("response.failed".into()), ..ProviderError::default() };
+    for (dialect, kind, expected) in [
+        (Dialect::OpenAi, "response.created", EventKind::Preamble),
+        (Dialect::OpenAi, "response.output_text.delta", EventKind::Content),
+        (Dialect::OpenAi, "response.completed", EventKind::Complete),
+        (Dialect::OpenAi, "response.incomplete", EventKind::Complete),
+        (Dialect::OpenAi, "response.failed", EventKind::Error(failed)),
+        (Dialect::Anthropic, "message_start", EventKind::Preamble),
+        (Dialect::Anthropic, "ping", EventKind::Preamble),
+        (Dialect::Anthropic, "content_block_delta", EventKind::Content),
+        (Dialect::Anthropic, "message_stop", EventKind::End),
+    ] {
+        for event in written(kind) {
+            assert_eq!(dialect.read_event(event.as_bytes()), expected, "{event}");
+        }
+    }
+}
+
+#[test]
+fn an_error_is_one_with_and_without_its_line_in_every_api() {
+    for (dialect, data, word) in [
+        (
+            Dialect::Anthropic,
+            r#"{"type":"error","error":{"type":"overloaded_error","message":"m"}}"#,
+            "overloaded_error",
+        ),
+        (Dialect::OpenAi, r#"{"type":"error","code":"server_error","message":"m"}"#, "server_error"),
+        (Dialect::OpenAi, r#"{"error":{"type":"server_error","message":"m"}}"#, "server_error"),
+        (Dialect::OpenAi, r#"{"type":"response.failed","response":{"error":{"code":"server_error"}}}"#, "server_error"),
+        (Dialect::Gemini, r#"{"error":{"code":503,"status":"UNAVAILABLE","message":"m"}}"#, "UNAVAILABLE"),
+    ] {
+        for event in [format!("data: {data}\n\n"), format!("event: error\ndata: {data}\n\n")] {
+            let EventKind::Error(error) = dialect.read_event(event.as_bytes()) else { panic!("{event}") };
+            assert!(error.is_any(&[word]), "{event}: {error:?}");
+        }
+    }
+}
+
+#[test]
+fn what_holds_no_answer_is_told_from_an_empty_one() {
+    const CHAT: &str = "/v1/chat/completions";
+    const EMBED: &str = "/v1/embeddings";
+    const GENERATE: &str = "/v1beta/models/g:generateContent";
+    let nothing = [
+        (Dialect::OpenAi, CHAT, "{}"),
+        (Dialect::OpenAi, CHAT, r#"{"id":"x","choices":[],"usage":{}}"#),
+        (Dialect::OpenAi, CHAT, r#"{"id":"x","choices":null}"#),
+        (Dialect::OpenAi, "/v1/completions", r#"{"choices": [ ]}"#),
+        (Dialect::OpenAi, "/v1/responses", "{}"),
+        (Dialect::OpenAi, EMBED, "{}"),
+        (Dialect::Anthropic, "/v1/messages", "{}"),
+        (Dialect::Anthropic, "/v1/messages", r#"{"content":[],"stop_reason":null}"#),
+        (Dialect::Gemini, GENERATE, "{}"),
+        (Dialect::Gemini, GENERATE, r#"{"usageMetadata":{"promptTokenCount":3}}"#),
+        (Dialect::Gemini, "/v1beta/models/g:streamGenerateContent", "[]"),
+    ];
+    for (dialect, path, body) in nothing {
+        assert!(dialect.is_nothing(path, body.as_bytes(), true), "{path}: {body}");
+        assert!(!dialect.is_nothing(path, body.as_bytes(), false), "more is to come: {body}");
+    }
+    for body in ["", " \n\r\n", "null"] {
+        for (dialect, path) in
+            [(Dialect::OpenAi, EMBED), (Dialect::Anthropic, "/v1/messages"), (Dialect::Gemini, GENERATE)]
+        {
+            assert!(dialect.is_nothing(path, body.as_bytes(), true), "{path}: {body:?}");
+        }
+    }
+    assert!(Dialect::OpenAi.is_nothing(CHAT, b"\n<!doctype html><title>Log in", false), "a web page");
+    let legal = [
+        (Dialect::OpenAi, CHAT, r#"{"choices":[{"message":{"content":null}}]}"#),
+        (Dialect::OpenAi, CHAT, "{\n  \"choices\": [\n    {\"message\": {}}]}"),
+        (Dialect::OpenAi, CHAT, r#"{"request_id":"deferred"}"#),
+        (Dialect::OpenAi, CHAT, r#"{"error":{"message":"m"}}"#),
+        (Dialect::OpenAi, "/v1/responses", r#"{"id":"r","status":"queued","output":[]}"#),
+        (Dialect::OpenAi, EMBED, r#"{"data":[]}"#),
+        (Dialect::Anthropic, "/v1/messages", r#"{"content":[],"stop_reason":"end_turn"}"#),
+        (Dialect::Anthropic, "/v1/messages", r#"{"content":[{"type":"text","text":""}]}"#),
+        (Dialect::Gemini, GENERATE, r#"{"promptFeedback":{"blockReason":"SAFETY"}}"#),
+        (Dialect::Gemini, GENERATE, r#"{"candidates":[{"finishReason":"MAX_TOKENS"}]}"#),
+        (Dialect::Gemini, "/v1beta/models/g:embedContent", "{}"),
+        (Dialect::Gemini, "/v1beta/models/g:countTokens", "{}"),
+        (Dialect::OpenAi, CHAT, "data: {}"),
+    ];
+    for (dialect, path, body) in legal {
+        assert!(!dialect.is_nothing(path, body.as_bytes(), true), "{path}: {body}");
+    }
 }
 
 #[test]

@@ -46,8 +46,8 @@ pub use failures::Failure;
 pub use observe::{MAX_RECORDED_BYTES, MAX_RECORDED_REQUESTS, RecordedRequest, Stats, WAIT_DEADLINE};
 pub use plan::Gate;
 pub use reply::{
-    Reply, close_before_head, error_in_200, fail, healthy, insufficient_quota, overloaded, rate_limited, reset,
-    respond, stall, stream,
+    Reply, close_before_head, error_in_200, fail, healthy, in_pieces, insufficient_quota, overloaded, rate_limited,
+    reset, respond, stall, stream,
 };
 pub use script::{Count, Matcher, body, header, model, path_contains, request};
 

@@ -82,6 +82,11 @@ pub fn stream() -> Reply {
     reply(Content::Scripted).header("content-type", "text/event-stream")
 }
 
+/// Answers 200 with a body of this type and of unannounced length, exactly in the pieces that follow.
+pub fn in_pieces(content_type: &str) -> Reply {
+    reply(Content::Scripted).header("content-type", content_type)
+}
+
 /// Takes the request and never answers, until the client goes away.
 pub fn stall() -> Reply {
     let mut reply = respond(200);

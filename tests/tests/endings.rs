@@ -1,0 +1,314 @@
+//! How answers begin and end: what is whole stays so whatever becomes of its connection, and what holds no answer is none
+//! whatever its status says.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, also in its helpers")]
+
+use serde_json::{Value, json};
+use spillway_tests::asks::{APIS, Api, chat, chat_stream, message_stream, patient_chat};
+use spillway_tests::http::{Connection, Request, post};
+use spillway_tests::provider::{Provider, Reply, error_in_200, healthy, in_pieces, rate_limited, respond, stream};
+use spillway_tests::spillway::{Setup, Spillway};
+
+/// What can become of a connection behind an answer that is whole.
+const ENDINGS: [(&str, fn(Reply) -> Reply); 4] = [
+    ("its last chunk is missing", Reply::cut),
+    ("it is reset", Reply::reset),
+    ("it stays open in silence", Reply::stall),
+    ("something follows, and breaks off", |reply| reply.chunk(": bye\n\nda").cut()),
+];
+
+fn failures(spillway: &Spillway, api: Api) -> Value {
+    spillway.upstream(api.name)["breakers"][0]["window"]["failures"].clone()
+}
+
+/// A whole answer of each API, not streamed.
+fn whole_answer(api: Api, text: &str) -> Value {
+    match api.name {
+        "openai" => json!({"choices": [{"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
+                           "usage": {"prompt_tokens": 3, "completion_tokens": 2}}),
+        "anthropic" => json!({"type": "message", "content": [{"type": "text", "text": text}],
+                              "stop_reason": "end_turn", "usage": {"input_tokens": 3, "output_tokens": 2}}),
+        _ => json!({"candidates": [{"content": {"parts": [{"text": text}]}, "finishReason": "STOP"}],
+                    "usageMetadata": {"promptTokenCount": 3, "candidatesTokenCount": 2}}),
+    }
+}
+
+/// How many events a whole answer has.
+fn events(spillway: &Spillway, request: &Request) -> usize {
+    let (events, end) = spillway.open(request).1.events();
+    end.expect("a clean end");
+    events.len()
+}
+
+fn as_json(body: impl Into<Vec<u8>>) -> Reply {
+    in_pieces("application/json").chunk(body.into())
+}
+
+#[test]
+fn what_becomes_of_a_stream_behind_its_last_event_is_no_failure() {
+    let provider = Provider::start();
+    let spillway = Setup::with(&provider).start();
+    for api in APIS {
+        let count = events(&spillway, &(api.stream)());
+        for (name, ending) in ENDINGS {
+            let before = provider.stats().started;
+            let gate = provider.gate();
+            provider.next(ending(healthy().after_events(usize::MAX).wait_for(&gate)));
+            let (_, mut answer) = spillway.open(&(api.stream)());
+            for _ in 0..count {
+                answer.event().expect("an event").expect("no end yet");
+            }
+            gate.open();
+            let (rest, end) = answer.events();
+            assert!(end.is_ok(), "{}, {name}: {end:?}", api.name);
+            assert!(!rest.concat().contains("spillway"), "{}, {name}: {rest:?}", api.name);
+            assert_eq!(failures(&spillway, api), 0, "{}, {name}", api.name);
+            assert_eq!(provider.stats().started, before + 1, "{}, {name}", api.name);
+        }
+    }
+}
+
+#[test]
+fn what_becomes_of_a_body_behind_its_last_bracket_is_no_failure() {
+    let provider = Provider::start();
+    let spillway = Setup::with(&provider).start();
+    for api in APIS {
+        let before = |ending: fn(Reply) -> Reply, text: &str| {
+            let (gate, body) = (provider.gate(), whole_answer(api, text).to_string());
+            provider.next(ending(as_json(body.clone()).wait_for(&gate)));
+            (gate, body, provider.stats().started)
+        };
+        let as_it_was = |name: &str, answer: &mut Connection, body: &str, started: u64| {
+            let rest = answer.body().unwrap_or_else(|error| panic!("{}, {name}: {error}", api.name));
+            assert!(body.as_bytes().ends_with(&rest), "{}, {name}", api.name);
+            assert_eq!(failures(&spillway, api), 0, "{}, {name}", api.name);
+            assert_eq!(provider.stats().started, started + 1, "{}, {name}", api.name);
+        };
+        // One that is on its way to the caller when its connection ends.
+        for (name, ending) in &ENDINGS[..3] {
+            let (gate, body, started) = before(*ending, &"word ".repeat(8 << 10));
+            let (_, mut answer) = spillway.open(&(api.whole)());
+            let mut read = 0;
+            while read < body.len() {
+                read += answer.piece().expect("a piece").expect("no end yet").len();
+            }
+            gate.open();
+            as_it_was(name, &mut answer, "", started);
+        }
+        // One that is held as a whole.
+        for (name, ending) in [ENDINGS[0], ENDINGS[2]] {
+            let (gate, body, started) = before(ending, "hello");
+            gate.open();
+            let (_, mut answer) = spillway.open(&(api.whole)());
+            as_it_was(name, &mut answer, &body, started);
+        }
+    }
+}
+
+#[test]
+fn a_kept_job_whose_answer_is_whole_is_called_once_however_its_connection_ends() {
+    for (name, ending) in [ENDINGS[0], ENDINGS[2]] {
+        let provider = Provider::start();
+        let spillway = Setup::with(&provider).start();
+        provider.next(rate_limited().retry_after_s(1));
+        provider.next(ending(as_json(whole_answer(APIS[0], "hello").to_string())));
+        let kept = spillway.send(&patient_chat());
+        assert_eq!(kept.status(), 202, "{name}: {}", kept.text());
+        let job = spillway.wait_for_job(kept.header("location").expect("a place"));
+        assert_eq!((&job["status"], &job["response"]["status"]), (&json!("done"), &json!(200)), "{name}: {job}");
+        assert_eq!(provider.stats().started, 2, "{name}");
+    }
+}
+
+#[test]
+fn a_stream_of_responses_needs_no_event_lines() {
+    let provider = Provider::start();
+    let spillway = Setup::with(&provider).start();
+    let request = post("/v1/responses", &json!({"model": "m", "input": "hi", "stream": true}));
+    for _ in 0..6 {
+        let events = stream()
+            .event(json!({"type": "response.created", "response": {"status": "in_progress"}}))
+            .event(json!({"type": "response.output_text.delta", "delta": "hi"}))
+            .event(json!({"type": "response.completed", "response": {"status": "completed"}}));
+        provider.next(events);
+        let answer = spillway.send(&request);
+        assert!(answer.text().ends_with("\"response\":{\"status\":\"completed\"}}\n\n"), "{}", answer.text());
+    }
+    assert_eq!((failures(&spillway, APIS[0]), provider.stats().started), (json!(0), 6));
+}
+
+#[test]
+fn an_empty_reason_to_finish_is_no_end() {
+    let provider = Provider::start();
+    let spillway = Setup::with(&provider).start();
+    let chunk = |reason: &str| json!({"choices": [{"delta": {"content": "a"}, "finish_reason": reason}]});
+    provider.next(stream().event(chunk("")).event(chunk("")));
+    let (_, mut answer) = spillway.open(&chat_stream());
+    let (events, end) = answer.events();
+    assert!(end.is_err() && events.concat().contains("spillway_stream_cut"), "{events:?}");
+    provider.next(stream().event(chunk("")).event(chunk("stop")));
+    let (events, end) = spillway.open(&chat_stream()).1.events();
+    assert!(end.is_ok() && !events.concat().contains("spillway"), "{events:?}");
+}
+
+/// What holds no answer, by API: not streamed, and streamed.
+fn nothing(api: Api) -> Vec<(&'static str, Request, Reply)> {
+    let json = |body: &str| respond(200).header("content-type", "application/json").body(body.to_owned());
+    let page = respond(200).header("content-type", "text/html").body("<!doctype html><title>Log in</title>");
+    let (empty, end) = match api.name {
+        "openai" => (json(r#"{"id":"x","choices":[]}"#), stream().done()),
+        "anthropic" => (
+            json(r#"{"type":"message","content":[],"stop_reason":null}"#),
+            stream().named_event("message_stop", json!({"type": "message_stop"})),
+        ),
+        _ => (json("{}"), stream().event(json!({"usageMetadata": {}}))),
+    };
+    vec![
+        ("no body", (api.whole)(), json("")),
+        ("null", (api.whole)(), json("null")),
+        ("blank lines", (api.whole)(), json("\n\n\n")),
+        ("a web page", (api.whole)(), page.clone()),
+        ("an empty answer", (api.whole)(), empty),
+        ("a web page for a stream", (api.stream)(), page),
+        ("no body for a stream", (api.stream)(), stream()),
+        ("only an end of a stream", (api.stream)(), end),
+    ]
+}
+
+#[test]
+fn nothing_under_a_200_is_a_failure_and_had_again() {
+    let provider = Provider::start();
+    let spillway = Setup::with(&provider).start();
+    for api in APIS {
+        for (name, request, reply) in nothing(api) {
+            provider.next(reply);
+            let answer = spillway.send(&request);
+            assert_eq!(
+                (answer.status(), answer.header("x-spillway-attempts")),
+                (200, Some("2")),
+                "{}, {name}",
+                api.name
+            );
+            assert!(answer.text().contains("Hello"), "{}, {name}: {}", api.name, answer.text());
+        }
+    }
+}
+
+#[test]
+fn nothing_under_a_200_that_stays_so_reaches_the_caller_as_the_provider_sent_it() {
+    let provider = Provider::start();
+    for api in APIS {
+        let setup = Setup::with(&provider).set(&format!("upstreams.{}.retry", api.name), "max_attempts = 2");
+        let spillway = setup.start();
+        for (name, request, reply) in nothing(api) {
+            provider.heal();
+            provider.always(reply);
+            let direct = Connection::open(provider.address()).and_then(|mut direct| direct.exchange(&request));
+            let direct = direct.expect("an answer");
+            let answer = spillway.send(&request);
+            assert_eq!((answer.status(), answer.text()), (direct.status(), direct.text()), "{}, {name}", api.name);
+        }
+        assert!(failures(&spillway, api).as_u64() >= Some(4), "{}", failures(&spillway, api));
+    }
+}
+
+#[test]
+fn an_answer_that_may_be_empty_is_one() {
+    let provider = Provider::start();
+    let spillway = Setup::with(&provider).start();
+    let legal = [
+        (post("/v1/embeddings", &json!({"model": "m", "input": []})), respond(200).json(json!({"data": []}))),
+        (chat(), respond(204)),
+        (chat().path("/v1/files/f").body(""), respond(200)),
+    ];
+    for (number, (request, reply)) in (1..).zip(legal) {
+        provider.next(reply);
+        let answer = spillway.send(&request);
+        assert!((200..300).contains(&answer.status()), "{number}");
+        assert_eq!(provider.stats().started, number);
+    }
+    assert_eq!(failures(&spillway, APIS[0]), 0);
+}
+
+#[test]
+fn what_keeps_a_caller_waiting_is_passed_on_while_there_is_no_answer_yet() {
+    let provider = Provider::start();
+    let spillway = Setup::with(&provider).start();
+    for api in APIS {
+        let gate = provider.gate();
+        let body = whole_answer(api, "late").to_string();
+        let reply = as_json("\n").wait_for(&gate);
+        provider.next(reply.chunk("\n").chunk(body.clone()));
+        let (head, mut answer) = spillway.open(&(api.whole)());
+        assert_eq!(head.status, 200);
+        assert_eq!(answer.piece().expect("a piece").expect("no end yet"), b"\n", "while the provider still thinks");
+        gate.open();
+        assert_eq!(answer.body().expect("a clean end"), format!("\n{body}").as_bytes());
+        assert_eq!(failures(&spillway, api), 0);
+    }
+}
+
+#[test]
+fn an_error_as_a_streams_first_event_keeps_its_words() {
+    let provider = Provider::start();
+    let spillway = Setup::with(&provider).set("upstreams.anthropic.limits", "patience = \"0s\"").start();
+    provider.always(error_in_200());
+    let answer = spillway.send(&message_stream());
+    assert_eq!(answer.status(), 200);
+    let (head, mut direct) = direct(&provider, &message_stream());
+    assert_eq!(head, 200);
+    assert_eq!(answer.text(), direct.events().0.concat());
+    assert!(answer.text().contains("overloaded_error") && !answer.text().contains("spillway"), "{}", answer.text());
+}
+
+#[test]
+fn an_error_in_a_stream_that_is_not_worth_repeating_is_not_repeated() {
+    let provider = Provider::start();
+    let spillway = Setup::with(&provider).start();
+    let error = json!({"type": "error", "error": {"type": "invalid_request_error", "message": "no such tool"}});
+    provider.always(stream().event(error));
+    let answer = spillway.send(&message_stream());
+    assert!(answer.text().contains("no such tool"), "{}", answer.text());
+    assert_eq!(provider.stats().started, 1);
+}
+
+#[test]
+fn a_body_that_contradicts_its_content_type_keeps_its_words() {
+    let provider = Provider::start();
+    let spillway = Setup::with(&provider).start();
+    // An error that is the request's own.
+    let body = r#"{"error":{"type":"invalid_request_error","message":"no such model"}}"#;
+    provider.next(stream().chunk(body));
+    let answer = spillway.send(&chat_stream());
+    assert_eq!((answer.status(), answer.text()), (200, body.to_owned()));
+    assert_eq!((provider.stats().started, failures(&spillway, APIS[0])), (1, json!(0)));
+    // And an answer.
+    let body = whole_answer(APIS[0], "hello").to_string();
+    provider.next(stream().chunk(body.clone()));
+    assert_eq!(spillway.send(&chat_stream()).text(), body);
+    assert_eq!((provider.stats().started, failures(&spillway, APIS[0])), (2, json!(0)));
+}
+
+#[test]
+fn a_caller_that_leaves_behind_the_last_event_has_been_served() {
+    let provider = Provider::start();
+    let spillway = Setup::with(&provider).start();
+    for api in APIS {
+        let count = events(&spillway, &(api.stream)());
+        provider.next(healthy().after_events(usize::MAX).stall());
+        let (_, mut answer) = spillway.open(&(api.stream)());
+        for _ in 0..count {
+            answer.event().expect("an event").expect("no end yet");
+        }
+        drop(answer);
+        provider.wait_for_disconnect();
+    }
+    spillway.log().wait_for(&["\"outcome\":\"answered\""]);
+    assert!(!spillway.log().text().contains("abandoned"), "{}", spillway.log().text());
+}
+
+fn direct(provider: &Provider, request: &Request) -> (u16, Connection) {
+    let mut connection = Connection::open(provider.address()).expect("a connection");
+    connection.send(request).expect("sent");
+    let head = connection.head().expect("a head");
+    (head.status, connection)
+}
