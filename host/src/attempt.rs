@@ -32,6 +32,10 @@ pub const PREAMBLE_BYTES_MAX: usize = 64 << 10;
 /// some servers send blank lines or comments for minutes, so that callers do not give up. What is passed on is committed.
 pub const PREAMBLE_HOLD: Duration = Duration::from_secs(1);
 
+/// For so long after the moment that its caller has announced a call goes on: the caller shall leave by itself, and find its
+/// own timeout and no answer of ours. SDKs announce whole seconds, and begin to count before we do.
+const CALLERS_GRACE: Duration = Duration::from_secs(2);
+
 /// How an attempt ended, as far as the first content.
 #[derive(Debug)]
 pub struct Ended {
@@ -104,9 +108,11 @@ pub async fn make(client: &Client, call: &Call, number: u32) -> Ended {
     let began = Instant::now();
     let timeout = began + call.upstream.config.first_content_timeout;
     let progress = Progress { phase: Cell::new(Phase::Connecting), head: OnceCell::new() };
-    let outcome = timeout_at(timeout.min(call.deadline), begin(client, call, &progress)).await;
+    let grace = if call.deadline_is_callers { CALLERS_GRACE } else { Duration::ZERO };
+    let deadline = call.deadline + grace;
+    let outcome = timeout_at(timeout.min(deadline), begin(client, call, &progress)).await;
     let outcome = outcome.unwrap_or_else(|_| {
-        Err(match (call.deadline < timeout, call.deadline_is_callers) {
+        Err(match (deadline < timeout, call.deadline_is_callers) {
             (true, true) => Failed::ByCaller(CallersDoing::Impatient),
             (true, false) => Failed::Fault(Fault::AttemptTimeout),
             (false, _) => Failed::Fault(Fault::FirstContentTimeout),

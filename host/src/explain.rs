@@ -87,6 +87,13 @@ impl Story {
         self.tell(&chapter);
     }
 
+    /// An attempt ended by its caller's doing.
+    pub fn attempt_given_up(&mut self, elapsed: Duration) {
+        self.attempts += 1;
+        self.elsewhere += elapsed;
+        self.tell(&format!("attempt {} ended by its caller after {} ms", self.attempts, elapsed.as_millis()));
+    }
+
     /// The request waited.
     pub fn waited(&mut self, for_what: &str, wait: Duration) {
         self.elsewhere += wait;

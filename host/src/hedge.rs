@@ -162,8 +162,9 @@ async fn run(
 }
 
 fn finished(ended: Result<Attempted, EndedByCaller>, story: &mut Story) -> Result<Attempted, EndedByCaller> {
-    if let Ok(attempted) = &ended {
-        story.attempt(&attempted.record, &attempted.judged);
+    match &ended {
+        Ok(attempted) => story.attempt(&attempted.record, &attempted.judged),
+        Err(ended) => story.attempt_given_up(ended.elapsed),
     }
     ended
 }

@@ -65,14 +65,13 @@ impl Unserved {
     }
 
     /// The caller has ended its attempt by itself.
-    pub fn by_caller(call: &Call, ended: EndedByCaller, mut story: Story) -> Unserved {
-        let EndedByCaller { doing, elapsed } = ended;
+    pub fn by_caller(call: &Call, ended: EndedByCaller, story: Story) -> Unserved {
+        let EndedByCaller { doing, elapsed: _ } = ended;
         let upstream = call.upstream.name.to_string();
         let (kind, outcome) = match doing {
             CallersDoing::BodyBroken => (Kind::BadRequest { reason: "its body broke off".into() }, Outcome::Abandoned),
             CallersDoing::Impatient => (Kind::TimedOut { upstream, fault: Fault::AttemptTimeout }, Outcome::Failed),
         };
-        story.waited("an answer, until the caller's own timeout", elapsed);
         let refusal = Refusal::from(kind);
         Unserved { refusal, answer: None, outcome, suspect: false, tried: true, throttled: false, story }
     }

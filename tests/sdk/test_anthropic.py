@@ -122,6 +122,13 @@ def test_the_sdks_retries_and_spillways_do_not_multiply(anthropic_at, provider):
     assert provider.requests() <= CALLS_BY_DEFAULT + 1
 
 
+def test_the_programs_own_timeout_stays_its_own(anthropic_at, provider):
+    provider.behaves("slow?ms=8000")
+    with pytest.raises(anthropic.APITimeoutError):
+        message(anthropic_at("untouched-anthropic").with_options(timeout=1))
+    assert provider.requests() == 1
+
+
 def test_a_used_up_token_limit_is_a_rate_limit_with_an_honest_wait(anthropic_at, provider):
     # Four bytes a token: this takes most of the 1,000 tokens a minute, and a second one has to wait for it.
     long = [{"role": "user", "content": "word " * 640}]

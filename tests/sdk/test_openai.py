@@ -167,6 +167,14 @@ def test_the_sdks_retries_and_spillways_do_not_multiply(openai_at, provider):
     assert provider.requests() <= CALLS_BY_DEFAULT + 1
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_programs_own_timeout_stays_its_own(openai_at, provider, stream):
+    provider.behaves("slow?ms=8000")
+    with pytest.raises(openai.APITimeoutError):
+        chat(openai_at("untouched").with_options(timeout=1), stream=stream)
+    assert provider.requests() == 1
+
+
 def test_a_used_up_token_limit_is_a_rate_limit_with_an_honest_wait(openai_at, provider):
     # Four bytes a token: this takes most of the 1,000 tokens a minute, and a second one has to wait for it.
     long = [{"role": "user", "content": "word " * 640}]

@@ -297,7 +297,11 @@ fn a_provider_that_says_nothing_at_all_is_given_up_in_time() {
     }
     provider.next(stall());
     let answer = spillway.send(&generate_stream().header("x-server-timeout", "0.2"));
-    assert_eq!(answer.status(), 504, "the caller's own timeout counts as well");
+    assert_eq!(
+        (answer.status(), answer.header("x-spillway-attempts")),
+        (504, Some("1")),
+        "the caller's own counts as well"
+    );
 }
 
 #[test]
