@@ -36,6 +36,10 @@ pub const PREAMBLE_HOLD: Duration = Duration::from_secs(1);
 /// own timeout and no answer of ours. SDKs announce whole seconds, and begin to count before we do.
 const CALLERS_GRACE: Duration = Duration::from_secs(2);
 
+/// How often an attempt is sent again because its provider has just closed the connection as unused. A provider closes those
+/// that it has not heard of for equally long together, and the next one may be another of them.
+const RESENT_MAX: u32 = 3;
+
 /// How an attempt ended, as far as the first content.
 #[derive(Debug)]
 pub struct Ended {
@@ -178,13 +182,22 @@ struct Begun {
 /// Sends the request, and holds the response until it is clear what it is.
 async fn begin(client: &Client, call: &Call, progress: &Progress) -> Result<Begun, Failed> {
     let upload_broken = Arc::new(AtomicBool::new(false));
-    let response = client.send(request(call, &upload_broken)?).await.map_err(|(fault, phase)| {
-        progress.phase.set(phase);
-        match upload_broken.load(Ordering::Relaxed) {
-            true => Failed::ByCaller(CallersDoing::BodyBroken),
-            false => Failed::Fault(fault),
+    let mut resent = 0;
+    let response = loop {
+        let unanswered = match client.send(request(call, &upload_broken)?).await {
+            Ok(response) => break response,
+            Err(unanswered) => unanswered,
+        };
+        if unanswered.was_closed_as_unused && resent < RESENT_MAX && call.is_repeatable() {
+            resent += 1;
+            continue;
         }
-    })?;
+        progress.phase.set(unanswered.phase);
+        return Err(match upload_broken.load(Ordering::Relaxed) {
+            true => Failed::ByCaller(CallersDoing::BodyBroken),
+            false => Failed::Fault(unanswered.fault),
+        });
+    };
     progress.phase.set(Phase::BeforeContent);
     let (head, body) = response.into_parts();
     // The future is polled once, so nobody has set it before.

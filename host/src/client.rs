@@ -8,18 +8,22 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as Pool;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::{GaiAddrs, GaiFuture, GaiResolver, Name};
+use hyper_util::client::legacy::connect::{HttpConnector, HttpInfo};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use spillway_sdk::{Fault, Phase};
+use std::cell::RefCell;
+use std::collections::HashSet;
 use std::error::Error;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tower_service::Service;
 
 /// How long an unused connection is kept. Shorter than what providers and load balancers keep it for, so that it is
@@ -28,12 +32,33 @@ const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 /// Unused connections kept per worker and upstream.
 const POOL_IDLE_MAX: usize = 64;
 
+/// A connection that has answered before and is lost without a word, so soon after it was used again, was closed by its
+/// provider as unused in the same moment.
+const CLOSED_AS_UNUSED: Duration = Duration::from_secs(1);
+/// Connections of which it is known that they have answered. Beyond that it is forgotten of all, and a loss counts as any
+/// other until they have answered again.
+const ANSWERED_MAX: usize = 1_024;
+
 type BoxError = Box<dyn Error + Send + Sync>;
 
 /// A client of one upstream.
 #[derive(Clone, Debug)]
 pub struct Client {
     pool: Pool<Connector, RequestBody>,
+    /// Connections that have answered, by their own address.
+    answered: Rc<RefCell<HashSet<SocketAddr>>>,
+}
+
+/// Why there is no head of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unanswered {
+    /// What failed.
+    pub fault: Fault,
+    /// How far the call had come.
+    pub phase: Phase,
+    /// Its connection had answered before, and was closed as unused just when it was used again. That is no failure of the
+    /// provider's, and nothing was answered: on a fresh connection it is still the same call.
+    pub was_closed_as_unused: bool,
 }
 
 impl Client {
@@ -54,18 +79,44 @@ impl Client {
             .pool_idle_timeout(POOL_IDLE_TIMEOUT)
             .pool_max_idle_per_host(POOL_IDLE_MAX)
             .build(connector);
-        Client { pool }
+        Client { pool, answered: Rc::default() }
     }
 
     /// Sends a request and waits for the head of its answer. Dropping the future ends the call.
     ///
     /// # Errors
-    /// What failed, and how far the call had come.
-    pub async fn send(&self, request: Request<RequestBody>) -> Result<Response<Incoming>, (Fault, Phase)> {
-        self.pool.request(request).await.map_err(|error| {
-            let phase = if error.is_connect() { Phase::Connecting } else { Phase::Waiting };
-            (fault_of(&error, error.is_connect()), phase)
-        })
+    /// When there is none.
+    pub async fn send(&self, request: Request<RequestBody>) -> Result<Response<Incoming>, Unanswered> {
+        let sent = Instant::now();
+        match self.pool.request(request).await {
+            Ok(response) => {
+                if let Some(connection) = response.extensions().get::<HttpInfo>() {
+                    self.has_answered(connection.local_addr());
+                }
+                Ok(response)
+            }
+            Err(error) => {
+                let fault = fault_of(&error, error.is_connect());
+                let mut known = http::Extensions::new();
+                if let Some(connection) = error.connect_info() {
+                    connection.get_extras(&mut known);
+                }
+                let answered_before =
+                    known.get::<HttpInfo>().is_some_and(|info| self.answered.borrow_mut().remove(&info.local_addr()));
+                let phase = if error.is_connect() { Phase::Connecting } else { Phase::Waiting };
+                let is_loss = fault == Fault::Reset && phase == Phase::Waiting;
+                let was_closed_as_unused = answered_before && is_loss && sent.elapsed() < CLOSED_AS_UNUSED;
+                Err(Unanswered { fault, phase, was_closed_as_unused })
+            }
+        }
+    }
+
+    fn has_answered(&self, connection: SocketAddr) {
+        let mut answered = self.answered.borrow_mut();
+        if answered.len() >= ANSWERED_MAX && !answered.contains(&connection) {
+            answered.clear();
+        }
+        answered.insert(connection);
     }
 }
 

@@ -9,6 +9,7 @@ use crate::policy::{Registry, Role, Runtime, SettingsFile, watch_folder};
 use crate::recording;
 use crate::request;
 use crate::spool::{OpenError, Spool, SpoolSettings};
+use crate::unserved::BreakOff;
 use crate::upkeep;
 use crate::worker::{Shared, Worker};
 use hyper::server::conn::http1;
@@ -264,7 +265,13 @@ async fn connection(worker: Rc<Worker>, stream: TcpStream) {
     let _connected = shared.begin_connection();
     let service = service_fn(move |request| {
         let worker = Rc::clone(&worker);
-        async move { Ok::<_, std::convert::Infallible>(request::serve(worker, request).await) }
+        async move {
+            let response = request::serve(worker, request).await;
+            match response.extensions().get::<BreakOff>() {
+                Some(break_off) => Err(*break_off),
+                None => Ok(response),
+            }
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -105,14 +105,28 @@ impl Unserved {
             return response;
         }
         let (mut story, refusal) = (self.story, self.refusal);
+        let lost =
+            matches!(refusal.kind, Kind::Unreachable { fault: Fault::Reset, .. }) && self.outcome == Outcome::Failed;
         call.upstream.metrics.overhead(story.overhead());
         story.tell(refusal.code());
         let mut response = refusal.into_response(call.dialect, &call.request_id);
         story.insert_headers(response.headers_mut());
+        if lost {
+            // What callers make of a lost connection is theirs to say: SDKs have a class of their own for it.
+            story.tell("the caller's connection is closed as the provider's was");
+            story.end(self.outcome, 0);
+            response.extensions_mut().insert(BreakOff);
+            return response;
+        }
         story.end(self.outcome, response.status().as_u16());
         response
     }
 }
+
+/// Marks a response that is not sent: its connection is closed instead, as the provider has closed its own.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the provider has closed the connection without an answer, and so do we")]
+pub struct BreakOff;
 
 /// An attempt that failed, kept in case it remains the last.
 #[derive(Debug)]

@@ -76,7 +76,7 @@ pub enum Fault {
     IdleTimeout,
     /// The attempt was not finished at the request's deadline.
     AttemptTimeout,
-    /// The stream ended without its terminal event.
+    /// The answer ended before it was one: a stream without its terminal event, or a success that holds nothing.
     Truncated,
 }
 
@@ -120,7 +120,7 @@ impl Fault {
             Fault::FirstContentTimeout => "no content in time",
             Fault::IdleTimeout => "stream fell silent",
             Fault::AttemptTimeout => "attempt took too long",
-            Fault::Truncated => "stream cut short",
+            Fault::Truncated => "no whole answer",
         }
     }
 }
@@ -370,7 +370,7 @@ impl<'a> Exchange<'a> {
     ///
     /// let facts = exchange().fault(Fault::Truncated);
     /// let reason = facts.exchange().fault().map_or("whole", Fault::as_str);
-    /// assert_eq!(reason, "stream cut short");
+    /// assert_eq!(reason, "no whole answer");
     /// ```
     pub fn fault(&self) -> Option<Fault> {
         self.facts.fault()

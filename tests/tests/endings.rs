@@ -5,11 +5,17 @@
 use serde_json::{Value, json};
 use spillway_tests::asks::{APIS, Api, chat, chat_stream, message_stream, patient_chat};
 use spillway_tests::http::{Connection, Request, post};
-use spillway_tests::provider::{Provider, Reply, error_in_200, healthy, in_pieces, rate_limited, respond, stream};
+use spillway_tests::provider::{
+    Provider, Reply, close_before_head, error_in_200, healthy, in_pieces, rate_limited, reset, respond, stream,
+};
 use spillway_tests::spillway::{Setup, Spillway};
+use std::io::ErrorKind;
+
+/// What becomes of a connection, in words and in deeds.
+type Ending = (&'static str, fn(Reply) -> Reply);
 
 /// What can become of a connection behind an answer that is whole.
-const ENDINGS: [(&str, fn(Reply) -> Reply); 4] = [
+const ENDINGS: [Ending; 4] = [
     ("its last chunk is missing", Reply::cut),
     ("it is reset", Reply::reset),
     ("it stays open in silence", Reply::stall),
@@ -286,6 +292,73 @@ fn a_body_that_contradicts_its_content_type_keeps_its_words() {
     provider.next(stream().chunk(body.clone()));
     assert_eq!(spillway.send(&chat_stream()).text(), body);
     assert_eq!((provider.stats().started, failures(&spillway, APIS[0])), (2, json!(0)));
+}
+
+fn once(provider: &Provider) -> Spillway {
+    Setup::with(provider).set("upstreams.openai.retry", "max_attempts = 1").start()
+}
+
+#[test]
+fn a_connection_that_is_lost_before_the_head_is_lost_for_the_caller_too() {
+    let provider = Provider::start();
+    let spillway = once(&provider);
+    for broken in [reset(), close_before_head()] {
+        provider.next(broken);
+        let lost = spillway.connect().exchange(&chat()).expect_err("no answer");
+        assert!(matches!(lost.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset), "{lost}");
+    }
+    assert_eq!((failures(&spillway, APIS[0]), provider.stats().started), (json!(2), 2));
+    spillway.log().wait_for(&["connection lost", "the caller's connection is closed as the provider's was"]);
+    assert_eq!(spillway.send(&chat()).status(), 200);
+}
+
+#[test]
+fn a_quick_loss_is_repeated_where_nothing_was_answered() {
+    let provider = Provider::start();
+    let spillway = Setup::with(&provider).start();
+    for broken in [reset(), close_before_head(), healthy().cut()] {
+        provider.next(broken);
+        let answer = spillway.send(&chat());
+        assert_eq!((answer.status(), answer.header("x-spillway-attempts")), (200, Some("2")));
+    }
+}
+
+#[test]
+fn a_body_that_is_cut_half_way_reaches_the_caller_as_far_as_it_came() {
+    let provider = Provider::start();
+    let spillway = once(&provider);
+    provider.always(healthy().cut());
+    let half = |mut answer: Connection| {
+        let mut arrived = Vec::new();
+        loop {
+            match answer.piece() {
+                Ok(piece) => arrived.extend(piece.expect("no clean end")),
+                Err(broken) => break (arrived.len(), broken.kind()),
+            }
+        }
+    };
+    let (status, answer) = direct(&provider, &chat());
+    let directly = half(answer);
+    let (head, answer) = spillway.open(&chat());
+    assert_eq!((head.status, half(answer)), (status, directly));
+    assert!(directly.0 > 0);
+    assert_eq!((failures(&spillway, APIS[0]), provider.stats().started), (json!(1), 2));
+}
+
+#[test]
+fn a_connection_that_its_provider_closes_as_unused_is_nobodys_failure() {
+    let provider = Provider::start();
+    let spillway = once(&provider);
+    let mut caller = spillway.connect();
+    assert_eq!(caller.exchange(&chat()).expect("an answer").status(), 200);
+    for (number, closed) in (1..).zip([close_before_head(), reset()]) {
+        // On the connection that has just answered.
+        provider.next(closed);
+        let answer = caller.exchange(&chat()).expect("an answer");
+        assert_eq!((answer.status(), answer.header("x-spillway-attempts")), (200, Some("1")));
+        assert_eq!(provider.stats().started, 1 + 2 * number);
+    }
+    assert_eq!(failures(&spillway, APIS[0]), 0);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use serde_json::json;
 use spillway_tests::asks::{APIS, Api, chat_by, chat_with};
 use spillway_tests::http::Response;
 use spillway_tests::provider::{
-    Failure, Provider, Reply, fail, healthy, insufficient_quota, model, rate_limited, reset, respond, stall,
+    Failure, Provider, Reply, fail, healthy, insufficient_quota, model, rate_limited, respond, stall,
 };
 use spillway_tests::spillway::{Setup, Spillway};
 use spillway_tests::wait::eventually;
@@ -225,8 +225,6 @@ fn every_refusal_of_spillways_own_names_itself_in_a_header_and_no_answer_of_the_
         is(api, &spillway.send(&(api.whole)().body(vec![b' '; 3 << 10])), 413, "spillway_body_too_large");
         provider.next(stall());
         is(api, &spillway.send(&(api.whole)()), 504, "spillway_upstream_timeout");
-        provider.next(reset());
-        is(api, &spillway.send(&(api.whole)()), 502, "spillway_upstream_unreachable");
         let mut answers = (0..4).map(|_| spillway.send(&(api.whole)()));
         let limited = answers.find(|answer| answer.status() != 200).expect("three a minute at most");
         is(api, &limited, 429, "rate_limit_exceeded");

@@ -63,8 +63,10 @@ pub(super) fn read_request(path: &str, body: &[u8]) -> Asked {
 /// Responses has written may be still to come.
 pub(super) fn is_nothing(path: &str, body: &[u8]) -> bool {
     let has_choices = path.ends_with("/completions");
-    let holds = |object: &Map<String, Value>| !object.is_empty() && !(has_choices && object.contains_key("choices"));
-    !(has_choices && has_objects(body, b"\"choices\"")) && lacks(body, holds)
+    if has_choices && has_objects(body, b"\"choices\"") {
+        return false;
+    }
+    lacks(body, |object| !object.is_empty() && (!has_choices || !object.contains_key("choices")))
 }
 
 pub(super) fn read_event(event: &[u8], data: &[u8]) -> EventKind {
