@@ -3,6 +3,7 @@
 use crate::call::{Call, CallBody};
 use crate::client::{Client, RequestBody, fault_of};
 use crate::clock::{random, unix_ms};
+use crate::compression;
 use crate::dialect::{Dialect, EventKind, Operation};
 use crate::events::is_whole;
 use crate::forward::OPEN_WHEN_OVER;
@@ -153,7 +154,8 @@ pub async fn make(client: &Client, call: &Call, number: u32) -> Ended {
         Ok(Begun { held, error, fault }) => {
             record.fault = fault;
             record.first_content.set(held.has_content.then_some(elapsed));
-            record.prefix = prefix_of(&held.arrived);
+            record.prefix = prefix_of(&held);
+            record.streaming |= held.splitter.is_some();
             if held.splitter.is_some() {
                 // A stream's error is an event of it, the last one held; its beginning as a whole is no JSON.
                 let event = if error.is_some() { held.arrived.back() } else { None };
@@ -236,7 +238,8 @@ async fn begin(client: &Client, call: &Call, progress: &Progress) -> Result<Begu
 fn request(call: &Call, upload_broken: &Arc<AtomicBool>) -> Result<Request<RequestBody>, Fault> {
     let body = match &call.body {
         CallBody::Whole(bytes) => {
-            RequestBody::Whole(Full::new(call.body_demanding_usage.as_ref().unwrap_or(bytes).clone()))
+            let demanding = call.body_demanding_usage.as_ref().filter(|_| call.upstream.asks_for_usage());
+            RequestBody::Whole(Full::new(demanding.unwrap_or(bytes).clone()))
         }
         // Taken by the first attempt; a second one never comes.
         CallBody::Streaming(body) => match body.take() {
@@ -366,7 +369,7 @@ fn ended(call: &Call, held: &mut Held, splitter: &mut Splitter, broken: Option<F
 /// An answer that dribbles in is not held for longer than a preamble is, and one that is whole not for as long as its
 /// connection stays open.
 async fn hold_body(held: &mut Held, enough: usize) -> Option<Fault> {
-    let (succeeds, has_length) = (held.status.is_success(), held.headers.contains_key(header::CONTENT_LENGTH));
+    let (succeeds, tells_its_end) = (held.status.is_success(), JsonEnd::of(&held.headers).is_some());
     let (mut json, mut bytes) = (JsonEnd::default(), 0);
     let mut release: Option<Instant> = None;
     for arrived in &held.arrived {
@@ -376,7 +379,7 @@ async fn hold_body(held: &mut Held, enough: usize) -> Option<Fault> {
     }
     while bytes < enough {
         let Some(body) = held.rest.as_mut() else { break };
-        let is_whole = !has_length && json.is_whole();
+        let is_whole = tells_its_end && json.is_whole();
         let frame = match release {
             None => body.frame().await,
             Some(release) => match timeout_at(release, body.frame()).await {
@@ -400,7 +403,7 @@ async fn hold_body(held: &mut Held, enough: usize) -> Option<Fault> {
                 json.read(&data);
                 bytes += data.len();
                 held.arrived.push_back(data);
-                if !has_length && json.is_whole() && !is_whole {
+                if tells_its_end && json.is_whole() && !is_whole {
                     release = Some(Instant::now() + OPEN_WHEN_OVER);
                 } else if succeeds {
                     release.get_or_insert_with(|| Instant::now() + PREAMBLE_HOLD);
@@ -414,20 +417,24 @@ async fn hold_body(held: &mut Held, enough: usize) -> Option<Fault> {
 /// Whether what came under a success is no answer at all.
 fn is_nothing(call: &Call, held: &Held) -> bool {
     let says_that_it_is_empty = matches!(held.status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT);
-    let is_readable = held.headers.get(header::CONTENT_ENCODING).is_none_or(|encoding| encoding == "identity");
-    if says_that_it_is_empty || !is_readable || !held.has_content {
+    if says_that_it_is_empty || !held.has_content {
         return false;
     }
-    let begins = prefix_of(&held.arrived);
+    let begins = prefix_of(held);
     let is_all = held.rest.is_none() && begins.len() < BODY_PREFIX_BYTES_MAX;
     call.dialect.is_nothing(call.path(), &begins, is_all)
 }
 
-fn prefix_of(arrived: &VecDeque<Bytes>) -> Bytes {
-    match arrived.front() {
+/// The beginning of what has arrived, as its reader needs it.
+fn prefix_of(held: &Held) -> Bytes {
+    let prefix = match held.arrived.front() {
         None => Bytes::new(),
-        Some(only) if arrived.len() == 1 => only.slice(..only.len().min(BODY_PREFIX_BYTES_MAX)),
-        Some(_) => arrived.iter().flatten().copied().take(BODY_PREFIX_BYTES_MAX).collect(),
+        Some(only) if held.arrived.len() == 1 => only.slice(..only.len().min(BODY_PREFIX_BYTES_MAX)),
+        Some(_) => held.arrived.iter().flatten().copied().take(BODY_PREFIX_BYTES_MAX).collect(),
+    };
+    match compression::decoded(&held.headers, &prefix, BODY_PREFIX_BYTES_MAX) {
+        Cow::Borrowed(_) => prefix,
+        Cow::Owned(decoded) => Bytes::from(decoded),
     }
 }
 

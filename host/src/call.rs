@@ -1,6 +1,7 @@
 //! What a caller wants of an upstream, read from the request once and never changed.
 
 use crate::callers::Caller;
+use crate::compression;
 use crate::dialect::{Asked, Dialect, Operation};
 use crate::headers;
 use crate::refusal::{Kind, Refusal};
@@ -24,6 +25,10 @@ const BYTES_PER_TOKEN: u64 = 4;
 /// In which official SDKs say how often they have sent a request before.
 const RETRY_COUNT: &str = "x-stainless-retry-count";
 
+/// Of a compressed request so much is decoded, to be read; what goes upstream stays as it came. More is more than any
+/// provider takes.
+const READABLE_BYTES_MAX: usize = 64 << 20;
+
 /// Longest name of a model that is told from others. Providers' own are a tenth of that.
 const MODEL_BYTES_MAX: usize = 256;
 
@@ -34,6 +39,8 @@ pub struct Route {
     pub upstream: Arc<Upstream>,
     /// The API spoken.
     pub dialect: Dialect,
+    /// What it asks for.
+    pub operation: Operation,
     /// The path and query, as the upstream knows them.
     pub path_and_query: String,
 }
@@ -41,37 +48,40 @@ pub struct Route {
 impl Route {
     /// Finds the upstream: by name, when the path begins with one, else by the API that path and headers belong to.
     ///
+    /// A name alone is that upstream's root. Azure's own paths begin with the name of another upstream, and are kept whole.
+    ///
     /// # Errors
     /// When neither tells.
     pub fn find(upstreams: &BTreeMap<String, Arc<Upstream>>, head: &request::Parts) -> Result<Route, Refusal> {
         let path = head.uri.path();
         let no_route = || Refusal::from(Kind::NoSuchRoute { path: path.to_owned() });
-        let named = path.strip_prefix('/').and_then(|path| {
-            let (name, _) = path.split_once('/')?;
-            upstreams.get(name).map(|upstream| (upstream, &path[name.len()..]))
-        });
-        let (upstream, path) = match named {
-            Some((upstream, rest)) => (upstream, rest),
+        // A base URL that ends with a slash doubles it, which means the same.
+        let path = format!("/{}", path.trim_start_matches('/'));
+        let by_name = || {
+            let rest = &path[1..];
+            let name = rest.split('/').next().unwrap_or_default();
+            Some((upstreams.get(name)?, if name == rest { "/" } else { &rest[name.len()..] }))
+        };
+        let of_azure = || {
+            let azure = upstreams.get("azure").or_else(|| upstreams.get(Dialect::OpenAi.as_str()))?;
+            path.starts_with("/openai/deployments/").then_some((azure, &*path))
+        };
+        let (upstream, path) = match of_azure().or_else(by_name) {
+            Some(found) => found,
             None => {
-                let dialect = Dialect::recognise(path, &head.headers).ok_or_else(no_route)?;
-                (upstreams.get(dialect.as_str()).ok_or_else(no_route)?, path)
+                let dialect = Dialect::recognise(&path, &head.headers).ok_or_else(no_route)?;
+                (upstreams.get(dialect.as_str()).ok_or_else(no_route)?, &*path)
             }
         };
-        let dialect = upstream.config.dialect;
-        let mut path_and_query = dialect.canonical_path(path);
+        let config = &upstream.config;
+        let (dialect, operation) = config.dialect.along(path);
+        let mut path_and_query = config.dialect.canonical_path(path, config.base.adds_version());
         if let Some(query) = head.uri.query() {
             path_and_query.push('?');
             path_and_query.push_str(query);
         }
-        Ok(Route { upstream: Arc::clone(upstream), dialect, path_and_query })
-    }
-
-    /// What a request along this route asks for.
-    fn operation(&self, method: &Method) -> Operation {
-        match *method {
-            Method::POST => self.dialect.operation(self.path()),
-            _ => Operation::PassThrough,
-        }
+        let operation = if head.method == Method::POST { operation } else { Operation::PassThrough };
+        Ok(Route { upstream: Arc::clone(upstream), dialect, operation, path_and_query })
     }
 
     fn path(&self) -> &str {
@@ -149,7 +159,7 @@ impl Call {
             }
             .into());
         }
-        let operation = route.operation(&head.method);
+        let operation = route.operation;
         let has_body = !hyper::body::Body::is_end_stream(&body);
         let body = if operation == Operation::Generate || !has_body {
             CallBody::Whole(read(body, &head.headers, body_bytes_max, &caller, held).await?)
@@ -176,13 +186,14 @@ impl Call {
         caller: Caller,
         deadline: Instant,
     ) -> Result<Call, Refusal> {
-        let operation = route.operation(&method);
+        let operation = route.operation;
         let base = &route.upstream.config.base;
         base.join(&route.path_and_query)
             .map_err(|error| Kind::BadRequest { reason: format!("its path is no URL's: {error}") })?;
         let (mut asked, whole) = match &body {
             CallBody::Whole(bytes) if operation == Operation::Generate => {
-                (route.dialect.read_request(route.path(), bytes), true)
+                let readable = compression::decoded(&headers, bytes, READABLE_BYTES_MAX);
+                (route.dialect.read_request(route.path(), &readable), true)
             }
             CallBody::Whole(_) => (Asked::default(), true),
             CallBody::Streaming(_) => (Asked::default(), false),
@@ -199,7 +210,7 @@ impl Call {
             let output = asked.output_tokens_max.unwrap_or(route.upstream.config.limits.default_output_tokens);
             input_tokens_estimate = bytes.len() as u64 / BYTES_PER_TOKEN;
             tokens_estimate = input_tokens_estimate.saturating_add(output);
-            if asked.usage_withheld && route.upstream.counts_tokens() {
+            if asked.usage_withheld && route.upstream.asks_for_usage() {
                 body_demanding_usage = route.dialect.demand_usage(bytes);
             }
         }
@@ -261,7 +272,8 @@ impl Call {
     pub fn is_repeatable(&self) -> bool {
         match self.body {
             CallBody::Whole(_) => {
-                self.operation == Operation::Generate || matches!(self.method, Method::GET | Method::HEAD)
+                let generates = self.operation == Operation::Generate && !self.asked.creates;
+                generates || matches!(self.method, Method::GET | Method::HEAD)
             }
             CallBody::Streaming(_) => false,
         }

@@ -3,6 +3,7 @@
 use crate::body::Body;
 use crate::call::{Call, CallBody, Route};
 use crate::clock::{milliseconds, random, unix_ms};
+use crate::dialect::Operation;
 use crate::explain::Story;
 use crate::jobs::{dialect_of, headers_of, stored};
 use crate::patience::Patience;
@@ -137,6 +138,8 @@ async fn serve(worker: &Rc<Worker>, spool: &Spool, claimed: ClaimedJob) {
     let route = Route {
         upstream: Arc::clone(upstream),
         dialect: dialect_of(&job.dialect),
+        // Of what is sent, only this is kept; the rest asks for what is there.
+        operation: if job.method == "POST" { Operation::Generate } else { Operation::PassThrough },
         path_and_query: job.path_and_query.clone(),
     };
     let headers = headers_of(&job.headers);

@@ -28,6 +28,7 @@ pub struct Events {
     finished: u64,
     is_over: bool,
     has_content: bool,
+    pieces: u64,
     error: Option<ProviderError>,
     usage: Option<Usage>,
 }
@@ -53,6 +54,7 @@ impl Events {
             finished: 0,
             is_over: false,
             has_content: false,
+            pieces: 0,
             error: None,
             usage: None,
         }
@@ -104,6 +106,7 @@ impl Events {
             }
         };
         self.has_content |= is_content;
+        self.pieces += u64::from(is_content);
         if let Some(reported) = self.dialect.read_usage(&event) {
             // Anthropic reports input first and output last.
             let known = self.usage.get_or_insert_default();
@@ -137,6 +140,11 @@ impl Events {
     /// The provider's own error, said inside of the stream.
     pub fn error(&self) -> Option<&ProviderError> {
         self.error.as_ref()
+    }
+
+    /// Events with content so far. A token or more is in each.
+    pub fn pieces(&self) -> u64 {
+        self.pieces
     }
 
     /// What the provider has counted so far.

@@ -15,7 +15,6 @@ use crate::request::{conclude, feedback, overdue};
 use crate::served::Charges;
 use crate::worker::Worker;
 use bytes::Bytes;
-use http::header;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use spillway_resilience::Settlement;
@@ -149,7 +148,6 @@ impl Forward {
         let call = &affair.call;
         let is_answer = affair.outcome == Outcome::Answered && held.status.is_success();
         let generates = call.operation == Operation::Generate;
-        let has_length = held.headers.contains_key(header::CONTENT_LENGTH);
         let mut forward = Forward {
             ready: VecDeque::new(),
             upstream: held.rest,
@@ -159,9 +157,7 @@ impl Forward {
                     let strips = call.body_demanding_usage.is_some();
                     Reader::Events(Box::new(Events::new(splitter, call.dialect, call.asked.alternatives, strips)))
                 }
-                None if generates => {
-                    Reader::Body(Tail { json: (!has_length).then(JsonEnd::default), ..Tail::default() })
-                }
+                None if generates => Reader::Body(Tail { json: JsonEnd::of(&held.headers), ..Tail::default() }),
                 None => Reader::Unread,
             },
             terminal_expected: generates && call.dialect != Dialect::Other && is_answer,
@@ -317,6 +313,14 @@ impl Forward {
             Reader::Events(events) => events.usage(),
             Reader::Body(tail) => tail.usage(affair.call.dialect),
             Reader::Unread => None,
+        };
+        // Before its end a stream may count nothing, or less than it has sent: what was seen was made, and is paid for.
+        let usage = match (&self.reader, usage) {
+            (Reader::Events(events), Some(usage)) if !matches!(end, End::Whole) => Some(Usage {
+                input: if usage.input > 0 { usage.input } else { affair.call.input_tokens_estimate },
+                output: usage.output.max(events.pieces()),
+            }),
+            (_, usage) => usage,
         };
         // What is passed on although it is no answer has been judged already.
         let end = if affair.outcome == Outcome::Failed && !matches!(end, End::Abandoned) { End::Whole } else { end };

@@ -1,5 +1,7 @@
 //! Where a JSON body ends, found out piece by piece: an answer that is whole stays so, whatever becomes of its connection.
 
+use http::{HeaderMap, header};
+
 /// How far a JSON object or list has come.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct JsonEnd {
@@ -11,6 +13,15 @@ pub struct JsonEnd {
 }
 
 impl JsonEnd {
+    /// For a body with this head, if its own last bracket is what tells its end: not for one whose length is announced, nor
+    /// for one that may hold several objects, line by line.
+    pub fn of(headers: &HeaderMap) -> Option<Self> {
+        let content_type = headers.get(header::CONTENT_TYPE)?.as_bytes();
+        let media_type = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+        let is_json = media_type.eq_ignore_ascii_case(b"application/json");
+        (is_json && !headers.contains_key(header::CONTENT_LENGTH)).then(Self::default)
+    }
+
     /// Takes in what comes next.
     pub fn read(&mut self, bytes: &[u8]) {
         for &byte in bytes {

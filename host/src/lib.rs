@@ -12,6 +12,7 @@ pub mod circuit;
 pub mod cli;
 pub mod client;
 pub mod clock;
+pub mod compression;
 pub mod config;
 pub mod consequence;
 pub mod dialect;

@@ -235,6 +235,13 @@ pub async fn attempts(
             charge.not_counted();
         }
 
+        // What we have added ourselves must not be its caller's mistake.
+        if verdict.class == Class::Rejected && refuses_what_we_ask_for(call, &record) {
+            upstream.stop_asking_for_usage();
+            story.tell("again without asking for usage, which this upstream does not know");
+            continue;
+        }
+
         // What is the caller's own affair is answered as it is.
         if is_answer(&verdict)
             && let Some(held) = held
@@ -244,7 +251,10 @@ pub async fn attempts(
         }
 
         // Again, or out.
-        let step = if call.is_repeatable() {
+        // What makes something that stays is sent again only if it has certainly not been done.
+        let untouched =
+            record.phase == Phase::Connecting || matches!(verdict.class, Class::Throttled | Class::Overloaded);
+        let step = if call.is_repeatable() || call.asked.creates && untouched {
             next(worker, call, &record, &verdict, number, paces, note)
         } else {
             Next::GiveUp(None)
@@ -544,6 +554,12 @@ fn next(
         Step::RetryAfter(wait) => Next::RetryAfter(wait),
         Step::GiveUp(_) => Next::GiveUp(requested),
     }
+}
+
+/// Whether a strict server refuses a request for a field that we have put into it.
+fn refuses_what_we_ask_for(call: &Call, record: &Record) -> bool {
+    let asked = call.body_demanding_usage.is_some() && call.upstream.asks_for_usage();
+    asked && memchr::memmem::find(&record.prefix, b"stream_options").is_some()
 }
 
 /// Whether a verdict makes the provider's response the caller's answer, rather than a failure to serve it.

@@ -16,6 +16,7 @@ use spillway_resilience::{
     ServedLog, Timestamp,
 };
 use spillway_sdk::{Class, Verdict, rate_limits};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 use tokio::sync::Notify;
@@ -42,6 +43,8 @@ pub struct Upstream {
     pub metrics: Arc<UpstreamMetrics>,
     clock: Clock,
     experience: Mutex<Experience>,
+    /// It has refused a request for the field that asks for usage.
+    refuses_usage: AtomicBool,
 }
 
 /// What the calls to one upstream have taught, and what that allows.
@@ -89,6 +92,7 @@ impl Upstream {
                 served: ServedLog::default(),
                 promptness: Promptness::default(),
             }),
+            refuses_usage: AtomicBool::new(false),
             clock,
             name,
             config,
@@ -97,9 +101,15 @@ impl Upstream {
         }
     }
 
-    /// Whether tokens are counted here, so that it pays to ask for usage.
-    pub fn counts_tokens(&self) -> bool {
-        self.config.limits.quota.tokens_per_minute.is_some()
+    /// Whether streams are asked to report their usage: tokens are counted here, and the upstream bears the question.
+    pub fn asks_for_usage(&self) -> bool {
+        let counts_tokens = self.config.limits.quota.tokens_per_minute.is_some();
+        counts_tokens && self.config.ask_for_usage && !self.refuses_usage.load(Ordering::Relaxed)
+    }
+
+    /// It does not bear the question, until the next start.
+    pub fn stop_asking_for_usage(&self) {
+        self.refuses_usage.store(true, Ordering::Relaxed);
     }
 
     /// Corrects the configured limits by what the provider reports in an answer.

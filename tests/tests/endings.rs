@@ -314,9 +314,10 @@ fn a_connection_that_is_lost_before_the_head_is_lost_for_the_caller_too() {
 
 #[test]
 fn a_quick_loss_is_repeated_where_nothing_was_answered() {
-    let provider = Provider::start();
-    let spillway = Setup::with(&provider).start();
     for broken in [reset(), close_before_head(), healthy().cut()] {
+        let provider = Provider::start();
+        // Its first connection cannot have been unused.
+        let spillway = Setup::with(&provider).start();
         provider.next(broken);
         let answer = spillway.send(&chat());
         assert_eq!((answer.status(), answer.header("x-spillway-attempts")), (200, Some("2")));

@@ -8,10 +8,11 @@ use spillway_tests::callers::{Called, Caller, Habit};
 use spillway_tests::http::{Request, Response, post};
 use spillway_tests::load::{Load, Results};
 use spillway_tests::provider::{
-    Failure, Provider, Reply, fail, faster_than, healthy, insufficient_quota, rate_limited,
+    Failure, Provider, Reply, fail, faster_than, healthy, insufficient_quota, rate_limited, respond,
 };
 use spillway_tests::spillway::{Setup, Spillway};
 use spillway_tests::wait::eventually;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -37,6 +38,25 @@ fn called(caller: Caller, to: SocketAddr, request: &Request) -> Called {
 fn told(spillway: &Spillway, api: Api, provider: &Provider, reply: Reply) -> Response {
     provider.next(reply);
     spillway.send(&(api.whole)().header("x-stainless-read-timeout", "0.5"))
+}
+
+#[test]
+fn a_refusal_that_comes_compressed_is_understood_and_passed_on_as_it_came() {
+    let provider = Provider::start();
+    let spillway = Setup::with(&provider).start();
+    let said = br#"{"error":{"message":"You exceeded your current quota.","type":"insufficient_quota","code":"insufficient_quota"}}"#;
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    gzip.write_all(said).expect("written");
+    let bytes = gzip.finish().expect("finished");
+    let reply = respond(429).header("content-type", "application/json").header("content-encoding", "gzip");
+    provider.always(reply.body(bytes.clone()));
+    let (head, mut answer) = spillway.open(&chat());
+    assert_eq!(
+        (head.status, head.header("x-should-retry"), head.header("content-encoding")),
+        (429, Some("false"), Some("gzip"))
+    );
+    assert_eq!(answer.body().expect("a body"), bytes);
+    assert_eq!(provider.stats().started, 1);
 }
 
 #[test]

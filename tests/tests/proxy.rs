@@ -65,6 +65,62 @@ fn a_base_url_may_name_the_upstream_with_or_without_v1() {
 }
 
 #[test]
+fn every_path_that_generates_is_protected_whoever_serves_it() {
+    let provider = Provider::start();
+    let setup = [("azure", ""), ("openrouter", "/api/v1"), ("github", "/inference"), ("groq", "/openai/v1")];
+    let setup = setup.into_iter().fold(Setup::with(&provider), |setup, (name, path)| {
+        setup.set(&format!("upstreams.{name}"), &format!("url = \"{}{path}\"", provider.url()))
+    });
+    let spillway = setup.start();
+    for (path, expected) in [
+        ("/v1beta/openai/chat/completions", "/v1beta/openai/chat/completions"),
+        ("/gemini/v1beta/openai/embeddings", "/v1beta/openai/embeddings"),
+        ("/anthropic/v1/chat/completions", "/v1/chat/completions"),
+        ("//v1/chat/completions", "/v1/chat/completions"),
+        ("/v1beta/models/g%3AgenerateContent", "/v1beta/models/g%3AgenerateContent"),
+        ("/gemini/v1beta/models/g:predict", "/v1beta/models/g:predict"),
+        ("/openai/deployments/d/chat/completions", "/openai/deployments/d/chat/completions"),
+        ("/azure/openai/deployments/d/embeddings", "/openai/deployments/d/embeddings"),
+        ("/azure/openai/v1/responses", "/openai/v1/responses"),
+        ("/openrouter/chat/completions", "/api/v1/chat/completions"),
+        ("/openrouter/v1/messages", "/api/v1/messages"),
+        ("/github/chat/completions", "/inference/chat/completions"),
+        ("/groq/responses", "/openai/v1/responses"),
+        ("/openai/api/chat", "/api/chat"),
+    ] {
+        provider.next(respond(500));
+        // An answer in the words of each API.
+        provider.next(respond(200).json(json!({"choices": [{}], "content": [{}], "candidates": [{}]})));
+        let answer = spillway.send(&chat().path(path));
+        assert_eq!(
+            (answer.status(), answer.header("x-spillway-attempts")),
+            (200, Some("2")),
+            "{path}: {}",
+            answer.text()
+        );
+        assert_eq!(provider.requests().pop().expect("a request").path, expected, "{path}");
+    }
+    let by_header = chat().header("anthropic-version", "2023-06-01");
+    provider.next(respond(500));
+    let answer = spillway.send(&by_header);
+    assert_eq!(
+        (answer.header("x-spillway-attempts"), answer.header("x-spillway-upstream")),
+        (Some("2"), Some("anthropic"))
+    );
+}
+
+#[test]
+fn an_upstreams_name_alone_is_its_root() {
+    let provider = Provider::start();
+    let base = format!("url = \"{}/base\"", provider.url());
+    let spillway = Setup::with(&provider).set("upstreams.local", &base).start();
+    for (path, expected) in [("/anthropic", "/"), ("/anthropic/", "/"), ("/local", "/base/")] {
+        assert_eq!(spillway.send(&get(path)).status(), 200, "{path}");
+        assert_eq!(provider.requests().pop().expect("a request").path, expected, "{path}");
+    }
+}
+
+#[test]
 fn paths_that_spillway_does_not_know_pass_through_as_they_are() {
     let provider = Provider::start();
     let spillway = Setup::with(&provider).start();

@@ -1,10 +1,12 @@
 //! Retries: at once and few, and never multiplied with those that a caller makes by itself.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, also in its helpers")]
 
+use serde_json::json;
 use spillway_tests::asks::{APIS, chat};
 use spillway_tests::callers::{Called, Caller, Habit};
+use spillway_tests::http::post;
 use spillway_tests::load::Load;
-use spillway_tests::provider::{Failure, Provider, Reply, every_other, fail};
+use spillway_tests::provider::{Failure, Provider, Reply, close_before_head, every_other, fail, rate_limited, respond};
 use spillway_tests::spillway::Setup;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -77,6 +79,25 @@ fn an_attempt_that_took_long_is_not_repeated() {
     assert_eq!(provider.stats().started, 1);
     provider.next(broken());
     assert_eq!(spillway.send(&chat()).status(), 200, "a quick one is");
+}
+
+#[test]
+fn what_makes_something_that_stays_is_sent_again_only_if_it_was_certainly_not_done() {
+    for fields in [json!({"background": true}), json!({"conversation": "conv_1"})] {
+        let provider = Provider::start();
+        let spillway = Setup::with(&provider).start();
+        let mut body = json!({"model": "m", "input": "hi"});
+        body.as_object_mut().expect("an object").extend(fields.as_object().expect("an object").clone());
+        let request = post("/v1/responses", &body).header("prefer", "respond-async");
+        for failure in [broken(), close_before_head(), respond(200).header("content-type", "text/html").body("<p>")] {
+            let before = provider.stats().started;
+            provider.next(failure);
+            let _ = spillway.connect().exchange(&request);
+            assert_eq!(provider.stats().started, before + 1, "{fields}: it may have been done");
+        }
+        provider.next(rate_limited().retry_after_s(1));
+        assert_eq!(spillway.send(&request).status(), 200, "{fields}: a refusal has done nothing");
+    }
 }
 
 #[test]

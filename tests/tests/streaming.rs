@@ -4,7 +4,7 @@
 use serde_json::json;
 use spillway_tests::asks::{APIS, Api, chat, chat_stream, chat_with, generate_stream, message_stream};
 use spillway_tests::http::Connection;
-use spillway_tests::provider::{Provider, Reply, error_in_200, healthy, stall, stream};
+use spillway_tests::provider::{Provider, Reply, body, error_in_200, healthy, respond, stall, stream};
 use spillway_tests::spillway::{Setup, Spillway};
 use std::io::ErrorKind;
 
@@ -325,6 +325,44 @@ fn usage_is_asked_for_where_tokens_are_limited_and_hidden_from_callers_that_did_
 
     assert_eq!(spillway.metric("spillway_tokens_total{upstream=\"openai\",direction=\"input\"}"), 140.0);
     assert_eq!(spillway.metric("spillway_tokens_total{upstream=\"openai\",direction=\"output\"}"), 14.0);
+}
+
+#[test]
+fn a_strict_server_that_does_not_know_how_to_report_usage_is_asked_once_and_never_again() {
+    let provider = Provider::start();
+    let limits = "tokens_per_minute = 1000000";
+    let spillway = Setup::with(&provider).set("upstreams.openai.limits", limits).start();
+    let is_asked = || body(|body| !body["stream_options"].is_null());
+    let strict = json!({"detail": [{"type": "extra_forbidden", "loc": ["body", "stream_options"], "msg": "no"}]});
+    provider.when(is_asked(), respond(422).json(strict.clone()));
+    for calls in [2, 3] {
+        let answer = spillway.send(&chat_stream());
+        assert_eq!((answer.status(), provider.stats().started), (200, calls), "{}", answer.text());
+    }
+    // A caller that asks by itself hears what the server says.
+    let demanding = chat_with(json!({"stream": true, "stream_options": {"include_usage": true}}));
+    assert_eq!(spillway.send(&demanding).json(), strict);
+
+    let never = Setup::with(&provider).set("upstreams.openai.limits", limits);
+    let never = never.set("upstreams.openai", "ask_for_usage = false").start();
+    let before = provider.stats().started;
+    assert_eq!(never.send(&chat_stream()).status(), 200);
+    assert_eq!(provider.stats().started, before + 1);
+}
+
+#[test]
+fn a_stream_that_is_left_half_way_is_charged_for_what_was_seen_of_it() {
+    let provider = Provider::start();
+    let spillway = Setup::with(&provider).set("upstreams.openai.limits", "tokens_per_minute = 1000000").start();
+    let event = |text: &str| json!({"choices": [{"delta": {"content": text}}], "usage": {"prompt_tokens": 0, "completion_tokens": 0}});
+    provider.next(stream().event(event("one")).event(event("two")).event(event("three")).stall());
+    let (_, mut answer) = spillway.open(&chat_stream());
+    read_events(&mut answer, 3);
+    drop(answer);
+    provider.wait_for_disconnect();
+    spillway.log().wait_for(&["\"outcome\":\"abandoned\""]);
+    assert_eq!(spillway.metric("spillway_tokens_total{upstream=\"openai\",direction=\"output\"}"), 3.0);
+    assert!(spillway.metric("spillway_tokens_total{upstream=\"openai\",direction=\"input\"}") > 1.0);
 }
 
 #[test]

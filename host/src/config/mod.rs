@@ -166,6 +166,8 @@ pub struct UpstreamConfig {
     pub first_content_timeout: Duration,
     /// Longest silence within an answer.
     pub idle_timeout: Duration,
+    /// Whether streams may be asked to report their usage where tokens are limited.
+    pub ask_for_usage: bool,
     /// What its circuits open for.
     pub breaker_kind: BreakerKind,
     /// When its circuits open and close.
@@ -327,16 +329,25 @@ impl BaseUrl {
     /// When the two together are no URL.
     pub fn join(&self, path_and_query: &str) -> Result<Uri, http::Error> {
         // A base with a version in its path, such as /v1 or /v1beta/openai, stands for the /v1 of the request's.
-        let versioned = self.prefix.split('/').any(|segment| {
-            segment.strip_prefix('v').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
-        });
         let unversioned = path_and_query.strip_prefix("/v1").filter(|rest| rest.starts_with('/'));
-        let suffix = unversioned.filter(|_| versioned).unwrap_or(path_and_query);
+        let suffix = unversioned.filter(|_| self.has_version()).unwrap_or(path_and_query);
         Uri::builder()
             .scheme(self.scheme.clone())
             .authority(self.authority.clone())
             .path_and_query(format!("{}{suffix}", self.prefix))
             .build()
+    }
+
+    fn has_version(&self) -> bool {
+        self.prefix
+            .split('/')
+            .any(|segment| segment.strip_prefix('v').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit())))
+    }
+
+    /// Whether a path that its caller wrote without a version gets one: not where the base has a path of its own
+    /// instead, such as `/inference`.
+    pub fn adds_version(&self) -> bool {
+        self.prefix.is_empty() || self.has_version()
     }
 
     /// Host and port, as they belong into a `Host` header.

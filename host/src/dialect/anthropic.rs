@@ -1,6 +1,6 @@
 //! Anthropic's Messages API.
 
-use super::{Asked, EventKind, Usage, has_objects, json_type, lacks, sum};
+use super::{Asked, EventKind, Usage, has_objects, is_true, json_type, lacks, sum, text, whole_number};
 use crate::refusal::{Kind, Refusal};
 use crate::sse;
 use http::{HeaderMap, StatusCode};
@@ -21,23 +21,19 @@ pub(super) fn is_bare(path: &str) -> bool {
     path == "/messages" || path.starts_with("/messages/")
 }
 
-pub(super) fn generates(path: &str) -> bool {
-    path.ends_with("/messages")
-}
-
 #[derive(Deserialize)]
 struct Body {
-    model: Option<String>,
-    stream: Option<bool>,
-    max_tokens: Option<u64>,
+    model: Option<Value>,
+    stream: Option<Value>,
+    max_tokens: Option<Value>,
 }
 
 pub(super) fn read_request(body: &[u8]) -> Asked {
     let Ok(body) = serde_json::from_slice::<Body>(body) else { return Asked::default() };
     Asked {
-        model: body.model,
-        streaming: body.stream.unwrap_or(false),
-        output_tokens_max: body.max_tokens,
+        model: text(body.model),
+        streaming: is_true(body.stream.as_ref()),
+        output_tokens_max: whole_number(body.max_tokens.as_ref()),
         ..Asked::default()
     }
 }

@@ -1,6 +1,7 @@
 //! Google's Gemini API.
 
-use super::{Asked, EventKind, Usage, count_meant, has_key, has_objects, lacks, sum};
+use super::paths::{method, model};
+use super::{Asked, EventKind, Usage, count_meant, has_key, has_objects, lacks, sum, whole_number};
 use crate::refusal::{Kind, Refusal};
 use http::HeaderMap;
 use serde::Deserialize;
@@ -11,44 +12,23 @@ pub(super) fn recognises(path: &str, headers: &HeaderMap) -> bool {
     headers.contains_key("x-goog-api-key") || path.starts_with("/v1beta/") || method(path).is_some()
 }
 
-const METHODS: [&str; 5] =
-    ["generateContent", "streamGenerateContent", "embedContent", "batchEmbedContents", "countTokens"];
-
-/// The part behind the last colon: `/v1/models/gemini-3-pro:generateContent`. Models of others have colons as well.
-fn method(path: &str) -> Option<&str> {
-    let (_, method) = path.rsplit_once("/models/")?.1.rsplit_once(':')?;
-    METHODS.contains(&method).then_some(method)
-}
-
-pub(super) fn generates(path: &str) -> bool {
-    method(path).is_some()
-}
-
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Body {
-    generation_config: Option<GenerationConfig>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct GenerationConfig {
-    max_output_tokens: Option<u64>,
-    candidate_count: Option<u64>,
+    generation_config: Option<Value>,
 }
 
 pub(super) fn read_request(path: &str, body: &[u8]) -> Asked {
-    let model = path.rsplit_once("/models/").and_then(|(_, rest)| rest.split(':').next()).map(str::to_owned);
-    let config = serde_json::from_slice::<Body>(body).ok().and_then(|body| body.generation_config);
-    let alternatives = config.as_ref().and_then(|config| config.candidate_count).unwrap_or(1).max(1);
-    let bound = config.and_then(|config| config.max_output_tokens).map(|bound| bound.saturating_mul(alternatives));
+    let config = serde_json::from_slice::<Body>(body).ok().and_then(|body| body.generation_config).unwrap_or_default();
+    let alternatives = whole_number(config.get("candidateCount")).unwrap_or(1).max(1);
+    let bound = whole_number(config.get("maxOutputTokens")).map(|bound| bound.saturating_mul(alternatives));
     let generates_text = method(path).is_some_and(|method| method.ends_with("enerateContent"));
     Asked {
-        model,
+        model: model(path),
         streaming: method(path) == Some("streamGenerateContent"),
         alternatives,
         output_tokens_max: if generates_text { bound } else { Some(0) },
-        usage_withheld: false,
+        ..Asked::default()
     }
 }
 

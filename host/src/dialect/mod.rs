@@ -3,6 +3,7 @@
 mod anthropic;
 mod gemini;
 mod openai;
+mod paths;
 
 use crate::refusal::Refusal;
 use crate::sse;
@@ -42,6 +43,9 @@ pub struct Asked {
     pub model: Option<String>,
     /// Whether the answer is to be streamed.
     pub streaming: bool,
+    /// Whether it makes something at the provider that stays: an answer in the background, a turn of a conversation. Then
+    /// doing it twice is not the same.
+    pub creates: bool,
     /// How many answers it wants to choose from.
     pub alternatives: u64,
     /// The bound on output tokens, all alternatives together.
@@ -52,7 +56,14 @@ pub struct Asked {
 
 impl Default for Asked {
     fn default() -> Self {
-        Asked { model: None, streaming: false, alternatives: 1, output_tokens_max: None, usage_withheld: false }
+        Asked {
+            model: None,
+            streaming: false,
+            creates: false,
+            alternatives: 1,
+            output_tokens_max: None,
+            usage_withheld: false,
+        }
     }
 }
 
@@ -122,19 +133,18 @@ impl Dialect {
         }
     }
 
-    /// What `path` asks for.
-    pub fn operation(self, path: &str) -> Operation {
-        let generates = match self {
-            Dialect::OpenAi => openai::generates(path),
-            Dialect::Anthropic => anthropic::generates(path),
-            Dialect::Gemini => gemini::generates(path),
-            Dialect::Other => false,
-        };
-        if generates { Operation::Generate } else { Operation::PassThrough }
+    /// What `path` asks for, and in which API's words: a path that generates says so, whoever serves it; what is said
+    /// along others is the provider's own. An upstream that speaks something else is not read at all.
+    pub fn along(self, path: &str) -> (Dialect, Operation) {
+        match paths::generating(path) {
+            Some(dialect) if self != Dialect::Other => (dialect, Operation::Generate),
+            Some(_) | None => (self, Operation::PassThrough),
+        }
     }
 
-    /// The path as the provider knows it; SDKs differ on who adds `/v1`.
-    pub fn canonical_path(self, path: &str) -> String {
+    /// The path as the provider knows it; SDKs differ on who adds `/v1`. It is not added where a base URL has a path of
+    /// its own instead.
+    pub fn canonical_path(self, path: &str, adds_version: bool) -> String {
         match self {
             Dialect::OpenAi | Dialect::Anthropic => {
                 let versioned = |path: &str| path.starts_with("/v1/");
@@ -142,7 +152,7 @@ impl Dialect {
                 let known = openai::is_bare(path) || anthropic::is_bare(path);
                 match twice {
                     Some(once) => once.to_owned(),
-                    None if known => format!("/v1{path}"),
+                    None if known && adds_version => format!("/v1{path}"),
                     None => path.to_owned(),
                 }
             }
@@ -261,6 +271,26 @@ impl Dialect {
             Dialect::OpenAi | Dialect::Gemini | Dialect::Other => HeaderName::from_static("x-request-id"),
         }
     }
+}
+
+fn text(value: Option<Value>) -> Option<String> {
+    match value? {
+        Value::String(text) => Some(text),
+        _ => None,
+    }
+}
+
+fn is_true(value: Option<&Value>) -> bool {
+    value == Some(&Value::Bool(true))
+}
+
+/// A count, however it is written: some clients send `100.0`. Those that mean "no bound" by a negative one set none.
+fn whole_number(value: Option<&Value>) -> Option<u64> {
+    let value = value?;
+    value.as_u64().or_else(|| {
+        let number = value.as_f64().filter(|number| number.fract() == 0.0)?;
+        format!("{number:.0}").parse().ok()
+    })
 }
 
 /// Whether `json` has this quoted key.

@@ -1,6 +1,8 @@
 //! OpenAI's API: chat completions, responses, completions and embeddings.
 
-use super::{Asked, EventKind, Usage, count_meant, has_key, has_objects, json_type, lacks, sum};
+use super::{
+    Asked, EventKind, Usage, count_meant, has_key, has_objects, is_true, json_type, lacks, sum, text, whole_number,
+};
 use crate::refusal::{Kind, Refusal};
 use crate::sse;
 use bytes::Bytes;
@@ -10,7 +12,6 @@ use spillway_sdk::ProviderError;
 use std::borrow::Cow;
 
 const CHAT: &str = "/chat/completions";
-const GENERATING: [&str; 4] = [CHAT, "/responses", "/completions", "/embeddings"];
 /// First segments of OpenAI's paths that callers use without `/v1`.
 const BARE: [&str; 5] = ["/chat/", "/responses", "/completions", "/embeddings", "/models"];
 
@@ -23,36 +24,34 @@ pub(super) fn is_bare(path: &str) -> bool {
     BARE.iter().any(|bare| path.starts_with(bare))
 }
 
-pub(super) fn generates(path: &str) -> bool {
-    GENERATING.iter().any(|end| path.ends_with(end))
-}
-
+/// What is read of a request, each field for itself: one that makes no sense is the provider's to complain about, and says
+/// nothing about the others.
 #[derive(Deserialize)]
 struct Body {
-    model: Option<String>,
-    stream: Option<bool>,
-    max_tokens: Option<u64>,
-    max_completion_tokens: Option<u64>,
-    max_output_tokens: Option<u64>,
-    n: Option<u64>,
-    stream_options: Option<StreamOptions>,
-}
-
-#[derive(Deserialize)]
-struct StreamOptions {
-    include_usage: Option<bool>,
+    model: Option<Value>,
+    stream: Option<Value>,
+    max_tokens: Option<Value>,
+    max_completion_tokens: Option<Value>,
+    max_output_tokens: Option<Value>,
+    n: Option<Value>,
+    stream_options: Option<Value>,
+    background: Option<Value>,
+    conversation: Option<Value>,
 }
 
 pub(super) fn read_request(path: &str, body: &[u8]) -> Asked {
     let Ok(body) = serde_json::from_slice::<Body>(body) else { return Asked::default() };
-    let streaming = body.stream.unwrap_or(false);
-    let included = body.stream_options.and_then(|options| options.include_usage).unwrap_or(false);
-    let bound = body.max_completion_tokens.or(body.max_output_tokens).or(body.max_tokens);
-    let alternatives = body.n.unwrap_or(1).max(1);
+    let streaming = is_true(body.stream.as_ref());
+    let included = is_true(body.stream_options.as_ref().and_then(|options| options.get("include_usage")));
+    let bounds = [&body.max_completion_tokens, &body.max_output_tokens, &body.max_tokens];
+    let bound = bounds.into_iter().find_map(|bound| whole_number(bound.as_ref()));
+    let alternatives = whole_number(body.n.as_ref()).unwrap_or(1).max(1);
     let without_output = path.ends_with("/embeddings").then_some(0);
+    let creates = is_true(body.background.as_ref()) || body.conversation.is_some_and(|one| !one.is_null());
     Asked {
-        model: body.model,
+        model: text(body.model),
         streaming,
+        creates,
         alternatives,
         output_tokens_max: without_output.or(bound.map(|bound| bound.saturating_mul(alternatives))),
         usage_withheld: streaming && path.ends_with(CHAT) && !included,

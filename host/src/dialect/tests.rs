@@ -30,11 +30,12 @@ fn requests_are_recognised_by_path_and_headers() {
 #[test]
 fn paths_with_too_few_or_too_many_v1_are_mended() {
     for path in ["/messages", "/v1/messages", "/v1/v1/messages"] {
-        assert_eq!(Dialect::Anthropic.canonical_path(path), "/v1/messages");
+        assert_eq!(Dialect::Anthropic.canonical_path(path, true), "/v1/messages");
     }
-    assert_eq!(Dialect::OpenAi.canonical_path("/chat/completions"), "/v1/chat/completions");
-    assert_eq!(Dialect::OpenAi.canonical_path("/health"), "/health");
-    assert_eq!(Dialect::Gemini.canonical_path("/v1beta/models"), "/v1beta/models");
+    assert_eq!(Dialect::OpenAi.canonical_path("/chat/completions", true), "/v1/chat/completions");
+    assert_eq!(Dialect::OpenAi.canonical_path("/chat/completions", false), "/chat/completions");
+    assert_eq!(Dialect::OpenAi.canonical_path("/health", true), "/health");
+    assert_eq!(Dialect::Gemini.canonical_path("/v1beta/models", true), "/v1beta/models");
 }
 
 #[test]
@@ -52,6 +53,30 @@ fn the_bound_on_output_tokens_is_found_in_every_api() {
         .read_request("/v1/models/g:streamGenerateContent", br#"{"generationConfig":{"maxOutputTokens":4}}"#);
     assert_eq!((gemini.model.as_deref(), gemini.streaming, gemini.output_tokens_max), (Some("g"), true, Some(4)));
     assert_eq!(Dialect::OpenAi.read_request("/v1/chat/completions", b"not json"), Asked::default());
+}
+
+#[test]
+fn each_field_is_read_for_itself() {
+    let chat = |body: &str| Dialect::OpenAi.read_request("/v1/chat/completions", body.as_bytes());
+    for (odd, bound) in
+        [("-1", None), ("100.0", Some(100)), ("\"many\"", None), ("1.5", None), ("null", None), ("1e99", None)]
+    {
+        let asked = chat(&format!(r#"{{"max_tokens":{odd},"model":"m","stream":true,"n":"x","stream_options":7}}"#));
+        assert_eq!(
+            (asked.model.as_deref(), asked.streaming, asked.output_tokens_max),
+            (Some("m"), true, bound),
+            "{odd}"
+        );
+    }
+    let asked = chat(r#"{"max_tokens":5,"model":7,"stream":"yes"}"#);
+    assert_eq!((asked.model, asked.streaming, asked.output_tokens_max), (None, false, Some(5)));
+    let message = Dialect::Anthropic.read_request("/v1/messages", br#"{"model":"m","max_tokens":-1,"stream":true}"#);
+    assert_eq!((message.model.as_deref(), message.streaming, message.output_tokens_max), (Some("m"), true, None));
+    let odd = br#"{"generationConfig":{"maxOutputTokens":64.0,"candidateCount":-2}}"#;
+    let asked = Dialect::Gemini.read_request("/v1/models/g:generateContent", odd);
+    assert_eq!((asked.alternatives, asked.output_tokens_max), (1, Some(64)));
+    let asked = Dialect::Gemini.read_request("/v1/models/g:generateContent", br#"{"generationConfig":[]}"#);
+    assert_eq!((asked.model.as_deref(), asked.output_tokens_max), (Some("g"), None));
 }
 
 #[test]

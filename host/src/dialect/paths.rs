@@ -1,0 +1,128 @@
+//! Which paths generate, and in which API's words: one table, whoever serves them.
+//!
+//! What a path asks for stands at its end. What comes before differs between providers, and so does who answers: Google and
+//! Anthropic serve OpenAI's API too, and DeepSeek and xAI Anthropic's.
+
+use super::Dialect;
+use std::borrow::Cow;
+
+/// How the paths of requests end that generate.
+const ENDS: [(&str, Dialect); 8] = [
+    ("/chat/completions", Dialect::OpenAi),
+    ("/completions", Dialect::OpenAi),
+    ("/responses", Dialect::OpenAi),
+    ("/embeddings", Dialect::OpenAi),
+    ("/messages", Dialect::Anthropic),
+    // Ollama's own. Its errors are an OpenAI client's to read.
+    ("/api/chat", Dialect::OpenAi),
+    ("/api/generate", Dialect::OpenAi),
+    ("/api/embed", Dialect::OpenAi),
+];
+
+/// Paths with one of these in them are about something that is kept, and only end like one that generates.
+const KEPT: [&str; 3] = ["/threads/", "/chat/completions/", "/conversations/"];
+
+/// Google's methods, behind the last colon of the path.
+const METHODS: [&str; 6] =
+    ["generateContent", "streamGenerateContent", "embedContent", "batchEmbedContents", "countTokens", "predict"];
+
+/// The API of a path that generates; `None` for all others.
+pub(super) fn generating(path: &str) -> Option<Dialect> {
+    if method(path).is_some() {
+        return Some(Dialect::Gemini);
+    }
+    if KEPT.iter().any(|kept| path.contains(kept)) {
+        return None;
+    }
+    ENDS.iter().find(|(end, _)| path.ends_with(end)).map(|(_, dialect)| *dialect)
+}
+
+/// Google's method: `/v1/models/gemini-3-pro:generateContent`. Models of others have colons as well.
+pub(super) fn method(path: &str) -> Option<&'static str> {
+    let path = with_colons(path);
+    let (_, method) = path.rsplit_once("/models/")?.1.rsplit_once(':')?;
+    METHODS.into_iter().find(|known| *known == method)
+}
+
+/// The model that a path of Google's names.
+pub(super) fn model(path: &str) -> Option<String> {
+    let path = with_colons(path);
+    path.rsplit_once("/models/").and_then(|(_, rest)| rest.split(':').next()).map(str::to_owned)
+}
+
+/// Some clients encode the colon, which means the same.
+fn with_colons(path: &str) -> Cow<'_, str> {
+    if path.contains('%') { Cow::Owned(path.replace("%3A", ":").replace("%3a", ":")) } else { Cow::Borrowed(path) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_public_path_that_generates_is_recognised_with_its_api() {
+        use Dialect::{Anthropic, Gemini, OpenAi};
+        let public = [
+            ("OpenAI", OpenAi, "/v1/chat/completions"),
+            ("OpenAI", OpenAi, "/v1/completions"),
+            ("OpenAI", OpenAi, "/v1/responses"),
+            ("OpenAI", OpenAi, "/v1/embeddings"),
+            ("Azure", OpenAi, "/openai/deployments/gpt-5/chat/completions"),
+            ("Azure", OpenAi, "/openai/deployments/e/embeddings"),
+            ("Azure", OpenAi, "/openai/v1/responses"),
+            ("Azure AI Foundry", OpenAi, "/models/chat/completions"),
+            ("Anthropic", Anthropic, "/v1/messages"),
+            ("Anthropic", OpenAi, "/v1/chat/completions"),
+            ("Gemini", Gemini, "/v1beta/models/gemini-3-pro:generateContent"),
+            ("Gemini", Gemini, "/v1beta/models/gemini-3-pro%3AgenerateContent"),
+            ("Gemini", Gemini, "/v1alpha/tunedModels/x/models/y:streamGenerateContent"),
+            ("Gemini", Gemini, "/v1beta/models/e:batchEmbedContents"),
+            ("Gemini", Gemini, "/v1beta/models/imagen-4:predict"),
+            ("Gemini", OpenAi, "/v1beta/openai/chat/completions"),
+            ("Gemini", OpenAi, "/v1beta/openai/embeddings"),
+            ("Vertex AI", Gemini, "/v1/projects/p/locations/l/publishers/google/models/g:generateContent"),
+            ("Vertex AI", OpenAi, "/v1/projects/p/locations/l/endpoints/openapi/chat/completions"),
+            ("OpenRouter", OpenAi, "/api/v1/chat/completions"),
+            ("OpenRouter", OpenAi, "/api/v1/responses"),
+            ("OpenRouter", Anthropic, "/api/v1/messages"),
+            ("Groq", OpenAi, "/openai/v1/chat/completions"),
+            ("Groq", OpenAi, "/openai/v1/responses"),
+            ("Mistral", OpenAi, "/v1/fim/completions"),
+            ("Mistral", OpenAi, "/v1/agents/completions"),
+            ("DeepSeek", OpenAi, "/chat/completions"),
+            ("DeepSeek", OpenAi, "/beta/completions"),
+            ("DeepSeek", Anthropic, "/anthropic/v1/messages"),
+            ("xAI", Anthropic, "/v1/messages"),
+            ("Together", OpenAi, "/v1/completions"),
+            ("Fireworks", OpenAi, "/inference/v1/chat/completions"),
+            ("GitHub Models", OpenAi, "/inference/chat/completions"),
+            ("GitHub Models", OpenAi, "/orgs/o/inference/chat/completions"),
+            ("Ollama", OpenAi, "/api/chat"),
+            ("Ollama", OpenAi, "/api/generate"),
+            ("vLLM", OpenAi, "/v1/embeddings"),
+            ("llama.cpp", OpenAi, "/v1/chat/completions"),
+            ("llama.cpp", Anthropic, "/v1/messages"),
+        ];
+        for (provider, dialect, path) in public {
+            assert_eq!(generating(path), Some(dialect), "{provider}: {path}");
+        }
+    }
+
+    #[test]
+    fn what_is_kept_and_what_only_looks_alike_does_not_generate() {
+        for path in [
+            "/v1/threads/t1/messages",
+            "/v1/chat/completions/c1/messages",
+            "/v1/conversations/c/responses",
+            "/v1/responses/r1/cancel",
+            "/v1/messages/batches",
+            "/v1/messages/count_tokens",
+            "/v1/models/ft:gpt-4o-mini:acme::x",
+            "/v1/files",
+            "/v1/audio/speech",
+            "/",
+        ] {
+            assert_eq!(generating(path), None, "{path}");
+        }
+    }
+}
