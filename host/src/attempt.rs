@@ -346,8 +346,10 @@ fn ended(call: &Call, held: &mut Held, splitter: &mut Splitter, broken: Option<F
     held.rest = None;
     let rest = splitter.take_rest();
     // The blank line behind the last event may be missing, which does not make it say less.
-    let kind = if is_whole(&rest) { call.dialect.read_event(&rest) } else { EventKind::Preamble };
-    if !rest.is_empty() {
+    let whole = is_whole(&rest);
+    let kind = if whole { call.dialect.read_event(&rest) } else { EventKind::Preamble };
+    // Half an event would make nonsense of what we say of the break.
+    if !rest.is_empty() && (whole || broken.is_none()) {
         held.arrived.push_back(rest);
     }
     match (kind, broken) {

@@ -71,15 +71,19 @@ impl Events {
         Some(self.read(event))
     }
 
-    /// What is left when nothing more comes. Some servers leave out the blank line behind the last event, and some
-    /// connections break right before it: where that event says something whole, it is read like any other.
-    pub fn rest(&mut self) -> Option<Event> {
-        let rest = self.splitter.take_rest();
-        match (rest.is_empty(), is_whole(&rest)) {
-            (true, _) => None,
-            (false, true) => Some(self.read(rest)),
-            (false, false) => Some(Event { bytes: Some(rest), is_content: false }),
+    /// The last event, when nothing more comes. Some servers leave out the blank line behind it, and some connections break
+    /// right before that: where it says something whole, it is read like any other.
+    pub fn last_event(&mut self) -> Option<Event> {
+        if !is_whole(self.splitter.pending()) {
+            return None;
         }
+        let event = self.splitter.take_rest();
+        Some(self.read(event))
+    }
+
+    /// What is left of an event that never became one.
+    pub fn take_rest(&mut self) -> Bytes {
+        self.splitter.take_rest()
     }
 
     /// Reads an event that has been cut out already.

@@ -34,7 +34,7 @@ const USAGE_TAIL_BYTES: usize = 64 << 10;
 
 /// How long an answer that is whole may stay open in silence: what is counted may follow, and what marks the end. Then it
 /// is closed, as it is whole.
-const OPEN_WHEN_FINISHED: Duration = Duration::from_secs(5);
+const OPEN_WHEN_FINISHED: Duration = Duration::from_secs(10);
 /// The same for one behind whose last event nothing may follow.
 pub const OPEN_WHEN_OVER: Duration = Duration::from_secs(1);
 
@@ -263,17 +263,14 @@ impl Forward {
 
     /// Nothing more comes. What is whole stays so, however its connection ended.
     fn ended_by(&mut self, fault: Fault) {
+        self.take_last_event();
         if self.stage() == Stage::Running { self.broke(fault) } else { self.ended() }
     }
 
     /// The upstream has ended its answer cleanly; whether it is whole is another question.
     fn ended(&mut self) {
         self.upstream = None;
-        if let Reader::Events(events) = &mut self.reader
-            && let Some(rest) = events.rest()
-        {
-            self.take(rest);
-        }
+        self.take_last_event();
         let end = match &self.reader {
             Reader::Events(events) => match events.error() {
                 Some(error) => End::Failed(error.clone()),
@@ -286,7 +283,20 @@ impl Forward {
             Reader::Body(_) if self.terminal_expected && !self.has_content => End::Broken(Fault::Truncated),
             Reader::Body(_) | Reader::Unread => End::Whole,
         };
+        if let Reader::Events(events) = &mut self.reader {
+            let rest = events.take_rest();
+            self.ready.extend((!rest.is_empty()).then_some(rest));
+        }
         self.settle(end);
+    }
+
+    /// The blank line behind the last event may be missing.
+    fn take_last_event(&mut self) {
+        if let Reader::Events(events) = &mut self.reader
+            && let Some(event) = events.last_event()
+        {
+            self.take(event);
+        }
     }
 
     /// The answer will never be whole: says so in the stream, and then aborts the connection.
@@ -296,11 +306,6 @@ impl Forward {
             let refusal = Refusal::from(Kind::StreamCut { upstream, fault });
             self.ready.push_back(events.dialect().error_event(&refusal, &affair.call.request_id));
         }
-        self.break_off(fault);
-    }
-
-    /// Aborts the connection once the caller has what there is.
-    fn break_off(&mut self, fault: Fault) {
         self.upstream = None;
         self.broken = None;
         self.abort = Abort::AfterFlush;
@@ -432,7 +437,7 @@ impl http_body::Body for Forward {
             }
             let Some(upstream) = this.upstream.as_mut() else {
                 if let Some(fault) = this.broken {
-                    this.break_off(fault);
+                    this.broke(fault);
                     continue;
                 }
                 if this.affair.is_some() {

@@ -31,8 +31,13 @@ impl Splitter {
         }
     }
 
-    /// The next whole event, its closing blank line included.
+    /// The next whole event, its closing blank line included; or a blank line or a comment before it, with which servers
+    /// keep their callers waiting.
     pub fn next_event(&mut self) -> Option<Bytes> {
+        if let Some(end) = idle_line_end(&self.pending) {
+            self.searched = 0;
+            return Some(self.pending.split_to(end));
+        }
         match event_end(&self.pending, self.searched) {
             Some(end) => {
                 self.searched = 0;
@@ -64,6 +69,21 @@ impl Splitter {
     pub fn take_rest(&mut self) -> Bytes {
         self.searched = 0;
         std::mem::take(&mut self.pending)
+    }
+}
+
+/// Where a line ends that stands before an event and belongs to none: a blank one, or a comment.
+fn idle_line_end(bytes: &[u8]) -> Option<usize> {
+    let end = match bytes.first()? {
+        b'\n' | b'\r' => 0,
+        b':' => memchr::memchr2(b'\n', b'\r', bytes)?,
+        _ => return None,
+    };
+    match &bytes[end..] {
+        // Whether a line feed belongs to it is told by what comes next.
+        [b'\r'] => None,
+        [b'\r', b'\n', ..] => Some(end + 2),
+        _ => Some(end + 1),
     }
 }
 
@@ -139,6 +159,14 @@ mod tests {
     }
 
     #[test]
+    fn what_keeps_a_caller_waiting_does_not_wait_for_an_event() {
+        let (events, rest) = split(&[b": one\n", b":\r\n", b"\n", b"\r", b"data: a\n: inside\n", b"\n: two"]);
+        let expected: [&[u8]; 5] = [b": one\n", b":\r\n", b"\n", b"\r", b"data: a\n: inside\n\n"];
+        assert_eq!(events, expected.map(<[u8]>::to_vec));
+        assert_eq!(rest, b": two");
+    }
+
+    #[test]
     fn an_event_without_end_is_passed_on_in_pieces() {
         let huge = vec![b'x'; EVENT_BYTES_MAX + 1];
         let (events, rest) = split(&[&huge]);
@@ -148,7 +176,7 @@ mod tests {
     proptest! {
         #[test]
         fn how_the_bytes_arrive_does_not_change_the_events(
-            text in "(data: [a-z]{0,5}(\n\n|\r\n\r\n|\n)){0,6}",
+            text in "((data|): ?[a-z]{0,5}(\n\n|\r\n\r\n|\n|\r)){0,6}",
             cuts in proptest::collection::vec(0usize..60, 0..6),
         ) {
             let bytes = text.as_bytes();

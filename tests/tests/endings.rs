@@ -143,6 +143,24 @@ fn a_stream_of_responses_needs_no_event_lines() {
 }
 
 #[test]
+fn the_blank_line_behind_the_last_event_may_be_missing_and_half_an_event_is_not_passed_on_before_an_error() {
+    let provider = Provider::start();
+    let spillway = Setup::with(&provider).start();
+    let chunk = |reason: Value| json!({"choices": [{"delta": {"content": "a"}, "finish_reason": reason}]});
+    for ending in [Reply::cut, |reply: Reply| reply] {
+        provider.next(ending(stream().event(chunk(Value::Null)).chunk(format!("data: {}", chunk(json!("stop"))))));
+        let (_, mut answer) = spillway.open(&chat_stream());
+        let body = String::from_utf8(answer.body().expect("a clean end")).expect("text");
+        assert!(body.ends_with("\"stop\"}]}") && !body.contains("spillway"), "{body}");
+
+        provider.next(ending(stream().event(chunk(Value::Null)).chunk("data: {\"choices\":[{\"del")));
+        let (events, end) = spillway.open(&chat_stream()).1.events();
+        assert!(end.is_err() && events.len() == 2, "{events:?}");
+        assert!(events[1].starts_with("data: {\"error\""), "{events:?}");
+    }
+}
+
+#[test]
 fn an_empty_reason_to_finish_is_no_end() {
     let provider = Provider::start();
     let spillway = Setup::with(&provider).start();
@@ -254,6 +272,21 @@ fn what_keeps_a_caller_waiting_is_passed_on_while_there_is_no_answer_yet() {
 }
 
 #[test]
+fn so_are_comments_before_a_streams_first_event() {
+    let provider = Provider::start();
+    let spillway = Setup::with(&provider).start();
+    let gate = provider.gate();
+    let chunk = json!({"choices": [{"delta": {"content": "late"}, "finish_reason": "stop"}]});
+    // A comment is a line, and need not be an event.
+    provider.next(stream().chunk(": still thinking\n").wait_for(&gate).event(chunk).done());
+    let (_, mut answer) = spillway.open(&chat_stream());
+    assert_eq!(answer.piece().expect("a piece").expect("no end yet"), b": still thinking\n");
+    gate.open();
+    let (events, end) = answer.events();
+    assert!(end.is_ok() && events.concat().contains("late"), "{events:?}");
+}
+
+#[test]
 fn an_error_as_a_streams_first_event_keeps_its_words() {
     let provider = Provider::start();
     let spillway = Setup::with(&provider).set("upstreams.anthropic.limits", "patience = \"0s\"").start();
@@ -344,6 +377,17 @@ fn a_body_that_is_cut_half_way_reaches_the_caller_as_far_as_it_came() {
     assert_eq!((head.status, half(answer)), (status, directly));
     assert!(directly.0 > 0);
     assert_eq!((failures(&spillway, APIS[0]), provider.stats().started), (json!(1), 2));
+}
+
+#[test]
+fn a_stream_that_is_cut_before_its_first_word_ends_with_an_error_in_its_apis_words() {
+    let provider = Provider::start();
+    let spillway = Setup::with(&provider).set("upstreams.anthropic.retry", "max_attempts = 1").start();
+    provider.always(healthy().after_events(2).cut());
+    let (head, mut answer) = spillway.open(&message_stream());
+    let (events, end) = answer.events();
+    assert!(head.status == 200 && end.is_err() && events.len() == 3, "{events:?}");
+    assert!(events[2].starts_with("event: error\n") && events[2].contains("spillway_stream_cut"), "{events:?}");
 }
 
 #[test]

@@ -70,7 +70,8 @@ fn told(dialect: Dialect, alternatives: u64, pieces: &[&[u8]]) -> Told {
             passed_on.extend(event.bytes.into_iter().flatten());
         }
     }
-    passed_on.extend(events.rest().and_then(|event| event.bytes).into_iter().flatten());
+    passed_on.extend(events.last_event().and_then(|event| event.bytes).into_iter().flatten());
+    passed_on.extend(events.take_rest());
     Told { passed_on, stage: events.stage(), has_content: events.has_content(), usage: events.usage() }
 }
 
