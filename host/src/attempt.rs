@@ -12,7 +12,7 @@ use crate::sse::{self, Splitter};
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use serde_json::Value;
 use spillway_sdk::{
     AttemptFacts, BODY_PREFIX_BYTES_MAX, Dimension, Fault, Phase, ProviderError, RateLimit, body_json, rate_limits,
@@ -380,7 +380,11 @@ async fn hold_body(held: &mut Held, enough: usize) -> Option<Fault> {
         release = Some(Instant::now() + OPEN_WHEN_OVER);
     }
     while bytes < enough {
-        let Some(body) = held.rest.as_mut() else { break };
+        // Most bodies come with their end, and need no clock.
+        let Some(body) = held.rest.as_mut().filter(|body| !body.is_end_stream()) else {
+            held.rest = None;
+            break;
+        };
         let is_whole = tells_its_end && json.is_whole();
         let frame = match release {
             None => body.frame().await,
@@ -388,7 +392,7 @@ async fn hold_body(held: &mut Held, enough: usize) -> Option<Fault> {
                 Ok(frame) => frame,
                 Err(_) if is_whole => None,
                 Err(_) => {
-                    held.has_content = json.has_begun();
+                    held.has_content = held.arrived.iter().flatten().any(|byte| !byte.is_ascii_whitespace());
                     break;
                 }
             },
@@ -402,7 +406,9 @@ async fn hold_body(held: &mut Held, enough: usize) -> Option<Fault> {
             }
             Some(Ok(frame)) => {
                 let Ok(data) = frame.into_data() else { continue };
-                json.read(&data);
+                if tells_its_end {
+                    json.read(&data);
+                }
                 bytes += data.len();
                 held.arrived.push_back(data);
                 if tells_its_end && json.is_whole() && !is_whole {

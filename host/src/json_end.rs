@@ -49,11 +49,6 @@ impl JsonEnd {
         }
     }
 
-    /// Whether anything but blank space has come.
-    pub fn has_begun(&self) -> bool {
-        self.has_begun || self.is_broken
-    }
-
     /// Whether the object or list that began is there as a whole, and nothing else.
     pub fn is_whole(&self) -> bool {
         self.has_begun && self.depth == 0 && !self.is_broken
@@ -83,10 +78,10 @@ mod tests {
 
     #[test]
     fn blank_space_is_no_beginning_and_what_is_no_object_is_never_whole() {
-        assert!(!after(&["", "\n\n ", "\t"]).has_begun());
+        assert!(!after(&["", "\n\n ", "\t"]).is_whole());
         for body in ["null", "<html>", "{}{}", "}", "data: {}\n\n", "\"a\""] {
             let end = after(&[body]);
-            assert!(end.has_begun() && !end.is_whole(), "{body}");
+            assert!(!end.is_whole(), "{body}");
         }
     }
 
@@ -95,7 +90,7 @@ mod tests {
         fn what_is_whole_does_not_depend_on_how_it_arrives(text in r#"[\[\]{}",:\\ a1\n]{0,30}"#, cut in 0usize..30) {
             let cut = cut.min(text.len());
             let (once, twice) = (after(&[&text]), after(&[&text[..cut], &text[cut..]]));
-            prop_assert_eq!((once.is_whole(), once.has_begun()), (twice.is_whole(), twice.has_begun()));
+            prop_assert_eq!(once.is_whole(), twice.is_whole());
             // Whatever is JSON is whole.
             let is_json = serde_json::from_str::<serde_json::Value>(&text).is_ok_and(|value| value.is_object() || value.is_array());
             prop_assert!(!is_json || once.is_whole());
