@@ -227,7 +227,7 @@ async fn begin(client: &Client, call: &Call, progress: &Progress) -> Result<Begu
     if !is_stream && (generates || !succeeds) {
         // Parts of an answer that streams in some other form must not wait for each other.
         let enough = if call.asked.streaming && succeeds { 1 } else { BODY_PREFIX_BYTES_MAX };
-        fault = hold_body(&mut held, enough).await;
+        fault = hold_body(call, &mut held, enough).await;
     }
     if generates && succeeds && held.splitter.is_none() && fault.is_none() && is_nothing(call, &held) {
         fault = Some(Fault::Truncated);
@@ -238,7 +238,7 @@ async fn begin(client: &Client, call: &Call, progress: &Progress) -> Result<Begu
 fn request(call: &Call, upload_broken: &Arc<AtomicBool>) -> Result<Request<RequestBody>, Fault> {
     let body = match &call.body {
         CallBody::Whole(bytes) => {
-            let demanding = call.body_demanding_usage.as_ref().filter(|_| call.upstream.asks_for_usage());
+            let demanding = call.body_demanding_usage.as_ref().filter(|_| call.demands_usage.get());
             RequestBody::Whole(Full::new(demanding.unwrap_or(bytes).clone()))
         }
         // Taken by the first attempt; a second one never comes.
@@ -370,8 +370,9 @@ fn ended(call: &Call, held: &mut Held, splitter: &mut Splitter, broken: Option<F
 ///
 /// An answer that dribbles in is not held for longer than a preamble is, and one that is whole not for as long as its
 /// connection stays open.
-async fn hold_body(held: &mut Held, enough: usize) -> Option<Fault> {
-    let (succeeds, tells_its_end) = (held.status.is_success(), JsonEnd::of(&held.headers).is_some());
+async fn hold_body(call: &Call, held: &mut Held, enough: usize) -> Option<Fault> {
+    let succeeds = held.status.is_success();
+    let tells_its_end = !call.asked.streaming && JsonEnd::of(&held.headers).is_some();
     let (mut json, mut bytes) = (JsonEnd::default(), 0);
     let mut release: Option<Instant> = None;
     for arrived in &held.arrived {
@@ -391,10 +392,7 @@ async fn hold_body(held: &mut Held, enough: usize) -> Option<Fault> {
             Some(release) => match timeout_at(release, body.frame()).await {
                 Ok(frame) => frame,
                 Err(_) if is_whole => None,
-                Err(_) => {
-                    held.has_content = held.arrived.iter().flatten().any(|byte| !byte.is_ascii_whitespace());
-                    break;
-                }
+                Err(_) => break,
             },
         };
         match frame {
@@ -418,6 +416,12 @@ async fn hold_body(held: &mut Held, enough: usize) -> Option<Fault> {
                 }
             }
         }
+    }
+    if held.rest.as_ref().is_some_and(Incoming::is_end_stream) {
+        held.rest = None;
+    }
+    if held.rest.is_some() {
+        held.has_content = held.arrived.iter().flatten().any(|byte| !byte.is_ascii_whitespace());
     }
     held.broken
 }

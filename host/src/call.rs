@@ -13,7 +13,7 @@ use http::{HeaderMap, Method, header, request};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use spillway_resilience::{Demand, ShedSettings};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,9 +25,9 @@ const BYTES_PER_TOKEN: u64 = 4;
 /// In which official SDKs say how often they have sent a request before.
 const RETRY_COUNT: &str = "x-stainless-retry-count";
 
-/// Of a compressed request so much is decoded, to be read; what goes upstream stays as it came. More is more than any
-/// provider takes.
-const READABLE_BYTES_MAX: usize = 64 << 20;
+/// Of a compressed request so much is decoded, to be read; what goes upstream stays as it came. What is asked for beyond
+/// that is not known.
+const READABLE_BYTES_MAX: usize = 16 << 20;
 
 /// Longest name of a model that is told from others. Providers' own are a tenth of that.
 const MODEL_BYTES_MAX: usize = 256;
@@ -127,6 +127,8 @@ pub struct Call {
     pub asked: Asked,
     /// What is sent in the body's place, so that a stream reports usage for which the caller did not ask.
     pub body_demanding_usage: Option<Bytes>,
+    /// Whether that is what is sent.
+    pub demands_usage: Cell<bool>,
     /// Who made it.
     pub caller: Caller,
     /// Estimate of its input tokens.
@@ -229,6 +231,7 @@ impl Call {
             headers,
             body,
             asked,
+            demands_usage: Cell::new(body_demanding_usage.is_some()),
             body_demanding_usage,
             caller,
             input_tokens_estimate,

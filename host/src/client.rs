@@ -13,7 +13,7 @@ use hyper_util::client::legacy::connect::{HttpConnector, HttpInfo};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use spillway_sdk::{Fault, Phase};
 use std::cell::RefCell;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::error::Error;
 use std::future::Future;
 use std::io;
@@ -32,8 +32,9 @@ const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 /// Unused connections kept per worker and upstream.
 const POOL_IDLE_MAX: usize = 64;
 
-/// A connection that has answered before and is lost without a word, so soon after it was used again, was closed by its
-/// provider as unused in the same moment.
+/// A connection that has answered before, was unused for at least so long, and is lost so soon after it was used again,
+/// was closed by its provider as unused in the same moment. No server known closes them sooner.
+const UNUSED_FOR: Duration = Duration::from_secs(1);
 const CLOSED_AS_UNUSED: Duration = Duration::from_secs(1);
 /// Connections of which it is known that they have answered. Beyond that it is forgotten of all, and a loss counts as any
 /// other until they have answered again.
@@ -45,8 +46,8 @@ type BoxError = Box<dyn Error + Send + Sync>;
 #[derive(Clone, Debug)]
 pub struct Client {
     pool: Pool<Connector, RequestBody>,
-    /// Connections that have answered, by their own address.
-    answered: Rc<RefCell<HashSet<SocketAddr>>>,
+    /// When connections have last answered, by their own address.
+    answered: Rc<RefCell<HashMap<SocketAddr, Instant>>>,
 }
 
 /// Why there is no head of an answer.
@@ -101,11 +102,13 @@ impl Client {
                 if let Some(connection) = error.connect_info() {
                     connection.get_extras(&mut known);
                 }
-                let answered_before =
-                    known.get::<HttpInfo>().is_some_and(|info| self.answered.borrow_mut().remove(&info.local_addr()));
+                let connection = known.get::<HttpInfo>().map(HttpInfo::local_addr);
+                let answered = connection.and_then(|connection| self.answered.borrow_mut().remove(&connection));
+                let was_unused =
+                    answered.is_some_and(|answered| sent.saturating_duration_since(answered) >= UNUSED_FOR);
                 let phase = if error.is_connect() { Phase::Connecting } else { Phase::Waiting };
                 let is_loss = fault == Fault::Reset && phase == Phase::Waiting;
-                let was_closed_as_unused = answered_before && is_loss && sent.elapsed() < CLOSED_AS_UNUSED;
+                let was_closed_as_unused = was_unused && is_loss && sent.elapsed() < CLOSED_AS_UNUSED;
                 Err(Unanswered { fault, phase, was_closed_as_unused })
             }
         }
@@ -113,10 +116,10 @@ impl Client {
 
     fn has_answered(&self, connection: SocketAddr) {
         let mut answered = self.answered.borrow_mut();
-        if answered.len() >= ANSWERED_MAX && !answered.contains(&connection) {
+        if answered.len() >= ANSWERED_MAX && !answered.contains_key(&connection) {
             answered.clear();
         }
-        answered.insert(connection);
+        answered.insert(connection, Instant::now());
     }
 }
 

@@ -1,6 +1,6 @@
 //! Bodies that come compressed: decoded to be read, and passed on as they came.
 
-use flate2::read::{MultiGzDecoder, ZlibDecoder};
+use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use http::{HeaderMap, header};
 use std::borrow::Cow;
 use std::io::Read;
@@ -10,10 +10,19 @@ use std::io::Read;
 pub fn decoded<'b>(headers: &HeaderMap, body: &'b [u8], bytes_max: usize) -> Cow<'b, [u8]> {
     let encoding = headers.get(header::CONTENT_ENCODING).map(|encoding| encoding.as_bytes().to_ascii_lowercase());
     match encoding.as_deref() {
-        Some(b"gzip" | b"x-gzip") => Cow::Owned(read(MultiGzDecoder::new(body), bytes_max)),
-        Some(b"deflate") => Cow::Owned(read(ZlibDecoder::new(body), bytes_max)),
+        Some(b"gzip" | b"x-gzip") => readable(read(MultiGzDecoder::new(body), bytes_max), body),
+        Some(b"deflate") => {
+            let wrapped = read(ZlibDecoder::new(body), bytes_max);
+            // Some servers leave out the wrapper that belongs to it.
+            readable(if wrapped.is_empty() { read(DeflateDecoder::new(body), bytes_max) } else { wrapped }, body)
+        }
         Some(_) | None => Cow::Borrowed(body),
     }
+}
+
+/// What is not what its head says stays as it is: that is not nothing.
+fn readable(decoded: Vec<u8>, body: &[u8]) -> Cow<'_, [u8]> {
+    if decoded.is_empty() { Cow::Borrowed(body) } else { Cow::Owned(decoded) }
 }
 
 fn read(decoder: impl Read, bytes_max: usize) -> Vec<u8> {
@@ -27,7 +36,7 @@ fn read(decoder: impl Read, bytes_max: usize) -> Vec<u8> {
 mod tests {
     use super::*;
     use flate2::Compression;
-    use flate2::write::{GzEncoder, ZlibEncoder};
+    use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
     use http::HeaderValue;
     use std::io::Write;
 
@@ -60,6 +69,9 @@ mod tests {
         assert_eq!(decoded(&under("gzip"), &bomb, 100).len(), 100);
         let whole = gzip(TEXT);
         assert!(TEXT.starts_with(&decoded(&under("gzip"), &whole[..whole.len() - 9], 1_000)));
-        assert!(decoded(&under("gzip"), b"no gzip", 1_000).is_empty());
+        assert_eq!(&*decoded(&under("gzip"), b"no gzip", 1_000), b"no gzip");
+        let mut raw = DeflateEncoder::new(Vec::new(), Compression::default());
+        raw.write_all(TEXT).expect("written");
+        assert_eq!(&*decoded(&under("deflate"), &raw.finish().expect("finished"), 1_000), TEXT);
     }
 }

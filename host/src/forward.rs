@@ -13,6 +13,7 @@ use crate::metrics::Outcome;
 use crate::refusal::{Kind, Refusal};
 use crate::request::{conclude, feedback, overdue};
 use crate::served::Charges;
+use crate::sse;
 use crate::worker::Worker;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
@@ -59,7 +60,11 @@ pub struct Forward {
     /// What has broken it off while it was held.
     broken: Option<Fault>,
     reader: Reader,
+    /// Whether it is in an API's words, and generated.
+    generates: bool,
     terminal_expected: bool,
+    /// What was passed on last lacks the blank line behind it.
+    is_open: bool,
     idle: Pin<Box<Sleep>>,
     idle_timeout: Duration,
     has_content: bool,
@@ -157,10 +162,15 @@ impl Forward {
                     let strips = call.body_demanding_usage.is_some();
                     Reader::Events(Box::new(Events::new(splitter, call.dialect, call.asked.alternatives, strips)))
                 }
-                None if generates => Reader::Body(Tail { json: JsonEnd::of(&held.headers), ..Tail::default() }),
+                None if generates => {
+                    let json = JsonEnd::of(&held.headers).filter(|_| !call.asked.streaming);
+                    Reader::Body(Tail { json, ..Tail::default() })
+                }
                 None => Reader::Unread,
             },
+            generates: generates && call.dialect != Dialect::Other,
             terminal_expected: generates && call.dialect != Dialect::Other && is_answer,
+            is_open: false,
             idle: Box::pin(sleep_until(match held.has_content {
                 true => Instant::now() + call.upstream.config.idle_timeout,
                 false => affair.record.began + call.upstream.config.first_content_timeout,
@@ -201,7 +211,10 @@ impl Forward {
     }
 
     fn take(&mut self, event: Event) {
-        self.ready.extend(event.bytes);
+        if let Some(bytes) = event.bytes {
+            self.is_open = !sse::is_closed(&bytes);
+            self.ready.push_back(bytes);
+        }
         if event.is_content
             && !std::mem::replace(&mut self.has_content, true)
             && let Some(affair) = &mut self.affair
@@ -227,7 +240,7 @@ impl Forward {
             Reader::Body(_) | Reader::Unread => self.read(data),
         }
         // What comes behind the end does not keep it open.
-        if self.has_content && !was_over {
+        if self.has_content && !(was_over && self.stage() == Stage::Over) {
             self.wait_for_more();
         }
     }
@@ -235,7 +248,8 @@ impl Forward {
     /// How far the answer has come, as far as it says so itself.
     fn stage(&self) -> Stage {
         match &self.reader {
-            Reader::Events(events) if events.dialect() == Dialect::Other => Stage::Running,
+            // What else streams has no such end.
+            Reader::Events(_) if !self.generates => Stage::Running,
             Reader::Events(events) if events.error().is_some() => Stage::Finished,
             Reader::Events(events) => events.stage(),
             Reader::Body(tail) if tail.is_whole() => Stage::Over,
@@ -264,7 +278,7 @@ impl Forward {
     /// Nothing more comes. What is whole stays so, however its connection ended.
     fn ended_by(&mut self, fault: Fault) {
         self.take_last_event();
-        if self.stage() == Stage::Running { self.broke(fault) } else { self.ended() }
+        if self.stage() <= Stage::PartlyFinished { self.broke(fault) } else { self.ended() }
     }
 
     /// The upstream has ended its answer cleanly; whether it is whole is another question.
@@ -276,11 +290,11 @@ impl Forward {
                 Some(error) => End::Failed(error.clone()),
                 None if !self.terminal_expected || events.overflowed() => End::Whole,
                 None if events.stage() == Stage::Running => return self.broke(Fault::Truncated),
-                // An end of nothing. It reaches the caller as it is.
-                None if !events.has_content() => End::Broken(Fault::Truncated),
+                // An end of nothing, behind what has kept the caller waiting.
+                None if !events.has_content() => return self.broke(Fault::Truncated),
                 None => End::Whole,
             },
-            Reader::Body(_) if self.terminal_expected && !self.has_content => End::Broken(Fault::Truncated),
+            Reader::Body(_) if self.terminal_expected && !self.has_content => return self.broke(Fault::Truncated),
             Reader::Body(_) | Reader::Unread => End::Whole,
         };
         if let Reader::Events(events) = &mut self.reader {
@@ -304,6 +318,9 @@ impl Forward {
         if let (Reader::Events(events), Some(affair)) = (&self.reader, &self.affair) {
             let upstream = affair.call.upstream.name.to_string();
             let refusal = Refusal::from(Kind::StreamCut { upstream, fault });
+            if self.is_open {
+                self.ready.push_back(Bytes::from_static(b"\n\n"));
+            }
             self.ready.push_back(events.dialect().error_event(&refusal, &affair.call.request_id));
         }
         self.upstream = None;

@@ -19,7 +19,8 @@ impl JsonEnd {
         let content_type = headers.get(header::CONTENT_TYPE)?.as_bytes();
         let media_type = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
         let is_json = media_type.eq_ignore_ascii_case(b"application/json");
-        (is_json && !headers.contains_key(header::CONTENT_LENGTH)).then(Self::default)
+        let is_plain = headers.get(header::CONTENT_ENCODING).is_none_or(|encoding| encoding == "identity");
+        (is_json && is_plain && !headers.contains_key(header::CONTENT_LENGTH)).then(Self::default)
     }
 
     /// Takes in what comes next.

@@ -218,6 +218,14 @@ pub async fn attempts(
             Err(ended) => return Err(Unserved::by_caller(call, ended, story)),
         };
 
+        // A request that is taken without the question for usage tells that the question was the mistake.
+        if call.body_demanding_usage.is_some()
+            && !call.demands_usage.get()
+            && attempted.judged.verdict.class == Class::Success
+        {
+            upstream.stop_asking_for_usage();
+        }
+
         // Commit.
         if attempted.judged.verdict.class == Class::Success
             && let Some(held) = attempted.held.take()
@@ -237,8 +245,8 @@ pub async fn attempts(
 
         // What we have added ourselves must not be its caller's mistake.
         if verdict.class == Class::Rejected && refuses_what_we_ask_for(call, &record) {
-            upstream.stop_asking_for_usage();
-            story.tell("again without asking for usage, which this upstream does not know");
+            call.demands_usage.set(false);
+            story.tell("again without asking for usage, which this upstream seems not to know");
             continue;
         }
 
@@ -558,8 +566,7 @@ fn next(
 
 /// Whether a strict server refuses a request for a field that we have put into it.
 fn refuses_what_we_ask_for(call: &Call, record: &Record) -> bool {
-    let asked = call.body_demanding_usage.is_some() && call.upstream.asks_for_usage();
-    asked && memchr::memmem::find(&record.prefix, b"stream_options").is_some()
+    call.demands_usage.get() && memchr::memmem::find(&record.prefix, b"stream_options").is_some()
 }
 
 /// Whether a verdict makes the provider's response the caller's answer, rather than a failure to serve it.

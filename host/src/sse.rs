@@ -100,6 +100,12 @@ fn event_end(bytes: &[u8], from: usize) -> Option<usize> {
     None
 }
 
+/// Whether something can follow that begins an event of its own: behind a blank line, or behind a comment.
+pub fn is_closed(bytes: &[u8]) -> bool {
+    let blank = [&b"\n\n"[..], b"\n\r\n", b"\r\r"].iter().any(|blank| bytes.ends_with(blank));
+    blank || matches!(bytes.first(), Some(b':' | b'\n' | b'\r')) && matches!(bytes.last(), Some(b'\n' | b'\r'))
+}
+
 /// The event's `data`, its lines joined by line feeds; empty when it has none.
 pub fn data(event: &[u8]) -> Cow<'_, [u8]> {
     let mut joined: Cow<'_, [u8]> = Cow::Borrowed(b"");

@@ -3,13 +3,15 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, also in its helpers")]
 
 use serde_json::{Value, json};
-use spillway_tests::asks::{APIS, Api, chat, chat_stream, message_stream, patient_chat};
+use spillway_tests::asks::{APIS, Api, chat, chat_stream, chat_with, message_stream, patient_chat};
 use spillway_tests::http::{Connection, Request, post};
 use spillway_tests::provider::{
     Provider, Reply, close_before_head, error_in_200, healthy, in_pieces, rate_limited, reset, respond, stream,
 };
 use spillway_tests::spillway::{Setup, Spillway};
 use std::io::ErrorKind;
+use std::thread;
+use std::time::Duration;
 
 /// What becomes of a connection, in words and in deeds.
 type Ending = (&'static str, fn(Reply) -> Reply);
@@ -158,6 +160,32 @@ fn the_blank_line_behind_the_last_event_may_be_missing_and_half_an_event_is_not_
         assert!(end.is_err() && events.len() == 2, "{events:?}");
         assert!(events[1].starts_with("data: {\"error\""), "{events:?}");
     }
+}
+
+#[test]
+fn an_event_that_is_whole_but_not_the_last_does_not_run_into_what_is_said_of_the_break() {
+    let provider = Provider::start();
+    let spillway = Setup::with(&provider).start();
+    let chunk = |text: &str| json!({"choices": [{"delta": {"content": text}, "finish_reason": null}]});
+    for end in ["", "\n"] {
+        provider.next(stream().event(chunk("a")).chunk(format!("data: {}{end}", chunk("b"))).cut());
+        let (events, broken) = spillway.open(&chat_stream()).1.events();
+        assert!(broken.is_err() && events.len() >= 3, "{events:?}");
+        assert!(events[1].contains("\"b\"") && !events[1].contains("error"), "{events:?}");
+        assert!(events.last().is_some_and(|last| last.trim_start().starts_with("data: {\"error\"")), "{events:?}");
+    }
+}
+
+#[test]
+fn of_several_answers_each_must_be_finished_where_the_connection_breaks() {
+    let provider = Provider::start();
+    let spillway = Setup::with(&provider).start();
+    let request = chat_with(json!({"stream": true, "n": 2}));
+    let finish = |index: u32| json!({"choices": [{"index": index, "delta": {}, "finish_reason": "stop"}]});
+    provider.next(stream().event(finish(0)).cut());
+    assert!(spillway.open(&request).1.events().1.is_err());
+    provider.next(stream().event(finish(0)).event(finish(1)).cut());
+    assert!(spillway.open(&request).1.events().1.is_ok());
 }
 
 #[test]
@@ -396,8 +424,10 @@ fn a_connection_that_its_provider_closes_as_unused_is_nobodys_failure() {
     let spillway = once(&provider);
     let mut caller = spillway.connect();
     assert_eq!(caller.exchange(&chat()).expect("an answer").status(), 200);
+    let unused = Duration::from_millis(1_100);
     for (number, closed) in (1..).zip([close_before_head(), reset()]) {
-        // On the connection that has just answered.
+        // On the connection that has answered, and that nobody has used since.
+        thread::sleep(unused);
         provider.next(closed);
         let answer = caller.exchange(&chat()).expect("an answer");
         assert_eq!((answer.status(), answer.header("x-spillway-attempts")), (200, Some("1")));

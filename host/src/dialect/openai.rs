@@ -34,6 +34,7 @@ struct Body {
     max_completion_tokens: Option<Value>,
     max_output_tokens: Option<Value>,
     n: Option<Value>,
+    prompt: Option<Value>,
     stream_options: Option<Value>,
     background: Option<Value>,
     conversation: Option<Value>,
@@ -41,11 +42,16 @@ struct Body {
 
 pub(super) fn read_request(path: &str, body: &[u8]) -> Asked {
     let Ok(body) = serde_json::from_slice::<Body>(body) else { return Asked::default() };
-    let streaming = is_true(body.stream.as_ref());
+    // Ollama streams unless it is told not to.
+    let streams_unasked = path.ends_with("/api/chat") || path.ends_with("/api/generate");
+    let streaming = is_true(body.stream.as_ref()) || streams_unasked && body.stream != Some(Value::Bool(false));
     let included = is_true(body.stream_options.as_ref().and_then(|options| options.get("include_usage")));
     let bounds = [&body.max_completion_tokens, &body.max_output_tokens, &body.max_tokens];
     let bound = bounds.into_iter().find_map(|bound| whole_number(bound.as_ref()));
-    let alternatives = whole_number(body.n.as_ref()).unwrap_or(1).max(1);
+    // A list of prompts is answered by as many, a list of tokens is one prompt.
+    let prompts = body.prompt.as_ref().and_then(Value::as_array).filter(|list| !list.iter().any(Value::is_number));
+    let prompts = prompts.map_or(1, |list| list.len().max(1) as u64);
+    let alternatives = whole_number(body.n.as_ref()).unwrap_or(1).max(1).saturating_mul(prompts);
     let without_output = path.ends_with("/embeddings").then_some(0);
     let creates = is_true(body.background.as_ref()) || body.conversation.is_some_and(|one| !one.is_null());
     Asked {

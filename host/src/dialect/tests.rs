@@ -80,6 +80,21 @@ fn each_field_is_read_for_itself() {
 }
 
 #[test]
+fn as_many_answers_are_expected_as_were_asked_for() {
+    let alternatives = |path: &str, body: &str| Dialect::OpenAi.read_request(path, body.as_bytes()).alternatives;
+    assert_eq!(alternatives("/v1/completions", r#"{"prompt":["a","b"],"n":3}"#), 6);
+    assert_eq!(alternatives("/v1/completions", r#"{"prompt":[[1,2],[3]]}"#), 2);
+    assert_eq!(alternatives("/v1/completions", r#"{"prompt":[1,2,3]}"#), 1);
+    assert_eq!(alternatives("/v1/completions", r#"{"prompt":"a"}"#), 1);
+}
+
+#[test]
+fn ollama_streams_unless_it_is_told_not_to() {
+    let streams = |body: &str| Dialect::OpenAi.read_request("/api/chat", body.as_bytes()).streaming;
+    assert!(streams(r#"{"model":"m"}"#) && !streams(r#"{"model":"m","stream":false}"#));
+}
+
+#[test]
 fn usage_is_read_wherever_it_stands() {
     let usage = |dialect: Dialect, text: &str| dialect.read_usage(text.as_bytes()).expect("usage");
     let chat = r#"{"choices":[{"message":{"content":"the word \"usage\": none"}}],"usage":{"prompt_tokens":3,"completion_tokens":4,"prompt_tokens_details":{"cached_tokens":2}}}"#;
