@@ -11,6 +11,7 @@ use crate::json_end::JsonEnd;
 use crate::sse::{self, Splitter};
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode, header};
+use http_body::Frame;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body as _, Incoming};
 use serde_json::Value;
@@ -25,6 +26,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 
 /// Most of a stream that is held while it says nothing. Beyond it the stream is taken for content.
@@ -152,9 +154,9 @@ pub async fn make(client: &Client, call: &Call, number: u32) -> Ended {
     };
     match outcome {
         Ok(Begun { held, error, fault }) => {
-            record.fault = fault;
             record.first_content.set(held.has_content.then_some(elapsed));
             record.prefix = prefix_of(&held);
+            record.fault = fault.or_else(|| is_nothing(call, &held, &record.prefix).then_some(Fault::Truncated));
             record.streaming |= held.splitter.is_some();
             if held.splitter.is_some() {
                 // A stream's error is an event of it, the last one held; its beginning as a whole is no JSON.
@@ -229,9 +231,6 @@ async fn begin(client: &Client, call: &Call, progress: &Progress) -> Result<Begu
         let enough = if call.asked.streaming && succeeds { 1 } else { BODY_PREFIX_BYTES_MAX };
         fault = hold_body(call, &mut held, enough).await;
     }
-    if generates && succeeds && held.splitter.is_none() && fault.is_none() && is_nothing(call, &held) {
-        fault = Some(Fault::Truncated);
-    }
     Ok(Begun { held, error, fault })
 }
 
@@ -280,20 +279,14 @@ async fn hold_stream(call: &Call, held: &mut Held) -> Beginning {
     let mut release: Option<Instant> = None;
     let beginning = loop {
         let Some(body) = held.rest.as_mut() else { break Beginning::Telling(None) };
-        let frame = match release {
-            None => body.frame().await,
-            Some(release) => match timeout_at(release, body.frame()).await {
-                Ok(frame) => frame,
-                Err(_) => {
-                    held.has_content = false;
-                    break Beginning::Telling(None);
-                }
-            },
-        };
-        let frame = match frame {
-            Some(Ok(frame)) => frame,
-            Some(Err(error)) => break ended(call, held, &mut splitter, Some(fault_of(&error, false))),
-            None => break ended(call, held, &mut splitter, None),
+        let frame = match frame_until(release, body).await {
+            Ok(Some(Ok(frame))) => frame,
+            Ok(Some(Err(error))) => break ended(call, held, &mut splitter, Some(fault_of(&error, false))),
+            Ok(None) => break ended(call, held, &mut splitter, None),
+            Err(_) => {
+                held.has_content = false;
+                break Beginning::Telling(None);
+            }
         };
         let Ok(data) = frame.into_data() else { continue };
         bytes += data.len();
@@ -387,22 +380,15 @@ async fn hold_body(call: &Call, held: &mut Held, enough: usize) -> Option<Fault>
             break;
         };
         let is_whole = tells_its_end && json.is_whole();
-        let frame = match release {
-            None => body.frame().await,
-            Some(release) => match timeout_at(release, body.frame()).await {
-                Ok(frame) => frame,
-                Err(_) if is_whole => None,
-                Err(_) => break,
-            },
-        };
-        match frame {
-            None => held.rest = None,
-            Some(Err(_)) if is_whole => held.rest = None,
-            Some(Err(error)) => {
+        match frame_until(release, body).await {
+            Ok(None) => held.rest = None,
+            Ok(Some(Err(_))) | Err(_) if is_whole => held.rest = None,
+            Err(_) => break,
+            Ok(Some(Err(error))) => {
                 held.rest = None;
                 held.broken = Some(fault_of(&error, false));
             }
-            Some(Ok(frame)) => {
+            Ok(Some(Ok(frame))) => {
                 let Ok(data) = frame.into_data() else { continue };
                 if tells_its_end {
                     json.read(&data);
@@ -426,15 +412,26 @@ async fn hold_body(call: &Call, held: &mut Held, enough: usize) -> Option<Fault>
     held.broken
 }
 
-/// Whether what came under a success is no answer at all.
-fn is_nothing(call: &Call, held: &Held) -> bool {
-    let says_that_it_is_empty = matches!(held.status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT);
-    if says_that_it_is_empty || !held.has_content {
+/// The next piece of a body, for which nobody waits longer than this.
+async fn frame_until(
+    release: Option<Instant>,
+    body: &mut Incoming,
+) -> Result<Option<Result<Frame<Bytes>, hyper::Error>>, Elapsed> {
+    match release {
+        None => Ok(body.frame().await),
+        Some(release) => timeout_at(release, body.frame()).await,
+    }
+}
+
+/// Whether what came under a success, and begins like this, is no answer at all.
+fn is_nothing(call: &Call, held: &Held, begins: &[u8]) -> bool {
+    let may_be_empty = matches!(held.status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT);
+    let is_body = call.operation == Operation::Generate && held.status.is_success() && held.splitter.is_none();
+    if !is_body || may_be_empty || !held.has_content {
         return false;
     }
-    let begins = prefix_of(held);
     let is_all = held.rest.is_none() && begins.len() < BODY_PREFIX_BYTES_MAX;
-    call.dialect.is_nothing(call.path(), &begins, is_all)
+    call.dialect.is_nothing(call.path(), begins, is_all)
 }
 
 /// The beginning of what has arrived, as its reader needs it.

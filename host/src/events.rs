@@ -27,7 +27,6 @@ pub struct Events {
     strip_usage: bool,
     finished: u64,
     is_over: bool,
-    has_content: bool,
     pieces: u64,
     error: Option<ProviderError>,
     usage: Option<Usage>,
@@ -53,7 +52,6 @@ impl Events {
             strip_usage,
             finished: 0,
             is_over: false,
-            has_content: false,
             pieces: 0,
             error: None,
             usage: None,
@@ -109,7 +107,6 @@ impl Events {
                 true
             }
         };
-        self.has_content |= is_content;
         self.pieces += u64::from(is_content);
         if let Some(reported) = self.dialect.read_usage(&event) {
             // Anthropic reports input first and output last.
@@ -138,7 +135,7 @@ impl Events {
 
     /// Whether anything of an answer has come, or an error.
     pub fn has_content(&self) -> bool {
-        self.has_content
+        self.pieces > 0
     }
 
     /// The provider's own error, said inside of the stream.

@@ -159,7 +159,7 @@ impl Forward {
             broken: held.broken,
             reader: match held.splitter {
                 Some(splitter) => {
-                    let strips = call.body_demanding_usage.is_some();
+                    let strips = call.demands_usage.get();
                     Reader::Events(Box::new(Events::new(splitter, call.dialect, call.asked.alternatives, strips)))
                 }
                 None if generates => {

@@ -312,26 +312,29 @@ fn sum(object: &Value, keys: &[&str]) -> u64 {
     keys.iter().filter_map(|key| object.get(key)?.as_u64()).fold(0, u64::saturating_add)
 }
 
+/// What stands behind each occurrence of a quoted key, from its value's first byte on. A key cannot occur inside of a JSON
+/// string without its backslashes.
+fn values_behind<'j>(json: &'j [u8], key: &'j [u8]) -> impl Iterator<Item = &'j [u8]> {
+    memchr::memmem::find_iter(json, key)
+        .filter_map(move |at| Some(json[at + key.len()..].trim_ascii_start().strip_prefix(b":")?.trim_ascii_start()))
+}
+
 /// How often `key` has a value that means something: a string that is neither empty nor says that it is unspecified.
 fn count_meant(json: &[u8], key: &[u8]) -> u64 {
-    let values = memchr::memmem::find_iter(json, key).filter_map(|at| {
-        json[at + key.len()..].trim_ascii_start().strip_prefix(b":")?.trim_ascii_start().strip_prefix(b"\"")
-    });
-    values
-        .filter(|value| {
-            let text = value.split(|byte| *byte == b'"').next().unwrap_or_default();
-            !text.is_empty() && !text.ends_with(b"UNSPECIFIED")
-        })
-        .count() as u64
+    let texts =
+        values_behind(json, key).filter_map(|value| value.strip_prefix(b"\"")?.split(|byte| *byte == b'"').next());
+    texts.filter(|text| !text.is_empty() && !text.ends_with(b"UNSPECIFIED")).count() as u64
+}
+
+/// Whether `key` has a list that begins so.
+fn has_list(json: &[u8], key: &[u8], begins: &[u8]) -> bool {
+    let mut lists = values_behind(json, key).filter_map(|value| value.strip_prefix(b"["));
+    lists.any(|list| list.trim_ascii_start().starts_with(begins))
 }
 
 /// Whether `key` has a list of objects in it. Most answers are told by that alone, without being parsed.
 fn has_objects(json: &[u8], key: &[u8]) -> bool {
-    memchr::memmem::find_iter(json, key).any(|at| {
-        let behind = json[at + key.len()..].trim_ascii_start().strip_prefix(b":");
-        let list = behind.and_then(|behind| behind.trim_ascii_start().strip_prefix(b"["));
-        list.is_some_and(|list| list.trim_ascii_start().starts_with(b"{"))
-    })
+    has_list(json, key, b"{")
 }
 
 /// Whether JSON is an object that neither satisfies `holds` nor speaks of an error. What is no JSON is something else, and

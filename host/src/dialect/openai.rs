@@ -1,7 +1,8 @@
 //! OpenAI's API: chat completions, responses, completions and embeddings.
 
 use super::{
-    Asked, EventKind, Usage, count_meant, has_key, has_objects, is_true, json_type, lacks, sum, text, whole_number,
+    Asked, EventKind, Usage, count_meant, has_key, has_list, has_objects, is_true, json_type, lacks, sum, text,
+    whole_number,
 };
 use crate::refusal::{Kind, Refusal};
 use crate::sse;
@@ -92,19 +93,12 @@ pub(super) fn read_event(event: &[u8], data: &[u8]) -> EventKind {
         }
         Some(kind) if kind.starts_with("response.") => EventKind::Content,
         _ => match count_meant(data, b"\"finish_reason\"") {
-            0 if has_no_choices(data) => EventKind::Preamble,
+            // Azure's first event says what it thinks of the prompt, and the usage comes last: neither is part of an answer.
+            0 if has_list(data, b"\"choices\"", b"]") => EventKind::Preamble,
             0 => EventKind::Content,
             finished => EventKind::Finished(finished),
         },
     }
-}
-
-/// Azure's first event says what it thinks of the prompt, and the usage comes last: neither is part of an answer.
-fn has_no_choices(data: &[u8]) -> bool {
-    memchr::memmem::find(data, b"\"choices\"")
-        .map(|at| data[at + b"\"choices\"".len()..].trim_ascii_start())
-        .and_then(|behind| behind.strip_prefix(b":")?.trim_ascii_start().strip_prefix(b"["))
-        .is_some_and(|list| list.trim_ascii_start().starts_with(b"]"))
 }
 
 pub(super) fn usage(usage: &Value) -> Option<Usage> {
