@@ -3,6 +3,7 @@
 use crate::callers::Caller;
 use crate::compression;
 use crate::dialect::{Asked, Dialect, Operation};
+use crate::estimate::Estimate;
 use crate::headers;
 use crate::refusal::{Kind, Refusal};
 use crate::scope::Subject;
@@ -18,9 +19,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-
-/// Bytes per token, on average over the languages that people write in; see the estimate in [`Call::new`].
-const BYTES_PER_TOKEN: u64 = 4;
 
 /// In which official SDKs say how often they have sent a request before.
 const RETRY_COUNT: &str = "x-stainless-retry-count";
@@ -131,10 +129,8 @@ pub struct Call {
     pub demands_usage: Cell<bool>,
     /// Who made it.
     pub caller: Caller,
-    /// Estimate of its input tokens.
-    pub input_tokens_estimate: u64,
-    /// Upper estimate of its tokens, input and output.
-    pub tokens_estimate: u64,
+    /// What it is expected to cost.
+    pub estimate: Estimate,
     /// When it must be answered.
     pub deadline: Instant,
     /// Whether the deadline is the caller's own wish, and so no fault of the upstream's when it passes.
@@ -192,30 +188,24 @@ impl Call {
         let base = &route.upstream.config.base;
         base.join(&route.path_and_query)
             .map_err(|error| Kind::BadRequest { reason: format!("its path is no URL's: {error}") })?;
-        let (mut asked, whole) = match &body {
-            CallBody::Whole(bytes) if operation == Operation::Generate => {
-                let readable = compression::decoded(&headers, bytes, READABLE_BYTES_MAX);
-                (route.dialect.read_request(route.path(), &readable), true)
-            }
-            CallBody::Whole(_) => (Asked::default(), true),
-            CallBody::Streaming(_) => (Asked::default(), false),
-        };
-        // Models name circuits and stand in logs; what goes upstream is the body.
-        if let Some(model) = &mut asked.model {
-            model.truncate(model.floor_char_boundary(MODEL_BYTES_MAX));
-        }
-        let mut body_demanding_usage = None;
-        let (mut input_tokens_estimate, mut tokens_estimate) = (0, 0);
+        let (mut asked, mut estimate, mut body_demanding_usage) = (Asked::default(), Estimate::default(), None);
         if let CallBody::Whole(bytes) = &body
             && operation == Operation::Generate
         {
-            let output = asked.output_tokens_max.unwrap_or(route.upstream.config.limits.default_output_tokens);
-            input_tokens_estimate = bytes.len() as u64 / BYTES_PER_TOKEN;
-            tokens_estimate = input_tokens_estimate.saturating_add(output);
+            let readable = compression::decoded(&headers, bytes, READABLE_BYTES_MAX);
+            asked = route.dialect.read_request(route.path(), &readable);
+            let limits = &route.upstream.config.limits;
+            let (output_default, context) = (limits.default_output_tokens, limits.context_tokens);
+            estimate = Estimate::of(route.dialect, &asked, &readable, output_default, context);
             if asked.usage_withheld && route.upstream.asks_for_usage() {
                 body_demanding_usage = route.dialect.demand_usage(bytes);
             }
         }
+        // Models name circuits and stand in logs; what goes upstream is the body.
+        if let Some(model) = &mut asked.model {
+            model.truncate(model.floor_char_boundary(MODEL_BYTES_MAX));
+        }
+        let whole = matches!(body, CallBody::Whole(_));
         Ok(Call {
             request_id,
             upstream_headers: headers::for_upstream(
@@ -234,8 +224,7 @@ impl Call {
             demands_usage: Cell::new(body_demanding_usage.is_some()),
             body_demanding_usage,
             caller,
-            input_tokens_estimate,
-            tokens_estimate,
+            estimate,
             deadline,
             deadline_is_callers: false,
         })
@@ -268,7 +257,7 @@ impl Call {
 
     /// What it asks of limits.
     pub fn demand(&self) -> Demand {
-        Demand { tenant: self.caller.tenant, priority: self.caller.priority, tokens: self.tokens_estimate }
+        Demand { tenant: self.caller.tenant, priority: self.caller.priority, tokens: self.estimate.total }
     }
 
     /// Whether another attempt can be made: its body is at hand, and repeating it means the same.

@@ -339,7 +339,7 @@ impl Forward {
         // Before its end a stream may count nothing, or less than it has sent: what was seen was made, and is paid for.
         let usage = match (&self.reader, usage) {
             (Reader::Events(events), Some(usage)) if !matches!(end, End::Whole) => Some(Usage {
-                input: if usage.input > 0 { usage.input } else { affair.call.input_tokens_estimate },
+                input: if usage.input > 0 { usage.input } else { affair.call.estimate.input },
                 output: usage.output.max(events.pieces()),
             }),
             (_, usage) => usage,

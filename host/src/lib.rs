@@ -18,6 +18,7 @@ pub mod consequence;
 pub mod dialect;
 pub mod dispatch;
 pub mod door;
+pub mod estimate;
 pub mod events;
 pub mod explain;
 pub mod forward;

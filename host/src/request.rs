@@ -489,7 +489,7 @@ impl Drop for RetryToken<'_> {
 pub fn feedback(call: &Call, record: &Record, verdict: &Verdict, clock: Clock) -> Feedback {
     match verdict.class {
         Class::Success => match record.first_content.get() {
-            Some(first_token) => Feedback::Answered { first_token, input_tokens: call.input_tokens_estimate },
+            Some(first_token) => Feedback::Answered { first_token, input_tokens: call.estimate.input },
             // A preamble was passed on, and no content has followed.
             None => Feedback::Neutral,
         },

@@ -5,19 +5,31 @@ use crate::wait::DEADLINE;
 use bytes::Bytes;
 use http_body_util::Full;
 use serde_json::Value;
+use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 /// Largest answer read. No test's answer comes near it.
 const BODY_BYTES_MAX: u64 = 64 << 20;
 
+/// Most of a body that is shown when something went wrong with its request.
+const BODY_BYTES_SHOWN: usize = 1_000;
+
 /// A request.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Request {
     method: &'static str,
     path: String,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Request { method, path, headers, body } = self;
+        let shown = String::from_utf8_lossy(&body[..body.len().min(BODY_BYTES_SHOWN)]);
+        write!(f, "{method} {path} {headers:?}, {} bytes: {shown}", body.len())
+    }
 }
 
 fn request(method: &'static str, path: &str) -> Request {

@@ -1,8 +1,10 @@
 //! The limiter: tokens are reserved before a call, settled with what it used, and never overrun.
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::json;
 use spillway_tests::asks::{APIS, chat, chat_with};
-use spillway_tests::http::Request;
+use spillway_tests::http::{Request, post};
 use spillway_tests::provider::{Provider, healthy, respond};
 use spillway_tests::spillway::Setup;
 use spillway_tests::wait::eventually;
@@ -200,4 +202,72 @@ fn a_provider_that_reports_that_nothing_is_left_is_not_asked_again() {
     let refused = spillway.send(&asking_for(100));
     assert_eq!((refused.status(), &*refused.at("/error/type")), (429, "tokens"));
     assert_eq!(provider.stats().started, 1);
+}
+
+/// What a minute of a small account holds.
+const ACCOUNT: u64 = 90_000;
+
+const PNG_OF_1024_BY_1024: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\x04\0\0\0\x04\0";
+
+/// In every API, an image of about 1,100 tokens and a million bytes.
+fn images() -> [(&'static str, Request); 3] {
+    let data = BASE64_STANDARD.encode([PNG_OF_1024_BY_1024, &vec![7; 1_000_000]].concat());
+    let url = json!({"type": "image_url", "image_url": {"url": format!("data:image/png;base64,{data}")}});
+    let source = json!({"type": "base64", "media_type": "image/png", "data": data});
+    let part = json!({"inlineData": {"mimeType": "image/png", "data": data}});
+    let user = |content| json!([{"role": "user", "content": [content]}]);
+    let image = json!({"type": "image", "source": source});
+    let stream = "/v1beta/models/gemini-3-pro:streamGenerateContent?alt=sse";
+    let chat = json!({"model": "gpt-4o", "max_tokens": 100, "stream": true, "messages": user(url)});
+    let message = json!({"model": "claude-sonnet-4-6", "max_tokens": 100, "stream": true, "messages": user(image)});
+    let contents = json!({"contents": [{"parts": [part]}], "generationConfig": {"maxOutputTokens": 100}});
+    [
+        ("openai", post("/v1/chat/completions", &chat)),
+        ("anthropic", post("/v1/messages", &message).header("anthropic-version", "2023-06-01")),
+        ("gemini", post(stream, &contents).header("x-goog-api-key", "k")),
+    ]
+}
+
+fn accounts(provider: &Provider) -> Setup {
+    let limits = format!("patience = \"0s\"\ntokens_per_minute = {ACCOUNT}");
+    APIS.iter().fold(Setup::with(provider), |setup, api| setup.set(&format!("upstreams.{}.limits", api.name), &limits))
+}
+
+#[test]
+fn an_image_takes_from_the_limit_what_it_shows_and_not_what_it_weighs() {
+    let provider = Provider::start();
+    let spillway = accounts(&provider).start();
+    let gate = provider.gate();
+    provider.always(healthy().usage(1_200, 50).hold_head(&gate));
+    thread::scope(|scope| {
+        for (upstream, request) in images() {
+            let (asked, spillway) = (provider.stats().started, &spillway);
+            let image = scope.spawn(move || spillway.send(&request).status());
+            provider.wait_until(|stats| stats.started > asked);
+            let left = spillway.upstream(upstream)["limits"]["tokens_available"].as_u64().expect("not in debt");
+            assert!((ACCOUNT - 3_000..ACCOUNT - 500).contains(&left), "{upstream}: {left} of {ACCOUNT} are left");
+            gate.open();
+            assert_eq!(image.join().expect("answered"), 200, "{upstream}");
+        }
+    });
+}
+
+#[test]
+fn an_image_whose_caller_leaves_half_way_does_not_take_the_others_limit_along() {
+    let provider = Provider::start();
+    let spillway = accounts(&provider).start();
+    for (api, (upstream, request)) in APIS.into_iter().zip(images()) {
+        assert_eq!(api.name, upstream);
+        provider.always(healthy().usage(1_200, 50).after_events(2).stall());
+        let (head, mut answer) = spillway.open(&request);
+        assert_eq!(head.status, 200, "{upstream}");
+        answer.event().expect("an event").expect("an event");
+        drop(answer);
+        provider.wait_for_disconnect();
+        eventually("it is settled", || (spillway.status()["in_flight"] == 0).then_some(()));
+        let left = spillway.upstream(upstream)["limits"]["tokens_available"].as_u64().expect("not in debt");
+        assert!(left > ACCOUNT - 3_000, "{upstream}: {left} of {ACCOUNT} are left");
+        provider.always(healthy());
+        assert_eq!(spillway.send(&(api.whole)()).status(), 200, "{upstream}: others are served");
+    }
 }

@@ -225,6 +225,8 @@ pub struct Limits {
     pub quota: Quota,
     /// Output tokens reserved for a request that names no maximum.
     pub default_output_tokens: u64,
+    /// Most tokens that input and output of a request can have together; by what is known of its model when `None`.
+    pub context_tokens: Option<u64>,
     /// How long a live request waits for quota and for a place in flight.
     pub patience: Duration,
     /// Who waits, and how many.
@@ -236,6 +238,7 @@ impl Default for Limits {
         Limits {
             quota: Quota::default(),
             default_output_tokens: defaults::OUTPUT_TOKENS,
+            context_tokens: None,
             patience: defaults::PATIENCE,
             queue: FairQueueSettings::default(),
         }

@@ -249,6 +249,7 @@ fn limits(section: Option<Section<'_>>, limits: &mut Limits) {
     let Some(section) = section else { return };
     limits.quota = quota(&section);
     set(&mut limits.default_output_tokens, section.integer("default_output_tokens", 0..=QUOTA_MAX));
+    limits.context_tokens = section.integer("context_tokens", 1..=QUOTA_MAX);
     set(&mut limits.patience, section.duration("patience"));
     set(&mut limits.queue.capacity, section.small("max_waiting", 1..=FairQueueSettings::CAPACITY_MAX));
     let per_tenant = section.small("max_waiting_per_tenant", 1..=FairQueueSettings::CAPACITY_MAX);

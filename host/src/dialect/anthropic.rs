@@ -1,6 +1,7 @@
 //! Anthropic's Messages API.
 
-use super::{Asked, EventKind, Usage, has_objects, is_true, json_type, lacks, sum, text, whole_number};
+use super::lenient::Scalar;
+use super::{Asked, EventKind, Usage, has_objects, json_type, lacks, sum};
 use crate::refusal::{Kind, Refusal};
 use crate::sse;
 use http::{HeaderMap, StatusCode};
@@ -21,19 +22,20 @@ pub(super) fn is_bare(path: &str) -> bool {
     path == "/messages" || path.starts_with("/messages/")
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct Body {
-    model: Option<Value>,
-    stream: Option<Value>,
-    max_tokens: Option<Value>,
+    model: Scalar,
+    stream: Scalar,
+    max_tokens: Scalar,
 }
 
 pub(super) fn read_request(body: &[u8]) -> Asked {
     let Ok(body) = serde_json::from_slice::<Body>(body) else { return Asked::default() };
     Asked {
-        model: text(body.model),
-        streaming: is_true(body.stream.as_ref()),
-        output_tokens_max: whole_number(body.max_tokens.as_ref()),
+        streaming: body.stream.is(true),
+        output_tokens_max: body.max_tokens.whole_number(),
+        model: body.model.text(),
         ..Asked::default()
     }
 }

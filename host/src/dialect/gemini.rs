@@ -1,7 +1,8 @@
 //! Google's Gemini API.
 
+use super::lenient::{Scalar, Section};
 use super::paths::{method, model};
-use super::{Asked, EventKind, Usage, count_meant, has_key, has_objects, lacks, sum, whole_number};
+use super::{Asked, EventKind, Usage, count_meant, has_key, has_objects, lacks, sum};
 use crate::refusal::{Kind, Refusal};
 use http::HeaderMap;
 use serde::Deserialize;
@@ -12,16 +13,23 @@ pub(super) fn recognises(path: &str, headers: &HeaderMap) -> bool {
     headers.contains_key("x-goog-api-key") || path.starts_with("/v1beta/") || method(path).is_some()
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
 struct Body {
-    generation_config: Option<Value>,
+    generation_config: Section<GenerationConfig>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct GenerationConfig {
+    candidate_count: Scalar,
+    max_output_tokens: Scalar,
 }
 
 pub(super) fn read_request(path: &str, body: &[u8]) -> Asked {
-    let config = serde_json::from_slice::<Body>(body).ok().and_then(|body| body.generation_config).unwrap_or_default();
-    let alternatives = whole_number(config.get("candidateCount")).unwrap_or(1).max(1);
-    let bound = whole_number(config.get("maxOutputTokens")).map(|bound| bound.saturating_mul(alternatives));
+    let config = serde_json::from_slice::<Body>(body).unwrap_or_default().generation_config.0;
+    let alternatives = config.candidate_count.whole_number().unwrap_or(1).max(1);
+    let bound = config.max_output_tokens.whole_number().map(|bound| bound.saturating_mul(alternatives));
     let generates_text = method(path).is_some_and(|method| method.ends_with("enerateContent"));
     Asked {
         model: model(path),

@@ -2,6 +2,7 @@
 
 mod anthropic;
 mod gemini;
+mod lenient;
 mod openai;
 mod paths;
 
@@ -271,26 +272,6 @@ impl Dialect {
             Dialect::OpenAi | Dialect::Gemini | Dialect::Other => HeaderName::from_static("x-request-id"),
         }
     }
-}
-
-fn text(value: Option<Value>) -> Option<String> {
-    match value? {
-        Value::String(text) => Some(text),
-        _ => None,
-    }
-}
-
-fn is_true(value: Option<&Value>) -> bool {
-    value == Some(&Value::Bool(true))
-}
-
-/// A count, however it is written: some clients send `100.0`. Those that mean "no bound" by a negative one set none.
-fn whole_number(value: Option<&Value>) -> Option<u64> {
-    let value = value?;
-    value.as_u64().or_else(|| {
-        let number = value.as_f64().filter(|number| number.fract() == 0.0)?;
-        format!("{number:.0}").parse().ok()
-    })
 }
 
 /// Whether `json` has this quoted key.

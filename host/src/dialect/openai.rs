@@ -1,9 +1,7 @@
 //! OpenAI's API: chat completions, responses, completions and embeddings.
 
-use super::{
-    Asked, EventKind, Usage, count_meant, has_key, has_list, has_objects, is_true, json_type, lacks, sum, text,
-    whole_number,
-};
+use super::lenient::{Prompts, Scalar, Section};
+use super::{Asked, EventKind, Usage, count_meant, has_key, has_list, has_objects, json_type, lacks, sum};
 use crate::refusal::{Kind, Refusal};
 use crate::sse;
 use bytes::Bytes;
@@ -27,41 +25,43 @@ pub(super) fn is_bare(path: &str) -> bool {
 
 /// What is read of a request, each field for itself: one that makes no sense is the provider's to complain about, and says
 /// nothing about the others.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct Body {
-    model: Option<Value>,
-    stream: Option<Value>,
-    max_tokens: Option<Value>,
-    max_completion_tokens: Option<Value>,
-    max_output_tokens: Option<Value>,
-    n: Option<Value>,
-    prompt: Option<Value>,
-    stream_options: Option<Value>,
-    background: Option<Value>,
-    conversation: Option<Value>,
+    model: Scalar,
+    stream: Scalar,
+    max_tokens: Scalar,
+    max_completion_tokens: Scalar,
+    max_output_tokens: Scalar,
+    n: Scalar,
+    prompt: Prompts,
+    stream_options: Section<StreamOptions>,
+    background: Scalar,
+    conversation: Scalar,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct StreamOptions {
+    include_usage: Scalar,
 }
 
 pub(super) fn read_request(path: &str, body: &[u8]) -> Asked {
     let Ok(body) = serde_json::from_slice::<Body>(body) else { return Asked::default() };
     // Ollama streams unless it is told not to.
     let streams_unasked = path.ends_with("/api/chat") || path.ends_with("/api/generate");
-    let streaming = is_true(body.stream.as_ref()) || streams_unasked && body.stream != Some(Value::Bool(false));
-    let included = is_true(body.stream_options.as_ref().and_then(|options| options.get("include_usage")));
+    let streaming = body.stream.is(true) || streams_unasked && !body.stream.is(false);
     let bounds = [&body.max_completion_tokens, &body.max_output_tokens, &body.max_tokens];
-    let bound = bounds.into_iter().find_map(|bound| whole_number(bound.as_ref()));
-    // A list of prompts is answered by as many, a list of tokens is one prompt.
-    let prompts = body.prompt.as_ref().and_then(Value::as_array).filter(|list| !list.iter().any(Value::is_number));
-    let prompts = prompts.map_or(1, |list| list.len().max(1) as u64);
-    let alternatives = whole_number(body.n.as_ref()).unwrap_or(1).max(1).saturating_mul(prompts);
+    let bound = bounds.into_iter().find_map(Scalar::whole_number);
+    let alternatives = body.n.whole_number().unwrap_or(1).max(1).saturating_mul(body.prompt.0);
     let without_output = path.ends_with("/embeddings").then_some(0);
-    let creates = is_true(body.background.as_ref()) || body.conversation.is_some_and(|one| !one.is_null());
     Asked {
-        model: text(body.model),
+        creates: body.background.is(true) || body.conversation != Scalar::Null,
+        model: body.model.text(),
         streaming,
-        creates,
         alternatives,
         output_tokens_max: without_output.or(bound.map(|bound| bound.saturating_mul(alternatives))),
-        usage_withheld: streaming && path.ends_with(CHAT) && !included,
+        usage_withheld: streaming && path.ends_with(CHAT) && !body.stream_options.0.include_usage.is(true),
     }
 }
 

@@ -240,3 +240,11 @@ fn only_the_event_that_was_demanded_is_taken_for_it() {
     assert!(!Dialect::OpenAi.is_usage_event(br#"{"choices":[{"delta":{}}],"usage":null}"#));
     assert!(!Dialect::OpenAi.is_usage_event(br#"{"choices":[],"prompt_filter_results":[]}"#));
 }
+
+#[test]
+fn a_field_of_the_wrong_kind_is_passed_over_however_large_it_is() {
+    let long = format!("[{}]", vec!["1"; 10_000].join(","));
+    let body = format!(r#"{{"model":{long},"max_tokens":{{"a":{long}}},"stream_options":{long},"stream":true,"n":2}}"#);
+    let asked = Dialect::OpenAi.read_request("/v1/chat/completions", body.as_bytes());
+    assert_eq!(asked, Asked { streaming: true, alternatives: 2, usage_withheld: true, ..Asked::default() });
+}

@@ -1,0 +1,367 @@
+//! How many tokens a request will cost, before anybody has counted them: part by part, since an image, a page and a second
+//! of sound cost what they show, and not what they weigh.
+//!
+//! The walk goes once through the body without copying it. What it does not understand counts as text; a body that is no
+//! JSON counts by its bytes.
+
+mod families;
+mod media;
+mod text;
+
+use crate::dialect::{Asked, Dialect};
+use families::{Detail, Family, family};
+use media::{DOCUMENT_ELSEWHERE, IMAGE_ELSEWHERE, Medium};
+use serde::Deserializer as _;
+use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use std::borrow::Cow;
+use std::fmt;
+use text::TextTokens;
+
+/// Bytes per token of what cannot be read at all.
+const BYTES_PER_TOKEN: u64 = 4;
+/// What frames a message, beside its text.
+const MESSAGE_TOKENS: u64 = 4;
+/// What opens the answer.
+const ANSWER_TOKENS: u64 = 3;
+/// Characters of encrypted reasoning for each of its tokens: base64 of a text of four bytes a token.
+const ENCRYPTED_CHARACTERS_PER_TOKEN: u64 = 5;
+/// Images and the like of which more may be said behind them in the request. Those beyond cost what they do without that.
+const SEEN_MAX: usize = 4_096;
+
+/// What a request is expected to cost, in tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Estimate {
+    /// Its input.
+    pub input: u64,
+    /// Its input and the most that may be answered.
+    pub total: u64,
+}
+
+impl Estimate {
+    /// The estimate of a request with this body. Where it names no bound on its output, `output_default` stands for it.
+    ///
+    /// It is never more than the model's context holds: `context` if that is set, and else what is known of the model.
+    pub fn of(dialect: Dialect, asked: &Asked, body: &[u8], output_default: u64, context: Option<u64>) -> Estimate {
+        let family = family(asked.model.as_deref(), dialect);
+        let context = context.unwrap_or(family.context);
+        let input = input(family, body).min(context);
+        // Each alternative has the rest of the context for itself.
+        let room = (context - input).saturating_mul(asked.alternatives);
+        let output = asked.output_tokens_max.unwrap_or(output_default).min(room);
+        Estimate { input, total: input.saturating_add(output) }
+    }
+}
+
+fn input(family: &Family, body: &[u8]) -> u64 {
+    let mut walk =
+        Walk { family, text: TextTokens::default(), media: 0, seen: Vec::new(), said: Said::default(), detail: None };
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let top = Part { walk: &mut walk, place: Place { key: Key::Other, within_media: false, in_list: false } };
+    match json.deserialize_any(top) {
+        Ok(()) => walk.total(),
+        Err(_) => body.len() as u64 / BYTES_PER_TOKEN,
+    }
+}
+
+/// What has been seen of a body.
+struct Walk<'f> {
+    family: &'f Family,
+    text: TextTokens,
+    media: u64,
+    /// Media of which more may be said behind them.
+    seen: Vec<Seen>,
+    /// What the object that is being walked through has said of the media in it.
+    said: Said,
+    /// How closely those are looked at of which nothing else is said.
+    detail: Option<Detail>,
+}
+
+struct Seen {
+    medium: Medium,
+    /// Whether it is not at hand, and what it is only guessed.
+    is_guess: bool,
+    detail: Option<Detail>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Said {
+    detail: Option<Detail>,
+    /// What a file is that is not at hand.
+    medium: Option<Medium>,
+}
+
+impl Walk<'_> {
+    fn total(mut self) -> u64 {
+        for Seen { medium, detail, .. } in std::mem::take(&mut self.seen) {
+            self.count_medium(medium, detail.or(self.detail));
+        }
+        let text = self.text.total().saturating_mul(self.family.text_percent).div_ceil(100);
+        text.saturating_add(self.media).saturating_add(ANSWER_TOKENS)
+    }
+
+    fn count(&mut self, tokens: u64) {
+        self.media = self.media.saturating_add(tokens);
+    }
+
+    fn count_medium(&mut self, medium: Medium, detail: Option<Detail>) {
+        let each = |number: u64, tokens: u64| number.saturating_mul(tokens);
+        self.count(match medium {
+            Medium::Image(size) => self.family.image.tokens(size, detail),
+            Medium::Document(pages) => each(pages, self.family.page(detail)),
+            Medium::Audio(ms) => each(ms, self.family.audio_second).div_ceil(1_000),
+            Medium::Video(ms) => each(ms, self.family.video_second).div_ceil(1_000),
+            Medium::Text(bytes) | Medium::Unknown(bytes) => bytes / BYTES_PER_TOKEN,
+        });
+    }
+
+    /// Reasoning that is handed back unread.
+    fn count_encrypted(&mut self, text: &str) {
+        self.count(text.len() as u64 / ENCRYPTED_CHARACTERS_PER_TOKEN);
+    }
+
+    fn see(&mut self, medium: Medium, is_guess: bool) {
+        if self.seen.len() < SEEN_MAX {
+            self.seen.push(Seen { medium, is_guess, detail: None });
+        } else {
+            self.count_medium(medium, None);
+        }
+    }
+
+    /// What is only pointed at. What it is shows in the ending of its name, or is said beside it.
+    fn see_elsewhere(&mut self, name: &str, otherwise: Medium) {
+        let name = name.split(['?', '#']).next().unwrap_or_default();
+        let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
+        match media::elsewhere_by_ending(ending) {
+            Some(medium) => self.see(medium, false),
+            None => self.see(otherwise, true),
+        }
+    }
+
+    /// Ends an object whose media began with the one at `first`: what it has said is said of them.
+    fn leave(&mut self, first: usize, key: Key, outer: Said) {
+        let own = std::mem::replace(&mut self.said, outer);
+        match key {
+            Key::Detail => self.said.detail = own.detail.or(outer.detail),
+            Key::Settings => self.detail = own.detail.or(self.detail),
+            _ => {}
+        }
+        for seen in self.seen.iter_mut().skip(first) {
+            seen.detail = seen.detail.or(own.detail);
+            if let (true, Some(medium)) = (seen.is_guess, own.medium) {
+                seen.medium = medium;
+            }
+        }
+    }
+}
+
+/// What stands behind a key, in the words of every API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Key {
+    /// Text, or what holds more keys.
+    Other,
+    /// Text, whatever it looks like.
+    Text,
+    /// JSON of the caller's own: arguments, results, schemas. The model is shown all of it, the keys as well.
+    Free,
+    /// The input of a tool, which is the caller's own if it is an object, or else of the request.
+    Input,
+    /// An image, a document, sound: base64, with or without `data:` before it, or a URL.
+    Medium,
+    /// What is in an object of media: base64, or plain text. Elsewhere it is reasoning that is handed back.
+    Data,
+    /// A URL: of a medium where one is described, and else text.
+    Url,
+    /// A document, or a part of one, kept at the provider.
+    File,
+    /// Reasoning that only the provider can read.
+    Encrypted,
+    /// How closely images are looked at.
+    Detail,
+    /// What a medium is.
+    Kind,
+    /// Settings, of all images too.
+    Settings,
+    /// Who speaks: there is one in every message.
+    Role,
+    /// What the model is not shown.
+    Unseen,
+}
+
+impl Key {
+    fn of(key: &str) -> Key {
+        match key {
+            "text" | "content" | "thinking" | "reasoning_content" | "instructions" | "system" | "prompt" | "output" => {
+                Key::Text
+            }
+            "tools" | "functions" | "response_format" | "format" | "args" | "arguments" | "response" | "parameters"
+            | "input_schema" | "schema" | "responseSchema" | "responseJsonSchema" | "response_schema" => Key::Free,
+            "input" => Key::Input,
+            "image_url" | "image" | "images" | "video_url" | "audio_url" | "input_audio" | "bytesBase64Encoded"
+            | "file_data" | "result" => Key::Medium,
+            "data" => Key::Data,
+            "url" | "uri" => Key::Url,
+            "file_id" | "file_url" | "fileUri" | "file_uri" | "document_url" => Key::File,
+            "encrypted_content" => Key::Encrypted,
+            "detail" | "level" | "mediaResolution" | "media_resolution" => Key::Detail,
+            "type" | "mimeType" | "mime_type" | "media_type" => Key::Kind,
+            "generationConfig" | "generation_config" => Key::Settings,
+            "role" => Key::Role,
+            "model"
+            | "id"
+            | "name"
+            | "user"
+            | "metadata"
+            | "filename"
+            | "signature"
+            | "thoughtSignature"
+            | "thought_signature"
+            | "encrypted_index"
+            | "call_id"
+            | "tool_call_id"
+            | "tool_use_id"
+            | "cache_control"
+            | "safety_identifier"
+            | "prompt_cache_key"
+            | "status"
+            | "service_tier"
+            | "encoding_format"
+            | "reasoning_effort"
+            | "effort"
+            | "tool_choice"
+            | "previous_response_id"
+            | "stop"
+            | "include"
+            | "modalities" => Key::Unseen,
+            _ => Key::Other,
+        }
+    }
+
+    /// Whether what is below describes a medium.
+    fn holds_media(self, key: &str) -> bool {
+        self == Key::Medium
+            || matches!(key, "source" | "file" | "inlineData" | "inline_data" | "fileData" | "file_data" | "audio")
+    }
+}
+
+/// Where in a body something stands.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    key: Key,
+    within_media: bool,
+    in_list: bool,
+}
+
+/// A value of a body, on the way through it.
+struct Part<'w, 'f> {
+    walk: &'w mut Walk<'f>,
+    place: Place,
+}
+
+impl<'de> DeserializeSeed<'de> for Part<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        match self.place.key {
+            Key::Unseen => deserializer.deserialize_ignored_any(IgnoredAny).map(|_| ()),
+            _ => deserializer.deserialize_any(self),
+        }
+    }
+}
+
+impl<'de> Visitor<'de> for Part<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
+        let (walk, within_media) = (self.walk, self.place.within_media);
+        let is_link = text.starts_with("https://") || text.starts_with("http://") || text.starts_with("gs://");
+        match self.place.key {
+            Key::Text | Key::Free | Key::Input => walk.text.add(text.as_bytes()),
+            Key::File => walk.see_elsewhere(text, DOCUMENT_ELSEWHERE),
+            Key::Medium if is_link => walk.see_elsewhere(text, IMAGE_ELSEWHERE),
+            Key::Url if is_link && within_media => walk.see_elsewhere(text, IMAGE_ELSEWHERE),
+            Key::Data if !within_media => walk.count_encrypted(text),
+            Key::Medium | Key::Data | Key::Url => match media::read(text) {
+                Some(medium) => walk.see(medium, false),
+                None => walk.text.add(text.as_bytes()),
+            },
+            Key::Other if media::data_url(text).is_some() => match media::read(text) {
+                Some(medium) => walk.see(medium, false),
+                None => walk.text.add(text.as_bytes()),
+            },
+            Key::Other => walk.text.add(text.as_bytes()),
+            Key::Encrypted => walk.count_encrypted(text),
+            Key::Role => walk.count(MESSAGE_TOKENS),
+            Key::Detail => walk.said.detail = Detail::from_word(text).or(walk.said.detail),
+            Key::Kind => walk.said.medium = media::elsewhere_by_kind(text).or(walk.said.medium),
+            Key::Settings | Key::Unseen => {}
+        }
+        Ok(())
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<(), E> {
+        self.visit_number()
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<(), E> {
+        self.visit_number()
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<(), E> {
+        self.visit_number()
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<(), E> {
+        self.visit_number()
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        let place = Place { in_list: true, ..self.place };
+        while list.next_element_seed(Part { walk: self.walk, place })?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<(), A::Error> {
+        let Part { walk, place } = self;
+        let is_free = place.key == Key::Free || place.key == Key::Input && !place.in_list;
+        let (first, outer) = (walk.seen.len(), std::mem::take(&mut walk.said));
+        while let Some(key) = object.next_key::<Name<'_>>()? {
+            let key = &*key.0;
+            let below = if is_free {
+                walk.text.add(key.as_bytes());
+                Place { key: Key::Free, within_media: false, in_list: false }
+            } else {
+                let named = Key::of(key);
+                let within_media = place.within_media || place.key == Key::Medium || named.holds_media(key);
+                Place { key: named, within_media, in_list: false }
+            };
+            object.next_value_seed(Part { walk: &mut *walk, place: below })?;
+        }
+        walk.leave(first, place.key, outer);
+        Ok(())
+    }
+}
+
+impl Part<'_, '_> {
+    /// A number of a list is a token, if it is not one itself; as a setting it is not shown to the model.
+    fn visit_number<E>(self) -> Result<(), E> {
+        if self.place.in_list || self.place.key == Key::Free {
+            self.walk.text.add_tokens(1);
+        }
+        Ok(())
+    }
+}
+
+/// A key, copied only where it is written with escapes.
+#[derive(serde::Deserialize)]
+struct Name<'n>(#[serde(borrow)] Cow<'n, str>);
+
+#[cfg(test)]
+mod tests;
