@@ -95,6 +95,12 @@ pub struct Held {
 }
 
 impl Held {
+    /// Whether part of an answer has come whose rest never will: it was made, and is paid for.
+    pub fn is_part(&self) -> bool {
+        let says_something = || self.arrived.iter().flatten().any(|byte| !byte.is_ascii_whitespace());
+        self.broken.is_some() && self.splitter.is_none() && self.status.is_success() && says_something()
+    }
+
     /// Whether its caller sees by itself that it is no answer: by its status, or because it is empty, breaks off, or is a
     /// stream that begins with an error.
     pub fn shows_its_failure(&self, record: &Record) -> bool {

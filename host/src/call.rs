@@ -23,6 +23,9 @@ use tokio::time::Instant;
 /// In which official SDKs say how often they have sent a request before.
 const RETRY_COUNT: &str = "x-stainless-retry-count";
 
+/// By which a provider that honours it knows a request again: draft-ietf-httpapi-idempotency-key-header.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
 /// Of a compressed request so much is decoded, to be read; what goes upstream stays as it came. What is asked for beyond
 /// that is not known.
 const READABLE_BYTES_MAX: usize = 16 << 20;
@@ -184,7 +187,7 @@ impl Call {
         caller: Caller,
         deadline: Instant,
     ) -> Result<Call, Refusal> {
-        let operation = route.operation;
+        let (operation, mut dialect) = (route.operation, route.dialect);
         let base = &route.upstream.config.base;
         base.join(&route.path_and_query)
             .map_err(|error| Kind::BadRequest { reason: format!("its path is no URL's: {error}") })?;
@@ -193,12 +196,13 @@ impl Call {
             && operation == Operation::Generate
         {
             let readable = compression::decoded(&headers, bytes, READABLE_BYTES_MAX);
-            asked = route.dialect.read_request(route.path(), &readable);
+            dialect = dialect.in_body(route.path(), &readable);
+            asked = dialect.read_request(route.path(), &readable);
             let limits = &route.upstream.config.limits;
             let (output_default, context) = (limits.default_output_tokens, limits.context_tokens);
-            estimate = Estimate::of(route.dialect, &asked, &readable, output_default, context);
+            estimate = Estimate::of(dialect, &asked, &readable, output_default, context);
             if asked.usage_withheld && route.upstream.asks_for_usage() {
-                body_demanding_usage = route.dialect.demand_usage(bytes);
+                body_demanding_usage = dialect.demand_usage(bytes);
             }
         }
         // Models name circuits and stand in logs; what goes upstream is the body.
@@ -214,7 +218,7 @@ impl Call {
                 whole && operation == Operation::Generate,
             ),
             upstream: route.upstream,
-            dialect: route.dialect,
+            dialect,
             operation,
             method,
             path_and_query: route.path_and_query,
@@ -260,12 +264,17 @@ impl Call {
         Demand { tenant: self.caller.tenant, priority: self.caller.priority, tokens: self.estimate.total }
     }
 
+    /// Whether it carries a key by which its provider knows it again, and does it once.
+    fn has_honoured_key(&self) -> bool {
+        self.upstream.config.honours_idempotency_keys && self.headers.contains_key(IDEMPOTENCY_KEY)
+    }
+
     /// Whether another attempt can be made: its body is at hand, and repeating it means the same.
     pub fn is_repeatable(&self) -> bool {
         match self.body {
             CallBody::Whole(_) => {
-                let generates = self.operation == Operation::Generate && !self.asked.creates;
-                generates || matches!(self.method, Method::GET | Method::HEAD)
+                let once = self.asked.creates && !self.has_honoured_key();
+                self.operation == Operation::Generate && !once || matches!(self.method, Method::GET | Method::HEAD)
             }
             CallBody::Streaming(_) => false,
         }

@@ -1,9 +1,13 @@
 //! Bodies that come compressed: decoded to be read, and passed on as they came.
 
+use brotli_decompressor::Decompressor;
 use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use http::{HeaderMap, header};
+use ruzstd::decoding::StreamingDecoder;
 use std::borrow::Cow;
 use std::io::Read;
+
+const BROTLI_BUFFER_BYTES: usize = 4 << 10;
 
 /// A body as its reader needs it. What is compressed in a way that is not known here, or not at all, stays as it is; of what
 /// decodes to more than `bytes_max`, or breaks off, there is as much as there is.
@@ -16,6 +20,11 @@ pub fn decoded<'b>(headers: &HeaderMap, body: &'b [u8], bytes_max: usize) -> Cow
             // Some servers leave out the wrapper that belongs to it.
             readable(if wrapped.is_empty() { read(DeflateDecoder::new(body), bytes_max) } else { wrapped }, body)
         }
+        Some(b"br") => readable(read(Decompressor::new(body, BROTLI_BUFFER_BYTES), bytes_max), body),
+        Some(b"zstd") => match StreamingDecoder::new(body) {
+            Ok(decoder) => readable(read(decoder, bytes_max), body),
+            Err(_) => Cow::Borrowed(body),
+        },
         Some(_) | None => Cow::Borrowed(body),
     }
 }
@@ -38,8 +47,11 @@ mod tests {
     use flate2::Compression;
     use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
     use http::HeaderValue;
+    use ruzstd::encoding::{CompressionLevel, compress_to_vec};
     use std::io::Write;
 
+    /// As any compressor would write it that does not look for repetitions: RFC 7932, section 9.
+    const BROTLI: &[u8] = b"\x0b\x05\x80{\"error\":1}\x03";
     const TEXT: &[u8] = b"{\"model\":\"m\"} and so on, and so on, and so on";
 
     fn under(encoding: &'static str) -> HeaderMap {
@@ -58,18 +70,24 @@ mod tests {
         zlib.write_all(TEXT).expect("written");
         assert_eq!(&*decoded(&under("GZIP"), &gzip(TEXT), 1_000), TEXT);
         assert_eq!(&*decoded(&under("deflate"), &zlib.finish().expect("finished"), 1_000), TEXT);
-        for headers in [under("identity"), under("br"), HeaderMap::new()] {
+        assert_eq!(&*decoded(&under("br"), BROTLI, 1_000), b"{\"error\":1}");
+        let zstd = compress_to_vec(TEXT, CompressionLevel::Fastest);
+        assert_eq!(&*decoded(&under("zstd"), &zstd, 1_000), TEXT);
+        for headers in [under("identity"), under("lzw"), HeaderMap::new()] {
             assert!(matches!(decoded(&headers, TEXT, 1_000), Cow::Borrowed(TEXT)));
         }
     }
 
     #[test]
     fn no_more_is_decoded_than_allowed_and_what_is_damaged_as_far_as_it_goes() {
-        let bomb = gzip(&vec![b'x'; 10 << 20]);
-        assert_eq!(decoded(&under("gzip"), &bomb, 100).len(), 100);
+        let large = vec![b'x'; 10 << 20];
+        assert_eq!(decoded(&under("gzip"), &gzip(&large), 100).len(), 100);
+        assert_eq!(decoded(&under("zstd"), &compress_to_vec(&large[..], CompressionLevel::Fastest), 100).len(), 100);
         let whole = gzip(TEXT);
         assert!(TEXT.starts_with(&decoded(&under("gzip"), &whole[..whole.len() - 9], 1_000)));
-        assert_eq!(&*decoded(&under("gzip"), b"no gzip", 1_000), b"no gzip");
+        for encoding in ["gzip", "deflate", "br", "zstd"] {
+            assert_eq!(&*decoded(&under(encoding), b"\xff\xffno such", 1_000), b"\xff\xffno such", "{encoding}");
+        }
         let mut raw = DeflateEncoder::new(Vec::new(), Compression::default());
         raw.write_all(TEXT).expect("written");
         assert_eq!(&*decoded(&under("deflate"), &raw.finish().expect("finished"), 1_000), TEXT);

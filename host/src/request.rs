@@ -262,7 +262,9 @@ pub async fn attempts(
         // What makes something that stays is sent again only if it has certainly not been done.
         let untouched =
             record.phase == Phase::Connecting || matches!(verdict.class, Class::Throttled | Class::Overloaded);
-        let step = if call.is_repeatable() || call.asked.creates && untouched {
+        let may_repeat = call.is_repeatable() || call.asked.creates && untouched;
+        // Where part of an answer has come, another one would be made and paid for that its caller has not asked for.
+        let step = if may_repeat && !held.as_ref().is_some_and(Held::is_part) {
             next(worker, call, &record, &verdict, number, paces, note)
         } else {
             Next::GiveUp(None)

@@ -148,7 +148,7 @@ fn from_nothing_to_service() {
     }
     eventually("it serves", || (spillway.policy("my-provider")["source"] == "module").then_some(()));
     // What the new policy has an opinion about; everything else it leaves to the built-in one.
-    provider.next(respond(503).json(json!({"error": {"code": "region_drained", "message": "moving"}})));
+    provider.always(respond(503).json(json!({"error": {"code": "region_drained", "message": "moving"}})));
     let answer = spillway.send(&chat());
     assert!(answer.header("x-spillway-policy").is_some_and(|by| by.starts_with("my-provider@")), "{answer:?}");
     println!("from nothing to a policy that judges: {:.1?} ({})", began.elapsed(), took.join(", "));

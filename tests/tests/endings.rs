@@ -375,7 +375,7 @@ fn a_connection_that_is_lost_before_the_head_is_lost_for_the_caller_too() {
 
 #[test]
 fn a_quick_loss_is_repeated_where_nothing_was_answered() {
-    for broken in [reset(), close_before_head(), healthy().cut()] {
+    for broken in [reset(), close_before_head(), in_pieces("application/json").chunk("\n").cut()] {
         let provider = Provider::start();
         // Its first connection cannot have been unused.
         let spillway = Setup::with(&provider).start();
@@ -386,9 +386,9 @@ fn a_quick_loss_is_repeated_where_nothing_was_answered() {
 }
 
 #[test]
-fn a_body_that_is_cut_half_way_reaches_the_caller_as_far_as_it_came() {
+fn a_body_that_is_cut_half_way_reaches_the_caller_as_far_as_it_came_and_is_called_once() {
     let provider = Provider::start();
-    let spillway = once(&provider);
+    let spillway = Setup::with(&provider).start();
     provider.always(healthy().cut());
     let half = |mut answer: Connection| {
         let mut arrived = Vec::new();

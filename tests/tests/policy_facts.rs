@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, also in its helpers")]
 
 use serde_json::json;
-use spillway_tests::asks::{chat, chat_stream, message, message_stream};
+use spillway_tests::asks::{APIS, chat, chat_stream, message, message_stream};
 use spillway_tests::http::Request;
 use spillway_tests::provider::{Provider, Reply, healthy, respond, stream};
 use spillway_tests::spillway::{Setup, Spillway};
@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// A Spillway whose attempts are judged by a policy that says what it sees.
 fn witnessed(provider: &Provider) -> Spillway {
     let mut setup = Setup::with(provider).policy("witness");
-    for upstream in ["openai", "anthropic"] {
+    for upstream in APIS.map(|api| api.name) {
         setup = setup.set(&format!("upstreams.{upstream}"), "policy = \"witness\"");
         setup = setup.set(&format!("upstreams.{upstream}.retry"), "max_attempts = 1");
         // An open circuit would keep the later attempts from being made.
@@ -111,4 +111,18 @@ fn the_time_is_that_of_the_attempts_end() {
     let time: u128 = said.parse().unwrap();
     // Far beyond its beginning, and with room for what is rounded down on the way.
     assert!((before + takes.as_millis() / 2..=after).contains(&time), "{time} is not between {before} and {after}");
+}
+
+#[test]
+fn a_policy_may_take_for_an_answer_what_holds_none() {
+    let provider = Provider::start();
+    let spillway = witnessed(&provider);
+    for (api, empty) in APIS.into_iter().zip([r#"{"choices":[]}"#, r#"{"content":[]}"#, "{}"]) {
+        provider
+            .next(respond(200).header("x-look", "the bright side").json(serde_json::from_str(empty).expect("JSON")));
+        let answer = spillway.send(&(api.whole)());
+        assert_eq!((answer.status(), answer.header("x-spillway-attempts"), &*answer.text()), (200, Some("1"), empty));
+        assert_eq!(spillway.circuit(api.name), "closed");
+    }
+    assert_eq!(provider.stats().started, 3);
 }

@@ -101,6 +101,23 @@ fn what_makes_something_that_stays_is_sent_again_only_if_it_was_certainly_not_do
 }
 
 #[test]
+fn a_key_that_its_provider_honours_makes_it_safe_to_send_again() {
+    let provider = Provider::start();
+    let background = post("/v1/responses", &json!({"model": "m", "input": "hi", "background": true}));
+    let keyed = background.clone().header("idempotency-key", "k1");
+    let honours = Setup::with(&provider).set("upstreams.openai", "honours_idempotency_keys = true").start();
+    let does_not = Setup::with(&provider).start();
+    for (spillway, request, calls) in [(&honours, &keyed, 2), (&honours, &background, 1), (&does_not, &keyed, 1)] {
+        let before = provider.stats().started;
+        provider.next(broken());
+        let answer = spillway.send(request);
+        assert_eq!(provider.stats().started, before + calls, "{answer:?}");
+        assert_eq!(answer.status() == 200, calls == 2);
+        provider.heal();
+    }
+}
+
+#[test]
 fn nor_is_one_that_took_longer_than_its_caller_has_left() {
     let provider = Provider::start();
     let spillway = Setup::with(&provider).start();

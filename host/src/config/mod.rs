@@ -168,6 +168,8 @@ pub struct UpstreamConfig {
     pub idle_timeout: Duration,
     /// Whether streams may be asked to report their usage where tokens are limited.
     pub ask_for_usage: bool,
+    /// Whether it does a request once that comes again with the same `Idempotency-Key`.
+    pub honours_idempotency_keys: bool,
     /// What its circuits open for.
     pub breaker_kind: BreakerKind,
     /// When its circuits open and close.

@@ -45,6 +45,7 @@ fn fresh(base: BaseUrl, dialect: Dialect) -> UpstreamConfig {
         first_content_timeout: defaults::FIRST_CONTENT_TIMEOUT,
         idle_timeout: defaults::IDLE_TIMEOUT,
         ask_for_usage: true,
+        honours_idempotency_keys: false,
         breaker_kind: BreakerKind::Adaptive,
         breaker: BreakerSettings::adaptive(),
         watch_only: false,
@@ -107,6 +108,7 @@ fn upstream(name: &str, section: &Section<'_>, existing: Option<UpstreamConfig>)
     set(&mut upstream.first_content_timeout, positive(section, "first_content_timeout"));
     set(&mut upstream.idle_timeout, positive(section, "idle_timeout"));
     upstream.ask_for_usage = section.boolean("ask_for_usage", upstream.ask_for_usage);
+    upstream.honours_idempotency_keys = section.boolean("honours_idempotency_keys", upstream.honours_idempotency_keys);
     breaker(section.section("breaker"), &mut upstream);
     lease_probes(&mut upstream);
     retry(section.section("retry"), &mut upstream.retry, &mut upstream.retry_budget);

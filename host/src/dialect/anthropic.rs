@@ -40,6 +40,16 @@ pub(super) fn read_request(body: &[u8]) -> Asked {
     }
 }
 
+/// Whether a body names the version of this API, as it does in clouds.
+pub(super) fn is_version_in(body: &[u8]) -> bool {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Versioned {
+        anthropic_version: Scalar,
+    }
+    serde_json::from_slice::<Versioned>(body).is_ok_and(|body| body.anthropic_version != Scalar::Null)
+}
+
 /// A message may be empty, behind the results of tools for instance, but then it says why it has stopped.
 pub(super) fn is_nothing(body: &[u8]) -> bool {
     let says_why = |object: &Map<String, Value>| object.get("stop_reason").is_some_and(Value::is_string);

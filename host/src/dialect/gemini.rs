@@ -1,7 +1,7 @@
 //! Google's Gemini API.
 
 use super::lenient::{Scalar, Section};
-use super::paths::{method, model};
+use super::paths::method;
 use super::{Asked, EventKind, Usage, count_meant, has_key, has_objects, lacks, sum};
 use crate::refusal::{Kind, Refusal};
 use http::HeaderMap;
@@ -32,7 +32,6 @@ pub(super) fn read_request(path: &str, body: &[u8]) -> Asked {
     let bound = config.max_output_tokens.whole_number().map(|bound| bound.saturating_mul(alternatives));
     let generates_text = method(path).is_some_and(|method| method.ends_with("enerateContent"));
     Asked {
-        model: model(path),
         streaming: method(path) == Some("streamGenerateContent"),
         alternatives,
         output_tokens_max: if generates_text { bound } else { Some(0) },

@@ -161,15 +161,25 @@ impl Dialect {
         }
     }
 
+    /// The API in whose words a body asks, where its path leaves that open: Vertex takes Anthropic's requests and those of
+    /// others along one path.
+    pub fn in_body(self, path: &str, body: &[u8]) -> Dialect {
+        match paths::is_raw(path) && anthropic::is_version_in(body) {
+            true => Dialect::Anthropic,
+            false => self,
+        }
+    }
+
     /// Reads what matters in a request. A body that is not understood asks for nothing in particular: the provider
     /// will say what is wrong with it.
     pub fn read_request(self, path: &str, body: &[u8]) -> Asked {
-        match self {
+        let asked = match self {
             Dialect::OpenAi => openai::read_request(path, body),
             Dialect::Anthropic => anthropic::read_request(body),
             Dialect::Gemini => gemini::read_request(path, body),
             Dialect::Other => Asked::default(),
-        }
+        };
+        Asked { model: asked.model.or_else(|| paths::model(path)), ..asked }
     }
 
     /// Says what an event of a stream means.

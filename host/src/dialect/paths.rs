@@ -26,10 +26,16 @@ const KEPT: [&str; 3] = ["/threads/", "/chat/completions/", "/conversations/"];
 const METHODS: [&str; 6] =
     ["generateContent", "streamGenerateContent", "embedContent", "batchEmbedContents", "countTokens", "predict"];
 
-/// The API of a path that generates; `None` for all others.
+/// Vertex's methods for the models of others, in whose own words they are asked.
+const RAW_METHODS: [&str; 2] = ["rawPredict", "streamRawPredict"];
+
+/// The API of a path that generates; `None` for all others. Where [the body has a say](is_raw) it is OpenAI's.
 pub(super) fn generating(path: &str) -> Option<Dialect> {
     if method(path).is_some() {
         return Some(Dialect::Gemini);
+    }
+    if is_raw(path) {
+        return Some(Dialect::OpenAi);
     }
     if KEPT.iter().any(|kept| path.contains(kept)) {
         return None;
@@ -42,6 +48,12 @@ pub(super) fn method(path: &str) -> Option<&'static str> {
     let path = with_colons(path);
     let (_, method) = path.rsplit_once("/models/")?.1.rsplit_once(':')?;
     METHODS.into_iter().find(|known| *known == method)
+}
+
+/// Whether the path leaves it to the body in whose words it asks.
+pub(super) fn is_raw(path: &str) -> bool {
+    let path = with_colons(path);
+    path.rsplit_once(':').is_some_and(|(_, method)| RAW_METHODS.contains(&method))
 }
 
 /// The model that a path of Google's names.
@@ -82,6 +94,8 @@ mod tests {
             ("Gemini", OpenAi, "/v1beta/openai/embeddings"),
             ("Vertex AI", Gemini, "/v1/projects/p/locations/l/publishers/google/models/g:generateContent"),
             ("Vertex AI", OpenAi, "/v1/projects/p/locations/l/endpoints/openapi/chat/completions"),
+            ("Vertex AI", OpenAi, "/v1/projects/p/locations/l/publishers/mistralai/models/m:rawPredict"),
+            ("Vertex AI", OpenAi, "/v1/projects/p/locations/l/endpoints/1%3AstreamRawPredict"),
             ("OpenRouter", OpenAi, "/api/v1/chat/completions"),
             ("OpenRouter", OpenAi, "/api/v1/responses"),
             ("OpenRouter", Anthropic, "/api/v1/messages"),

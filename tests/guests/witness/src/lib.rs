@@ -1,5 +1,5 @@
 //! A policy that says what it sees. Its verdict is the built-in one; the reason is what the getter answers that the
-//! response header `x-look` names: `limits`, `clock`, or a JSON Pointer.
+//! response header `x-look` names: `limits`, `clock`, or a JSON Pointer. To `the bright side` everything is a success.
 
 use spillway_sdk::{Exchange, Hooks, Policy, RateLimit, Verdict, builtin};
 
@@ -22,6 +22,8 @@ impl Policy for Witness {
                 let [requests, tokens] = [exchange.requests_limit(), exchange.tokens_limit()].map(limit_in_words);
                 format!("requests: {requests}; tokens: {tokens}")
             }
+            // What others take for no answer is one to this policy.
+            "the bright side" => return Some(Verdict::success()),
             "clock" => exchange.unix_time().as_millis().to_string(),
             pointer => exchange.json(pointer).unwrap_or_else(|| "nothing".to_owned()),
         };
