@@ -21,6 +21,12 @@ impl Chance {
         (bits >> 11) as f64 / (1_u64 << 53) as f64
     }
 
+    /// A whole number below `bound`, which is at least 1.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a fraction of a small number")]
+    pub fn below(&mut self, bound: usize) -> usize {
+        (self.fraction() * bound as f64) as usize
+    }
+
     /// Whether something of this probability happens now.
     pub fn happens(&mut self, probability: f64) -> bool {
         self.fraction() < probability
