@@ -126,6 +126,14 @@ impl Lanes {
         self.of(subject).into_iter().filter_map(wait).max().unwrap_or_default()
     }
 
+    /// Whether anybody has been served since then in one of a call's lanes.
+    pub fn has_served_since(&self, subject: Subject<'_>, since: Timestamp) -> bool {
+        let served = |lane: &Arc<Lane>| {
+            lane.door.look(|queue, _| queue.pacer().is_some_and(|pacer| pacer.has_served_since(since)))
+        };
+        self.of(subject).iter().any(served)
+    }
+
     /// Ends the lanes in which nobody is paced any more.
     pub fn tidy(&self) {
         self.lanes.tidy(|lane| lane.door.rest());

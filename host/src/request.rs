@@ -138,6 +138,7 @@ pub async fn attempts(
     let circuit_patience = patience.circuits.min(call.deadline);
     let limit_patience = patience.limits.min(call.deadline);
     let subject = call.subject();
+    let came = clock.now();
     let mut last: Option<Failed> = None;
     let mut number = 0;
     // A request counts one failure at most: its retries are no independent evidence.
@@ -262,6 +263,9 @@ pub async fn attempts(
         // What makes something that stays is sent again only if it has certainly not been done.
         let untouched =
             record.phase == Phase::Connecting || matches!(verdict.class, Class::Throttled | Class::Overloaded);
+        // Where nobody is served, a turn in a lane is an attempt like others.
+        let paces = paces
+            .filter(|_| number < upstream.config.retry.max_attempts || upstream.lanes.has_served_since(subject, came));
         let may_repeat = call.is_repeatable() || call.asked.creates && untouched;
         // Where part of an answer has come, another one would be made and paid for that its caller has not asked for.
         let step = if may_repeat && !held.as_ref().is_some_and(Held::is_part) {

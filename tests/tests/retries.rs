@@ -6,7 +6,9 @@ use spillway_tests::asks::{APIS, chat};
 use spillway_tests::callers::{Called, Caller, Habit};
 use spillway_tests::http::post;
 use spillway_tests::load::Load;
-use spillway_tests::provider::{Failure, Provider, Reply, close_before_head, every_other, fail, rate_limited, respond};
+use spillway_tests::provider::{
+    Failure, Provider, Reply, close_before_head, every_other, fail, healthy, rate_limited, respond,
+};
 use spillway_tests::spillway::Setup;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -97,6 +99,23 @@ fn what_makes_something_that_stays_is_sent_again_only_if_it_was_certainly_not_do
         }
         provider.next(rate_limited().retry_after_s(1));
         assert_eq!(spillway.send(&request).status(), 200, "{fields}: a refusal has done nothing");
+    }
+}
+
+#[test]
+fn where_nobody_is_served_a_turn_is_an_attempt_like_others() {
+    let provider = Provider::start();
+    let setup = APIS.iter().fold(Setup::with(&provider), |setup, api| {
+        setup.set(&format!("upstreams.{}.retry", api.name), "max_attempts = 2")
+    });
+    let spillway = setup.start();
+    for api in APIS {
+        let before = provider.stats().started;
+        // An error is a stream's first event, and its caller hears it in the provider's words.
+        provider.always(healthy().after_events(0).error_event());
+        let (events, _) = spillway.open(&(api.stream)()).1.events();
+        assert!(events.len() == 1 && !events[0].contains("spillway"), "{}: {events:?}", api.name);
+        assert_eq!(provider.stats().started, before + 2, "{}", api.name);
     }
 }
 

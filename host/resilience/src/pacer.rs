@@ -414,6 +414,12 @@ impl Pacer {
         self.pacing.as_ref().is_some_and(|pacing| self.fruitless_gap(pacing, now) > self.settings.gap_max)
     }
 
+    /// Whether anybody has been served at or after `since`.
+    #[must_use]
+    pub fn has_served_since(&self, since: Timestamp) -> bool {
+        self.served.answers.back().is_some_and(|(at, _)| *at >= since)
+    }
+
     fn fruitless_gap(&self, pacing: &Pacing, now: Timestamp) -> Duration {
         let fruitless = pacing.fruitless_since.map_or(Duration::ZERO, |since| now.saturating_since(since));
         share_of(fruitless, self.settings.fruitless_share).min(self.settings.fruitless_gap_max)

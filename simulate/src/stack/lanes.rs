@@ -100,6 +100,11 @@ impl Lanes {
         pacers.map(|pacer| pacer.wait(now)).filter(|wait| !wait.is_zero()).max()
     }
 
+    /// Whether anybody has been served in a lane since then.
+    pub(super) fn has_served_since(&self, part: Part, since: Timestamp) -> bool {
+        self.lanes.get(&part).and_then(AdmissionQueue::pacer).is_some_and(|pacer| pacer.has_served_since(since))
+    }
+
     /// Ends the lanes in which nobody is paced any more.
     pub(super) fn tidy(&mut self, now: Timestamp) {
         self.lanes.retain(|_, lane| {

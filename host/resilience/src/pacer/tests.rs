@@ -324,3 +324,13 @@ fn every_mistake_is_listed() {
     assert_eq!(fields, ["pause_jitter", "gap_max", "fruitless_share"]);
     assert_eq!(PacerSettings::default().validate(), []);
 }
+
+#[test]
+fn it_is_known_whether_anybody_was_served_since_a_moment() {
+    let mut pacer = Pacer::new(PacerSettings::default(), ServedLog::default());
+    assert!(!pacer.has_served_since(Timestamp::ORIGIN));
+    let served = Timestamp::from_micros(5_000_000);
+    pacer.served(served);
+    assert!(pacer.has_served_since(served));
+    assert!(!pacer.has_served_since(served.saturating_add(Duration::from_micros(1))));
+}
