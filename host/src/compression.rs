@@ -1,6 +1,6 @@
 //! Bodies that come compressed: decoded to be read, and passed on as they came.
 
-use brotli_decompressor::Decompressor;
+use brotli_decompressor::{BrotliDecoderParameter, Decompressor};
 use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use http::{HeaderMap, header};
 use ruzstd::decoding::StreamingDecoder;
@@ -8,6 +8,8 @@ use std::borrow::Cow;
 use std::io::Read;
 
 const BROTLI_BUFFER_BYTES: usize = 4 << 10;
+/// Largest window that a body may demand: RFC 9659, section 3.
+const ZSTD_WINDOW_BYTES_MAX: u64 = 8 << 20;
 
 /// A body as its reader needs it. What is compressed in a way that is not known here, or not at all, stays as it is; of what
 /// decodes to more than `bytes_max`, or breaks off, there is as much as there is.
@@ -20,8 +22,13 @@ pub fn decoded<'b>(headers: &HeaderMap, body: &'b [u8], bytes_max: usize) -> Cow
             // Some servers leave out the wrapper that belongs to it.
             readable(if wrapped.is_empty() { read(DeflateDecoder::new(body), bytes_max) } else { wrapped }, body)
         }
-        Some(b"br") => readable(read(Decompressor::new(body, BROTLI_BUFFER_BYTES), bytes_max), body),
-        Some(b"zstd") => match StreamingDecoder::new(body) {
+        Some(b"br") => {
+            let mut decoder = Decompressor::new(body, BROTLI_BUFFER_BYTES);
+            // Beyond what "br" stands for, and a gigabyte for a body of a few bytes: RFC 7932 ends at 16 MiB.
+            decoder.set_parameter(BrotliDecoderParameter::BROTLI_DECODER_PARAM_LARGE_WINDOW, 0);
+            readable(read(decoder, bytes_max), body)
+        }
+        Some(b"zstd") => match StreamingDecoder::new_with_max_window_size(body, ZSTD_WINDOW_BYTES_MAX) {
             Ok(decoder) => readable(read(decoder, bytes_max), body),
             Err(_) => Cow::Borrowed(body),
         },
@@ -76,6 +83,14 @@ mod tests {
         for headers in [under("identity"), under("lzw"), HeaderMap::new()] {
             assert!(matches!(decoded(&headers, TEXT, 1_000), Cow::Borrowed(TEXT)));
         }
+    }
+
+    #[test]
+    fn a_body_that_demands_more_memory_than_its_encoding_allows_stays_as_it_is() {
+        // The first byte of a large window; a frame's head that asks for a window of 1 GiB.
+        let (brotli, zstd) = ([0x11, 0x1E, 0, 0, 0, 0, 0, 0], [0x28, 0xB5, 0x2F, 0xFD, 0, 0xA0, 0, 0, 0]);
+        assert_eq!(&*decoded(&under("br"), &brotli, 1 << 20), brotli);
+        assert_eq!(&*decoded(&under("zstd"), &zstd, 1 << 20), zstd);
     }
 
     #[test]

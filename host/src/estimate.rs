@@ -1,8 +1,8 @@
 //! How many tokens a request will cost, before anybody has counted them: part by part, since an image, a page and a second
 //! of sound cost what they show, and not what they weigh.
 //!
-//! The walk goes once through the body without copying it. What it does not understand counts as text; a body that is no
-//! JSON counts by its bytes.
+//! The walk goes once through the body and keeps nothing of it. What it does not understand counts as text; what is no JSON
+//! counts by its bytes.
 
 mod families;
 mod media;
@@ -10,7 +10,7 @@ mod text;
 
 use crate::dialect::{Asked, Dialect};
 use families::{Detail, Family, family};
-use media::{DOCUMENT_ELSEWHERE, IMAGE_ELSEWHERE, Medium};
+use media::{DOCUMENT_ELSEWHERE, IMAGE_ELSEWHERE, Kind, Medium};
 use serde::Deserializer as _;
 use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::borrow::Cow;
@@ -25,6 +25,11 @@ const MESSAGE_TOKENS: u64 = 4;
 const ANSWER_TOKENS: u64 = 3;
 /// Characters of encrypted reasoning for each of its tokens: base64 of a text of four bytes a token.
 const ENCRYPTED_CHARACTERS_PER_TOKEN: u64 = 5;
+/// What JSON has beside a field's key and value, and how it is cut where there are numbers; a comma stands behind each.
+const JSON_OF_A_FIELD: &[u8] = b":,";
+const DIGITS_PER_TOKEN: u64 = 3;
+/// Of a number with decimals, its point among them.
+const FRACTION_DIGITS: u64 = 8;
 /// Images and the like of which more may be said behind them in the request. Those beyond cost what they do without that.
 const SEEN_MAX: usize = 4_096;
 
@@ -40,27 +45,59 @@ pub struct Estimate {
 impl Estimate {
     /// The estimate of a request with this body. Where it names no bound on its output, `output_default` stands for it.
     ///
-    /// It is never more than the model's context holds: `context` if that is set, and else what is known of the model.
+    /// No prompt, together with an answer to it, is more than the model's context holds: `context` if that is set, and else
+    /// what is known of the model.
     pub fn of(dialect: Dialect, asked: &Asked, body: &[u8], output_default: u64, context: Option<u64>) -> Estimate {
         let family = family(asked.model.as_deref(), dialect);
         let context = context.unwrap_or(family.context);
-        let input = input(family, body).min(context);
-        // Each alternative has the rest of the context for itself.
-        let room = (context - input).saturating_mul(asked.alternatives);
+        let input = input(family, body).min(context.saturating_mul(asked.prompts));
+        let room = context.saturating_sub(input.div_ceil(asked.prompts.max(1))).saturating_mul(asked.alternatives);
         let output = asked.output_tokens_max.unwrap_or(output_default).min(room);
         Estimate { input, total: input.saturating_add(output) }
     }
 }
 
 fn input(family: &Family, body: &[u8]) -> u64 {
+    match walk(family, body) {
+        Ok(tokens) => tokens,
+        // Half a pair of surrogates, where a string was cut inside of an emoji, is no Unicode, and no reason to know nothing.
+        Err(_) => match without_surrogates(body).map(|body| walk(family, &body)) {
+            Some(Ok(tokens)) => tokens,
+            Some(Err(counted)) => counted,
+            None => walk(family, body).unwrap_or_else(|counted| counted),
+        },
+    }
+}
+
+/// The tokens of a body. Where it ends to be JSON, those of what was until then, and of the rest by its bytes.
+fn walk(family: &Family, body: &[u8]) -> Result<u64, u64> {
     let mut walk =
         Walk { family, text: TextTokens::default(), media: 0, seen: Vec::new(), said: Said::default(), detail: None };
     let mut json = serde_json::Deserializer::from_slice(body);
     let top = Part { walk: &mut walk, place: Place { key: Key::Other, within_media: false, in_list: false } };
-    match json.deserialize_any(top) {
-        Ok(()) => walk.total(),
-        Err(_) => body.len() as u64 / BYTES_PER_TOKEN,
+    match json.deserialize_any(top).and_then(|()| json.end()) {
+        Ok(()) => Ok(walk.total()),
+        Err(error) => {
+            let lines = memchr::memchr_iter(b'\n', body).nth(error.line().saturating_sub(2));
+            let line = if error.line() > 1 { lines.map_or(0, |at| at + 1) } else { 0 };
+            let rest = body.len().saturating_sub(line + error.column()) as u64;
+            Err(walk.total().saturating_add(rest / BYTES_PER_TOKEN))
+        }
     }
+}
+
+/// A body in which all characters that are written as surrogates are written as a single other one; `None` where there are
+/// none.
+fn without_surrogates(body: &[u8]) -> Option<Vec<u8>> {
+    let mut places = memchr::memmem::find_iter(body, b"\\ud").peekable();
+    places.peek()?;
+    let mut without = body.to_vec();
+    for at in places.filter(|at| matches!(body.get(at + 3), Some(b'8'..=b'9' | b'a'..=b'f' | b'A'..=b'F'))) {
+        if let Some(escape) = without.get_mut(at..at + 6) {
+            escape.copy_from_slice(b"\\ufffd");
+        }
+    }
+    Some(without)
 }
 
 /// What has been seen of a body.
@@ -86,8 +123,8 @@ struct Seen {
 #[derive(Clone, Copy, Default)]
 struct Said {
     detail: Option<Detail>,
-    /// What a file is that is not at hand.
-    medium: Option<Medium>,
+    /// What a medium is that does not show it.
+    kind: Option<Kind>,
 }
 
 impl Walk<'_> {
@@ -110,7 +147,8 @@ impl Walk<'_> {
             Medium::Document(pages) => each(pages, self.family.page(detail)),
             Medium::Audio(ms) => each(ms, self.family.audio_second).div_ceil(1_000),
             Medium::Video(ms) => each(ms, self.family.video_second).div_ceil(1_000),
-            Medium::Text(bytes) | Medium::Unknown(bytes) => bytes / BYTES_PER_TOKEN,
+            Medium::Text(bytes) => bytes / BYTES_PER_TOKEN,
+            Medium::Unknown(bytes) => return self.count_medium(Kind::Document.of_bytes(bytes), detail),
         });
     }
 
@@ -127,11 +165,9 @@ impl Walk<'_> {
         }
     }
 
-    /// What is only pointed at. What it is shows in the ending of its name, or is said beside it.
+    /// What is only pointed at. What it is shows in its name, or is said beside it.
     fn see_elsewhere(&mut self, name: &str, otherwise: Medium) {
-        let name = name.split(['?', '#']).next().unwrap_or_default();
-        let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
-        match media::elsewhere_by_ending(ending) {
+        match media::elsewhere(name) {
             Some(medium) => self.see(medium, false),
             None => self.see(otherwise, true),
         }
@@ -147,9 +183,10 @@ impl Walk<'_> {
         }
         for seen in self.seen.iter_mut().skip(first) {
             seen.detail = seen.detail.or(own.detail);
-            if let (true, Some(medium)) = (seen.is_guess, own.medium) {
-                seen.medium = medium;
-            }
+            let Some(kind) = own.kind else { continue };
+            // What is said nearest to it counts.
+            seen.medium =
+                if std::mem::take(&mut seen.is_guess) { kind.elsewhere() } else { seen.medium.said_to_be(kind) };
         }
     }
 }
@@ -161,8 +198,10 @@ enum Key {
     Other,
     /// Text, whatever it looks like.
     Text,
-    /// JSON of the caller's own: arguments, results, schemas. The model is shown all of it, the keys as well.
-    Free,
+    /// What describes tools and answers: the model is shown its words, the keys among them.
+    Schema,
+    /// JSON of the caller's own, arguments and results: the model is shown all of it as it is.
+    Json,
     /// The input of a tool, which is the caller's own if it is an object, or else of the request.
     Input,
     /// An image, a document, sound: base64, with or without `data:` before it, or a URL.
@@ -193,8 +232,9 @@ impl Key {
             "text" | "content" | "thinking" | "reasoning_content" | "instructions" | "system" | "prompt" | "output" => {
                 Key::Text
             }
-            "tools" | "functions" | "response_format" | "format" | "args" | "arguments" | "response" | "parameters"
-            | "input_schema" | "schema" | "responseSchema" | "responseJsonSchema" | "response_schema" => Key::Free,
+            "tools" | "functions" | "response_format" | "format" | "parameters" | "input_schema" | "schema"
+            | "responseSchema" | "responseJsonSchema" | "response_schema" => Key::Schema,
+            "args" | "arguments" | "response" => Key::Json,
             "input" => Key::Input,
             "image_url" | "image" | "images" | "video_url" | "audio_url" | "input_audio" | "bytesBase64Encoded"
             | "file_data" | "result" => Key::Medium,
@@ -231,7 +271,10 @@ impl Key {
             | "previous_response_id"
             | "stop"
             | "include"
-            | "modalities" => Key::Unseen,
+            | "modalities"
+            | "safetySettings"
+            | "safety_settings"
+            | "labels" => Key::Unseen,
             _ => Key::Other,
         }
     }
@@ -279,12 +322,12 @@ impl<'de> Visitor<'de> for Part<'_, '_> {
         let (walk, within_media) = (self.walk, self.place.within_media);
         let is_link = text.starts_with("https://") || text.starts_with("http://") || text.starts_with("gs://");
         match self.place.key {
-            Key::Text | Key::Free | Key::Input => walk.text.add(text.as_bytes()),
-            Key::File => walk.see_elsewhere(text, DOCUMENT_ELSEWHERE),
+            Key::Text | Key::Schema | Key::Json | Key::Input => walk.text.add(text.as_bytes()),
+            Key::File if media::data_url(text).is_none() => walk.see_elsewhere(text, DOCUMENT_ELSEWHERE),
             Key::Medium if is_link => walk.see_elsewhere(text, IMAGE_ELSEWHERE),
             Key::Url if is_link && within_media => walk.see_elsewhere(text, IMAGE_ELSEWHERE),
             Key::Data if !within_media => walk.count_encrypted(text),
-            Key::Medium | Key::Data | Key::Url => match media::read(text) {
+            Key::Medium | Key::Data | Key::Url | Key::File => match media::read(text) {
                 Some(medium) => walk.see(medium, false),
                 None => walk.text.add(text.as_bytes()),
             },
@@ -296,26 +339,26 @@ impl<'de> Visitor<'de> for Part<'_, '_> {
             Key::Encrypted => walk.count_encrypted(text),
             Key::Role => walk.count(MESSAGE_TOKENS),
             Key::Detail => walk.said.detail = Detail::from_word(text).or(walk.said.detail),
-            Key::Kind => walk.said.medium = media::elsewhere_by_kind(text).or(walk.said.medium),
+            Key::Kind => walk.said.kind = Kind::of(text).or(walk.said.kind),
             Key::Settings | Key::Unseen => {}
         }
         Ok(())
     }
 
     fn visit_bool<E: Error>(self, _: bool) -> Result<(), E> {
-        self.visit_number()
+        self.visit_number(1)
     }
 
-    fn visit_u64<E: Error>(self, _: u64) -> Result<(), E> {
-        self.visit_number()
+    fn visit_u64<E: Error>(self, number: u64) -> Result<(), E> {
+        self.visit_number(digits(number))
     }
 
-    fn visit_i64<E: Error>(self, _: i64) -> Result<(), E> {
-        self.visit_number()
+    fn visit_i64<E: Error>(self, number: i64) -> Result<(), E> {
+        self.visit_number(1 + digits(number.unsigned_abs()))
     }
 
     fn visit_f64<E: Error>(self, _: f64) -> Result<(), E> {
-        self.visit_number()
+        self.visit_number(FRACTION_DIGITS)
     }
 
     fn visit_unit<E: Error>(self) -> Result<(), E> {
@@ -330,13 +373,21 @@ impl<'de> Visitor<'de> for Part<'_, '_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<(), A::Error> {
         let Part { walk, place } = self;
-        let is_free = place.key == Key::Free || place.key == Key::Input && !place.in_list;
+        let all_of_it = match place.key {
+            Key::Schema => Some(Key::Schema),
+            Key::Json => Some(Key::Json),
+            Key::Input if !place.in_list => Some(Key::Json),
+            _ => None,
+        };
         let (first, outer) = (walk.seen.len(), std::mem::take(&mut walk.said));
         while let Some(key) = object.next_key::<Name<'_>>()? {
             let key = &*key.0;
-            let below = if is_free {
+            let below = if let Some(free) = all_of_it {
                 walk.text.add(key.as_bytes());
-                Place { key: Key::Free, within_media: false, in_list: false }
+                if free == Key::Json {
+                    walk.text.add(JSON_OF_A_FIELD);
+                }
+                Place { key: free, within_media: false, in_list: false }
             } else {
                 let named = Key::of(key);
                 let within_media = place.within_media || place.key == Key::Medium || named.holds_media(key);
@@ -350,13 +401,20 @@ impl<'de> Visitor<'de> for Part<'_, '_> {
 }
 
 impl Part<'_, '_> {
-    /// A number of a list is a token, if it is not one itself; as a setting it is not shown to the model.
-    fn visit_number<E>(self) -> Result<(), E> {
-        if self.place.in_list || self.place.key == Key::Free {
-            self.walk.text.add_tokens(1);
+    /// A number of a list stands for a token, if it is not shown itself; as a setting it is not shown to the model.
+    fn visit_number<E>(self, digits: u64) -> Result<(), E> {
+        match self.place.key {
+            Key::Json => self.walk.text.add_tokens(digits.div_ceil(DIGITS_PER_TOKEN) + 1),
+            Key::Schema => self.walk.text.add_tokens(1),
+            _ if self.place.in_list => self.walk.text.add_tokens(1),
+            _ => {}
         }
         Ok(())
     }
+}
+
+fn digits(number: u64) -> u64 {
+    u64::from(number.checked_ilog10().unwrap_or(0)) + 1
 }
 
 /// A key, copied only where it is written with escapes.

@@ -401,7 +401,8 @@ pub struct Recorded {
 /// How the next attempt waits in a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pacing {
-    /// For its turn, as long as there is patience: the upstream has said "too much", or is taken to have said so.
+    /// For its turn, as long as there is patience and others are served: the upstream has said "too much", or is taken to
+    /// have said so.
     Turn,
     /// For a pause that a failure has named. It is a retry like any other.
     Pause,
@@ -526,8 +527,8 @@ enum Next {
     GiveUp(Option<Duration>),
 }
 
-/// Asks the policy, then the lane or the configured backoff. Attempts and deadline bound them all, but for a lane: there
-/// patience does.
+/// Asks the policy, then the lane or the configured backoff. Attempts and deadline bound them all, but for a lane in
+/// which somebody is served: there patience does.
 fn next(
     worker: &Worker,
     call: &Call,

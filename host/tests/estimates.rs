@@ -129,6 +129,28 @@ fn with_tools() -> Vec<Prompt> {
         .collect()
 }
 
+/// Tools' results of numbers, as JSON of the API's own.
+fn results() -> Vec<Prompt> {
+    let prices: Vec<Value> =
+        (0..40).map(|n| json!([1_700_000_000_000u64 + n * 60_000, 43_250.12 + n as f64])).collect();
+    let rows: Vec<Value> =
+        (0..60).map(|n| json!({"id": n, "name": format!("row {n}"), "value": 2.5, "ok": true})).collect();
+    let records: Value = serde_json::from_str(include_str!("prompts/records.json")).expect("JSON");
+    let all = [json!({"prices": prices}), json!({"rows": rows}), json!({"orders": records})];
+    let path = gemini_path("gemini-2.5-flash");
+    let prompts = all.into_iter().map(|response| {
+        let tokens = tokens(&response.to_string()) + 1;
+        let part = json!({"functionResponse": {"name": "look_up", "response": response}});
+        Prompt {
+            dialect: Dialect::Gemini,
+            path,
+            body: json!({"contents": [{"role": "user", "parts": [part]}]}),
+            tokens,
+        }
+    });
+    prompts.collect()
+}
+
 /// Conversations of code, prose and other languages, of 10 to 60 turns.
 fn long_histories() -> Vec<Prompt> {
     let prose = pieces_of(&["README.md", "ARCHITECTURE.md"], 700);
@@ -295,6 +317,7 @@ fn the_estimate_of_every_kind_of_prompt_is_near_what_it_costs() {
         ("emoji", 15.0, asking(&paragraphs(&["emoji"]))),
         ("base64 as text", 10.0, asking(&[300, 3_000, 30_000].map(|bytes| noise(b"", bytes)))),
         ("tools", 20.0, with_tools()),
+        ("tools' results", 25.0, results()),
         ("long histories", 5.0, long_histories()),
         ("images", 5.0, images()),
         ("PDF", 25.0, documents()),

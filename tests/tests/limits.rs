@@ -237,10 +237,10 @@ fn accounts(provider: &Provider) -> Setup {
 fn an_image_takes_from_the_limit_what_it_shows_and_not_what_it_weighs() {
     let provider = Provider::start();
     let spillway = accounts(&provider).start();
-    let gate = provider.gate();
-    provider.always(healthy().usage(1_200, 50).hold_head(&gate));
     thread::scope(|scope| {
         for (upstream, request) in images() {
+            let gate = provider.gate();
+            provider.always(healthy().usage(1_200, 50).hold_head(&gate));
             let (asked, spillway) = (provider.stats().started, &spillway);
             let image = scope.spawn(move || spillway.send(&request).status());
             provider.wait_until(|stats| stats.started > asked);

@@ -16,13 +16,16 @@ pub(super) fn recognises(path: &str, headers: &HeaderMap) -> bool {
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Body {
+    #[serde(alias = "generation_config")]
     generation_config: Section<GenerationConfig>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct GenerationConfig {
+    #[serde(alias = "candidate_count")]
     candidate_count: Scalar,
+    #[serde(alias = "max_output_tokens")]
     max_output_tokens: Scalar,
 }
 

@@ -49,6 +49,8 @@ pub struct Asked {
     pub creates: bool,
     /// How many answers it wants to choose from.
     pub alternatives: u64,
+    /// How many prompts it holds, each with a context of its own.
+    pub prompts: u64,
     /// The bound on output tokens, all alternatives together.
     pub output_tokens_max: Option<u64>,
     /// Whether a stream of this API reports usage only on demand, and this request did not demand it.
@@ -62,6 +64,7 @@ impl Default for Asked {
             streaming: false,
             creates: false,
             alternatives: 1,
+            prompts: 1,
             output_tokens_max: None,
             usage_withheld: false,
         }

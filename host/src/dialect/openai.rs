@@ -35,9 +35,18 @@ struct Body {
     max_output_tokens: Scalar,
     n: Scalar,
     prompt: Prompts,
+    input: Prompts,
+    options: Section<Options>,
     stream_options: Section<StreamOptions>,
     background: Scalar,
     conversation: Scalar,
+}
+
+/// Ollama's.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Options {
+    num_predict: Scalar,
 }
 
 #[derive(Default, Deserialize)]
@@ -51,15 +60,17 @@ pub(super) fn read_request(path: &str, body: &[u8]) -> Asked {
     // Ollama streams unless it is told not to.
     let streams_unasked = path.ends_with("/api/chat") || path.ends_with("/api/generate");
     let streaming = body.stream.is(true) || streams_unasked && !body.stream.is(false);
-    let bounds = [&body.max_completion_tokens, &body.max_output_tokens, &body.max_tokens];
+    let bounds = [&body.max_completion_tokens, &body.max_output_tokens, &body.max_tokens, &body.options.0.num_predict];
     let bound = bounds.into_iter().find_map(Scalar::whole_number);
     let alternatives = body.n.whole_number().unwrap_or(1).max(1).saturating_mul(body.prompt.0);
-    let without_output = path.ends_with("/embeddings").then_some(0);
+    let embeds = path.ends_with("/embeddings") || path.ends_with("/api/embed");
+    let without_output = embeds.then_some(0);
     Asked {
         creates: body.background.is(true) || body.conversation != Scalar::Null,
         model: body.model.text(),
         streaming,
         alternatives,
+        prompts: if embeds { body.input.0 } else { body.prompt.0 },
         output_tokens_max: without_output.or(bound.map(|bound| bound.saturating_mul(alternatives))),
         usage_withheld: streaming && path.ends_with(CHAT) && !body.stream_options.0.include_usage.is(true),
     }

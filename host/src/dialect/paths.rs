@@ -58,6 +58,9 @@ pub(super) fn is_raw(path: &str) -> bool {
 
 /// The model that a path of Google's names.
 pub(super) fn model(path: &str) -> Option<String> {
+    if method(path).is_none() && !is_raw(path) {
+        return None;
+    }
     let path = with_colons(path);
     path.rsplit_once("/models/").and_then(|(_, rest)| rest.split(':').next()).map(str::to_owned)
 }

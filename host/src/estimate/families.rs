@@ -116,7 +116,7 @@ const fn patches(name: &'static str, context: u64, percent: u64) -> Family {
 }
 
 /// The longest name that fits counts.
-const FAMILIES: [Family; 40] = [
+const FAMILIES: [Family; 44] = [
     OPENAI,
     Family {
         name: "gpt-5.2",
@@ -144,7 +144,9 @@ const FAMILIES: [Family; 40] = [
     tiles("gpt-4o-mini", 128_000, 2_833, 5_667),
     tiles("chatgpt-4o", 128_000, 85, 170),
     tiles("gpt-4-turbo", 128_000, 85, 170),
-    tiles("gpt-4", 8_192, 85, 170),
+    tiles("gpt-4", 128_000, 85, 170),
+    tiles("gpt-4-0314", 8_192, 85, 170),
+    tiles("gpt-4-0613", 8_192, 85, 170),
     tiles("gpt-4-32k", 32_768, 85, 170),
     tiles("gpt-3.5", 16_385, 85, 170),
     Family { name: "gpt-oss", context: 131_072, ..UNKNOWN },
@@ -161,7 +163,9 @@ const FAMILIES: [Family; 40] = [
     Family { name: "claude-sonnet-4", ..OLDER_CLAUDE },
     Family { name: "claude-opus-4", ..OLDER_CLAUDE },
     Family { name: "claude-opus-4-7", ..CLAUDE },
+    Family { name: "claude-opus-4.7", ..CLAUDE },
     Family { name: "claude-opus-4-8", ..CLAUDE },
+    Family { name: "claude-opus-4.8", ..CLAUDE },
     GEMINI,
     Family { name: "gemini-1", context: 2_097_152, ..OLDER_GEMINI },
     Family { name: "gemini-2", ..OLDER_GEMINI },
@@ -326,8 +330,8 @@ mod tests {
             ("gpt-5.1-codex", 400_000),
             ("gpt-5.4", 1_050_000),
             ("gpt-6", 1_050_000),
-            ("gpt-4", 8_192),
             ("gpt-4-0613", 8_192),
+            ("gpt-4-1106-preview", 128_000),
             ("gpt-4o", 128_000),
             ("gpt-4.1-nano", 1_047_576),
             ("openai/gpt-4o", 128_000),
@@ -339,6 +343,9 @@ mod tests {
             ("llama3.2:3b", UNKNOWN.context),
         ] {
             assert_eq!(context(model), expected, "{model}");
+        }
+        for name in ["claude-opus-4-7", "anthropic/claude-opus-4.7-fast", "claude-sonnet-5"] {
+            assert_eq!(family(Some(name), Dialect::OpenAi).image, CLAUDE.image, "{name}");
         }
         assert_eq!(family(None, Dialect::Anthropic), &CLAUDE);
         assert_eq!(family(Some("my-deployment"), Dialect::OpenAi), &UNKNOWN);

@@ -86,12 +86,12 @@ fn documents_cost_their_pages_and_sound_its_seconds() {
     let url = format!("data:application/pdf;base64,{pdf}");
     assert_eq!(chat(json!([{"type": "file", "file": {"filename": "a.pdf", "file_data": url}}])), 3 * 1_500 + FRAME);
     assert_eq!(responses(json!([{"type": "input_file", "filename": "a.pdf", "file_data": url}])), 3 * 1_500 + FRAME);
-    let sound = BASE64_STANDARD.encode([&b"OggS"[..], &vec![0; 160_000 - 4]].concat());
+    let sound = BASE64_STANDARD.encode([&b"\xFF\xFB\x90\x00"[..], &vec![0; 160_000 - 4]].concat());
     assert_eq!(
-        chat(json!([{"type": "input_audio", "input_audio": {"data": sound, "format": "ogg"}}])),
-        10 * 10 + 1 + FRAME
+        chat(json!([{"type": "input_audio", "input_audio": {"data": sound, "format": "mp3"}}])),
+        10 * 10 + 2 + FRAME
     );
-    assert_eq!(gemini(json!([{"inlineData": {"mimeType": "audio/ogg", "data": sound}}])), 10 * 32 + FRAME);
+    assert_eq!(gemini(json!([{"inlineData": {"mimeType": "audio/mp3", "data": sound}}])), 10 * 32 + FRAME);
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn characters_count_the_same_however_they_are_written() {
 }
 
 #[test]
-fn no_estimate_is_more_than_the_models_context() {
+fn no_prompt_and_its_answer_are_more_than_the_models_context() {
     let long = json!({"model": "gpt-4o", "max_tokens": 1_000_000, "messages": [{"role": "user", "content": "word ".repeat(50_000)}]});
     let of = |body: &Value| estimate(Dialect::OpenAi, "/v1/chat/completions", body);
     assert_eq!(of(&long).total, 128_000);
@@ -160,7 +160,7 @@ fn no_estimate_is_more_than_the_models_context() {
     let set = Estimate::of(Dialect::OpenAi, &asked, long.to_string().as_bytes(), OUTPUT_DEFAULT, Some(4_096));
     assert_eq!(set.total, 4_096);
     let unreadable = Estimate::of(Dialect::OpenAi, &asked, &[b'x'; 4_000], OUTPUT_DEFAULT, None);
-    assert_eq!(unreadable, Estimate { input: 1_000, total: 1_000 + OUTPUT_DEFAULT });
+    assert_eq!(unreadable, Estimate { input: 1_002, total: 1_002 + OUTPUT_DEFAULT });
 }
 
 #[test]
@@ -172,9 +172,102 @@ fn more_media_than_are_remembered_are_counted_all_the_same() {
     assert_eq!(Estimate::of(Dialect::OpenAi, &asked, body.as_bytes(), 0, Some(u64::MAX)).input, context);
 }
 
+#[test]
+fn the_context_is_that_of_each_prompt() {
+    let prompts = vec!["word ".repeat(3_000); 20];
+    let body = json!({"model": "gpt-3.5-turbo-instruct", "max_tokens": 100, "prompt": prompts});
+    let total = estimate(Dialect::OpenAi, "/v1/completions", &body).total;
+    assert!((50_000..90_000).contains(&total), "{total}");
+    let texts = json!({"model": "nomic-embed-text", "input": vec!["word ".repeat(400); 500]}).to_string();
+    let asked = Dialect::OpenAi.read_request("/api/embed", texts.as_bytes());
+    let embeddings = Estimate::of(Dialect::OpenAi, &asked, texts.as_bytes(), OUTPUT_DEFAULT, Some(8_192));
+    assert!((180_000..300_000).contains(&embeddings.total), "{embeddings:?}");
+}
+
+#[test]
+fn what_a_medium_is_may_be_said_beside_it_and_the_nearest_word_counts() {
+    let data = BASE64_STANDARD.encode([0xFE; 480_000]);
+    let part = |mime: &str| json!([{"inlineData": {"data": data, "mimeType": mime}}]);
+    assert_eq!(gemini(part("audio/pcm")), 320 + FRAME);
+    assert_eq!(gemini(part("audio/aiff")), 30 * 32 + FRAME);
+    assert_eq!(gemini(part("application/x-unheard-of")), 10 * 560 + FRAME);
+    let image = json!({"type": "image", "source": {"type": "url", "url": "https://example.org/a"}});
+    let document = json!([{"type": "document", "source": {"type": "content", "content": [image]}}]);
+    assert_eq!(message(document), 37 * 37 + FRAME);
+    let film = json!([{"fileData": {"fileUri": "https://www.youtube.com/watch?v=x"}}]);
+    assert_eq!(gemini(film), 60 * 102 + FRAME);
+    let pdf = BASE64_STANDARD.encode([&b"%PDF-1.7 <</Type/Pages/Count 3>>"[..], &[b'x'; 9_000]].concat());
+    let url = format!("data:application/pdf;base64,{pdf}");
+    assert_eq!(chat(json!([{"type": "document_url", "document_url": url}])), 3 * 1_500 + FRAME);
+}
+
+#[test]
+fn a_character_that_is_none_costs_no_more_than_itself() {
+    let url = format!("data:image/png;base64,{}", picture());
+    let content = json!([{"type": "text", "text": "cut"}, {"type": "image_url", "image_url": {"url": url}}]);
+    let body = json!({"model": "gpt-4o", "messages": [{"role": "user", "content": content}]}).to_string();
+    let body = body.replace("cut", "cut \\ud83d");
+    let asked = Asked { model: Some("gpt-4o".into()), ..Asked::default() };
+    let input = Estimate::of(Dialect::OpenAi, &asked, body.as_bytes(), 0, None).input;
+    assert!((765 + FRAME..765 + FRAME + 10).contains(&input), "{input}");
+    let cut = &body[..body.len() - 2];
+    let input = Estimate::of(Dialect::OpenAi, &asked, cut.as_bytes(), 0, None).input;
+    assert!((765 + FRAME..765 + FRAME + 10).contains(&input), "{input}");
+}
+
+/// JSON of the words that mean something here, in every place.
+fn any_json() -> impl Strategy<Value = Value> {
+    let words = ["data:image/png;base64,iVBORw0KGgo", "https://example.org/a.mp4", "low", "image", "some words", ""];
+    let leaf = prop_oneof![
+        any::<i64>().prop_map(|number| json!(number)),
+        any::<f64>().prop_map(|number| json!(number)),
+        prop::sample::select(words.to_vec()).prop_map(|word| json!(word)),
+        "[A-Za-z0-9+/]{0,80}".prop_map(|word| json!(word)),
+    ];
+    let keys = [
+        "content",
+        "image_url",
+        "url",
+        "data",
+        "source",
+        "input",
+        "tools",
+        "args",
+        "type",
+        "mimeType",
+        "detail",
+        "file_id",
+        "role",
+        "inlineData",
+        "generationConfig",
+        "encrypted_content",
+        "id",
+        "anything",
+    ];
+    leaf.prop_recursive(6, 64, 6, move |inner| {
+        let key = prop::sample::select(keys.to_vec());
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+            prop::collection::vec((key, inner), 0..6)
+                .prop_map(|fields| fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()),
+        ]
+    })
+}
+
 proptest! {
     #[test]
-    fn whatever_comes_has_an_estimate_within_its_bounds(body in prop::collection::vec(any::<u8>(), 0..300)) {
+    fn whatever_is_asked_has_an_estimate_and_what_is_cut_off_one_that_is_near(body in any_json(), cut in any::<prop::sample::Index>()) {
+        let body = body.to_string();
+        // No part is more than a document or a film elsewhere for each few bytes that name it.
+        let most = 40_000 * (body.len() as u64 + 1);
+        let of = |body: &[u8]| Estimate::of(Dialect::OpenAi, &Asked::default(), body, 0, Some(u64::MAX)).input;
+        prop_assert!((ANSWER_TOKENS..most).contains(&of(body.as_bytes())));
+        let part = &body.as_bytes()[..cut.index(body.len())];
+        prop_assert!(of(part) < most);
+    }
+
+    #[test]
+    fn whatever_comes_has_one_within_its_bounds(body in prop::collection::vec(any::<u8>(), 0..300)) {
         let estimate = Estimate::of(Dialect::OpenAi, &Asked::default(), &body, 10, Some(50));
         prop_assert!(estimate.input <= 50 && estimate.total <= 50 && estimate.total >= estimate.input);
     }
