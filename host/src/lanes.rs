@@ -126,12 +126,15 @@ impl Lanes {
         self.of(subject).into_iter().filter_map(wait).max().unwrap_or_default()
     }
 
-    /// Whether anybody has been served since then in one of a call's lanes.
-    pub fn has_served_since(&self, subject: Subject<'_>, since: Timestamp) -> bool {
-        let served = |lane: &Arc<Lane>| {
-            lane.door.look(|queue, _| queue.pacer().is_some_and(|pacer| pacer.has_served_since(since)))
+    /// Whether another turn in one of a call's lanes may be of use: somebody has been served since then, or others wait
+    /// as well, whom the lane keeps from calling all at once.
+    pub fn is_of_use(&self, subject: Subject<'_>, since: Timestamp) -> bool {
+        let is_of_use = |lane: &Arc<Lane>| {
+            lane.door.look(|queue, _| {
+                queue.waiting() > 0 || queue.pacer().is_some_and(|pacer| pacer.has_served_since(since))
+            })
         };
-        self.of(subject).iter().any(served)
+        self.of(subject).iter().any(is_of_use)
     }
 
     /// Ends the lanes in which nobody is paced any more.

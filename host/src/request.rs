@@ -263,9 +263,9 @@ pub async fn attempts(
         // What makes something that stays is sent again only if it has certainly not been done.
         let untouched =
             record.phase == Phase::Connecting || matches!(verdict.class, Class::Throttled | Class::Overloaded);
-        // Where nobody is served, a turn in a lane is an attempt like others.
+        // Where nobody is served and nobody else waits, a turn in a lane is an attempt like others.
         let paces = paces
-            .filter(|_| number < upstream.config.retry.max_attempts || upstream.lanes.has_served_since(subject, came));
+            .filter(|_| number < upstream.config.retry.max_attempts || upstream.lanes.is_of_use(subject, came));
         let may_repeat = call.is_repeatable() || call.asked.creates && untouched;
         // Where part of an answer has come, another one would be made and paid for that its caller has not asked for.
         let step = if may_repeat && !held.as_ref().is_some_and(Held::is_part) {

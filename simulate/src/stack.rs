@@ -336,10 +336,10 @@ impl Stack {
         if hung_up(call, answer) {
             return Next::GiveUp(None);
         }
-        // As soon as its lane lets it out; the lane keeps a pause that is named. Where turns are not served, they are
-        // attempts like others.
+        // As soon as its lane lets it out; the lane keeps a pause that is named. Where nobody is served
+        // and nobody else waits, turns are attempts like others.
         if let Some((part, _)) = consequence.too_much(call, answer) {
-            let is_of_use = call.attempt < self.retry.max_attempts || self.lanes.has_served_since(part, call.entered);
+            let is_of_use = call.attempt < self.retry.max_attempts || self.lanes.is_of_use(part, call.entered);
             return if is_of_use { Next::Again(Duration::ZERO) } else { Next::GiveUp(answer.retry_after) };
         }
         let (remaining, took) = (call.deadline.saturating_since(now), now.saturating_since(answer.sent));

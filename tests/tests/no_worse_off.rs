@@ -341,6 +341,9 @@ fn out(from: Duration, until: Duration) -> Trouble {
 const OUTAGE: (Duration, Duration) = (s(5), s(15));
 const SHORT_OUTAGE: (Duration, Duration) = (s(3), Duration::from_millis(4_500));
 
+/// Whether it is found out within twenty seconds is a matter of chance, so three runs are judged together.
+const UNSAID: [&str; 3] = ["40 a second, says 500", "40 a second, says 500, again", "40 a second, says 500, once more"];
+
 fn scenarios() -> Vec<Scenario> {
     let limit = |_, _| faster_than(30.0, 30.0);
     let overload = |_, seed| more_than_it_bears(40.0, seed);
@@ -359,9 +362,10 @@ fn scenarios() -> Vec<Scenario> {
             .trickle(20.0, 1),
         scenario("40 a second, says overloaded", when(overload, overloaded())),
         scenario("40 a second, says 529", when(overload, overloaded().status(529))),
-        scenario("40 a second, says 500", when(overload, broken())).lasting(s(26)).judged_from(s(20)),
         scenario("outage of 10 s", out(OUTAGE.0, OUTAGE.1)).lasting(s(21)),
     ]);
+    let unsaid = |name| scenario(name, when(overload, broken())).lasting(s(26)).judged_from(s(20));
+    scenarios.extend(UNSAID.map(unsaid));
     scenarios
 }
 
@@ -470,14 +474,17 @@ fn a_provider_that_says_it_is_overloaded_is_asked_as_much_as_it_bears() {
     }));
 }
 
-/// It is judged when its trouble is found out. Somebody who was told when to come again, waited, and came again, has
-/// twice the patience and that wait in between.
+/// It is judged when its trouble is found out, which it must be in two runs of three. Somebody who was told when to come
+/// again, waited, and came again, has twice the patience and that wait in between.
 #[test]
 fn a_provider_that_suffers_from_load_and_does_not_say_so_does_not_collapse() {
-    all_met([
-        row("40 a second, says 500", ALONE).serves(0.64).calls_at_most(1.3).waits_at_most(PATIENCE),
-        row("40 a second, says 500", WITH_RETRIES).serves(0.79).calls_at_most(1.3).waits_at_most(3 * PATIENCE),
-    ]);
+    for (habit, served, patience) in [(ALONE, 0.64, PATIENCE), (WITH_RETRIES, 0.79, 3 * PATIENCE)] {
+        let goals = |name| row(name, habit).serves(served).calls_at_most(1.3).waits_at_most(patience);
+        let mut runs = UNSAID.map(goals);
+        runs.sort_by_key(|run| run.missed.len());
+        let [_, middle, _] = runs;
+        all_met([middle]);
+    }
 }
 
 #[test]

@@ -100,9 +100,10 @@ impl Lanes {
         pacers.map(|pacer| pacer.wait(now)).filter(|wait| !wait.is_zero()).max()
     }
 
-    /// Whether anybody has been served in a lane since then.
-    pub(super) fn has_served_since(&self, part: Part, since: Timestamp) -> bool {
-        self.lanes.get(&part).and_then(AdmissionQueue::pacer).is_some_and(|pacer| pacer.has_served_since(since))
+    /// Whether another turn in a lane may be of use: somebody has been served since then, or others wait as well.
+    pub(super) fn is_of_use(&self, part: Part, since: Timestamp) -> bool {
+        let Some(lane) = self.lanes.get(&part) else { return false };
+        lane.waiting() > 0 || lane.pacer().is_some_and(|pacer| pacer.has_served_since(since))
     }
 
     /// Ends the lanes in which nobody is paced any more.
