@@ -8,6 +8,7 @@ use crate::dialect::{Dialect, EventKind, Operation};
 use crate::events::is_whole;
 use crate::forward::OPEN_WHEN_OVER;
 use crate::json_end::JsonEnd;
+use crate::shortage::Shortage;
 use crate::sse::{self, Splitter};
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode, header};
@@ -50,23 +51,25 @@ pub struct Ended {
     pub record: Record,
     /// The response, when its head arrived and nothing broke since.
     pub held: Option<Held>,
-    /// What ended it, when that was the caller's own doing and says nothing about the upstream.
-    pub by_caller: Option<CallersDoing>,
+    /// What ended it, when that says nothing about the upstream.
+    pub elsewhere: Option<Elsewhere>,
 }
 
-/// How a caller can end an attempt.
+/// What can end an attempt in which the upstream has no part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CallersDoing {
-    /// It did not finish sending its body.
+pub enum Elsewhere {
+    /// Its caller did not finish sending its body.
     BodyBroken,
-    /// It announced that it would not wait for longer.
+    /// Its caller announced that it would not wait for longer.
     Impatient,
+    /// This machine lacks something for it.
+    Short(Shortage),
 }
 
 /// Why an attempt has no response.
 enum Failed {
     Fault(Fault),
-    ByCaller(CallersDoing),
+    Elsewhere(Elsewhere),
 }
 
 impl From<Fault> for Failed {
@@ -126,7 +129,7 @@ pub async fn make(client: &Client, call: &Call, number: u32) -> Ended {
     let outcome = timeout_at(timeout.min(deadline), begin(client, call, &progress)).await;
     let outcome = outcome.unwrap_or_else(|_| {
         Err(match (deadline < timeout, call.deadline_is_callers) {
-            (true, true) => Failed::ByCaller(CallersDoing::Impatient),
+            (true, true) => Failed::Elsewhere(Elsewhere::Impatient),
             (true, false) => Failed::Fault(Fault::AttemptTimeout),
             (false, _) => Failed::Fault(Fault::FirstContentTimeout),
         })
@@ -170,13 +173,13 @@ pub async fn make(client: &Client, call: &Call, number: u32) -> Ended {
                 let _ = record.json.set(event.and_then(|event| json_of_event(event)));
                 let _ = record.error.set(error);
             }
-            Ended { record, held: Some(held), by_caller: None }
+            Ended { record, held: Some(held), elsewhere: None }
         }
         Err(Failed::Fault(fault)) => {
             record.fault = Some(fault);
-            Ended { record, held: None, by_caller: None }
+            Ended { record, held: None, elsewhere: None }
         }
-        Err(Failed::ByCaller(doing)) => Ended { record, held: None, by_caller: Some(doing) },
+        Err(Failed::Elsewhere(what)) => Ended { record, held: None, elsewhere: Some(what) },
     }
 }
 
@@ -203,9 +206,10 @@ async fn begin(client: &Client, call: &Call, progress: &Progress) -> Result<Begu
             continue;
         }
         progress.phase.set(unanswered.phase);
-        return Err(match upload_broken.load(Ordering::Relaxed) {
-            true => Failed::ByCaller(CallersDoing::BodyBroken),
-            false => Failed::Fault(unanswered.fault),
+        return Err(match (upload_broken.load(Ordering::Relaxed), unanswered.shortage) {
+            (true, _) => Failed::Elsewhere(Elsewhere::BodyBroken),
+            (false, Some(shortage)) => Failed::Elsewhere(Elsewhere::Short(shortage)),
+            (false, None) => Failed::Fault(unanswered.fault),
         });
     };
     progress.phase.set(Phase::BeforeContent);

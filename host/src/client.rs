@@ -1,6 +1,7 @@
 //! Calls to upstreams: one pool of connections per worker and upstream, and what can go wrong on the way.
 
 use crate::config::UpstreamConfig;
+use crate::shortage::Shortage;
 use bytes::Bytes;
 use http::{Request, Response, Uri};
 use http_body::{Frame, SizeHint};
@@ -57,6 +58,8 @@ pub struct Unanswered {
     pub fault: Fault,
     /// How far the call had come.
     pub phase: Phase,
+    /// What this machine lacked for it: then the provider has had no part in it.
+    pub shortage: Option<Shortage>,
     /// Its connection had answered before, and was closed as unused just when it was used again. That is no failure of the
     /// provider's, and nothing was answered: on a fresh connection it is still the same call.
     pub was_closed_as_unused: bool,
@@ -109,7 +112,7 @@ impl Client {
                 let phase = if error.is_connect() { Phase::Connecting } else { Phase::Waiting };
                 let is_loss = fault == Fault::Reset && phase == Phase::Waiting;
                 let was_closed_as_unused = was_unused && is_loss && sent.elapsed() < CLOSED_AS_UNUSED;
-                Err(Unanswered { fault, phase, was_closed_as_unused })
+                Err(Unanswered { fault, phase, shortage: Shortage::of(&error), was_closed_as_unused })
             }
         }
     }

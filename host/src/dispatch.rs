@@ -160,9 +160,29 @@ async fn serve(worker: &Rc<Worker>, spool: &Spool, claimed: ClaimedJob) {
         Ok(call) => Rc::new(call),
         Err(refusal) => return bury(spool, &lease, refusal.message(), None).await,
     };
-    let result =
-        attempts(worker, &call, Patience::of(call.upstream.config.limits.patience, Duration::ZERO), story).await;
-    settle(worker, spool, &call, &lease, counted, result).await;
+    let work = async {
+        let patience = Patience::of(call.upstream.config.limits.patience, Duration::ZERO);
+        let result = attempts(worker, &call, patience, story).await;
+        settle(worker, spool, &call, &lease, counted, result).await;
+    };
+    until_the_end(shared, spool, &lease, work).await;
+}
+
+/// Serves a leased job, but when the process ends in order, gives it back: that is no failure of the job's.
+pub async fn until_the_end(shared: &Shared, spool: &Spool, lease: &Lease, work: impl Future<Output = ()>) {
+    let _held = shared.begin_lease();
+    tokio::select! {
+        biased;
+        () = work => {}
+        () = shared.leases_end() => {
+            let reason = "Spillway ended while it was being served".to_owned();
+            match spool.release(lease, unix_ms(), reason, false, unix_ms()).await {
+                // What had become of it was being stored.
+                Ok(()) | Err(StoreError::StaleLease) => {}
+                Err(error) => report(lease, &error),
+            }
+        }
+    }
 }
 
 /// Ends a job's lease with what came of its call. `counted` is how many calls count so far, this one included.

@@ -1,6 +1,6 @@
 //! One record per request that says why it ended as it did. It becomes one line of the log, and a few headers.
 
-use crate::attempt::Record;
+use crate::attempt::{Elsewhere, Record};
 use crate::clock::milliseconds;
 use crate::metrics::{Outcome, UpstreamMetrics};
 use crate::policy::{By, Judged};
@@ -87,11 +87,15 @@ impl Story {
         self.tell(&chapter);
     }
 
-    /// An attempt ended by its caller's doing.
-    pub fn attempt_given_up(&mut self, elapsed: Duration) {
+    /// An attempt ended without any doing of the upstream's.
+    pub fn attempt_ended(&mut self, what: Elsewhere, elapsed: Duration) {
         self.attempts += 1;
         self.elsewhere += elapsed;
-        self.tell(&format!("attempt {} ended by its caller after {} ms", self.attempts, elapsed.as_millis()));
+        let by = match what {
+            Elsewhere::BodyBroken | Elsewhere::Impatient => "by its caller".to_owned(),
+            Elsewhere::Short(shortage) => format!("because {shortage},"),
+        };
+        self.tell(&format!("attempt {} ended {by} after {} ms", self.attempts, elapsed.as_millis()));
     }
 
     /// The request waited.

@@ -1,6 +1,6 @@
 //! One attempt at an upstream, and where that is switched on, a second one beside it when the first is late.
 
-use crate::attempt::{self, CallersDoing, Ended, Held, Record};
+use crate::attempt::{self, Elsewhere, Ended, Held, Record};
 use crate::call::Call;
 use crate::circuit::Admission;
 use crate::client::Client;
@@ -43,12 +43,12 @@ pub struct Attempted {
     pub note: Option<Note>,
 }
 
-/// An attempt that its own caller has ended.
+/// An attempt that ended without any doing of the upstream's.
 #[derive(Debug)]
-pub struct EndedByCaller {
-    /// How.
-    pub doing: CallersDoing,
-    /// After how long.
+pub struct EndedElsewhere {
+    /// What ended it.
+    pub what: Elsewhere,
+    /// How long it took.
     pub elapsed: Duration,
 }
 
@@ -59,7 +59,7 @@ pub struct EndedByCaller {
 /// to fail is returned, and the others are recorded here.
 ///
 /// # Errors
-/// When the caller ended its attempt by itself.
+/// When it ended without any doing of the upstream's.
 pub async fn attempt(
     worker: &Rc<Worker>,
     client: &Client,
@@ -67,7 +67,7 @@ pub async fn attempt(
     number: u32,
     first: Permits,
     story: &mut Story,
-) -> Result<Attempted, EndedByCaller> {
+) -> Result<Attempted, EndedElsewhere> {
     let run = run(worker, client, call, number, first);
     let settings = &call.upstream.config.hedge;
     // Nobody waits for what is of low priority, so nobody should pay for it twice.
@@ -145,13 +145,13 @@ async fn run(
     call: &Rc<Call>,
     number: u32,
     mut permits: Permits,
-) -> Result<Attempted, EndedByCaller> {
+) -> Result<Attempted, EndedElsewhere> {
     permits.entered.sent();
     permits.admission.sent();
-    let Ended { record, held, by_caller } = attempt::make(client, call, number).await;
-    if let Some(doing) = by_caller {
+    let Ended { record, held, elsewhere } = attempt::make(client, call, number).await;
+    if let Some(what) = elsewhere {
         // The permits are dropped here, which counts nowhere: the upstream had no part in it.
-        return Err(EndedByCaller { doing, elapsed: record.elapsed });
+        return Err(EndedElsewhere { what, elapsed: record.elapsed });
     }
     let record = Rc::new(record);
     let judged = worker.judge.borrow_mut().classify(&call.upstream.policy, Rc::clone(&record) as Rc<dyn AttemptFacts>);
@@ -161,10 +161,10 @@ async fn run(
     Ok(Attempted { record, held, judged, permits, note })
 }
 
-fn finished(ended: Result<Attempted, EndedByCaller>, story: &mut Story) -> Result<Attempted, EndedByCaller> {
+fn finished(ended: Result<Attempted, EndedElsewhere>, story: &mut Story) -> Result<Attempted, EndedElsewhere> {
     match &ended {
         Ok(attempted) => story.attempt(&attempted.record, &attempted.judged),
-        Err(ended) => story.attempt_given_up(ended.elapsed),
+        Err(ended) => story.attempt_ended(ended.what, ended.elapsed),
     }
     ended
 }

@@ -233,9 +233,12 @@ async fn adopt(
             Ok(lease) => {
                 // Whether or not somebody still listens, the job is on disk and will be answered.
                 let _ = promise.send(Ok(lease.id()));
-                if let Some(result) = task.join().await {
-                    dispatch::settle(&adopter, &spool, &job, &lease, 1, result).await;
-                }
+                let work = async {
+                    if let Some(result) = task.join().await {
+                        dispatch::settle(&adopter, &spool, &job, &lease, 1, result).await;
+                    }
+                };
+                dispatch::until_the_end(&adopter.shared, &spool, &lease, work).await;
             }
         }
     });

@@ -2,13 +2,13 @@
 
 use clap::{Parser, Subcommand};
 use spillway::cli::{self, PolicyArguments};
-use spillway::config::{Config, LogFormat, UpstreamConfig};
+use spillway::config::{Config, UpstreamConfig};
 use spillway::dialect::Dialect;
-use spillway::server;
-use std::io::IsTerminal;
+use spillway::log::Log;
+use spillway::server::{self, StartError};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use tracing_subscriber::EnvFilter;
 
 /// A local proxy that keeps applications standing when an LLM provider fails, throttles or runs dry.
 #[derive(Debug, Parser)]
@@ -73,21 +73,12 @@ fn with_config(file: Option<&Path>, then: impl FnOnce(Config) -> ExitCode) -> Ex
 }
 
 fn run(config: Config) -> ExitCode {
-    let filter = EnvFilter::try_from_env("SPILLWAY_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(colour)
-        .with_target(false);
-    match config.log {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
-    }
-    match server::run(config) {
+    let ended = Log::start(config.log).map_err(StartError::System).and_then(|log| server::run(config, log.lost()));
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("spillway: {error}");
+            // Whoever does not hear it sees the exit code.
+            let _ = writeln!(io::stderr(), "spillway: {error}");
             ExitCode::FAILURE
         }
     }

@@ -194,6 +194,15 @@ impl Metrics {
         }
     }
 
+    /// Shows what was lost of the log too.
+    pub fn show_log(&mut self, lost: &Counter) {
+        self.registry.register(
+            "log_lines_lost",
+            "Lines of the log that nobody took, or that could not be written",
+            lost.clone(),
+        );
+    }
+
     /// The counters of one upstream.
     pub fn upstream(&self, upstream: &str) -> UpstreamMetrics {
         let only = || vec![("upstream", upstream.to_owned())];

@@ -4,6 +4,7 @@ use crate::body::Body;
 use crate::clock::milliseconds;
 use crate::dialect::Dialect;
 use crate::said::Said;
+use crate::shortage::Shortage;
 use http::{HeaderValue, Response, StatusCode, header};
 use spillway_resilience::{Dimension, Priority};
 use spillway_sdk::{Fault, wait};
@@ -54,6 +55,11 @@ pub enum Kind {
     Overloaded {
         /// The priority that is refused at this load.
         priority: Priority,
+    },
+    /// This machine lacks something.
+    Short {
+        /// What.
+        shortage: Shortage,
     },
     /// No connection, or none that lasted until an answer came.
     Unreachable {
@@ -185,6 +191,7 @@ impl Refusal {
             Kind::Paced { .. } => "spillway_paced",
             Kind::LimitExceeded { .. } | Kind::Saturated { .. } => "rate_limit_exceeded",
             Kind::Overloaded { .. } => "spillway_overloaded",
+            Kind::Short { .. } => "spillway_out_of_resources",
             Kind::Unreachable { .. } => "spillway_upstream_unreachable",
             Kind::TimedOut { .. } => "spillway_upstream_timeout",
             Kind::JudgedFailed { .. } => "spillway_upstream_failed",
@@ -218,6 +225,7 @@ impl Refusal {
         match &self.kind {
             Kind::CircuitOpen { .. }
             | Kind::Overloaded { .. }
+            | Kind::Short { .. }
             | Kind::SpoolFull { .. }
             | Kind::SpoolUnavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Kind::LimitExceeded { .. } | Kind::Saturated { .. } | Kind::Paced { .. } => StatusCode::TOO_MANY_REQUESTS,
@@ -264,6 +272,7 @@ impl Refusal {
                  Raise server.max_in_flight or server.max_held if this machine can bear more.",
                 priority.as_str()
             ),
+            Kind::Short { shortage } => format!("Spillway itself is short: {shortage}.{again}"),
             Kind::Unreachable { upstream, fault } => {
                 let check = format!("Check the network and [upstreams.{upstream}] url.");
                 format!("Spillway got no answer from {upstream}: {}. {check}{again}", fault.as_str())

@@ -19,14 +19,15 @@ use crate::refusal::{Kind, Owner, Refusal};
 use crate::said::Said;
 use crate::scope::Protects;
 use crate::served::{Charges, Served};
+use crate::shortage::Shortage;
 use crate::unserved::{Blocked, Failed, Unserved, circuit_open, named, refusal_for};
 use crate::upstream::Upstream;
 use crate::worker::Worker;
-use http::{Request, Response};
+use http::{HeaderValue, Method, Request, Response, header};
 use hyper::body::{Body as _, Incoming};
 use spillway_resilience::{
     Demand, Exceeded, Feedback, Full, Obstacle, Outcome as Counted, Pause, Rejected, Saturated, Settlement,
-    ShedDecision, Spend, Step, Ticket, Timestamp, TurnedAway, next_step,
+    ShedDecision, ShedSettings, Spend, Step, Ticket, Timestamp, TurnedAway, next_step,
 };
 use spillway_sdk::{Advice, AttemptFacts, Class, Fault, Phase, RetryDecision, Verdict};
 use std::rc::Rc;
@@ -42,6 +43,9 @@ const WAIT_WORTH_TELLING: Duration = Duration::from_millis(1);
 const REPEAT_CHANCE_MIN: f64 = 1e-7;
 const REPEAT_CHANCE_MIN_BESIDE_THE_CALLERS: f64 = 3e-5;
 
+/// What is passed on. Nobody is connected through us to somewhere else, and nobody is told what others would be sent.
+const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+
 /// Serves one request.
 pub async fn serve(worker: Rc<Worker>, request: Request<Incoming>) -> Response<Body> {
     let request_id = request_id(&request);
@@ -52,6 +56,9 @@ pub async fn serve(worker: Rc<Worker>, request: Request<Incoming>) -> Response<B
     let guess = Dialect::recognise(head.uri.path(), &head.headers).unwrap_or(Dialect::OpenAi);
     if let Err(refusal) = worker.shared.guard.check(&head.headers) {
         return refused(refusal, guess, &request_id, &story);
+    }
+    if matches!(head.method, Method::CONNECT | Method::TRACE) {
+        return refused(Kind::WrongMethod { allowed: METHODS }.into(), guess, &request_id, &story);
     }
     if jobs::owns(head.uri.path()) {
         return jobs::serve(&worker.shared, &head)
@@ -102,6 +109,17 @@ pub async fn serve(worker: Rc<Worker>, request: Request<Incoming>) -> Response<B
             }
         }
     }
+}
+
+/// Answers one for whose connection there is no room. The connection is closed behind it.
+pub fn turn_away(request: &Request<Incoming>) -> Response<Body> {
+    let dialect = Dialect::recognise(request.uri().path(), request.headers()).unwrap_or(Dialect::OpenAi);
+    let refusal =
+        Refusal::after(Kind::Short { shortage: Shortage::Descriptors }, ShedSettings::DEFAULT_RETRY_AFTER_MIN);
+    tracing::warn!(code = refusal.code(), why = refusal.message(), "refused");
+    let mut response = refusal.into_response(dialect, &request_id(request));
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 /// The id under which the log knows a request: the caller's own, if it is fit for that.
@@ -216,7 +234,7 @@ pub async fn attempts(
         number += 1;
         let mut attempted = match hedge::attempt(worker, &client, call, number, permits, &mut story).await {
             Ok(attempted) => attempted,
-            Err(ended) => return Err(Unserved::by_caller(call, ended, story)),
+            Err(ended) => return Err(Unserved::elsewhere(call, ended, story)),
         };
 
         // A request that is taken without the question for usage tells that the question was the mistake.
@@ -264,8 +282,8 @@ pub async fn attempts(
         let untouched =
             record.phase == Phase::Connecting || matches!(verdict.class, Class::Throttled | Class::Overloaded);
         // Where nobody is served and nobody else waits, a turn in a lane is an attempt like others.
-        let paces = paces
-            .filter(|_| number < upstream.config.retry.max_attempts || upstream.lanes.is_of_use(subject, came));
+        let paces =
+            paces.filter(|_| number < upstream.config.retry.max_attempts || upstream.lanes.is_of_use(subject, came));
         let may_repeat = call.is_repeatable() || call.asked.creates && untouched;
         // Where part of an answer has come, another one would be made and paid for that its caller has not asked for.
         let step = if may_repeat && !held.as_ref().is_some_and(Held::is_part) {

@@ -5,16 +5,18 @@ use crate::clock::{Clock, unix_ms};
 use crate::config::{Config, Policies, SpoolConfig};
 use crate::dispatch;
 use crate::memory::Memory;
-use crate::policy::{Registry, Role, Runtime, SettingsFile, watch_folder};
+use crate::policy::{Bell, Registry, Role, Runtime, SettingsFile, watch_folder};
 use crate::recording;
 use crate::request;
 use crate::spool::{OpenError, Spool, SpoolSettings};
 use crate::unserved::BreakOff;
 use crate::upkeep;
-use crate::worker::{Shared, Worker};
+use crate::worker::{Means, Shared, Worker};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus_client::metrics::counter::Counter;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
@@ -23,7 +25,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 
 /// Connections that wait to be accepted.
@@ -33,8 +36,14 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Largest head. OpenAI asks its callers to stay below 64 KiB.
 const HEAD_BYTES_MAX: usize = 128 << 10;
 
+/// Descriptors for everything but callers' connections and those of their calls: listeners, spool, policies, probes.
+const DESCRIPTORS_OF_OURS: u64 = 96;
+
 /// How long the last bytes of ended requests may take to leave before the process ends.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long writing down what must be remembered may take, on a disk that hangs.
+const REMEMBER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why Spillway does not start.
 #[derive(Debug, thiserror::Error)]
@@ -68,12 +77,15 @@ pub enum StartError {
     System(#[from] io::Error),
 }
 
-/// Runs until a signal ends it.
+/// Runs until a signal ends it. `log_lines_lost` counts what is lost of the log.
 ///
 /// # Errors
 /// When something that is needed cannot be had. Nothing has been served then.
-pub fn run(config: Config) -> Result<(), StartError> {
+pub fn run(config: Config, log_lines_lost: Counter) -> Result<(), StartError> {
     let clock = Clock::start();
+    let descriptors = raise_descriptors();
+    let connections_max = (descriptors.saturating_sub(DESCRIPTORS_OF_OURS) / 2).max(1);
+    let means = Means { log_lines_lost, connections_max };
     // Ports first: two processes must not get as far as to share a spool.
     let mut listeners = Vec::new();
     let mut listen = config.server.listen;
@@ -93,7 +105,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let runtime = Arc::new(runtime.map_err(|error| StartError::Engine(error.to_string()))?);
     let settings = SettingsFile::new(&config);
     let Policies { dir, trust, .. } = config.policies.clone();
-    watch_folder(dir, settings, trust, Arc::clone(&registry), runtime)?;
+    let bell = watch_folder(dir, settings, trust, Arc::clone(&registry), runtime)?;
     let recording = config
         .recording
         .as_ref()
@@ -101,10 +113,12 @@ pub fn run(config: Config) -> Result<(), StartError> {
     // The writer goes last, with all that was recorded until then.
     let (recorder, _writer) = recording.transpose()?.unzip();
     let mut memory = Memory::open(config.spool.as_ref().map(|spool| &*spool.dir));
-    let shared = Arc::new(Shared::new(config, clock, registry, spool.clone(), recorder, memory.key));
+    let shared = Shared::new(config, clock, registry, spool.clone(), recorder, memory.key, means);
+    let shared = Arc::new(shared);
     memory.restore(&shared.upstreams);
     warn_of_missing_policies(&shared);
 
+    let (finish_upkeep, end) = oneshot::channel();
     let mut threads = Vec::new();
     for (index, listener) in listeners.into_iter().enumerate() {
         let shared = Arc::clone(&shared);
@@ -114,7 +128,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
     }
     {
         let shared = Arc::clone(&shared);
-        threads.push(thread("upkeep", move || upkeep::run(shared, memory))?);
+        threads.push(thread("upkeep", move || upkeep::run(shared, memory, end))?);
     }
     if let Some(spool) = spool {
         let shared = Arc::clone(&shared);
@@ -127,26 +141,27 @@ pub fn run(config: Config) -> Result<(), StartError> {
     control.block_on(async {
         let policies = shared.config.policies.dir.display();
         let spool = shared.config.spool.as_ref().map_or("off".to_owned(), |spool| spool.dir.display().to_string());
-        tracing::info!(%listen, admin = %admin_address, %policies, spool, "Spillway is ready");
+        tracing::info!(%listen, admin = %admin_address, %policies, spool, descriptors, "Spillway is ready");
         let admin = tokio::spawn(admin::serve(Arc::clone(&shared), TcpListener::from_std(admin_listener)?));
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+        let mut signals = Signals::listen()?;
+        signals.end(&bell).await;
         let drain_timeout = shared.config.server.drain_timeout;
         tracing::info!(drain_timeout_s = drain_timeout.as_secs(), "draining; a second signal ends at once");
         shared.begin_drain();
         let ended = tokio::select! {
             () = shared.idle() => "all requests have ended",
             () = tokio::time::sleep(drain_timeout) => "the drain timeout has passed",
-            _ = terminate.recv() => "a second signal came",
-            _ = interrupt.recv() => "a second signal came",
+            () = signals.end(&bell) => "a second signal came",
         };
         // A request has ended when its last bytes are handed to its connection; they still have to leave. A caller
         // that has connected and said nothing is not waited for any longer.
         let _ = tokio::time::timeout(FLUSH_TIMEOUT, shared.disconnected()).await;
+        // What is still being served of the spool is given back, and how the circuits stand is remembered.
+        let _ = tokio::time::timeout(REMEMBER_TIMEOUT, shared.end_leases()).await;
+        let (remembered, told) = oneshot::channel();
+        if finish_upkeep.send(remembered).is_ok() {
+            let _ = tokio::time::timeout(REMEMBER_TIMEOUT, told).await;
+        }
         tracing::info!(why = ended, "Spillway ends");
         admin.abort();
         Ok::<(), StartError>(())
@@ -154,6 +169,45 @@ pub fn run(config: Config) -> Result<(), StartError> {
     // Workers end with the process: whatever they still hold has had its time. Jobs under way are on disk. So does the
     // thread that loads policies, which may be compiling one.
     Ok(())
+}
+
+/// Raises the limit on open files as far as the system lets us, and answers how many there may be.
+fn raise_descriptors() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    // Some systems allow no more than they say, whatever they say; what was allowed before is still allowed then.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// The signals that are understood.
+struct Signals {
+    end: [Signal; 3],
+    reload: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Signals> {
+        let listen = |kind| signal(kind);
+        let end = [listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?, listen(SignalKind::quit())?];
+        Ok(Signals { end, reload: listen(SignalKind::hangup())? })
+    }
+
+    /// Waits for a signal that ends the process. Until then one that asks for it has looked at what can be changed while
+    /// serving: the policies, and their settings.
+    async fn end(&mut self, bell: &Bell) {
+        let [terminate, interrupt, quit] = &mut self.end;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return,
+                _ = interrupt.recv() => return,
+                _ = quit.recv() => return,
+                _ = self.reload.recv() => {
+                    tracing::info!("policies and their settings are looked at; other settings need a restart");
+                    bell.ring();
+                }
+            }
+        }
+    }
 }
 
 fn open_spool(config: &SpoolConfig) -> Result<Spool, OpenError> {
@@ -263,9 +317,14 @@ async fn connection(worker: Rc<Worker>, stream: TcpStream) {
     let _ = stream.set_nodelay(true);
     let shared = Arc::clone(&worker.shared);
     let _connected = shared.begin_connection();
+    // Whoever comes when there is no room is told so, and does not take the descriptor of a call that is under way.
+    let is_one_too_many = shared.has_too_many_connections();
     let service = service_fn(move |request| {
         let worker = Rc::clone(&worker);
         async move {
+            if is_one_too_many {
+                return Ok(request::turn_away(&request));
+            }
             let response = request::serve(worker, request).await;
             match response.extensions().get::<BreakOff>() {
                 Some(break_off) => Err(*break_off),

@@ -1,11 +1,11 @@
 //! Requests that were understood and that nobody has served: what is left of them, and what to tell their callers.
 
-use crate::attempt::{CallersDoing, Held, Record};
+use crate::attempt::{Elsewhere, Held, Record};
 use crate::body::Body;
 use crate::call::Call;
 use crate::circuit::Refused;
 use crate::explain::Story;
-use crate::hedge::EndedByCaller;
+use crate::hedge::EndedElsewhere;
 use crate::metrics::Outcome;
 use crate::refusal::{Kind, Refusal, raise_wait};
 use crate::said::fitting;
@@ -13,7 +13,7 @@ use crate::scope::Protects;
 use crate::served::Served;
 use crate::worker::Worker;
 use http::Response;
-use spillway_resilience::Rejected;
+use spillway_resilience::{Rejected, ShedSettings};
 use spillway_sdk::{Class, Fault, Verdict};
 use std::rc::Rc;
 use std::time::Duration;
@@ -64,15 +64,17 @@ impl Unserved {
         Unserved { refusal, answer, outcome, suspect, tried, throttled, story }
     }
 
-    /// The caller has ended its attempt by itself.
-    pub fn by_caller(call: &Call, ended: EndedByCaller, story: Story) -> Unserved {
-        let EndedByCaller { doing, elapsed: _ } = ended;
+    /// An attempt has ended without any doing of the upstream's.
+    pub fn elsewhere(call: &Call, ended: EndedElsewhere, story: Story) -> Unserved {
+        let EndedElsewhere { what, elapsed: _ } = ended;
         let upstream = call.upstream.name.to_string();
-        let (kind, outcome) = match doing {
-            CallersDoing::BodyBroken => (Kind::BadRequest { reason: "its body broke off".into() }, Outcome::Abandoned),
-            CallersDoing::Impatient => (Kind::TimedOut { upstream, fault: Fault::AttemptTimeout }, Outcome::Failed),
+        let (kind, outcome) = match what {
+            Elsewhere::BodyBroken => (Kind::BadRequest { reason: "its body broke off".into() }, Outcome::Abandoned),
+            Elsewhere::Impatient => (Kind::TimedOut { upstream, fault: Fault::AttemptTimeout }, Outcome::Failed),
+            Elsewhere::Short(shortage) => (Kind::Short { shortage }, Outcome::Shed),
         };
-        let refusal = Refusal::from(kind);
+        let wait = matches!(what, Elsewhere::Short(_)).then_some(ShedSettings::DEFAULT_RETRY_AFTER_MIN);
+        let refusal = Refusal::after(kind, wait);
         Unserved { refusal, answer: None, outcome, suspect: false, tried: true, throttled: false, story }
     }
 

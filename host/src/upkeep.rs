@@ -3,16 +3,21 @@
 use crate::memory::Memory;
 use crate::worker::Shared;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
 
 /// How often circuits are looked at. A stall is measured in minutes, so a second is soon enough.
 const LOOK: Duration = Duration::from_secs(1);
-/// How long transitions are gathered before they are written. A process that ends within it forgets them.
+/// How long transitions are gathered before they are written. A process that is killed within it forgets them.
 const GATHER: Duration = Duration::from_millis(50);
+/// How often it is said that lines of the log were lost, while that goes on.
+const SAY_LOST: Duration = Duration::from_secs(60);
 
-/// Looks after the circuits for as long as the process lives. Writes to disk, and so belongs on a thread of its own.
-pub async fn run(shared: Arc<Shared>, mut memory: Memory) {
+/// Looks after the circuits until the process ends, and then remembers how they stand. Writes to disk, and so belongs on a
+/// thread of its own.
+pub async fn run(shared: Arc<Shared>, mut memory: Memory, mut end: oneshot::Receiver<oneshot::Sender<()>>) {
     let mut looks = tokio::time::interval(LOOK);
+    let mut lost = LostLines::default();
     loop {
         // Listening begins before saving, so that nothing that happens meanwhile is missed.
         let changed = shared.circuit_changed.notified();
@@ -20,11 +25,46 @@ pub async fn run(shared: Arc<Shared>, mut memory: Memory) {
         changed.as_mut().enable();
         memory.save(&shared.upstreams);
         tokio::select! {
-            () = &mut changed => tokio::time::sleep(GATHER).await,
-            _ = looks.tick() => shared.upstreams.values().for_each(|upstream| {
-                upstream.circuits.poll();
-                upstream.lanes.tidy();
-            }),
+            () = &mut changed => {
+                // Whoever ends the process does not wait for more to be gathered.
+                let ended = tokio::time::timeout(GATHER, &mut end).await;
+                if let Ok(remembered) = ended {
+                    return finish(&shared, &mut memory, remembered);
+                }
+            }
+            remembered = &mut end => return finish(&shared, &mut memory, remembered),
+            _ = looks.tick() => {
+                shared.upstreams.values().for_each(|upstream| {
+                    upstream.circuits.poll();
+                    upstream.lanes.tidy();
+                });
+                lost.look(shared.means.log_lines_lost.get());
+            }
         }
+    }
+}
+
+fn finish(shared: &Shared, memory: &mut Memory, remembered: Result<oneshot::Sender<()>, oneshot::error::RecvError>) {
+    memory.save(&shared.upstreams);
+    if let Ok(remembered) = remembered {
+        let _ = remembered.send(());
+    }
+}
+
+/// What was said of the lines that the log has lost.
+#[derive(Debug, Default)]
+struct LostLines {
+    said: u64,
+    last: Option<Instant>,
+}
+
+impl LostLines {
+    fn look(&mut self, lost: u64) {
+        if lost == self.said || self.last.is_some_and(|last| last.elapsed() < SAY_LOST) {
+            return;
+        }
+        let lines = lost - self.said;
+        tracing::warn!(lines, "lines of the log were lost: whoever reads it is too slow, or its disk is full");
+        (self.said, self.last) = (lost, Some(Instant::now()));
     }
 }

@@ -11,6 +11,7 @@ use crate::policy::{Judge, Registry};
 use crate::recording::Recorder;
 use crate::spool::Spool;
 use crate::upstream::Upstream;
+use prometheus_client::metrics::counter::Counter;
 use spillway_resilience::{Load, ShedSettings};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -48,9 +49,23 @@ pub struct Shared {
     pub circuit_changed: Arc<Notify>,
     draining: AtomicBool,
     drain: watch::Sender<bool>,
+    end: watch::Sender<bool>,
+    /// Jobs that are being served.
+    leases: Arc<Gauge>,
     requests: Arc<Gauge>,
     held_bytes: AtomicU64,
     connections: Arc<Gauge>,
+    /// What the process has to work with.
+    pub means: Means,
+}
+
+/// What the process has to work with.
+#[derive(Debug)]
+pub struct Means {
+    /// Lines of the log that were lost.
+    pub log_lines_lost: Counter,
+    /// Connections of callers for which there are descriptors, theirs and those of their calls.
+    pub connections_max: u64,
 }
 
 impl Shared {
@@ -62,8 +77,10 @@ impl Shared {
         spool: Option<Spool>,
         recorder: Option<Recorder>,
         key: FingerprintKey,
+        means: Means,
     ) -> Self {
         let mut metrics = Metrics::default();
+        metrics.show_log(&means.log_lines_lost);
         metrics.show_policies(Arc::clone(&policies));
         if let Some(recorder) = &recorder {
             metrics.show_recordings(recorder.counts());
@@ -90,9 +107,12 @@ impl Shared {
             circuit_changed,
             draining: AtomicBool::new(false),
             drain: watch::Sender::new(false),
+            end: watch::Sender::new(false),
+            leases: Arc::default(),
             requests: Arc::default(),
             held_bytes: AtomicU64::new(0),
             connections: Arc::default(),
+            means,
         }
     }
 
@@ -137,6 +157,11 @@ impl Shared {
         self.connections.begin()
     }
 
+    /// Whether there are more callers' connections than there are descriptors for.
+    pub fn has_too_many_connections(&self) -> bool {
+        self.connections.count() > self.means.connections_max
+    }
+
     /// Waits until no caller is connected.
     pub async fn disconnected(&self) {
         self.connections.until_none().await;
@@ -159,6 +184,24 @@ impl Shared {
         let mut drain = self.drain.subscribe();
         // The sender lives as long as `self`.
         let _ = drain.wait_for(|draining| *draining).await;
+    }
+
+    /// Counts a job as being served until the returned value is dropped.
+    pub fn begin_lease(&self) -> Counted {
+        self.leases.begin()
+    }
+
+    /// Has the jobs that are still being served given back, and waits until they are.
+    pub async fn end_leases(&self) {
+        self.end.send_replace(true);
+        self.leases.until_none().await;
+    }
+
+    /// Waits until jobs are to be given back.
+    pub async fn leases_end(&self) {
+        let mut end = self.end.subscribe();
+        // The sender lives as long as `self`.
+        let _ = end.wait_for(|ending| *ending).await;
     }
 
     /// Waits until no request is in flight.

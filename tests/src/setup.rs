@@ -47,6 +47,8 @@ fn beside_us(relative: &str) -> PathBuf {
 pub struct Setup {
     sections: BTreeMap<String, String>,
     folder: TempDir,
+    pub(crate) environment: Vec<(&'static str, String)>,
+    pub(crate) descriptors: Option<(u32, u32)>,
 }
 
 impl Setup {
@@ -64,7 +66,8 @@ impl Setup {
     pub fn bare() -> Self {
         let folder = TempDir::with_prefix("spillway-test-");
         let folder = folder.unwrap_or_else(|error| panic!("no folder for the test: {error}"));
-        Self { sections: BTreeMap::new(), folder }.set("log", "format = \"json\"")
+        Self { sections: BTreeMap::new(), folder, environment: Vec::new(), descriptors: None }
+            .set("log", "format = \"json\"")
     }
 
     /// Adds lines to a table of the configuration.
@@ -78,6 +81,20 @@ impl Setup {
         let text = self.sections.entry(section.to_owned()).or_default();
         text.push_str(lines);
         text.push('\n');
+    }
+
+    /// Sets a variable of its environment.
+    #[must_use]
+    pub fn environment(mut self, name: &'static str, value: &str) -> Self {
+        self.environment.push((name, value.to_owned()));
+        self
+    }
+
+    /// Limits its open files: softly, which it may raise itself, and hard.
+    #[must_use]
+    pub fn descriptors(mut self, soft: u32, hard: u32) -> Self {
+        self.descriptors = Some((soft, hard));
+        self
     }
 
     /// The folder in which configuration, spool and policies lie.

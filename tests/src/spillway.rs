@@ -6,12 +6,13 @@ pub use crate::setup::{Setup, binary, policy_file};
 use crate::http::{Connection, Head, Request, Response, get};
 use crate::log::Log;
 use crate::wait::{DEADLINE, eventually};
-use rustix::process::{Pid, Signal, kill_process};
+pub use rustix::process::Signal;
+use rustix::process::{Pid, kill_process};
 use serde_json::Value;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -33,6 +34,22 @@ impl Setup {
         let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let process = Process::start(&self, free, free)?;
         Ok(Spillway { process, setup: self })
+    }
+
+    /// Starts Spillway with a standard error of which nothing is heard, and waits until its admin port answers.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    #[track_caller]
+    pub fn start_unheard(self, stderr: Stdio) -> Spillway {
+        let process = Process::start_unheard(&self, stderr);
+        let process = process.unwrap_or_else(|error| panic!("Spillway does not start: {error}"));
+        let spillway = Spillway { process, setup: self };
+        eventually("it is ready", || {
+            let mut admin = Connection::open(spillway.admin_address()).ok()?;
+            (admin.exchange(&get("/readyz")).ok()?.status() == 200).then_some(())
+        });
+        spillway
     }
 
     /// Runs Spillway where it is expected to end by itself.
@@ -96,6 +113,23 @@ impl Drop for Owned {
     }
 }
 
+fn spawn(setup: &Setup, listen: SocketAddr, admin: SocketAddr, stderr: Stdio) -> io::Result<Owned> {
+    let file = setup.write(listen, admin)?;
+    let mut command = match setup.descriptors {
+        None => Command::new(binary()),
+        // The shell becomes Spillway, with its limits.
+        Some((soft, hard)) => {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", &format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$@\""), "sh"]).arg(binary());
+            shell
+        }
+    };
+    command.arg("run").arg("--config").arg(file).current_dir(setup.folder()).env_remove("SPILLWAY_LOG");
+    command.envs(setup.environment.iter().map(|(name, value)| (name, value)));
+    let spawned = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn();
+    Ok(Owned(spawned.map_err(|error| io::Error::other(format!("{}: {error}", binary().display())))?))
+}
+
 #[derive(Debug)]
 struct Process {
     child: Owned,
@@ -105,12 +139,16 @@ struct Process {
 }
 
 impl Process {
+    /// Its ports are chosen beforehand, since nobody hears which it has got.
+    fn start_unheard(setup: &Setup, stderr: Stdio) -> io::Result<Self> {
+        let free = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr();
+        let (listen, admin) = (free()?, free()?);
+        let child = spawn(setup, listen, admin, stderr)?;
+        Ok(Self { child, log: Log::default(), listen, admin })
+    }
+
     fn start(setup: &Setup, listen: SocketAddr, admin: SocketAddr) -> io::Result<Self> {
-        let file = setup.write(listen, admin)?;
-        let mut command = Command::new(binary());
-        command.arg("run").arg("--config").arg(file).current_dir(setup.folder()).env_remove("SPILLWAY_LOG");
-        let spawned = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
-        let mut child = Owned(spawned.map_err(|error| io::Error::other(format!("{}: {error}", binary().display())))?);
+        let mut child = spawn(setup, listen, admin, Stdio::piped())?;
         let stderr = child.0.stderr.take().ok_or_else(|| io::Error::other("it has no standard error"))?;
         let log = Log::follow(stderr)?;
         let ready = log.find(&["Spillway is ready"], DEADLINE).unwrap_or_default();
@@ -282,10 +320,25 @@ impl Spillway {
 
     /// Asks it to end: SIGTERM.
     pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
         if let Some(pid) = i32::try_from(self.process.child.0.id()).ok().and_then(Pid::from_raw) {
             // This fails only for a process that has ended.
-            let _ = kill_process(pid, Signal::TERM);
+            let _ = kill_process(pid, signal);
         }
+    }
+
+    /// Waits until it has ended by itself, and starts it again in the same folder and on the same ports.
+    ///
+    /// # Panics
+    /// When it goes on running, or does not become ready.
+    #[track_caller]
+    pub fn start_again(&mut self) {
+        self.wait_for_exit();
+        self.restart();
     }
 
     /// Waits until it has ended by itself.

@@ -90,6 +90,7 @@ fn a_start_does_not_wait_for_what_carries_an_interpreter_and_was_never_compiled(
     fs::write(setup.folder().join("policies/default.wasm"), outsized("default")).unwrap();
     let spillway = setup.start();
     wait_until_it_serves(&spillway);
+    spillway.log().wait_for(&["policy takes over"]);
     let log = spillway.log().text();
     let at = |words: &str| log.find(words).unwrap_or_else(|| unreachable!("no `{words}` in {log}"));
     // That is said only when nobody waits for it.

@@ -79,7 +79,7 @@ pub(super) fn usage(usage: &Value) -> Option<Usage> {
 /// Anthropic says "try again soon" with 529, and its SDKs have a class of their own for it.
 pub(super) fn status(refusal: &Refusal) -> StatusCode {
     match refusal.kind {
-        Kind::CircuitOpen { said: None, .. } | Kind::Overloaded { .. } => {
+        Kind::CircuitOpen { said: None, .. } | Kind::Overloaded { .. } | Kind::Short { .. } => {
             StatusCode::from_u16(529).unwrap_or(StatusCode::SERVICE_UNAVAILABLE)
         }
         _ => refusal.status(),
@@ -89,9 +89,11 @@ pub(super) fn status(refusal: &Refusal) -> StatusCode {
 pub(super) fn envelope(refusal: &Refusal, request_id: &str) -> Value {
     let kind = match refusal.kind {
         Kind::LimitExceeded { .. } | Kind::Saturated { .. } | Kind::Paced { .. } => "rate_limit_error",
-        Kind::CircuitOpen { .. } | Kind::Overloaded { .. } | Kind::SpoolFull { .. } | Kind::SpoolUnavailable { .. } => {
-            "overloaded_error"
-        }
+        Kind::CircuitOpen { .. }
+        | Kind::Overloaded { .. }
+        | Kind::Short { .. }
+        | Kind::SpoolFull { .. }
+        | Kind::SpoolUnavailable { .. } => "overloaded_error",
         Kind::TimedOut { .. } => "timeout_error",
         Kind::Unreachable { .. } | Kind::JudgedFailed { .. } | Kind::StreamCut { .. } => "api_error",
         Kind::BodyTooLarge { .. } => "request_too_large",

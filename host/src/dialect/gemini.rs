@@ -93,6 +93,7 @@ pub(super) fn envelope(refusal: &Refusal) -> Value {
         Kind::TimedOut { .. } => "DEADLINE_EXCEEDED",
         Kind::CircuitOpen { .. }
         | Kind::Overloaded { .. }
+        | Kind::Short { .. }
         | Kind::Unreachable { .. }
         | Kind::SpoolFull { .. }
         | Kind::SpoolUnavailable { .. } => "UNAVAILABLE",

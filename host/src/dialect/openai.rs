@@ -143,9 +143,11 @@ pub(super) fn envelope(refusal: &Refusal) -> Value {
     let kind = match refusal.kind {
         Kind::LimitExceeded { dimension, .. } => dimension.as_str(),
         Kind::Saturated { .. } | Kind::Paced { .. } => "requests",
-        Kind::CircuitOpen { .. } | Kind::Overloaded { .. } | Kind::SpoolFull { .. } | Kind::SpoolUnavailable { .. } => {
-            "service_unavailable_error"
-        }
+        Kind::CircuitOpen { .. }
+        | Kind::Overloaded { .. }
+        | Kind::Short { .. }
+        | Kind::SpoolFull { .. }
+        | Kind::SpoolUnavailable { .. } => "service_unavailable_error",
         Kind::Unreachable { .. } | Kind::TimedOut { .. } | Kind::JudgedFailed { .. } | Kind::StreamCut { .. } => {
             "server_error"
         }

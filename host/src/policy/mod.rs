@@ -31,5 +31,5 @@ pub use registry::{PolicyStatus, Registry, Role, ShadowStatus, Slot};
 pub use settings::SettingsFile;
 pub use shadow::{Comparison, Example};
 pub use wasm::{CallError, Instance, LoadError, Module, Runtime};
-pub use watch::watch_folder;
+pub use watch::{Bell, watch_folder};
 pub(crate) use watch::{PREVIOUS_SUFFIX, ReadError, SHADOW_SUFFIX, place_of, read, signature_of};

@@ -1,5 +1,7 @@
 //! Watches the policy folder: what is dropped, overwritten, renamed or deleted there takes effect while serving.
 //!
+//! The configuration is looked at too, every two seconds: a log may lie beside it, whose every line would ring.
+//!
 //! File events are only a doorbell. What they say of a change differs between systems and kinds of writing, and a
 //! slow writer has not finished when the first of them arrives. So after each ring the folder is looked at anew,
 //! and a file counts once two looks agree on it.
@@ -15,14 +17,14 @@ use super::settings::{Followed, SettingsFile};
 use super::wasm::{LoadError, Runtime};
 use crate::clock::milliseconds;
 use doorbell::{Doorbells, RINGS_MAX, Ring, wait};
+use file::Sighting;
 pub(crate) use file::{PREVIOUS_SUFFIX, Place, ReadError, SHADOW_SUFFIX, Stamp, place_of, read, signature_of};
-use file::{Sighting, folder_of};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 /// Between two looks at a file that must agree, and between any two looks.
@@ -39,6 +41,8 @@ const POLICIES_MAX: usize = 256;
 /// seconds. What it leaves behind then is at most a file that was being written beside the compiled policies, and that
 /// counts for nothing.
 ///
+/// The returned bell asks for a look at once.
+///
 /// # Errors
 /// When no thread can be started.
 pub fn watch_folder(
@@ -47,18 +51,30 @@ pub fn watch_folder(
     trust: Trust,
     registry: Arc<Registry>,
     runtime: Arc<Runtime>,
-) -> io::Result<()> {
+) -> io::Result<Bell> {
     let (ring, rings) = sync_channel(RINGS_MAX);
+    let bell = Bell(ring.clone());
     let mut loader = Loader::new(dir, settings, trust, registry, runtime);
     let mut doorbells = Doorbells::new(ring);
     // At start-up nothing is being written: each file is taken as it lies.
-    loader.hang(&mut doorbells);
+    doorbells.hang(&loader.dir);
     loader.look(Duration::ZERO);
     let settled = loader.look(Duration::ZERO);
     loader.is_starting = false;
     let run = move || loader.run(doorbells, &rings, settled);
     std::thread::Builder::new().name("policy-loader".into()).spawn(run)?;
-    Ok(())
+    Ok(bell)
+}
+
+/// Asks for a look at the folder and the configuration.
+#[derive(Clone, Debug)]
+pub struct Bell(SyncSender<Ring>);
+
+impl Bell {
+    /// Asks. When somebody has asked already, that is enough.
+    pub fn ring(&self) {
+        let _ = self.0.try_send(Ring);
+    }
 }
 
 /// What is known of a file from earlier looks.
@@ -152,26 +168,12 @@ impl Loader {
         let (mut patience, mut not_before) = (if settled { POLL } else { SETTLE }, Instant::now());
         loop {
             wait(rings, patience, not_before);
-            self.hang(&mut doorbells);
+            doorbells.hang(&self.dir);
             let settings_settled = self.reload_settings();
             let files_settled = self.look(SETTLE);
             patience = if settings_settled && files_settled { POLL } else { SETTLE };
             not_before = Instant::now() + SETTLE;
         }
-    }
-
-    /// Watches the policies' folder, and that of the configuration, if they exist and are not being watched.
-    fn hang(&self, doorbells: &mut Doorbells) {
-        doorbells.hang(&self.dir, || None);
-        let Some(file) = self.settings.file() else { return };
-        let folder = folder_of(file);
-        // Of this folder nothing else counts: a log that is written there would ring at every line. The policies' own
-        // folder does, because it may come into being later.
-        let names = || {
-            let dir = (folder_of(&self.dir) == folder).then_some(&*self.dir);
-            Some([Some(file), dir].into_iter().flatten().filter_map(Path::file_name).map(Into::into).collect())
-        };
-        doorbells.hang(&folder, names);
     }
 
     /// Loads those policies anew whose settings have changed. False when the configuration must be looked at again

@@ -3,7 +3,6 @@
 use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -16,9 +15,6 @@ pub(super) const RINGS_MAX: usize = 1;
 /// Something has changed.
 #[derive(Debug)]
 pub(super) struct Ring;
-
-/// Which names in a folder ring; none: all.
-pub(super) type Names = Option<BTreeSet<OsString>>;
 
 /// The folders that are watched.
 pub(super) struct Doorbells {
@@ -35,7 +31,7 @@ impl Doorbells {
     }
 
     /// Watches a folder, if it exists and is not being watched.
-    pub(super) fn hang(&mut self, folder: &Path, names: impl FnOnce() -> Names) {
+    pub(super) fn hang(&mut self, folder: &Path) {
         let Ok(metadata) = fs::metadata(folder) else {
             self.hung.remove(folder);
             return;
@@ -43,10 +39,10 @@ impl Doorbells {
         if self.hung.get(folder).is_some_and(|(_, inode)| *inode == metadata.ino()) {
             return;
         }
-        let (ring, names) = (self.ring.clone(), names());
+        let ring = self.ring.clone();
         let rang = move |event: notify::Result<Event>| {
             // Events that were lost may have been anything.
-            if event.is_ok_and(|event| !concerns(&event, &names)) {
+            if event.is_ok_and(|event| !is_change(&event)) {
                 return;
             }
             // When it is full, a ring is waiting already.
@@ -71,20 +67,14 @@ impl Doorbells {
     }
 }
 
-/// Whether an event may mean that one of these names stands for something else now.
-fn concerns(event: &Event, names: &Names) -> bool {
-    let only_read = match event.kind {
-        EventKind::Access(AccessKind::Close(AccessMode::Write)) => false,
+/// Whether an event may mean that a file is another now.
+fn is_change(event: &Event) -> bool {
+    match event.kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
         // Reading a file rings as well; answering that would never end.
-        EventKind::Access(_) => true,
-        EventKind::Any | EventKind::Create(_) | EventKind::Modify(_) | EventKind::Remove(_) | EventKind::Other => false,
-    };
-    let named = |path: &PathBuf| match (names, path.file_name()) {
-        (Some(names), Some(name)) => names.contains(name),
-        (None, _) | (_, None) => true,
-    };
-    // Without paths it tells that events were lost.
-    !only_read && (event.paths.is_empty() || event.paths.iter().any(named))
+        EventKind::Access(_) => false,
+        EventKind::Any | EventKind::Create(_) | EventKind::Modify(_) | EventKind::Remove(_) | EventKind::Other => true,
+    }
 }
 
 /// Waits for a ring, for `patience` at most, but until `not_before` in any case: a file that is written to without end
@@ -103,33 +93,18 @@ pub(super) fn wait(rings: &Receiver<Ring>, patience: Duration, not_before: Insta
 #[cfg(test)]
 mod tests {
     use super::*;
-    use notify::event::{CreateKind, DataChange, ModifyKind, RenameMode};
+    use notify::event::{CreateKind, ModifyKind, RenameMode};
     use std::sync::mpsc::sync_channel;
 
-    fn event(kind: EventKind, names: &[&str]) -> Event {
-        names.iter().fold(Event::new(kind), |event, name| event.add_path(Path::new("folder").join(name)))
-    }
-
     #[test]
-    fn a_log_beside_the_configuration_does_not_ring_and_an_editors_rename_does() {
-        let names = Some(BTreeSet::from(["spillway.toml".into()]));
-        let write = EventKind::Modify(ModifyKind::Data(DataChange::Any));
-        let rename = |mode| EventKind::Modify(ModifyKind::Name(mode));
-        assert!(!concerns(&event(write, &["spillway.log"]), &names));
-        assert!(!concerns(&event(EventKind::Create(CreateKind::File), &["spillway.toml.swp"]), &names));
-        assert!(concerns(&event(write, &["spillway.toml"]), &names));
-        assert!(concerns(&event(rename(RenameMode::To), &["spillway.toml"]), &names));
-        assert!(concerns(&event(rename(RenameMode::Both), &[".spillway.toml.tmp", "spillway.toml"]), &names));
-        assert!(concerns(&event(write, &["any.wasm"]), &None), "without names everything rings");
-        assert!(concerns(&event(EventKind::Other, &[]), &names), "events were lost");
-    }
-
-    #[test]
-    fn reading_does_not_ring() {
+    fn writing_rings_and_reading_does_not() {
         let read = EventKind::Access(AccessKind::Open(AccessMode::Any));
         let written = EventKind::Access(AccessKind::Close(AccessMode::Write));
-        assert!(!concerns(&event(read, &["any.wasm"]), &None));
-        assert!(concerns(&event(written, &["any.wasm"]), &None));
+        let renamed = EventKind::Modify(ModifyKind::Name(RenameMode::Both));
+        assert!(!is_change(&Event::new(read)));
+        for kind in [written, renamed, EventKind::Create(CreateKind::File), EventKind::Other] {
+            assert!(is_change(&Event::new(kind)), "{kind:?}");
+        }
     }
 
     #[test]

@@ -60,14 +60,6 @@ pub(crate) fn signature_of(path: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// The folder in which a file lies.
-pub(super) fn folder_of(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
-        Some(_) | None => PathBuf::from("."),
-    }
-}
-
 /// A file of the policies' folder at one look.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Sighting {
