@@ -144,7 +144,7 @@ fn at_once(spillway: &Spillway, provider: &Provider, count: usize) -> (Vec<Conne
 #[test]
 fn more_streams_than_the_soft_limit_on_open_files_allows_are_served() {
     let provider = Provider::start();
-    let spillway = Setup::with(&provider).descriptors(256, 4_096).start();
+    let spillway = Setup::with(&provider).descriptors(256, 1_024).start();
     let (open, refused) = at_once(&spillway, &provider, 400);
     assert_eq!((open.len(), refused.len()), (400, 0));
 }
