@@ -58,15 +58,10 @@ impl Estimate {
 }
 
 fn input(family: &Family, body: &[u8]) -> u64 {
-    match walk(family, body) {
-        Ok(tokens) => tokens,
+    walk(family, body).unwrap_or_else(|counted| {
         // Half a pair of surrogates, where a string was cut inside of an emoji, is no Unicode, and no reason to know nothing.
-        Err(_) => match without_surrogates(body).map(|body| walk(family, &body)) {
-            Some(Ok(tokens)) => tokens,
-            Some(Err(counted)) => counted,
-            None => walk(family, body).unwrap_or_else(|counted| counted),
-        },
-    }
+        without_surrogates(body).map_or(counted, |body| walk(family, &body).unwrap_or_else(|counted| counted))
+    })
 }
 
 /// The tokens of a body. Where it ends to be JSON, those of what was until then, and of the rest by its bytes.
@@ -89,10 +84,12 @@ fn walk(family: &Family, body: &[u8]) -> Result<u64, u64> {
 /// A body in which all characters that are written as surrogates are written as a single other one; `None` where there are
 /// none.
 fn without_surrogates(body: &[u8]) -> Option<Vec<u8>> {
-    let mut places = memchr::memmem::find_iter(body, b"\\ud").peekable();
+    let is_surrogate =
+        |at: &usize| matches!(body.get(at + 2..at + 4), Some([b'd' | b'D', b'8'..=b'9' | b'a'..=b'f' | b'A'..=b'F']));
+    let mut places = memchr::memmem::find_iter(body, b"\\u").filter(is_surrogate).peekable();
     places.peek()?;
     let mut without = body.to_vec();
-    for at in places.filter(|at| matches!(body.get(at + 3), Some(b'8'..=b'9' | b'a'..=b'f' | b'A'..=b'F'))) {
+    for at in places {
         if let Some(escape) = without.get_mut(at..at + 6) {
             escape.copy_from_slice(b"\\ufffd");
         }

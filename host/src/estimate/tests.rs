@@ -206,10 +206,12 @@ fn a_character_that_is_none_costs_no_more_than_itself() {
     let url = format!("data:image/png;base64,{}", picture());
     let content = json!([{"type": "text", "text": "cut"}, {"type": "image_url", "image_url": {"url": url}}]);
     let body = json!({"model": "gpt-4o", "messages": [{"role": "user", "content": content}]}).to_string();
-    let body = body.replace("cut", "cut \\ud83d");
     let asked = Asked { model: Some("gpt-4o".into()), ..Asked::default() };
-    let input = Estimate::of(Dialect::OpenAi, &asked, body.as_bytes(), 0, None).input;
-    assert!((765 + FRAME..765 + FRAME + 10).contains(&input), "{input}");
+    for half in ["\\ud83d", "\\uD83D"] {
+        let body = body.replace("cut", half);
+        let input = Estimate::of(Dialect::OpenAi, &asked, body.as_bytes(), 0, None).input;
+        assert!((765 + FRAME..765 + FRAME + 10).contains(&input), "{half}: {input}");
+    }
     let cut = &body[..body.len() - 2];
     let input = Estimate::of(Dialect::OpenAi, &asked, cut.as_bytes(), 0, None).input;
     assert!((765 + FRAME..765 + FRAME + 10).contains(&input), "{input}");
