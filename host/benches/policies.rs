@@ -71,6 +71,7 @@ fn answered(status: u16, body: String) -> Rc<dyn AttemptFacts> {
         number: 1,
         phase: Phase::BeforeContent,
         fault: None,
+        cause: None,
         status: Some(status),
         headers: Rc::new(HeaderMap::from_iter(headers)),
         prefix: body.into(),

@@ -1,6 +1,7 @@
 //! The control plane's own address: probes, metrics and status.
 
 use crate::circuit::CircuitLook;
+use crate::client::Way;
 use crate::clock::unix_ms;
 use crate::door::Door;
 use crate::guard::Guard;
@@ -121,6 +122,10 @@ fn describe(upstream: &Upstream) -> Value {
     json!({
         "name": &*upstream.name,
         "url": upstream.config.base.to_string(),
+        "proxy": match upstream.way() {
+            Way::Straight => None,
+            Way::Through(proxy) => Some(proxy.to_string()),
+        },
         "dialect": upstream.config.dialect.as_str(),
         "policy": upstream.policy.name(),
         "limits": limits(&upstream.door),

@@ -1,7 +1,7 @@
 //! One call to one upstream: sent within its timeouts, and held until its first content says what it is worth.
 
 use crate::call::{Call, CallBody};
-use crate::client::{Client, RequestBody, fault_of};
+use crate::client::{Client, Connection, RequestBody, Trouble, fault_of};
 use crate::clock::{random, unix_ms};
 use crate::compression;
 use crate::dialect::{Dialect, EventKind, Operation};
@@ -40,10 +40,6 @@ pub const PREAMBLE_HOLD: Duration = Duration::from_secs(1);
 /// own timeout and no answer of ours. SDKs announce whole seconds, and begin to count before we do.
 const CALLERS_GRACE: Duration = Duration::from_secs(2);
 
-/// How often an attempt is sent again because its provider has just closed the connection as unused. A provider closes those
-/// that it has not heard of for equally long together, and the next one may be another of them.
-const RESENT_MAX: u32 = 3;
-
 /// How an attempt ended, as far as the first content.
 #[derive(Debug)]
 pub struct Ended {
@@ -69,6 +65,8 @@ pub enum Elsewhere {
 /// Why an attempt has no response.
 enum Failed {
     Fault(Fault),
+    /// With what was in the way of a connection.
+    Unconnected(Trouble),
     Elsewhere(Elsewhere),
 }
 
@@ -119,14 +117,21 @@ struct Progress {
     head: OnceCell<(StatusCode, Rc<HeaderMap>)>,
 }
 
-/// Makes one attempt.
-pub async fn make(client: &Client, call: &Call, number: u32) -> Ended {
+/// Makes one attempt, over a connection that was used before if there is one. `heard` tells from outside whether the head
+/// of an answer has come.
+pub async fn make(
+    client: &Client,
+    connection: Option<Connection>,
+    call: &Call,
+    number: u32,
+    heard: &Cell<bool>,
+) -> Ended {
     let began = Instant::now();
     let timeout = began + call.upstream.config.first_content_timeout;
     let progress = Progress { phase: Cell::new(Phase::Connecting), head: OnceCell::new() };
     let grace = if call.deadline_is_callers { CALLERS_GRACE } else { Duration::ZERO };
     let deadline = call.deadline + grace;
-    let outcome = timeout_at(timeout.min(deadline), begin(client, call, &progress)).await;
+    let outcome = timeout_at(timeout.min(deadline), begin(client, connection, call, &progress, heard)).await;
     let outcome = outcome.unwrap_or_else(|_| {
         Err(match (deadline < timeout, call.deadline_is_callers) {
             (true, true) => Failed::Elsewhere(Elsewhere::Impatient),
@@ -135,10 +140,6 @@ pub async fn make(client: &Client, call: &Call, number: u32) -> Ended {
         })
     });
     let elapsed = began.elapsed();
-    // The client does not say when it has connected, but it gives up when that takes too long.
-    if progress.phase.get() == Phase::Connecting && elapsed > call.upstream.config.connect_timeout {
-        progress.phase.set(Phase::Waiting);
-    }
     let (status, headers) = match progress.head.into_inner() {
         Some((status, headers)) => (Some(status.as_u16()), headers),
         None => (None, Rc::default()),
@@ -151,6 +152,7 @@ pub async fn make(client: &Client, call: &Call, number: u32) -> Ended {
         number,
         phase: progress.phase.get(),
         fault: None,
+        cause: None,
         status,
         headers,
         prefix: Bytes::new(),
@@ -179,6 +181,11 @@ pub async fn make(client: &Client, call: &Call, number: u32) -> Ended {
             record.fault = Some(fault);
             Ended { record, held: None, elsewhere: None }
         }
+        Err(Failed::Unconnected(trouble)) => {
+            record.fault = Some(trouble.fault);
+            record.cause = Some(trouble.cause);
+            Ended { record, held: None, elsewhere: None }
+        }
         Err(Failed::Elsewhere(what)) => Ended { record, held: None, elsewhere: Some(what) },
     }
 }
@@ -193,25 +200,47 @@ struct Begun {
 }
 
 /// Sends the request, and holds the response until it is clear what it is.
-async fn begin(client: &Client, call: &Call, progress: &Progress) -> Result<Begun, Failed> {
+async fn begin(
+    client: &Client,
+    mut used_before: Option<Connection>,
+    call: &Call,
+    progress: &Progress,
+    heard: &Cell<bool>,
+) -> Result<Begun, Failed> {
     let upload_broken = Arc::new(AtomicBool::new(false));
-    let mut resent = 0;
+    let mut unsent: Option<Box<Request<RequestBody>>> = None;
     let response = loop {
-        let unanswered = match client.send(request(call, &upload_broken)?).await {
+        let was_used_before = used_before.is_some();
+        let connection = match used_before.take() {
+            Some(connection) => connection,
+            None => client.connect().await.map_err(|trouble| match trouble.shortage {
+                Some(shortage) => Failed::Elsewhere(Elsewhere::Short(shortage)),
+                None => Failed::Unconnected(trouble),
+            })?,
+        };
+        progress.phase.set(Phase::Waiting);
+        let request = match unsent.take() {
+            Some(request) => *request,
+            None => request(call, &upload_broken)?,
+        };
+        let unanswered = match connection.send(request).await {
             Ok(response) => break response,
             Err(unanswered) => unanswered,
         };
-        if unanswered.was_closed_as_unused && resent < RESENT_MAX && call.is_repeatable() {
-            resent += 1;
+        if was_used_before && (unanswered.unsent.is_some() || unanswered.was_closed_as_unused && call.is_repeatable()) {
+            // Those beside it have been unused for longer.
+            client.forget_unused();
+            progress.phase.set(Phase::Connecting);
+            unsent = unanswered.unsent;
             continue;
         }
-        progress.phase.set(unanswered.phase);
         return Err(match (upload_broken.load(Ordering::Relaxed), unanswered.shortage) {
             (true, _) => Failed::Elsewhere(Elsewhere::BodyBroken),
             (false, Some(shortage)) => Failed::Elsewhere(Elsewhere::Short(shortage)),
             (false, None) => Failed::Fault(unanswered.fault),
         });
     };
+    heard.set(true);
     progress.phase.set(Phase::BeforeContent);
     let (head, body) = response.into_parts();
     // The future is polled once, so nobody has set it before.
@@ -291,7 +320,7 @@ async fn hold_stream(call: &Call, held: &mut Held) -> Beginning {
         let Some(body) = held.rest.as_mut() else { break Beginning::Telling(None) };
         let frame = match frame_until(release, body).await {
             Ok(Some(Ok(frame))) => frame,
-            Ok(Some(Err(error))) => break ended(call, held, &mut splitter, Some(fault_of(&error, false))),
+            Ok(Some(Err(error))) => break ended(call, held, &mut splitter, Some(fault_of(&error))),
             Ok(None) => break ended(call, held, &mut splitter, None),
             Err(_) => {
                 held.has_content = false;
@@ -396,7 +425,7 @@ async fn hold_body(call: &Call, held: &mut Held, enough: usize) -> Option<Fault>
             Err(_) => break,
             Ok(Some(Err(error))) => {
                 held.rest = None;
-                held.broken = Some(fault_of(&error, false));
+                held.broken = Some(fault_of(&error));
             }
             Ok(Some(Ok(frame))) => {
                 let Ok(data) = frame.into_data() else { continue };
@@ -479,6 +508,8 @@ pub struct Record {
     pub phase: Phase,
     /// Why a whole response is missing.
     pub fault: Option<Fault>,
+    /// What was in the way of a connection, in a sentence's words.
+    pub cause: Option<Rc<str>>,
     /// The response's status.
     pub status: Option<u16>,
     /// The response's headers.
@@ -512,6 +543,7 @@ impl Record {
             number: 1,
             phase: Phase::BeforeContent,
             fault: None,
+            cause: None,
             status: Some(200),
             headers: Rc::default(),
             prefix: Bytes::new(),

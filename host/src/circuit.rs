@@ -288,6 +288,11 @@ impl Circuits {
         self.whole.lock().statistics(self.whole.clock.now()).usual_latency()
     }
 
+    /// How long a call must take to be much later than all; `None` while nobody knows what is usual.
+    pub fn overdue_after(&self) -> Option<Duration> {
+        self.whole.lock().statistics(self.whole.clock.now()).overdue_after()
+    }
+
     /// Admits a call through every circuit that concerns it, or says which refuses.
     ///
     /// # Errors

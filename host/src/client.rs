@@ -1,176 +1,316 @@
 //! Calls to upstreams: one pool of connections per worker and upstream, and what can go wrong on the way.
 
-use crate::config::UpstreamConfig;
+mod dial;
+mod pool;
+mod stream;
+mod through;
+mod trouble;
+mod trust;
+mod way;
+
+pub use self::trouble::{Trouble, causes, fault_of};
+pub use self::trust::{Trust, certificates_in, mistakes_of_system};
+pub use self::way::{Proxy, Way, mistakes_of_environment};
+
+use self::dial::Addresses;
+use self::pool::{Connected, Pool, UNUSED_MAX};
+use self::stream::{Stream, encrypted};
+use self::through::{through_socks, to_proxy, tunnelled};
+use self::way::ProxyKind;
+use crate::clock::Clock;
 use crate::shortage::Shortage;
+use crate::upstream::Upstream;
 use bytes::Bytes;
-use http::{Request, Response, Uri};
+use http::{HeaderValue, Request, Response, Uri, header};
 use http_body::{Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client as Pool;
-use hyper_util::client::legacy::connect::dns::{GaiAddrs, GaiFuture, GaiResolver, Name};
-use hyper_util::client::legacy::connect::{HttpConnector, HttpInfo};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use spillway_sdk::{Fault, Phase};
-use std::cell::RefCell;
-use std::collections::HashMap;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use spillway_resilience::Timestamp;
+use spillway_sdk::Fault;
+use std::cell::{Cell, RefCell};
 use std::error::Error;
-use std::future::Future;
-use std::io;
-use std::net::SocketAddr;
+use std::fmt;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
-use tower_service::Service;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
-/// How long an unused connection is kept. Shorter than what providers and load balancers keep it for, so that it is
-/// seldom closed under a request.
-const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(50);
-/// Unused connections kept per worker and upstream.
-const POOL_IDLE_MAX: usize = 64;
-
-/// A connection that has answered before, was unused for at least so long, and is lost so soon after it was used again,
-/// was closed by its provider as unused in the same moment. No server known closes them sooner.
+/// A connection that was unused for at least so long is not known to be alive. One that is lost so soon after it was used
+/// again was closed by its provider as unused in the same moment: no server known closes them sooner.
 const UNUSED_FOR: Duration = Duration::from_secs(1);
 const CLOSED_AS_UNUSED: Duration = Duration::from_secs(1);
-/// Connections of which it is known that they have answered. Beyond that it is forgotten of all, and a loss counts as any
-/// other until they have answered again.
-const ANSWERED_MAX: usize = 1_024;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// A client of one upstream.
+/// A client of one upstream. Its clones share their connections.
 #[derive(Clone, Debug)]
-pub struct Client {
-    pool: Pool<Connector, RequestBody>,
-    /// When connections have last answered, by their own address.
-    answered: Rc<RefCell<HashMap<SocketAddr, Instant>>>,
+pub struct Client(Rc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    clock: Clock,
+    destination: Destination,
+    pool: RefCell<Pool<SendRequest<RequestBody>>>,
+}
+
+impl Connected for SendRequest<RequestBody> {
+    fn is_closed(&self) -> bool {
+        SendRequest::is_closed(self)
+    }
 }
 
 /// Why there is no head of an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Unanswered {
     /// What failed.
     pub fault: Fault,
-    /// How far the call had come.
-    pub phase: Phase,
     /// What this machine lacked for it: then the provider has had no part in it.
     pub shortage: Option<Shortage>,
-    /// Its connection had answered before, and was closed as unused just when it was used again. That is no failure of the
+    /// Its connection had been unused, and was closed as such just when it was used again. That is no failure of the
     /// provider's, and nothing was answered: on a fresh connection it is still the same call.
     pub was_closed_as_unused: bool,
+    /// The request, if nothing of it has left.
+    pub unsent: Option<Box<Request<RequestBody>>>,
 }
 
 impl Client {
     /// A client without connections yet.
-    pub fn new(upstream: &UpstreamConfig) -> Self {
-        let mut http = HttpConnector::new_with_resolver(Resolver(GaiResolver::new()));
-        http.enforce_http(false);
-        http.set_nodelay(true);
-        let https = HttpsConnectorBuilder::new()
-            .with_tls_config(tls().clone())
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(http);
-        let connector = Connector { inner: https, timeout: upstream.connect_timeout };
-        let pool = Pool::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .timer(TokioTimer::new())
-            .pool_idle_timeout(POOL_IDLE_TIMEOUT)
-            .pool_max_idle_per_host(POOL_IDLE_MAX)
-            .build(connector);
-        Client { pool, answered: Rc::default() }
+    pub fn of(upstream: &Upstream, clock: Clock) -> Self {
+        let destination = Destination::of(upstream, clock);
+        Client(Rc::new(Inner { clock, destination, pool: RefCell::default() }))
     }
 
-    /// Sends a request and waits for the head of its answer. Dropping the future ends the call.
+    /// A connection that was used before. Whoever can send only once gets none that may be dead.
+    pub fn reuse(&self, may_repeat: bool) -> Option<Connection> {
+        let unused_max = if may_repeat { UNUSED_MAX } else { UNUSED_FOR };
+        let now = self.0.clock.now();
+        let kept = self.0.pool.borrow_mut().take(unused_max, now)?;
+        let unused = now.saturating_since(kept.since);
+        Some(Connection { sender: kept.connection, made: kept.made, unused, client: self.clone() })
+    }
+
+    /// A new connection.
+    ///
+    /// # Errors
+    /// When none can be had in time.
+    pub async fn connect(&self) -> Result<Connection, Trouble> {
+        let made = self.0.clock.now();
+        let stream = self.0.destination.connect().await?;
+        let begun = http1::handshake(TokioIo::new(stream)).await;
+        // Nothing is exchanged for that, so it cannot fail; if it does, the connection is of no use.
+        let (sender, connection) = begun.map_err(|error| Trouble::new(fault_of(&error), error.to_string()))?;
+        tokio::task::spawn_local(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection to an upstream ended early");
+            }
+        });
+        Ok(Connection { sender, made, unused: Duration::ZERO, client: self.clone() })
+    }
+
+    /// What was unused is not to be trusted: one of them has turned out to be dead.
+    pub fn forget_unused(&self) {
+        self.0.pool.borrow_mut().clear();
+    }
+
+    fn put(&self, sender: SendRequest<RequestBody>, made: Timestamp) {
+        let is_only_one = self.0.pool.borrow_mut().put(sender, made, self.0.clock.now());
+        if is_only_one {
+            tokio::task::spawn_local(sweep(Rc::downgrade(&self.0)));
+        }
+    }
+}
+
+/// Closes connections that nobody uses, for as long as there are any.
+async fn sweep(client: Weak<Inner>) {
+    loop {
+        tokio::time::sleep(UNUSED_MAX / 2).await;
+        let Some(client) = client.upgrade() else { return };
+        if !client.pool.borrow_mut().prune(client.clock.now()) {
+            return;
+        }
+    }
+}
+
+/// A connection to an upstream, for one call at a time.
+#[derive(Debug)]
+pub struct Connection {
+    sender: SendRequest<RequestBody>,
+    made: Timestamp,
+    unused: Duration,
+    client: Client,
+}
+
+impl Connection {
+    /// Whether nothing is known of it that is recent: it may have died since.
+    pub fn may_be_dead(&self) -> bool {
+        self.unused >= UNUSED_FOR
+    }
+
+    /// Sends a request and waits for the head of its answer. Dropping the future ends the call and the connection; else
+    /// that is used again when the answer has ended.
     ///
     /// # Errors
     /// When there is none.
-    pub async fn send(&self, request: Request<RequestBody>) -> Result<Response<Incoming>, Unanswered> {
-        let sent = Instant::now();
-        match self.pool.request(request).await {
+    pub async fn send(mut self, mut request: Request<RequestBody>) -> Result<Response<Incoming>, Unanswered> {
+        let may_be_dead = self.may_be_dead();
+        let sent = self.client.0.clock.now();
+        self.client.0.destination.address(&mut request);
+        match self.sender.try_send_request(request).await {
             Ok(response) => {
-                if let Some(connection) = response.extensions().get::<HttpInfo>() {
-                    self.has_answered(connection.local_addr());
+                let Connection { mut sender, made, client, .. } = self;
+                if sender.is_ready() {
+                    // A short answer has come as a whole, with its head.
+                    client.put(sender, made);
+                } else {
+                    tokio::task::spawn_local(async move {
+                        if sender.ready().await.is_ok() {
+                            client.put(sender, made);
+                        }
+                    });
                 }
                 Ok(response)
             }
-            Err(error) => {
-                let fault = fault_of(&error, error.is_connect());
-                let mut known = http::Extensions::new();
-                if let Some(connection) = error.connect_info() {
-                    connection.get_extras(&mut known);
+            Err(mut failed) => {
+                let unsent = failed.take_message().map(Box::new);
+                let error = failed.into_error();
+                let fault = fault_of(&error);
+                let elapsed = self.client.0.clock.now().saturating_since(sent);
+                let was_closed_as_unused = may_be_dead && fault == Fault::Reset && elapsed < CLOSED_AS_UNUSED;
+                Err(Unanswered { fault, shortage: Shortage::of(&error), was_closed_as_unused, unsent })
+            }
+        }
+    }
+}
+
+/// Where an upstream is, and how it is reached.
+struct Destination {
+    /// Host and port, as they are asked of a proxy and named in messages.
+    target: String,
+    host: String,
+    is_encrypted: bool,
+    trust: Trust,
+    way: Way,
+    /// What is connected to: the upstream, or the proxy before it.
+    addresses: Addresses,
+    /// Only for a proxy that wants addresses instead of names.
+    own_addresses: Option<Addresses>,
+    timeout: Duration,
+}
+
+/// How far a connection has come, for the message when it takes too long.
+#[derive(Clone, Copy)]
+enum Stage {
+    Connecting,
+    Proxy,
+    Tls,
+}
+
+impl Destination {
+    fn of(upstream: &Upstream, clock: Clock) -> Destination {
+        let base = &upstream.config.base;
+        let (host, port) = (base.host().to_owned(), base.port());
+        let way = upstream.way();
+        let own = || Addresses::of(&host, port, clock);
+        let (addresses, own_addresses) = match &way {
+            Way::Straight => (own(), None),
+            Way::Through(proxy) => {
+                let resolves_here = proxy.kind() == ProxyKind::Socks { resolves_here: true };
+                (Addresses::of(proxy.host(), proxy.port(), clock), resolves_here.then(own))
+            }
+        };
+        Destination {
+            target: format!("{host}:{port}"),
+            host,
+            is_encrypted: base.is_encrypted(),
+            trust: upstream.trust.clone(),
+            way,
+            addresses,
+            own_addresses,
+            timeout: upstream.config.connect_timeout,
+        }
+    }
+
+    /// Connects within a timeout that covers name, proxy and TLS as well.
+    async fn connect(&self) -> Result<Stream, Trouble> {
+        let stage = Cell::new(Stage::Connecting);
+        let connected = tokio::time::timeout(self.timeout, self.connect_in_stages(&stage)).await;
+        connected.unwrap_or_else(|_| {
+            let within = format!("within {} ms", self.timeout.as_millis());
+            Err(Trouble::new(
+                Fault::ConnectTimeout,
+                match (stage.get(), &self.way) {
+                    (Stage::Connecting, Way::Straight) => {
+                        format!("connect timeout: {} did not answer {within}", self.target)
+                    }
+                    (Stage::Connecting, Way::Through(proxy)) => {
+                        format!("connect timeout: the proxy {proxy} did not answer {within}")
+                    }
+                    (Stage::Proxy, _) => {
+                        format!("connect timeout: the proxy did not connect to {} {within}", self.target)
+                    }
+                    (Stage::Tls, _) => {
+                        format!("connect timeout: TLS with {} was not agreed upon {within}", self.target)
+                    }
+                },
+            ))
+        })
+    }
+
+    async fn connect_in_stages(&self, stage: &Cell<Stage>) -> Result<Stream, Trouble> {
+        let stream: Stream = match &self.way {
+            Way::Straight => Box::new(self.addresses.connect().await?),
+            Way::Through(proxy) => {
+                let stream = to_proxy(proxy, &self.addresses, &self.trust).await?;
+                stage.set(Stage::Proxy);
+                match proxy.kind() {
+                    ProxyKind::Http { .. } if self.is_encrypted => tunnelled(stream, proxy, &self.target).await?,
+                    // It is asked for each request by its whole URL.
+                    ProxyKind::Http { .. } => stream,
+                    ProxyKind::Socks { .. } => through_socks(stream, proxy, &self.as_socks_target().await?).await?,
                 }
-                let connection = known.get::<HttpInfo>().map(HttpInfo::local_addr);
-                let answered = connection.and_then(|connection| self.answered.borrow_mut().remove(&connection));
-                let was_unused =
-                    answered.is_some_and(|answered| sent.saturating_duration_since(answered) >= UNUSED_FOR);
-                let phase = if error.is_connect() { Phase::Connecting } else { Phase::Waiting };
-                let is_loss = fault == Fault::Reset && phase == Phase::Waiting;
-                let was_closed_as_unused = was_unused && is_loss && sent.elapsed() < CLOSED_AS_UNUSED;
-                Err(Unanswered { fault, phase, shortage: Shortage::of(&error), was_closed_as_unused })
             }
+        };
+        if !self.is_encrypted {
+            return Ok(stream);
         }
+        stage.set(Stage::Tls);
+        encrypted(stream, &self.host, &self.target, &self.trust).await
     }
 
-    fn has_answered(&self, connection: SocketAddr) {
-        let mut answered = self.answered.borrow_mut();
-        if answered.len() >= ANSWERED_MAX && !answered.contains_key(&connection) {
-            answered.clear();
+    async fn as_socks_target(&self) -> Result<Uri, Trouble> {
+        let target = match &self.own_addresses {
+            Some(addresses) => addresses.first().await?.to_string(),
+            None => self.target.clone(),
+        };
+        let uri = Uri::builder().scheme("socks").authority(target).path_and_query("/").build();
+        uri.map_err(|error| Trouble::new(Fault::Protocol, format!("no proxy can be asked: {error}")))
+    }
+
+    /// Puts a request's URL into the form in which this way wants it (RFC 9112, section 3.2).
+    fn address(&self, request: &mut Request<RequestBody>) {
+        match &self.way {
+            Way::Through(proxy) if !self.is_encrypted && matches!(proxy.kind(), ProxyKind::Http { .. }) => {
+                if let Some(authorization) = proxy.authorization() {
+                    let authorization: &HeaderValue = authorization;
+                    request.headers_mut().insert(header::PROXY_AUTHORIZATION, authorization.clone());
+                }
+            }
+            Way::Through(_) | Way::Straight => {
+                let path_and_query = request.uri().path_and_query().cloned();
+                *request.uri_mut() = path_and_query.map_or_else(|| Uri::from_static("/"), Uri::from);
+            }
         }
-        answered.insert(connection, Instant::now());
     }
 }
 
-/// The operating system's trust store, read once; Mozilla's where there is none, as in an empty container. Clones
-/// share its sessions, so that every worker can resume what one has begun.
-fn tls() -> &'static rustls::ClientConfig {
-    static CONFIG: OnceLock<rustls::ClientConfig> = OnceLock::new();
-    CONFIG.get_or_init(|| {
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if roots.is_empty() {
-            roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-        }
-        rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()
-    })
-}
-
-/// What happened, from an error and everything it was caused by.
-pub fn fault_of(error: &(dyn Error + 'static), connecting: bool) -> Fault {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if error.is::<ConnectTimeout>() {
-            return Fault::ConnectTimeout;
-        }
-        if error.is::<NoSuchName>() {
-            return Fault::Dns;
-        }
-        if error.is::<rustls::Error>() {
-            return Fault::Tls;
-        }
-        if let Some(hyper) = error.downcast_ref::<hyper::Error>()
-            && hyper.is_parse()
-        {
-            return Fault::Protocol;
-        }
-        if let Some(io) = error.downcast_ref::<io::Error>() {
-            if io.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
-                return Fault::Tls;
-            }
-            match io.kind() {
-                io::ErrorKind::ConnectionRefused => return Fault::ConnectRefused,
-                io::ErrorKind::TimedOut if connecting => return Fault::ConnectTimeout,
-                _ => {}
-            }
-        }
-        cause = error.source();
+impl fmt::Debug for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Destination").field("target", &self.target).field("way", &self.way).finish_non_exhaustive()
     }
-    if connecting { Fault::ConnectRefused } else { Fault::Reset }
 }
 
 /// What is sent: a whole body that can be sent again, or one that streams through once.
@@ -213,65 +353,5 @@ impl http_body::Body for RequestBody {
             RequestBody::Whole(body) => body.size_hint(),
             RequestBody::Streaming { body, .. } => body.size_hint(),
         }
-    }
-}
-
-/// Connecting, name resolution and TLS included, took too long.
-#[derive(Debug, thiserror::Error)]
-#[error("no connection in time")]
-struct ConnectTimeout;
-
-/// The upstream's name did not resolve.
-#[derive(Debug, thiserror::Error)]
-#[error("the name did not resolve")]
-struct NoSuchName(#[source] io::Error);
-
-/// Resolves names as the system does, and marks its failures.
-#[derive(Clone, Debug)]
-struct Resolver(GaiResolver);
-
-impl Service<Name> for Resolver {
-    type Response = GaiAddrs;
-    type Error = NoSuchName;
-    type Future = Resolving;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), NoSuchName>> {
-        self.0.poll_ready(context).map_err(NoSuchName)
-    }
-
-    fn call(&mut self, name: Name) -> Resolving {
-        Resolving(self.0.call(name))
-    }
-}
-
-struct Resolving(GaiFuture);
-
-impl Future for Resolving {
-    type Output = Result<GaiAddrs, NoSuchName>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Poll::Ready(ready!(Pin::new(&mut self.0).poll(context)).map_err(NoSuchName))
-    }
-}
-
-/// Connects within a timeout that covers TLS as well.
-#[derive(Clone, Debug)]
-struct Connector {
-    inner: HttpsConnector<HttpConnector<Resolver>>,
-    timeout: Duration,
-}
-
-impl Service<Uri> for Connector {
-    type Response = <HttpsConnector<HttpConnector<Resolver>> as Service<Uri>>::Response;
-    type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let connecting = tokio::time::timeout(self.timeout, self.inner.call(uri));
-        Box::pin(async move { connecting.await.unwrap_or_else(|_| Err(Box::new(ConnectTimeout))) })
     }
 }

@@ -80,10 +80,13 @@ impl Story {
         let verdict = &judged.verdict;
         let mut chapter =
             format!("attempt {} {} in {} ms", self.attempts, verdict.class.as_str(), record.elapsed.as_millis());
-        if !verdict.reason.is_empty() {
-            // Writing into a string cannot fail.
-            let _ = write!(chapter, " ({})", verdict.reason);
-        }
+        // Writing into a string cannot fail.
+        let _ = match (&*verdict.reason, &record.cause) {
+            ("", None) => Ok(()),
+            (reason, None) => write!(chapter, " ({reason})"),
+            ("", Some(cause)) => write!(chapter, " ({cause})"),
+            (reason, Some(cause)) => write!(chapter, " ({reason}: {cause})"),
+        };
         self.tell(&chapter);
     }
 

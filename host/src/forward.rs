@@ -469,7 +469,7 @@ impl http_body::Body for Forward {
                         this.arrived(data);
                     }
                 }
-                Poll::Ready(Some(Err(error))) => this.ended_by(fault_of(&error, false)),
+                Poll::Ready(Some(Err(error))) => this.ended_by(fault_of(&error)),
                 Poll::Ready(None) => this.ended(),
                 Poll::Pending => match this.idle.as_mut().poll(context) {
                     Poll::Ready(()) if this.has_content => this.ended_by(Fault::IdleTimeout),

@@ -3,7 +3,7 @@
 use crate::attempt::{self, Elsewhere, Ended, Held, Record};
 use crate::call::Call;
 use crate::circuit::Admission;
-use crate::client::Client;
+use crate::client::{Client, Connection};
 use crate::door::{Asked, Entered};
 use crate::explain::Story;
 use crate::policy::Judged;
@@ -12,8 +12,9 @@ use crate::request::{is_answer, record};
 use crate::worker::Worker;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use spillway_resilience::{Hedge, Priority, Race, Spend, when_to_hedge};
+use spillway_resilience::{Hedge, HedgeSettings, Priority, Race, Spend, when_to_hedge};
 use spillway_sdk::{AttemptFacts, Class};
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -52,8 +53,15 @@ pub struct EndedElsewhere {
     pub elapsed: Duration,
 }
 
+/// How long the head of an answer may take on a connection that may be dead, while nobody knows what is usual. Where that is
+/// known, it is five times as much.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+
 /// Makes an attempt, and hedges it as far as settings, budget, limits and circuits allow. Hedges are part of the attempt
 /// and share its `number`.
+///
+/// Where the attempt goes out over a connection that was unused for a while, and nothing is heard of it for suspiciously
+/// long, a second one goes out over a new connection, whatever the settings say: the first may be speaking to nobody.
 ///
 /// The first call that brings an answer wins; the others are cancelled by being dropped. Of several that fail, the last
 /// to fail is returned, and the others are recorded here.
@@ -68,39 +76,60 @@ pub async fn attempt(
     first: Permits,
     story: &mut Story,
 ) -> Result<Attempted, EndedElsewhere> {
-    let run = run(worker, client, call, number, first);
-    let settings = &call.upstream.config.hedge;
+    let connection = client.reuse(call.is_repeatable());
+    let may_be_dead = connection.as_ref().is_some_and(Connection::may_be_dead);
+    let heard = Cell::new(false);
+    let run = run(worker, client, connection, call, number, first, &heard);
     // Nobody waits for what is of low priority, so nobody should pay for it twice.
-    if !settings.enabled || !call.is_repeatable() || call.caller.priority == Priority::Low {
-        return finished(run.await, story);
-    }
+    let hedges_late_ones =
+        call.upstream.config.hedge.enabled && call.is_repeatable() && call.caller.priority != Priority::Low;
+    let settings = match (hedges_late_ones, may_be_dead && call.is_repeatable()) {
+        (true, _) => call.upstream.config.hedge,
+        (false, true) => {
+            let delay_min = call.upstream.circuits.overdue_after().unwrap_or(SILENCE_MAX);
+            HedgeSettings { enabled: true, max_hedges: 1, delay_min }
+        }
+        (false, false) => return finished(run.await, story),
+    };
     let mut running = FuturesUnordered::new();
     running.push(run);
     let (mut hedges, mut latest) = (0, Instant::now());
     loop {
         let race = Race {
             elapsed: latest.elapsed(),
-            usual: call.upstream.circuits.usual_first_content(),
+            usual: if hedges_late_ones {
+                call.upstream.circuits.usual_first_content()
+            } else {
+                Some(settings.delay_min)
+            },
             in_flight: u32::try_from(running.len()).unwrap_or(u32::MAX),
             hedges,
             // What follows a failure of all is for the retries to decide: they wait, as a hedge would not.
             failed: false,
             committed: false,
         };
-        let alarm = match when_to_hedge(
-            settings,
-            race,
-            &mut call.upstream.experience().hedge_budget,
-            worker.shared.clock.now(),
-        ) {
-            Hedge::Send => {
+        let is_alive = !hedges_late_ones && heard.get();
+        let decide =
+            || when_to_hedge(&settings, race, &mut call.upstream.experience().hedge_budget, worker.shared.clock.now());
+        let alarm = match (!is_alive).then(decide) {
+            Some(Hedge::Send) => {
                 hedges += 1;
                 match permits_at_once(worker, call) {
                     Some(permits) => {
                         latest = Instant::now();
-                        story.tell(&format!("hedged after {} ms", race.elapsed.as_millis()));
+                        let after_ms = race.elapsed.as_millis();
+                        let connection = if hedges_late_ones {
+                            story.tell(&format!("hedged after {after_ms} ms"));
+                            client.reuse(true)
+                        } else {
+                            story.tell(&format!(
+                                "a second connection after {after_ms} ms: nothing was heard on an old one"
+                            ));
+                            client.forget_unused();
+                            None
+                        };
                         call.upstream.metrics.hedge();
-                        running.push(self::run(worker, client, call, number, permits));
+                        running.push(self::run(worker, client, connection, call, number, permits, &heard));
                     }
                     None => {
                         call.upstream.experience().hedge_budget.refund(Spend::Hedge);
@@ -109,8 +138,8 @@ pub async fn attempt(
                 }
                 continue;
             }
-            Hedge::After(wait) => Some(wait),
-            Hedge::Await(_) | Hedge::Fail(_) => None,
+            Some(Hedge::After(wait)) => Some(wait),
+            Some(Hedge::Await(_) | Hedge::Fail(_)) | None => None,
         };
         let ended = tokio::select! {
             Some(ended) = running.next() => ended,
@@ -142,13 +171,15 @@ fn permits_at_once(worker: &Worker, call: &Call) -> Option<Permits> {
 async fn run(
     worker: &Rc<Worker>,
     client: &Client,
+    connection: Option<Connection>,
     call: &Rc<Call>,
     number: u32,
     mut permits: Permits,
+    heard: &Cell<bool>,
 ) -> Result<Attempted, EndedElsewhere> {
     permits.entered.sent();
     permits.admission.sent();
-    let Ended { record, held, elsewhere } = attempt::make(client, call, number).await;
+    let Ended { record, held, elsewhere } = attempt::make(client, connection, call, number, heard).await;
     if let Some(what) = elsewhere {
         // The permits are dropped here, which counts nowhere: the upstream had no part in it.
         return Err(EndedElsewhere { what, elapsed: record.elapsed });

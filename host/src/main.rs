@@ -84,7 +84,8 @@ fn run(config: Config) -> ExitCode {
     }
 }
 
-/// One variable per SDK, for the upstream that speaks its API.
+/// One variable per SDK, for the upstream that speaks its API, and none of them through a proxy: what is meant for this
+/// machine must not leave it.
 fn exports(config: &Config) -> String {
     let base = format!("http://{}", config.server.listen);
     let mut text = String::new();
@@ -98,5 +99,9 @@ fn exports(config: &Config) -> String {
             text.push_str(&format!("export {variable}={base}/{}{suffix}\n", dialect.as_str()));
         }
     }
+    // Some read the one in small letters first, some know only the other.
+    let host = config.server.listen.ip();
+    text.push_str(&format!("export no_proxy=\"{host},localhost,${{no_proxy:-${{NO_PROXY:-}}}}\"\n"));
+    text.push_str("export NO_PROXY=\"$no_proxy\"\n");
     text
 }

@@ -67,6 +67,8 @@ pub enum Kind {
         upstream: String,
         /// What happened.
         fault: Fault,
+        /// What was in the way of a connection, in a sentence's words.
+        cause: Option<String>,
     },
     /// The provider took too long.
     TimedOut {
@@ -74,6 +76,8 @@ pub enum Kind {
         upstream: String,
         /// Which of the timeouts.
         fault: Fault,
+        /// What was in the way of a connection, in a sentence's words.
+        cause: Option<String>,
     },
     /// The answer looked like a success and was judged a failure.
     JudgedFailed {
@@ -273,12 +277,17 @@ impl Refusal {
                 priority.as_str()
             ),
             Kind::Short { shortage } => format!("Spillway itself is short: {shortage}.{again}"),
-            Kind::Unreachable { upstream, fault } => {
-                let check = format!("Check the network and [upstreams.{upstream}] url.");
-                format!("Spillway got no answer from {upstream}: {}. {check}{again}", fault.as_str())
+            Kind::Unreachable { upstream, fault, cause } => {
+                let cause = cause.as_deref().unwrap_or(fault.as_str());
+                let check = match fault {
+                    Fault::Tls => String::new(),
+                    _ => format!(" Check the network and [upstreams.{upstream}] url."),
+                };
+                format!("Spillway got no answer from {upstream}: {cause}.{check}{again}")
             }
-            Kind::TimedOut { upstream, fault } => {
-                format!("{upstream} did not answer in time: {}.{again}", fault.as_str())
+            Kind::TimedOut { upstream, fault, cause } => {
+                let cause = cause.as_deref().unwrap_or(fault.as_str());
+                format!("{upstream} did not answer in time: {cause}.{again}")
             }
             Kind::JudgedFailed { upstream, reason, .. } => {
                 format!("{upstream} failed: {reason}.{again}")
@@ -318,10 +327,14 @@ impl Refusal {
         }
     }
 
-    /// Whether the same caller has no use in trying again by itself: a spent quota is refilled by nobody's trying.
+    /// Whether the same caller has no use in trying again by itself: a spent quota is refilled by nobody's trying, and a
+    /// certificate is mended by somebody else.
     fn is_final_for_now(&self) -> bool {
-        matches!(self.kind, Kind::CircuitOpen { .. })
-            && self.said().is_some_and(|said| matches!(said.status.as_u16(), 402 | 403 | 429))
+        match &self.kind {
+            Kind::CircuitOpen { .. } => self.said().is_some_and(|said| matches!(said.status.as_u16(), 402 | 403 | 429)),
+            Kind::Unreachable { fault, .. } => *fault == Fault::Tls,
+            _ => false,
+        }
     }
 
     /// The response, in the words of the API that was called.

@@ -1,6 +1,7 @@
 //! Starts everything, listens, and ends in order.
 
 use crate::admin;
+use crate::client::{self, Way};
 use crate::clock::{Clock, unix_ms};
 use crate::config::{Config, Policies, SpoolConfig};
 use crate::dispatch;
@@ -117,6 +118,7 @@ pub fn run(config: Config, log_lines_lost: Counter) -> Result<(), StartError> {
     let shared = Arc::new(shared);
     memory.restore(&shared.upstreams);
     warn_of_missing_policies(&shared);
+    tell_of_the_network(&shared);
 
     let (finish_upkeep, end) = oneshot::channel();
     let mut threads = Vec::new();
@@ -231,6 +233,21 @@ fn warn_of_missing_policies(shared: &Shared) {
         if missing && policy != crate::config::defaults::POLICY {
             let dir = dir.display();
             tracing::warn!(upstream = &*upstream.name, policy, %dir, "no such policy file; the built-in policy judges until it appears");
+        }
+    }
+}
+
+/// Says which way calls go out, and what of the environment is not understood.
+fn tell_of_the_network(shared: &Shared) {
+    for variable in client::mistakes_of_environment() {
+        tracing::warn!(variable, "it should name a proxy, as http://, https://, socks5:// or socks5h://, and does not");
+    }
+    for mistake in client::mistakes_of_system() {
+        tracing::warn!(mistake, "not all certificates of authorities can be read");
+    }
+    for upstream in shared.upstreams.values() {
+        if let Way::Through(proxy) = upstream.way() {
+            tracing::info!(upstream = &*upstream.name, %proxy, "calls go through a proxy");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What this machine can run out of. It is no provider's fault, and nothing that happens for want of it counts against one.
 
+use crate::client::causes;
 use std::error::Error;
 use std::fmt;
 use std::io;
@@ -18,20 +19,7 @@ pub enum Shortage {
 impl Shortage {
     /// What an error says that is missing, if it or what caused it says so.
     pub fn of(error: &(dyn Error + 'static)) -> Option<Shortage> {
-        let mut cause = Some(error);
-        while let Some(error) = cause {
-            if let Some(io) = error.downcast_ref::<io::Error>() {
-                if let Some(shortage) = io.raw_os_error().and_then(Shortage::of_code) {
-                    return Some(shortage);
-                }
-                // What an error of the system is wrapped in does not always say that it caused it.
-                if let Some(shortage) = io.get_ref().and_then(|inner| Shortage::of(inner)) {
-                    return Some(shortage);
-                }
-            }
-            cause = error.source();
-        }
-        None
+        causes(error).find_map(|cause| cause.downcast_ref::<io::Error>()?.raw_os_error().and_then(Shortage::of_code))
     }
 
     fn of_code(code: i32) -> Option<Shortage> {

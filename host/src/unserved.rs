@@ -70,7 +70,9 @@ impl Unserved {
         let upstream = call.upstream.name.to_string();
         let (kind, outcome) = match what {
             Elsewhere::BodyBroken => (Kind::BadRequest { reason: "its body broke off".into() }, Outcome::Abandoned),
-            Elsewhere::Impatient => (Kind::TimedOut { upstream, fault: Fault::AttemptTimeout }, Outcome::Failed),
+            Elsewhere::Impatient => {
+                (Kind::TimedOut { upstream, fault: Fault::AttemptTimeout, cause: None }, Outcome::Failed)
+            }
             Elsewhere::Short(shortage) => (Kind::Short { shortage }, Outcome::Shed),
         };
         let wait = matches!(what, Elsewhere::Short(_)).then_some(ShedSettings::DEFAULT_RETRY_AFTER_MIN);
@@ -161,7 +163,7 @@ pub fn refusal_for(call: &Call, record: &Record, verdict: &Verdict) -> Refusal {
     let kind = match record.fault {
         Some(
             fault @ (Fault::FirstContentTimeout | Fault::IdleTimeout | Fault::AttemptTimeout | Fault::ConnectTimeout),
-        ) => Kind::TimedOut { upstream, fault },
+        ) => Kind::TimedOut { upstream, fault, cause: record.cause.as_deref().map(str::to_owned) },
         Some(
             fault @ (Fault::Dns
             | Fault::ConnectRefused
@@ -169,7 +171,7 @@ pub fn refusal_for(call: &Call, record: &Record, verdict: &Verdict) -> Refusal {
             | Fault::Reset
             | Fault::Protocol
             | Fault::Truncated),
-        ) => Kind::Unreachable { upstream, fault },
+        ) => Kind::Unreachable { upstream, fault, cause: record.cause.as_deref().map(str::to_owned) },
         None => Kind::JudgedFailed { upstream, reason: verdict.reason.to_string(), status: fitting(verdict.class) },
     };
     Refusal::after(kind, verdict.cool_off)

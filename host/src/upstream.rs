@@ -3,6 +3,7 @@
 use crate::attempt::Record;
 use crate::callers;
 use crate::circuit::Circuits;
+use crate::client::{Trust, Way};
 use crate::clock::Clock;
 use crate::config::{ConcurrencyConfig, UpstreamConfig};
 use crate::door::Door;
@@ -37,6 +38,8 @@ pub struct Upstream {
     pub circuits: Circuits,
     /// The ways to those parts of it that have said "too much".
     pub lanes: Lanes,
+    /// Whose certificates are believed there.
+    pub trust: Trust,
     /// The policy that judges it.
     pub policy: Arc<Slot>,
     /// What it counts.
@@ -93,12 +96,18 @@ impl Upstream {
                 promptness: Promptness::default(),
             }),
             refuses_usage: AtomicBool::new(false),
+            trust: Trust::with(&config.authorities),
             clock,
             name,
             config,
             policy,
             metrics,
         }
+    }
+
+    /// The way to it.
+    pub fn way(&self) -> Way {
+        Way::to(&self.config.base, &self.config.proxy)
     }
 
     /// Whether streams are asked to report their usage: tokens are counted here, and the upstream bears the question.

@@ -249,7 +249,7 @@ pub struct Worker {
 impl Worker {
     /// A worker without connections or instances yet.
     pub fn new(shared: Arc<Shared>) -> Rc<Self> {
-        let client = |upstream: &Arc<Upstream>| (Arc::clone(&upstream.name), Client::new(&upstream.config));
+        let client = |upstream: &Arc<Upstream>| (Arc::clone(&upstream.name), Client::of(upstream, shared.clock));
         Rc::new(Worker {
             clients: shared.upstreams.values().map(client).collect(),
             judge: RefCell::new(Judge::new(shared.clock)),
@@ -262,7 +262,7 @@ impl Worker {
         match self.clients.get(&upstream.name) {
             Some(client) => client.clone(),
             // Upstreams come from the same configuration as the clients, so this is never reached.
-            None => Client::new(&upstream.config),
+            None => Client::of(upstream, self.shared.clock),
         }
     }
 }

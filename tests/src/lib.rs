@@ -2,7 +2,9 @@
 //! and an HTTP client that sees what other clients hide.
 
 pub mod asks;
+pub mod between;
 pub mod callers;
+pub mod certificates;
 pub mod chance;
 pub mod http;
 pub mod load;

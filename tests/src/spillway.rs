@@ -113,6 +113,21 @@ impl Drop for Owned {
     }
 }
 
+/// What the environment of a test must not say to Spillway, unless the test says it.
+const FOREIGN_VARIABLES: [&str; 11] = [
+    "SPILLWAY_LOG",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "HTTP_PROXY",
+    "http_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+    "NO_PROXY",
+    "no_proxy",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+];
+
 fn spawn(setup: &Setup, listen: SocketAddr, admin: SocketAddr, stderr: Stdio) -> io::Result<Owned> {
     let file = setup.write(listen, admin)?;
     let mut command = match setup.descriptors {
@@ -124,7 +139,10 @@ fn spawn(setup: &Setup, listen: SocketAddr, admin: SocketAddr, stderr: Stdio) ->
             shell
         }
     };
-    command.arg("run").arg("--config").arg(file).current_dir(setup.folder()).env_remove("SPILLWAY_LOG");
+    command.arg("run").arg("--config").arg(file).current_dir(setup.folder());
+    FOREIGN_VARIABLES.iter().for_each(|name| {
+        command.env_remove(name);
+    });
     command.envs(setup.environment.iter().map(|(name, value)| (name, value)));
     let spawned = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn();
     Ok(Owned(spawned.map_err(|error| io::Error::other(format!("{}: {error}", binary().display())))?))

@@ -90,11 +90,17 @@ fn the_exports_send_each_sdk_through_spillway() {
     let ended = setup.run_to_end(&["env"]);
     let expected = "export OPENAI_BASE_URL=http://127.0.0.1:4999/openai/v1\n\
                     export ANTHROPIC_BASE_URL=http://127.0.0.1:4999/anthropic\n\
-                    export GOOGLE_GEMINI_BASE_URL=http://127.0.0.1:4999/gemini\n";
+                    export GOOGLE_GEMINI_BASE_URL=http://127.0.0.1:4999/gemini\n\
+                    export no_proxy=\"127.0.0.1,localhost,${no_proxy:-${NO_PROXY:-}}\"\n\
+                    export NO_PROXY=\"$no_proxy\"\n";
     assert_eq!((ended.code, &*ended.stdout), (Some(0), expected));
-    let evaluated =
-        Command::new("sh").arg("-c").arg(format!("{}\nprintf %s \"$OPENAI_BASE_URL\"", ended.stdout)).output();
-    assert_eq!(evaluated.unwrap().stdout, b"http://127.0.0.1:4999/openai/v1");
+    let evaluated = Command::new("sh")
+        .arg("-euc")
+        .arg(format!("{}\nprintf '%s %s' \"$OPENAI_BASE_URL\" \"$NO_PROXY\"", ended.stdout))
+        .env_remove("no_proxy")
+        .env("NO_PROXY", "internal.example")
+        .output();
+    assert_eq!(evaluated.unwrap().stdout, b"http://127.0.0.1:4999/openai/v1 127.0.0.1,localhost,internal.example");
 }
 
 #[test]

@@ -34,7 +34,7 @@ fn read(root: &Section<'_>, folder: &Path) -> Config {
         server: server(root.section("server")),
         admin_listen: admin(root.section("admin")),
         policies: policies(root.section("policies"), folder),
-        upstreams: upstreams(root.section("upstreams")),
+        upstreams: upstreams(root.section("upstreams"), folder),
         tenants: tenants(root.section("tenants")),
         spool: spool(root.section("spool"), folder),
         log,

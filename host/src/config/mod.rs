@@ -7,10 +7,12 @@ mod upstreams;
 pub use load::parse;
 pub use reader::Mistake;
 
+use crate::client::Proxy;
 use crate::dialect::Dialect;
 use crate::policy::{self, Trust};
 use http::Uri;
 use http::uri::{Authority, Scheme};
+use rustls::pki_types::CertificateDer;
 use spillway_resilience::{
     AdaptiveLimitSettings, BreakerSettings, FairQueueSettings, HedgeSettings, PacerSettings, Priority,
     RetryBudgetSettings, RetrySettings,
@@ -158,6 +160,10 @@ pub struct UpstreamConfig {
     pub base: BaseUrl,
     /// The API it speaks.
     pub dialect: Dialect,
+    /// The proxy on the way to it.
+    pub proxy: ProxyConfig,
+    /// Certificates that are believed there, beside what the system believes.
+    pub authorities: Vec<CertificateDer<'static>>,
     /// The policy that judges it.
     pub policy: String,
     /// Longest time to a connection, TLS included.
@@ -190,6 +196,17 @@ pub struct UpstreamConfig {
     pub limits: Limits,
     /// How many calls may be in flight.
     pub concurrency: ConcurrencyConfig,
+}
+
+/// The proxy on the way to an upstream. What is on this machine is never reached through one.
+#[derive(Clone, Debug)]
+pub enum ProxyConfig {
+    /// The one that `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` name, if they do.
+    OfEnvironment,
+    /// None, whatever the environment says.
+    None,
+    /// This one.
+    Through(Proxy),
 }
 
 /// What a circuit opens for.
@@ -358,6 +375,21 @@ impl BaseUrl {
     /// Host and port, as they belong into a `Host` header.
     pub fn authority(&self) -> &Authority {
         &self.authority
+    }
+
+    /// The host, in brackets where it is an address of version 6.
+    pub fn host(&self) -> &str {
+        self.authority.host()
+    }
+
+    /// The port; where none is named, the one of the scheme.
+    pub fn port(&self) -> u16 {
+        self.authority.port_u16().unwrap_or(if self.is_encrypted() { 443 } else { 80 })
+    }
+
+    /// Whether it is reached through TLS.
+    pub fn is_encrypted(&self) -> bool {
+        self.scheme == Scheme::HTTPS
     }
 }
 

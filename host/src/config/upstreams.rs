@@ -2,20 +2,23 @@
 
 use super::load::{QUOTA_MAX, positive, quota, set};
 use super::reader::Section;
-use super::{BaseUrl, BreakerKind, ConcurrencyConfig, Limits, UpstreamConfig, defaults};
+use super::{BaseUrl, BreakerKind, ConcurrencyConfig, Limits, ProxyConfig, UpstreamConfig, defaults};
+use crate::client::{Proxy, certificates_in};
 use crate::dialect::Dialect;
+use rustls::pki_types::CertificateDer;
 use spillway_resilience::{
     AdaptiveLimitSettings, BreakerSettings, FairQueueSettings, HedgeSettings, PacerSettings, ProbeSpacing,
     RetryBudgetSettings, RetrySettings, WindowKind,
 };
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// First words of paths that mean something by themselves.
 const RESERVED_NAMES: [&str; 9] =
     ["v1", "v1beta", "spillway", "chat", "responses", "completions", "embeddings", "models", "messages"];
 
 /// The three providers that need no configuration, with whatever the file says on top.
-pub(super) fn upstreams(section: Option<Section<'_>>) -> BTreeMap<String, UpstreamConfig> {
+pub(super) fn upstreams(section: Option<Section<'_>>, folder: &Path) -> BTreeMap<String, UpstreamConfig> {
     let known = [
         ("openai", "https://api.openai.com", Dialect::OpenAi),
         ("anthropic", "https://api.anthropic.com", Dialect::Anthropic),
@@ -28,7 +31,7 @@ pub(super) fn upstreams(section: Option<Section<'_>>) -> BTreeMap<String, Upstre
     let Some(section) = section else { return upstreams };
     for (name, table) in section.named_sections() {
         let existing = upstreams.remove(&name);
-        if let Some(upstream) = upstream(&name, &table, existing) {
+        if let Some(upstream) = upstream(&name, &table, folder, existing) {
             upstreams.insert(name, upstream);
         }
         table.finish();
@@ -40,6 +43,8 @@ fn fresh(base: BaseUrl, dialect: Dialect) -> UpstreamConfig {
     let mut upstream = UpstreamConfig {
         base,
         dialect,
+        proxy: ProxyConfig::OfEnvironment,
+        authorities: Vec::new(),
         policy: defaults::POLICY.to_owned(),
         connect_timeout: defaults::CONNECT_TIMEOUT,
         first_content_timeout: defaults::FIRST_CONTENT_TIMEOUT,
@@ -67,7 +72,12 @@ fn lease_probes(upstream: &mut UpstreamConfig) {
     upstream.breaker.half_open_max_wait = 2 * upstream.breaker.probe_lease;
 }
 
-fn upstream(name: &str, section: &Section<'_>, existing: Option<UpstreamConfig>) -> Option<UpstreamConfig> {
+fn upstream(
+    name: &str,
+    section: &Section<'_>,
+    folder: &Path,
+    existing: Option<UpstreamConfig>,
+) -> Option<UpstreamConfig> {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
     if name.is_empty() || !name.chars().all(plain) {
         section.mistake("", "an upstream's name is part of URLs: it has lower-case letters, digits, - and _ only");
@@ -103,6 +113,8 @@ fn upstream(name: &str, section: &Section<'_>, existing: Option<UpstreamConfig>)
         }
     };
     set(&mut upstream.dialect, dialect);
+    set(&mut upstream.proxy, proxy(section));
+    set(&mut upstream.authorities, authorities(section, folder));
     set(&mut upstream.policy, section.string("policy"));
     set(&mut upstream.connect_timeout, positive(section, "connect_timeout"));
     set(&mut upstream.first_content_timeout, positive(section, "first_content_timeout"));
@@ -117,6 +129,32 @@ fn upstream(name: &str, section: &Section<'_>, existing: Option<UpstreamConfig>)
     limits(section.section("limits"), &mut upstream.limits);
     concurrency(section.section("concurrency"), &mut upstream.concurrency);
     Some(upstream)
+}
+
+/// An empty one switches off what the environment says.
+fn proxy(section: &Section<'_>) -> Option<ProxyConfig> {
+    let url = section.string("proxy")?;
+    if url.is_empty() {
+        return Some(ProxyConfig::None);
+    }
+    match Proxy::parse(&url) {
+        Ok(proxy) => Some(ProxyConfig::Through(proxy)),
+        Err(message) => {
+            section.mistake("proxy", message);
+            None
+        }
+    }
+}
+
+fn authorities(section: &Section<'_>, folder: &Path) -> Option<Vec<CertificateDer<'static>>> {
+    let file = section.string("ca_file").filter(|file| !file.is_empty())?;
+    match certificates_in(&folder.join(file)) {
+        Ok(certificates) => Some(certificates),
+        Err(message) => {
+            section.mistake("ca_file", message);
+            None
+        }
+    }
 }
 
 /// What only a plain breaker has, and what only an adaptive one.
