@@ -6,6 +6,7 @@ use crate::clock::unix_ms;
 use crate::door::Door;
 use crate::guard::Guard;
 use crate::lanes::LaneLook;
+use crate::server::{ACCEPT_PAUSE, Complaint};
 use crate::upstream::Upstream;
 use crate::worker::Shared;
 use bytes::Bytes;
@@ -19,7 +20,7 @@ use serde_json::{Value, json};
 use spillway_resilience::{Dimension, Mode};
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 use tokio::net::TcpListener;
 
 /// What there is to see, for whoever comes without knowing.
@@ -31,12 +32,15 @@ const INDEX: &str = "Spillway's control plane\n\n\
 
 /// Serves until the task is aborted.
 pub async fn serve(shared: Arc<Shared>, listener: TcpListener) {
+    let mut complaint = Complaint::default();
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                tracing::error!(%error, "the admin port could not accept a connection");
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                if let Some(unsaid) = complaint.is_due(Instant::now()) {
+                    tracing::error!(%error, unsaid, "the admin port could not accept a connection");
+                }
+                tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };

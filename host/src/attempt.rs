@@ -10,6 +10,7 @@ use crate::forward::OPEN_WHEN_OVER;
 use crate::json_end::JsonEnd;
 use crate::shortage::Shortage;
 use crate::sse::{self, Splitter};
+use crate::upload::Passing;
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode, header};
 use http_body::Frame;
@@ -23,9 +24,9 @@ use spillway_sdk::{
 use std::borrow::Cow;
 use std::cell::{Cell, OnceCell};
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
@@ -56,6 +57,8 @@ pub struct Ended {
 pub enum Elsewhere {
     /// Its caller did not finish sending its body.
     BodyBroken,
+    /// Its caller did not send its body in time.
+    BodyLate,
     /// Its caller announced that it would not wait for longer.
     Impatient,
     /// This machine lacks something for it.
@@ -115,6 +118,8 @@ impl Held {
 struct Progress {
     phase: Cell<Phase>,
     head: OnceCell<(StatusCode, Rc<HeaderMap>)>,
+    /// What is known of a body that passes through.
+    body: Arc<Passing>,
 }
 
 /// Makes one attempt, over a connection that was used before if there is one. `heard` tells from outside whether the head
@@ -127,21 +132,29 @@ pub async fn make(
     heard: &Cell<bool>,
 ) -> Ended {
     let began = Instant::now();
-    let timeout = began + call.upstream.config.first_content_timeout;
-    let progress = Progress { phase: Cell::new(Phase::Connecting), head: OnceCell::new() };
+    let progress = Progress { phase: Cell::new(Phase::Connecting), head: OnceCell::new(), body: Passing::new(began) };
     let grace = if call.deadline_is_callers { CALLERS_GRACE } else { Duration::ZERO };
-    let deadline = call.deadline + grace;
-    let outcome = timeout_at(timeout.min(deadline), begin(client, connection, call, &progress, heard)).await;
-    let outcome = outcome.unwrap_or_else(|_| {
-        Err(match (deadline < timeout, call.deadline_is_callers) {
-            (true, true) => Failed::Elsewhere(Elsewhere::Impatient),
-            (true, false) => Failed::Fault(Fault::AttemptTimeout),
-            (false, _) => Failed::Fault(Fault::FirstContentTimeout),
-        })
-    });
+    let mut begun = pin!(begin(client, connection, call, &progress, heard));
+    let outcome = loop {
+        // What a caller takes to send a body that passes through is its own, as it is with one that is held.
+        let took = progress.body.took();
+        let (timeout, deadline) =
+            (began + took + call.upstream.config.first_content_timeout, call.deadline + took + grace);
+        match timeout_at(timeout.min(deadline), begun.as_mut()).await {
+            Ok(outcome) => break outcome,
+            Err(_) if progress.body.took() > took => {}
+            Err(_) => {
+                break Err(match (deadline < timeout, call.deadline_is_callers) {
+                    (true, true) => Failed::Elsewhere(Elsewhere::Impatient),
+                    (true, false) => Failed::Fault(Fault::AttemptTimeout),
+                    (false, _) => Failed::Fault(Fault::FirstContentTimeout),
+                });
+            }
+        }
+    };
     let elapsed = began.elapsed();
-    let (status, headers) = match progress.head.into_inner() {
-        Some((status, headers)) => (Some(status.as_u16()), headers),
+    let (status, headers) = match progress.head.get() {
+        Some((status, headers)) => (Some(status.as_u16()), Rc::clone(headers)),
         None => (None, Rc::default()),
     };
     let mut record = Record {
@@ -207,7 +220,6 @@ async fn begin(
     progress: &Progress,
     heard: &Cell<bool>,
 ) -> Result<Begun, Failed> {
-    let upload_broken = Arc::new(AtomicBool::new(false));
     let mut unsent: Option<Box<Request<RequestBody>>> = None;
     let response = loop {
         let was_used_before = used_before.is_some();
@@ -221,7 +233,7 @@ async fn begin(
         progress.phase.set(Phase::Waiting);
         let request = match unsent.take() {
             Some(request) => *request,
-            None => request(call, &upload_broken)?,
+            None => request(call, &progress.body)?,
         };
         let unanswered = match connection.send(request).await {
             Ok(response) => break response,
@@ -234,10 +246,12 @@ async fn begin(
             unsent = unanswered.unsent;
             continue;
         }
-        return Err(match (upload_broken.load(Ordering::Relaxed), unanswered.shortage) {
-            (true, _) => Failed::Elsewhere(Elsewhere::BodyBroken),
-            (false, Some(shortage)) => Failed::Elsewhere(Elsewhere::Short(shortage)),
-            (false, None) => Failed::Fault(unanswered.fault),
+        // The client's own error says only that the connection has ended.
+        return Err(match unanswered.shortage {
+            _ if progress.body.is_broken() => Failed::Elsewhere(Elsewhere::BodyBroken),
+            _ if progress.body.is_late() => Failed::Elsewhere(Elsewhere::BodyLate),
+            Some(shortage) => Failed::Elsewhere(Elsewhere::Short(shortage)),
+            None => Failed::Fault(unanswered.fault),
         });
     };
     heard.set(true);
@@ -273,7 +287,7 @@ async fn begin(
     Ok(Begun { held, error, fault })
 }
 
-fn request(call: &Call, upload_broken: &Arc<AtomicBool>) -> Result<Request<RequestBody>, Fault> {
+fn request(call: &Call, passing: &Arc<Passing>) -> Result<Request<RequestBody>, Fault> {
     let body = match &call.body {
         CallBody::Whole(bytes) => {
             let demanding = call.body_demanding_usage.as_ref().filter(|_| call.demands_usage.get());
@@ -281,7 +295,7 @@ fn request(call: &Call, upload_broken: &Arc<AtomicBool>) -> Result<Request<Reque
         }
         // Taken by the first attempt; a second one never comes.
         CallBody::Streaming(body) => match body.take() {
-            Some(body) => RequestBody::Streaming { body, broken: Arc::clone(upload_broken) },
+            Some(body) => RequestBody::Streaming(body.told_to(Arc::clone(passing))),
             None => RequestBody::Whole(Full::default()),
         },
     };

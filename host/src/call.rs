@@ -7,12 +7,12 @@ use crate::estimate::Estimate;
 use crate::headers;
 use crate::refusal::{Kind, Refusal};
 use crate::scope::Subject;
+use crate::upload::{Upload, UploadError};
 use crate::upstream::Upstream;
 use crate::worker::HeldBytes;
 use bytes::Bytes;
 use http::{HeaderMap, Method, header, request};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use spillway_resilience::{Demand, ShedSettings};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -100,7 +100,7 @@ pub enum CallBody {
     /// Held, so that it can be sent again.
     Whole(Bytes),
     /// Passing through, once.
-    Streaming(RefCell<Option<Incoming>>),
+    Streaming(RefCell<Option<Upload>>),
 }
 
 /// What a caller wants of an upstream.
@@ -148,7 +148,7 @@ impl Call {
     pub async fn receive(
         route: Route,
         head: request::Parts,
-        body: Incoming,
+        body: Upload,
         request_id: String,
         caller: Caller,
         (body_bytes_max, timeout): (usize, Duration),
@@ -161,7 +161,7 @@ impl Call {
             .into());
         }
         let operation = route.operation;
-        let has_body = !hyper::body::Body::is_end_stream(&body);
+        let has_body = !http_body::Body::is_end_stream(&body);
         let body = if operation == Operation::Generate || !has_body {
             CallBody::Whole(read(body, &head.headers, body_bytes_max, &caller, held).await?)
         } else {
@@ -294,7 +294,7 @@ fn has_come_back(headers: &HeaderMap) -> bool {
 
 /// Reads a body within its own bound, and within that of all bodies together.
 async fn read(
-    mut body: Incoming,
+    mut body: Upload,
     headers: &HeaderMap,
     limit: usize,
     caller: &Caller,
@@ -312,7 +312,10 @@ async fn read(
     held.grow_to(announced.unwrap_or(0)).then_some(()).ok_or_else(no_room)?;
     let (mut frames, mut length) = (Vec::new(), 0);
     while let Some(frame) = body.frame().await {
-        let broken = |error| Refusal::from(Kind::BadRequest { reason: format!("its body broke off: {error}") });
+        let broken = |error| match error {
+            UploadError::Broken(_) => Kind::BadRequest { reason: format!("its body broke off: {error}") },
+            UploadError::Late { timeout } => Kind::BodyLate { timeout },
+        };
         let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
         length += data.len();
         if length > limit {

@@ -19,6 +19,7 @@ use self::through::{through_socks, to_proxy, tunnelled};
 use self::way::ProxyKind;
 use crate::clock::Clock;
 use crate::shortage::Shortage;
+use crate::upload::Upload;
 use crate::upstream::Upstream;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, Uri, header};
@@ -34,8 +35,6 @@ use std::error::Error;
 use std::fmt;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -319,12 +318,7 @@ pub enum RequestBody {
     /// Held.
     Whole(Full<Bytes>),
     /// Passing through.
-    Streaming {
-        /// What arrives from the caller.
-        body: Incoming,
-        /// Set when the caller has not finished it. The client's own error says only that the connection ended.
-        broken: Arc<AtomicBool>,
-    },
+    Streaming(Upload),
 }
 
 impl http_body::Body for RequestBody {
@@ -334,24 +328,21 @@ impl http_body::Body for RequestBody {
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.get_mut() {
             RequestBody::Whole(body) => Pin::new(body).poll_frame(context).map_err(|never| match never {}),
-            RequestBody::Streaming { body, broken } => Pin::new(body).poll_frame(context).map_err(|error| {
-                broken.store(true, Ordering::Relaxed);
-                error.into()
-            }),
+            RequestBody::Streaming(body) => Pin::new(body).poll_frame(context).map_err(Into::into),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             RequestBody::Whole(body) => body.is_end_stream(),
-            RequestBody::Streaming { body, .. } => body.is_end_stream(),
+            RequestBody::Streaming(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             RequestBody::Whole(body) => body.size_hint(),
-            RequestBody::Streaming { body, .. } => body.size_hint(),
+            RequestBody::Streaming(body) => body.size_hint(),
         }
     }
 }

@@ -95,7 +95,7 @@ impl Story {
         self.attempts += 1;
         self.elsewhere += elapsed;
         let by = match what {
-            Elsewhere::BodyBroken | Elsewhere::Impatient => "by its caller".to_owned(),
+            Elsewhere::BodyBroken | Elsewhere::BodyLate | Elsewhere::Impatient => "by its caller".to_owned(),
             Elsewhere::Short(shortage) => format!("because {shortage},"),
         };
         self.tell(&format!("attempt {} ended {by} after {} ms", self.attempts, elapsed.as_millis()));

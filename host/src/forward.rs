@@ -48,8 +48,8 @@ enum End {
     Failed(ProviderError),
     /// Before its time.
     Broken(Fault),
-    /// The caller went away.
-    Abandoned,
+    /// Its caller went away, or was given up for this reason.
+    Abandoned(Option<&'static str>),
 }
 
 /// An answer on its way to the caller.
@@ -69,6 +69,8 @@ pub struct Forward {
     idle_timeout: Duration,
     has_content: bool,
     abort: Abort,
+    /// Why its caller is given up.
+    given_up: Option<&'static str>,
     affair: Option<Affair>,
 }
 
@@ -178,6 +180,7 @@ impl Forward {
             idle_timeout: call.upstream.config.idle_timeout,
             has_content: held.has_content,
             abort: Abort::No,
+            given_up: None,
             affair: None,
         };
         for bytes in held.arrived {
@@ -193,6 +196,11 @@ impl Forward {
             forward.wait_for_more();
         }
         forward
+    }
+
+    /// Its caller is given up: it is about to be dropped, for this reason.
+    pub fn give_up(&mut self, why: &'static str) {
+        self.given_up = Some(why);
     }
 
     /// Takes what was held: events as they were cut out, or pieces of a body.
@@ -345,7 +353,7 @@ impl Forward {
             (_, usage) => usage,
         };
         // What is passed on although it is no answer has been judged already.
-        let end = if affair.outcome == Outcome::Failed && !matches!(end, End::Abandoned) { End::Whole } else { end };
+        let end = if affair.outcome == Outcome::Failed && !matches!(end, End::Abandoned(_)) { End::Whole } else { end };
         affair.settle(end, usage);
     }
 }
@@ -382,7 +390,7 @@ impl Affair {
         let clock = self.worker.shared.clock;
         let feedback = match end {
             End::Broken(Fault::FirstContentTimeout) => overdue(&self.call, &self.record, clock),
-            End::Whole | End::Failed(_) | End::Broken(_) | End::Abandoned => {
+            End::Whole | End::Failed(_) | End::Broken(_) | End::Abandoned(_) => {
                 feedback(&self.call, &self.record, &self.verdict, clock)
             }
         };
@@ -400,8 +408,8 @@ impl Affair {
                 self.judge_again(Some(fault), None);
                 Outcome::Broken
             }
-            End::Abandoned => {
-                self.story.tell("the caller went away");
+            End::Abandoned(given_up) => {
+                self.story.tell(given_up.unwrap_or("the caller went away"));
                 // The permits are dropped with this, which counts nowhere.
                 self.admission = None;
                 Outcome::Abandoned
@@ -503,7 +511,7 @@ impl Drop for Forward {
         {
             self.ended();
         }
-        self.settle(End::Abandoned);
+        self.settle(End::Abandoned(self.given_up));
     }
 }
 

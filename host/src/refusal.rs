@@ -100,6 +100,11 @@ pub enum Kind {
         /// The bound, in bytes.
         limit: usize,
     },
+    /// The request's body did not arrive in time.
+    BodyLate {
+        /// Longest silence within it.
+        timeout: Duration,
+    },
     /// The request is not understood.
     BadRequest {
         /// Why.
@@ -201,6 +206,7 @@ impl Refusal {
             Kind::JudgedFailed { .. } => "spillway_upstream_failed",
             Kind::StreamCut { .. } => "spillway_stream_cut",
             Kind::BodyTooLarge { .. } => "spillway_body_too_large",
+            Kind::BodyLate { .. } => "spillway_body_timeout",
             Kind::BadRequest { .. } => "spillway_bad_request",
             Kind::NoSuchRoute { .. } => "spillway_no_such_route",
             Kind::NoSuchJob => "spillway_no_such_job",
@@ -237,6 +243,7 @@ impl Refusal {
             Kind::TimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
             Kind::JudgedFailed { status, .. } => *status,
             Kind::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Kind::BodyLate { .. } => StatusCode::REQUEST_TIMEOUT,
             Kind::BadRequest { .. } => StatusCode::BAD_REQUEST,
             Kind::NoSuchRoute { .. } | Kind::NoSuchJob => StatusCode::NOT_FOUND,
             Kind::WrongMethod { .. } => StatusCode::METHOD_NOT_ALLOWED,
@@ -298,6 +305,11 @@ impl Refusal {
             Kind::BodyTooLarge { limit } => {
                 format!("The request's body is larger than {limit} bytes. Raise server.max_body to allow it.")
             }
+            Kind::BodyLate { timeout } => format!(
+                "The request's body did not arrive in time: its sender was silent for {:.1} s, or sent next to nothing \
+                 for longer. Send it again, or raise server.body_timeout.",
+                timeout.as_secs_f64()
+            ),
             Kind::BadRequest { reason } => format!("Spillway does not understand the request: {reason}."),
             Kind::NoSuchRoute { path } => format!(
                 "No upstream serves {path}. Paths of OpenAI, Anthropic and Gemini are recognised; \
@@ -349,6 +361,10 @@ impl Refusal {
         }
         if let Kind::WrongMethod { allowed } = self.kind {
             headers.insert(header::ALLOW, HeaderValue::from_static(allowed));
+        }
+        if let Kind::BodyLate { .. } = self.kind {
+            // The rest of the body may still come, and must not be taken for a request.
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         if let Some(wait) = self.retry_after {
             insert_wait(headers, wait);

@@ -21,10 +21,11 @@ use crate::scope::Protects;
 use crate::served::{Charges, Served};
 use crate::shortage::Shortage;
 use crate::unserved::{Blocked, Failed, Unserved, circuit_open, named, refusal_for};
+use crate::upload::Upload;
 use crate::upstream::Upstream;
 use crate::worker::Worker;
 use http::{HeaderValue, Method, Request, Response, header};
-use hyper::body::{Body as _, Incoming};
+use http_body::Body as _;
 use spillway_resilience::{
     Demand, Exceeded, Feedback, Full, Obstacle, Outcome as Counted, Pause, Rejected, Saturated, Settlement,
     ShedDecision, ShedSettings, Spend, Step, Ticket, Timestamp, TurnedAway, next_step,
@@ -47,7 +48,7 @@ const REPEAT_CHANCE_MIN_BESIDE_THE_CALLERS: f64 = 3e-5;
 const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 /// Serves one request.
-pub async fn serve(worker: Rc<Worker>, request: Request<Incoming>) -> Response<Body> {
+pub async fn serve(worker: Rc<Worker>, request: Request<Upload>) -> Response<Body> {
     let request_id = request_id(&request);
     let mut story = Story::begin(&request_id, worker.shared.begin_request());
     let (head, body) = request.into_parts();
@@ -112,7 +113,7 @@ pub async fn serve(worker: Rc<Worker>, request: Request<Incoming>) -> Response<B
 }
 
 /// Answers one for whose connection there is no room. The connection is closed behind it.
-pub fn turn_away(request: &Request<Incoming>) -> Response<Body> {
+pub fn turn_away<B>(request: &Request<B>) -> Response<Body> {
     let dialect = Dialect::recognise(request.uri().path(), request.headers()).unwrap_or(Dialect::OpenAi);
     let refusal =
         Refusal::after(Kind::Short { shortage: Shortage::Descriptors }, ShedSettings::DEFAULT_RETRY_AFTER_MIN);
@@ -123,7 +124,7 @@ pub fn turn_away(request: &Request<Incoming>) -> Response<Body> {
 }
 
 /// The id under which the log knows a request: the caller's own, if it is fit for that.
-fn request_id(request: &Request<Incoming>) -> String {
+fn request_id<B>(request: &Request<B>) -> String {
     let plain = |id: &&str| {
         (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
     };
@@ -234,7 +235,10 @@ pub async fn attempts(
         number += 1;
         let mut attempted = match hedge::attempt(worker, &client, call, number, permits, &mut story).await {
             Ok(attempted) => attempted,
-            Err(ended) => return Err(Unserved::elsewhere(call, ended, story)),
+            Err(ended) => {
+                let body_timeout = worker.shared.config.server.body_timeout;
+                return Err(Unserved::elsewhere(call, ended, body_timeout, story));
+            }
         };
 
         // A request that is taken without the question for usage tells that the question was the mistake.

@@ -4,38 +4,36 @@ use crate::admin;
 use crate::client::{self, Way};
 use crate::clock::{Clock, unix_ms};
 use crate::config::{Config, Policies, SpoolConfig};
+use crate::connection::{self, crowd::Crowd};
 use crate::dispatch;
 use crate::memory::Memory;
 use crate::policy::{Bell, Registry, Role, Runtime, SettingsFile, watch_folder};
 use crate::recording;
-use crate::request;
 use crate::spool::{OpenError, Spool, SpoolSettings};
-use crate::unserved::BreakOff;
 use crate::upkeep;
 use crate::worker::{Means, Shared, Worker};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::metrics::counter::Counter;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
+use std::mem::take;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1_024;
-/// Time for a request's head to arrive.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// Largest head. OpenAI asks its callers to stay below 64 KiB.
-const HEAD_BYTES_MAX: usize = 128 << 10;
+/// How long to leave it when a connection cannot be accepted.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often to say so, while it goes on.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
 /// Descriptors for everything but callers' connections and those of their calls: listeners, spool, policies, probes.
 const DESCRIPTORS_OF_OURS: u64 = 96;
@@ -299,6 +297,25 @@ fn bind(address: SocketAddr, setting: &'static str, sharing: Sharing) -> Result<
     })
 }
 
+/// Something that may go wrong many times a second, and is said now and then.
+#[derive(Debug, Default)]
+pub struct Complaint {
+    said: Option<Instant>,
+    unsaid: u64,
+}
+
+impl Complaint {
+    /// How often it went wrong unsaid, if it is to be said.
+    pub fn is_due(&mut self, now: Instant) -> Option<u64> {
+        if self.said.is_some_and(|said| now.saturating_duration_since(said) < COMPLAIN_EVERY) {
+            self.unsaid += 1;
+            return None;
+        }
+        self.said = Some(now);
+        Some(take(&mut self.unsaid))
+    }
+}
+
 /// Accepts connections until the process drains, and then waits for those that are open.
 async fn accept(worker: Rc<Worker>, listener: std::net::TcpListener) {
     let listener = match TcpListener::from_std(listener) {
@@ -308,19 +325,33 @@ async fn accept(worker: Rc<Worker>, listener: std::net::TcpListener) {
             return;
         }
     };
+    let crowd = Rc::new(Crowd::default());
+    let mut complaint = Complaint::default();
+    let mut crowded = pin!(worker.shared.crowded.notified());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
+            () = &mut crowded => {
+                crowded.set(worker.shared.crowded.notified());
+                if worker.shared.has_too_many_connections() {
+                    crowd.close_longest_unused();
+                }
+                continue;
+            }
             () = worker.shared.drain_begun() => break,
         };
         match accepted {
             Ok((stream, _)) => {
-                tokio::task::spawn_local(connection(Rc::clone(&worker), stream));
+                tokio::task::spawn_local(connection::serve(Rc::clone(&worker), Rc::clone(&crowd), stream));
             }
             Err(error) => {
                 // Out of file descriptors, most likely: closing connections will help, accepting faster will not.
-                tracing::error!(%error, "a connection could not be accepted");
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                if let Some(unsaid) = complaint.is_due(Instant::now()) {
+                    tracing::error!(%error, unsaid, "a connection could not be accepted");
+                }
+                if !crowd.close_longest_unused() {
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
             }
         }
     }
@@ -329,40 +360,17 @@ async fn accept(worker: Rc<Worker>, listener: std::net::TcpListener) {
     worker.shared.disconnected().await;
 }
 
-async fn connection(worker: Rc<Worker>, stream: TcpStream) {
-    // Delayed acknowledgements and Nagle's algorithm together would cost each small event 40 ms.
-    let _ = stream.set_nodelay(true);
-    let shared = Arc::clone(&worker.shared);
-    let _connected = shared.begin_connection();
-    // Whoever comes when there is no room is told so, and does not take the descriptor of a call that is under way.
-    let is_one_too_many = shared.has_too_many_connections();
-    let service = service_fn(move |request| {
-        let worker = Rc::clone(&worker);
-        async move {
-            if is_one_too_many {
-                return Ok(request::turn_away(&request));
-            }
-            let response = request::serve(worker, request).await;
-            match response.extensions().get::<BreakOff>() {
-                Some(break_off) => Err(*break_off),
-                None => Ok(response),
-            }
-        }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(connection);
-    let result = tokio::select! {
-        result = &mut connection => result,
-        () = shared.drain_begun() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = result {
-        tracing::debug!(%error, "a connection ended early");
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_wrong_all_the_time_is_said_now_and_then_with_how_often_it_was_not() {
+        let (began, mut complaint) = (Instant::now(), Complaint::default());
+        let mut is_due = |ms: u64| complaint.is_due(began + Duration::from_millis(ms));
+        assert_eq!(is_due(0), Some(0));
+        assert_eq!((1..100).filter_map(|tenth| is_due(tenth * 100)).count(), 0);
+        assert_eq!(is_due(10_000), Some(99));
+        assert_eq!(is_due(20_000), Some(0));
     }
 }

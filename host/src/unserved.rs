@@ -65,11 +65,12 @@ impl Unserved {
     }
 
     /// An attempt has ended without any doing of the upstream's.
-    pub fn elsewhere(call: &Call, ended: EndedElsewhere, story: Story) -> Unserved {
+    pub fn elsewhere(call: &Call, ended: EndedElsewhere, body_timeout: Duration, story: Story) -> Unserved {
         let EndedElsewhere { what, elapsed: _ } = ended;
         let upstream = call.upstream.name.to_string();
         let (kind, outcome) = match what {
             Elsewhere::BodyBroken => (Kind::BadRequest { reason: "its body broke off".into() }, Outcome::Abandoned),
+            Elsewhere::BodyLate => (Kind::BodyLate { timeout: body_timeout }, Outcome::Refused),
             Elsewhere::Impatient => {
                 (Kind::TimedOut { upstream, fault: Fault::AttemptTimeout, cause: None }, Outcome::Failed)
             }

@@ -55,6 +55,8 @@ pub struct Shared {
     requests: Arc<Gauge>,
     held_bytes: AtomicU64,
     connections: Arc<Gauge>,
+    /// Rung when there is no room for a caller's connection, and some worker may have one that nobody uses.
+    pub crowded: Notify,
     /// What the process has to work with.
     pub means: Means,
 }
@@ -112,6 +114,7 @@ impl Shared {
             requests: Arc::default(),
             held_bytes: AtomicU64::new(0),
             connections: Arc::default(),
+            crowded: Notify::new(),
             means,
         }
     }

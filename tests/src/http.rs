@@ -7,7 +7,8 @@ use http_body_util::Full;
 use serde_json::Value;
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
 
 /// Largest answer read. No test's answer comes near it.
 const BODY_BYTES_MAX: u64 = 64 << 20;
@@ -32,7 +33,8 @@ impl fmt::Debug for Request {
     }
 }
 
-fn request(method: &'static str, path: &str) -> Request {
+/// A request without a body.
+pub fn request(method: &'static str, path: &str) -> Request {
     Request { method, path: path.to_owned(), headers: Vec::new(), body: Vec::new() }
 }
 
@@ -221,6 +223,31 @@ impl Connection {
     /// The system's own.
     pub fn send_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.get_mut().write_all(bytes)
+    }
+
+    /// What goes over the wire for a request.
+    pub fn bytes_of(&self, request: &Request) -> Vec<u8> {
+        request.to_bytes(self.address)
+    }
+
+    /// Lets no read take longer, from here on.
+    pub fn read_timeout(&self, timeout: Duration) {
+        // This fails only for no time at all.
+        let _ = self.stream.get_ref().set_read_timeout(Some(timeout));
+    }
+
+    /// Lets no write take longer, from here on.
+    pub fn write_timeout(&self, timeout: Duration) {
+        // As above.
+        let _ = self.stream.get_ref().set_write_timeout(Some(timeout));
+    }
+
+    /// Closes the half in which it sends, as a caller may that has sent all.
+    ///
+    /// # Errors
+    /// The system's own.
+    pub fn finish_sending(&self) -> io::Result<()> {
+        self.stream.get_ref().shutdown(Shutdown::Write)
     }
 
     /// Reads the head of the next answer.

@@ -55,6 +55,10 @@ fn server(section: Option<Section<'_>>) -> Server {
         in_flight_max: defaults::IN_FLIGHT_MAX,
         held_bytes_max: defaults::HELD_BYTES_MAX,
         request_timeout: defaults::REQUEST_TIMEOUT,
+        head_timeout: defaults::HEAD_TIMEOUT,
+        body_timeout: defaults::BODY_TIMEOUT,
+        write_timeout: defaults::WRITE_TIMEOUT,
+        keep_alive_timeout: defaults::KEEP_ALIVE_TIMEOUT,
         drain_timeout: defaults::DRAIN_TIMEOUT,
         allowed_hosts: Vec::new(),
         allowed_origins: Vec::new(),
@@ -77,6 +81,10 @@ fn server(section: Option<Section<'_>>) -> Server {
         section.mistake("max_held", "must leave room for max_body below the share at which requests are shed (85 %)");
     }
     set(&mut server.request_timeout, positive(&section, "request_timeout"));
+    set(&mut server.head_timeout, positive(&section, "head_timeout"));
+    set(&mut server.body_timeout, positive(&section, "body_timeout"));
+    set(&mut server.write_timeout, positive(&section, "write_timeout"));
+    set(&mut server.keep_alive_timeout, positive(&section, "keep_alive_timeout"));
     set(&mut server.drain_timeout, section.duration("drain_timeout"));
     server.allowed_hosts = section.strings("allowed_hosts");
     server.allowed_origins = section.strings("allowed_origins");

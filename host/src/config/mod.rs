@@ -48,6 +48,16 @@ pub mod defaults {
     pub const CIRCUIT_PATIENCE: Duration = Duration::from_secs(1);
     /// Longest life of a request: the timeout that the official SDKs use.
     pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(600);
+    /// How long the head of a request may take from its first byte to its last.
+    pub const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+    /// Longest silence of a caller within the body of its request: what nginx gives it.
+    pub const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+    /// How long a caller may take nothing of an answer of which more is ready: what nginx gives it, and long enough for
+    /// whoever thinks about what it has read.
+    pub const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+    /// How long a connection may lie unused. Longer than any client is known to keep one (Java's did for 20 minutes), so
+    /// that none is closed under a request.
+    pub const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(30 * 60);
     /// How long in-flight requests may take to finish after a termination signal.
     pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
     /// The official SDKs give a connection five seconds.
@@ -118,6 +128,14 @@ pub struct Server {
     pub held_bytes_max: u64,
     /// Longest life of a request.
     pub request_timeout: Duration,
+    /// How long the head of a request may take.
+    pub head_timeout: Duration,
+    /// Longest silence within the body of a request.
+    pub body_timeout: Duration,
+    /// How long a caller may take nothing of its answer.
+    pub write_timeout: Duration,
+    /// How long a connection may lie unused.
+    pub keep_alive_timeout: Duration,
     /// How long in-flight requests may take to finish after a termination signal.
     pub drain_timeout: Duration,
     /// `Host` names accepted besides the loopback's.

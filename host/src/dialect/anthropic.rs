@@ -99,7 +99,9 @@ pub(super) fn envelope(refusal: &Refusal, request_id: &str) -> Value {
         Kind::BodyTooLarge { .. } => "request_too_large",
         Kind::NoSuchRoute { .. } | Kind::NoSuchJob => "not_found_error",
         Kind::Forbidden { .. } => "permission_error",
-        Kind::BadRequest { .. } | Kind::WrongMethod { .. } | Kind::Conflict { .. } => "invalid_request_error",
+        Kind::BadRequest { .. } | Kind::BodyLate { .. } | Kind::WrongMethod { .. } | Kind::Conflict { .. } => {
+            "invalid_request_error"
+        }
     };
     json!({
         "type": "error",

@@ -90,7 +90,7 @@ pub(super) fn with_wait(mut body: Value, refusal: &Refusal) -> Value {
 pub(super) fn envelope(refusal: &Refusal) -> Value {
     let status = match refusal.kind {
         Kind::LimitExceeded { .. } | Kind::Saturated { .. } | Kind::Paced { .. } => "RESOURCE_EXHAUSTED",
-        Kind::TimedOut { .. } => "DEADLINE_EXCEEDED",
+        Kind::TimedOut { .. } | Kind::BodyLate { .. } => "DEADLINE_EXCEEDED",
         Kind::CircuitOpen { .. }
         | Kind::Overloaded { .. }
         | Kind::Short { .. }

@@ -152,6 +152,7 @@ pub(super) fn envelope(refusal: &Refusal) -> Value {
             "server_error"
         }
         Kind::BodyTooLarge { .. }
+        | Kind::BodyLate { .. }
         | Kind::BadRequest { .. }
         | Kind::NoSuchRoute { .. }
         | Kind::NoSuchJob
