@@ -8,6 +8,7 @@ use crate::body::{Aborted, Body};
 use crate::config::Server;
 use crate::connection::crowd::Crowd;
 use crate::connection::socket::{Line, Socket, Stage};
+use crate::cors;
 use crate::request;
 use crate::unserved::BreakOff;
 use crate::upload::{UNWANTED_BYTES_MAX, UNWANTED_SILENCE, UNWANTED_TIMEOUT, UnderWay, Upload};
@@ -105,6 +106,7 @@ async fn answer(
     request: Request<Incoming>,
     is_one_too_many: bool,
 ) -> Result<Response<Answer>, BreakOff> {
+    let page = worker.shared.guard.page(request.headers()).cloned();
     let waits_for_word = request.headers().contains_key(header::EXPECT);
     let response = if is_one_too_many && worker.shared.has_too_many_connections() {
         request::turn_away(&request)
@@ -120,6 +122,9 @@ async fn answer(
     if waits_for_word && response.body().under_way.has_more() {
         // Its body is not read, and may come or not.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    if let Some(page) = page {
+        cors::open_to(page, response.headers_mut());
     }
     Ok(response)
 }

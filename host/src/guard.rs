@@ -1,11 +1,12 @@
 //! Keeps web pages away: none of them has a reason to spend the user's key.
 //!
 //! A page can send requests to the loopback interface (cross-site POST), and by DNS rebinding under a name of its
-//! own. The first shows in `Origin`, the second in `Host`.
+//! own. The first shows in `Origin`, or where a browser sends none (an image, a script, a link) in `Sec-Fetch-Site`; the
+//! second in `Host`.
 
 use crate::refusal::{Kind, Refusal};
 use http::uri::Authority;
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 
 /// Which hosts and origins are let in, besides the loopback's own names.
 #[derive(Clone, Debug, Default)]
@@ -42,7 +43,20 @@ impl Guard {
                 ));
             }
         }
+        if !headers.contains_key(header::ORIGIN) && is_a_pages_doing(headers) {
+            return Err(forbidden(
+                "a web page sent it without saying which one (Sec-Fetch-Site); one whose origin \
+                 server.allowed_origins lists must fetch it in cors mode"
+                    .into(),
+            ));
+        }
         Ok(())
+    }
+
+    /// The origin of the page that may read the answer.
+    pub fn page<'a>(&self, headers: &'a HeaderMap) -> Option<&'a HeaderValue> {
+        let origin = headers.get(header::ORIGIN)?;
+        self.origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes()).then_some(origin)
     }
 
     fn knows(&self, host: &str) -> bool {
@@ -51,6 +65,14 @@ impl Guard {
             || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
             || self.hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(host))
     }
+}
+
+/// Whether a request without an origin is some page's nonetheless, by what its browser says. What people do themselves is
+/// `none`, and a link that somebody follows on another page of this machine (`same-site`) does no harm.
+fn is_a_pages_doing(headers: &HeaderMap) -> bool {
+    let says = |name: &str, word: &str| headers.get(name).is_some_and(|value| value.as_bytes() == word.as_bytes());
+    let site = "sec-fetch-site";
+    says(site, "cross-site") || says(site, "same-site") && !says("sec-fetch-mode", "navigate")
 }
 
 fn bad(reason: &str) -> Refusal {
@@ -77,7 +99,9 @@ mod tests {
 
     #[test]
     fn only_known_names_and_origins_pass() {
-        use header::{HOST, ORIGIN};
+        use header::{HOST, HeaderName, ORIGIN};
+        const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+        const MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
         let cases = [
             (&[(HOST, "127.0.0.1:4141")][..], Ok(())),
             (&[(HOST, "localhost:4141")], Ok(())),
@@ -88,6 +112,13 @@ mod tests {
             (&[(HOST, "localhost"), (ORIGIN, "https://evil.example")], Err(403)),
             (&[(HOST, "localhost"), (ORIGIN, "null")], Err(403)),
             (&[(HOST, "localhost"), (ORIGIN, "https://app.example")], Ok(())),
+            (&[(HOST, "localhost"), (SITE, "cross-site")], Err(403)),
+            (&[(HOST, "localhost"), (SITE, "cross-site"), (MODE, "navigate")], Err(403)),
+            (&[(HOST, "localhost"), (SITE, "cross-site"), (ORIGIN, "https://app.example")], Ok(())),
+            (&[(HOST, "localhost"), (SITE, "same-site"), (MODE, "no-cors")], Err(403)),
+            (&[(HOST, "localhost"), (SITE, "same-site"), (MODE, "navigate")], Ok(())),
+            (&[(HOST, "localhost"), (SITE, "none"), (MODE, "navigate")], Ok(())),
+            (&[(HOST, "localhost"), (SITE, "same-origin")], Ok(())),
             (&[], Err(400)),
             (&[(HOST, "localhost"), (HOST, "localhost")], Err(400)),
         ];

@@ -16,6 +16,7 @@ pub mod compression;
 pub mod config;
 pub mod connection;
 pub mod consequence;
+pub mod cors;
 pub mod dialect;
 pub mod dispatch;
 pub mod door;

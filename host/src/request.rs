@@ -6,6 +6,7 @@ use crate::call::{Call, Preference, Route};
 use crate::circuit::{Admission, Refused};
 use crate::clock::{Clock, random};
 use crate::consequence::{Circumstances, Consequence};
+use crate::cors;
 use crate::dialect::Dialect;
 use crate::door::{Door, Entered};
 use crate::explain::Story;
@@ -57,6 +58,9 @@ pub async fn serve(worker: Rc<Worker>, request: Request<Upload>) -> Response<Bod
     let guess = Dialect::recognise(head.uri.path(), &head.headers).unwrap_or(Dialect::OpenAi);
     if let Err(refusal) = worker.shared.guard.check(&head.headers) {
         return refused(refusal, guess, &request_id, &story);
+    }
+    if let Some(answer) = cors::preflight(&head, METHODS) {
+        return answer;
     }
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
         return refused(Kind::WrongMethod { allowed: METHODS }.into(), guess, &request_id, &story);

@@ -3,8 +3,8 @@
 
 use serde_json::{Value, json};
 use spillway_tests::asks::{APIS, chat, chat_by, chat_stream, chat_with, patient_chat};
-use spillway_tests::http::{Connection, Request, Response, get, post};
-use spillway_tests::provider::{Provider, Reply, healthy, respond, stall, stream};
+use spillway_tests::http::{Connection, Request, Response, get, post, request};
+use spillway_tests::provider::{Provider, Reply, healthy, rate_limited, respond, stall, stream};
 use spillway_tests::spillway::{Setup, Spillway};
 use spillway_tests::wait::eventually;
 use std::io::{BufRead, BufReader, Write};
@@ -243,6 +243,62 @@ fn a_providers_early_answer_reaches_a_caller_that_is_still_sending() {
     }
     early.join().expect("it has answered each");
     assert_eq!(failures(&spillway, "openai"), 0);
+}
+
+#[test]
+fn a_page_whose_origin_is_allowed_can_read_what_it_is_answered() {
+    const APP: &str = "https://app.example";
+    let provider = Provider::start();
+    let spillway = Setup::with(&provider)
+        .set("server", &format!("allowed_origins = [\"{APP}\"]"))
+        .set("upstreams.openai.limits", "patience = \"0s\"")
+        .start();
+    let from = |request: Request, origin: &str| spillway.send(&request.header("origin", origin));
+    provider.next(rate_limited().retry_after_s(1).header("access-control-allow-origin", "*"));
+    let kept = from(patient_chat(), APP);
+    let location = kept.header("location").expect("a place").to_owned();
+    let job = from(get(&location), APP);
+    let refused = from(get("/nowhere"), APP);
+    spillway.wait_for_job(&location);
+    provider.next(healthy().header("access-control-allow-origin", "https://console.example"));
+    let passed_on = from((APIS[1].whole)(), APP);
+    for (answer, status) in [(&kept, 202), (&job, 200), (&refused, 404), (&passed_on, 200)] {
+        assert_eq!(answer.status(), status, "{answer:?}");
+        let all: Vec<_> =
+            answer.head.headers.iter().filter(|(name, _)| name == "access-control-allow-origin").collect();
+        assert!(all.len() == 1 && all[0].1 == APP, "{answer:?}");
+        assert_eq!(answer.header("access-control-expose-headers"), Some("*"));
+        assert_eq!(answer.header("vary"), Some("origin"));
+    }
+    for (name, value) in [("origin", "https://evil.example"), ("sec-fetch-site", "cross-site")] {
+        let answer = spillway.send(&get(&location).header(name, value));
+        assert_eq!((answer.status(), answer.header("access-control-allow-origin")), (403, None), "{name}");
+    }
+    assert_eq!(spillway.send(&get("/nowhere")).header("access-control-allow-origin"), None, "no page, no word of it");
+}
+
+#[test]
+fn a_pages_preflight_is_answered_here() {
+    let provider = Provider::start();
+    let spillway = Setup::with(&provider).set("server", "allowed_origins = [\"https://app.example\"]").start();
+    let preflight = |path: &str, origin: &str| {
+        let request = request("OPTIONS", path).header("origin", origin);
+        let request = request.header("access-control-request-method", "POST");
+        spillway.send(&request.header("access-control-request-headers", "authorization,x-api-key"))
+    };
+    for path in ["/v1/chat/completions", "/spillway/jobs/job_1", "/v1/files"] {
+        let answer = preflight(path, "https://app.example");
+        assert_eq!(answer.status(), 204, "{answer:?}");
+        assert_eq!(answer.header("access-control-allow-origin"), Some("https://app.example"));
+        assert_eq!(answer.header("access-control-allow-headers"), Some("authorization,x-api-key"));
+        assert!(answer.header("access-control-allow-methods").is_some_and(|methods| methods.contains("DELETE")));
+        let answer = preflight(path, "https://evil.example");
+        assert_eq!((answer.status(), answer.header("access-control-allow-origin")), (403, None));
+    }
+    assert_eq!(provider.stats().started, 0);
+    // A question of another kind is the provider's.
+    assert_eq!(spillway.send(&request("OPTIONS", "/v1/files")).status(), 200);
+    assert_eq!(provider.stats().started, 1);
 }
 
 #[cfg(target_os = "linux")]
