@@ -190,16 +190,12 @@ impl Body for Upload {
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        if self.is_end_stream() {
-            // Unless it was late, in which case more may come.
-            if self.incoming.is_some() {
-                self.ended();
-            }
-            return;
+        if self.incoming.as_ref().is_some_and(Incoming::is_end_stream) {
+            self.ended();
         }
         // Whoever waits for a word before it sends takes the answer for it, and sends nothing.
-        if let (Some(incoming), Some(under_way), false) =
-            (self.incoming.take(), self.under_way.take(), self.waits_for_word)
+        if !self.waits_for_word
+            && let (Some(incoming), Some(under_way)) = (self.incoming.take(), self.under_way.take())
             && let Ok(runtime) = Handle::try_current()
         {
             runtime.spawn(drop_unwanted(incoming, under_way));

@@ -46,13 +46,15 @@ mod system {
         None,
     }
 
-    /// The sizes and numbers of linux/netlink.h, linux/sock_diag.h and linux/inet_diag.h.
+    /// The sizes and numbers of linux/netlink.h, linux/sock_diag.h, linux/inet_diag.h and linux/socket.h.
     const HEADER_BYTES: usize = 16;
     const REQUEST_BYTES: u32 = 16 + 56;
     const SOCK_DIAG_BY_FAMILY: u16 = 20;
     const NLM_F_REQUEST: u16 = 1;
     const NLMSG_ERROR: u16 = 2;
     const IPPROTO_TCP: u8 = 6;
+    const AF_INET: u8 = 2;
+    const AF_INET6: u8 = 10;
     const ENOENT: i32 = 2;
     /// More than an answer about one socket without extensions.
     const ANSWER_BYTES_MAX: usize = 512;
@@ -69,13 +71,11 @@ mod system {
     }
 
     fn question(local: SocketAddr, remote: SocketAddr) -> Vec<u8> {
-        let family = if local.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let family = if local.is_ipv4() { AF_INET } else { AF_INET6 };
         let address = |address: IpAddr| match address {
             IpAddr::V4(address) => [&address.octets()[..], &[0; 12]].concat(),
             IpAddr::V6(address) => address.octets().to_vec(),
         };
-        // The families' numbers are below 256.
-        let family = family.as_raw().to_ne_bytes()[if cfg!(target_endian = "little") { 0 } else { 1 }];
         let parts: [&[u8]; 11] = [
             // struct nlmsghdr: length, type, flags, sequence, port.
             &REQUEST_BYTES.to_ne_bytes(),
@@ -123,7 +123,7 @@ mod system {
             /// What was written and not acknowledged.
             unsent_bytes: u32,
             /// The file that holds it; 0 when nobody does.
-            inode: u64,
+            inode: u32,
         },
         /// There is none.
         None,

@@ -152,11 +152,13 @@ impl Line {
         let _ = SockRef::from(&*self.stream.borrow()).set_linger(Some(Duration::ZERO));
     }
 
-    /// Sends last words, as far as there is room for them, and then no more.
+    /// Sends last words, and then no more; no words where the end of an answer has not been sent.
     pub fn end_with(&self, words: &[u8]) {
         let stream = self.stream.borrow();
-        // Whoever does not take them has left.
-        let _ = stream.try_write(words);
+        if self.blocked_since.get().is_none() {
+            // Whoever has no room for them does not hear them.
+            let _ = stream.try_write(words);
+        }
         let _ = SockRef::from(&*stream).shutdown(Shutdown::Write);
         self.has_shut.set(true);
     }
