@@ -45,6 +45,7 @@ pub mod scope;
 pub mod served;
 pub mod server;
 pub mod shortage;
+pub mod size;
 pub mod spool;
 pub mod sse;
 pub mod sync;

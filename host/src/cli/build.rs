@@ -3,9 +3,10 @@
 use super::cargo::Crate;
 use super::check::check;
 use super::subject::{Subject, engine};
-use super::{Answer, Failure, hear_policies, size};
+use super::{Answer, Failure, hear_policies};
 use crate::config::{Config, defaults};
 use crate::policy::{self, SHADOW_SUFFIX, SIGNATURE_BYTES};
+use crate::size::size;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};

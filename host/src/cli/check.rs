@@ -3,11 +3,12 @@
 use super::asked::{Asked, Times};
 use super::subject::{Subject, engine};
 use super::table::table;
-use super::{Answer, Failure, exchanges, hear_policies, size, time};
+use super::{Answer, Failure, exchanges, hear_policies, time};
 use crate::clock::milliseconds;
 use crate::config::Config;
 use crate::policy::inspect::{Inspection, inspect};
 use crate::policy::{CONTRACT, CONTRACT_VERSION, Module, Runtime};
+use crate::size::size;
 use serde::Serialize;
 use spillway_sdk::{AttemptFacts, Exchange, Verdict, WindowFacts, builtin};
 use std::fs;

@@ -149,15 +149,6 @@ fn hear_policies() {
     let _ = log.without_time().with_ansi(false).try_init();
 }
 
-/// Bytes as people read them.
-fn size(bytes: u64) -> String {
-    match bytes {
-        0..1_024 => format!("{bytes} bytes"),
-        1_024..1_048_576 => format!("{}.{} KiB", bytes >> 10, ((bytes % (1 << 10)) * 10) >> 10),
-        _ => format!("{}.{} MiB", bytes >> 20, ((bytes % (1 << 20)) * 10) >> 20),
-    }
-}
-
 /// A time of a call as people read it.
 fn time(nanoseconds: u64) -> String {
     match nanoseconds {
@@ -172,8 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_and_times_are_written_for_people() {
-        assert_eq!([size(999), size(75_673), size(17 << 16)], ["999 bytes", "73.8 KiB", "1.0 MiB"]);
+    fn times_are_written_for_people() {
         assert_eq!([time(870), time(1_234), time(5_060_000)], ["870 ns", "1.23 us", "5.06 ms"]);
     }
 }
