@@ -7,6 +7,7 @@ use crate::door::Door;
 use crate::guard::Guard;
 use crate::lanes::LaneLook;
 use crate::server::{ACCEPT_PAUSE, Complaint};
+use crate::spool::Spool;
 use crate::upstream::Upstream;
 use crate::worker::Shared;
 use bytes::Bytes;
@@ -20,15 +21,19 @@ use serde_json::{Value, json};
 use spillway_resilience::{Dimension, Mode};
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 use std::time::Instant;
 use tokio::net::TcpListener;
 
 /// What there is to see, for whoever comes without knowing.
 const INDEX: &str = "Spillway's control plane\n\n\
     /livez    the process lives\n\
-    /readyz   it can serve, and why not if it cannot\n\
+    /readyz   it can serve, and what is wrong all the same\n\
     /status   circuits, policies, limits and queue, as JSON\n\
     /metrics  the same as figures, for Prometheus\n";
+
+/// How long the status waits for the spool's counts, on a disk that hangs.
+const COUNT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Serves until the task is aborted.
 pub async fn serve(shared: Arc<Shared>, listener: TcpListener) {
@@ -70,7 +75,7 @@ async fn answer(shared: &Shared, request: &Request<Incoming>) -> Response<Full<B
     match request.uri().path() {
         "/" => text(StatusCode::OK, "text/plain; charset=utf-8", INDEX.to_owned()),
         "/livez" => text(StatusCode::OK, "text/plain; charset=utf-8", "alive\n".to_owned()),
-        "/readyz" | "/healthz" => ready(shared).await,
+        "/readyz" | "/healthz" => ready(shared),
         "/status" => text(StatusCode::OK, "application/json", format!("{:#}\n", status(shared).await)),
         "/metrics" => {
             let metrics = shared.metrics.text(shared.requests_in_flight());
@@ -80,24 +85,25 @@ async fn answer(shared: &Shared, request: &Request<Incoming>) -> Response<Full<B
     }
 }
 
-async fn ready(shared: &Shared) -> Response<Full<Bytes>> {
+/// Ready is who can serve live traffic: whoever is told otherwise sends it elsewhere. What does not keep it from that is
+/// told below, a line each.
+fn ready(shared: &Shared) -> Response<Full<Bytes>> {
     if shared.is_draining() {
         return text(StatusCode::SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", "draining\n".into());
     }
-    if let Some(spool) = &shared.spool
-        && let Err(error) = spool.counts().await
-    {
-        return text(StatusCode::SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", format!("{error}\n"));
-    }
-    text(StatusCode::OK, "text/plain; charset=utf-8", "ready\n".into())
+    let troubles = shared.spool.iter().flat_map(Spool::troubles).map(|trouble| format!("spool: {trouble}\n"));
+    let body = ["ready\n".to_owned()].into_iter().chain(troubles).collect();
+    text(StatusCode::OK, "text/plain; charset=utf-8", body)
 }
 
 async fn status(shared: &Shared) -> Value {
     let queue = match &shared.spool {
         None => Value::Null,
-        Some(spool) => match spool.counts().await {
-            Err(error) => json!({"error": error.to_string()}),
-            Ok(counts) => json!({
+        Some(spool) => match tokio::time::timeout(COUNT_TIMEOUT, spool.counts()).await {
+            Err(_) => json!({"error": "its disk does not answer", "troubles": spool.troubles()}),
+            Ok(Err(error)) => json!({"error": error.to_string(), "troubles": spool.troubles()}),
+            Ok(Ok(counts)) => json!({
+                "troubles": spool.troubles(),
                 "queued": counts.queued,
                 "running": counts.leased,
                 "done": counts.done,

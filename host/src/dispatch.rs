@@ -83,7 +83,7 @@ async fn claim_what_may_run(worker: &Rc<Worker>, spool: &Spool, running: &Rc<Cel
     let upstreams = match spool.runnable_upstreams().await {
         Ok(upstreams) => upstreams,
         Err(error) => {
-            tracing::error!(%error, "the spool cannot be read");
+            tell_unless_shut(&error, "the spool cannot be read");
             return sleep;
         }
     };
@@ -113,7 +113,7 @@ async fn claim_what_may_run(worker: &Rc<Worker>, spool: &Spool, running: &Rc<Cel
                 }
                 Ok(None) => break,
                 Err(error) => {
-                    tracing::error!(%error, "no job can be claimed");
+                    tell_unless_shut(&error, "no job can be claimed");
                     return sleep;
                 }
             }
@@ -267,7 +267,7 @@ where
     let mut attempt = 0;
     loop {
         match store().await {
-            Err(StoreError::Unavailable(reason)) => {
+            Err(StoreError::Unavailable(reason) | StoreError::Shut(reason)) => {
                 attempt += 1;
                 tracing::error!(job = %lease.id(), reason, "the job's state could not be stored yet");
                 tokio::time::sleep(JOB_BACKOFF.delay(attempt, random())).await;
@@ -276,6 +276,13 @@ where
             Err(StoreError::StaleLease) if attempt > 0 => return Ok(()),
             result => return result,
         }
+    }
+}
+
+/// Whoever shut the spool has said why.
+fn tell_unless_shut(error: &StoreError, what: &'static str) {
+    if !matches!(error, StoreError::Shut(_)) {
+        tracing::error!(%error, "{what}");
     }
 }
 
@@ -305,10 +312,11 @@ async fn whole(response: Response<Body>) -> Result<StoredResponse, Incomplete> {
     Ok(StoredResponse { status: head.status.as_u16(), headers: stored(&head.headers), body: bytes })
 }
 
-/// Purges what is over, and shows what is there.
+/// Purges what is over, and shows what is there. It is also what opens a spool that is shut, and finds out that its
+/// folder has gone, while nobody else asks for it.
 async fn keep_up(shared: &Shared, spool: &Spool) {
     if let Err(error) = spool.purge_expired(unix_ms()).await {
-        tracing::error!(%error, "the spool cannot be tidied");
+        tell_unless_shut(&error, "the spool cannot be tidied");
     }
     if let Ok(counts) = spool.counts().await {
         let by_state = BTreeMap::from([

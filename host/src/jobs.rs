@@ -11,7 +11,9 @@ use crate::metrics::Outcome;
 use crate::patience::Patience;
 use crate::refusal::{Kind, Refusal};
 use crate::request::attempts;
-use crate::spool::{CancelOutcome, EnqueueError, JobId, JobState, JobView, NewJob, Spool, StoreError, StoredResponse};
+use crate::spool::{
+    CancelOutcome, ENQUEUE_DEADLINE, EnqueueError, JobId, JobState, JobView, NewJob, Spool, StoreError, StoredResponse,
+};
 use crate::unserved::Unserved;
 use crate::worker::{Shared, Worker};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header, request};
@@ -35,14 +37,21 @@ pub fn owns(path: &str) -> bool {
 /// Answers questions about jobs. Whoever knows a job's id may ask: ids cannot be guessed.
 ///
 /// # Errors
-/// When there is no such job, or nothing of the kind to do with it.
+/// When there is no such job, or nothing of the kind to do with it, or when the spool cannot tell.
 pub async fn serve(shared: &Shared, head: &request::Parts) -> Result<Response<Body>, Refusal> {
+    tokio::time::timeout(ENQUEUE_DEADLINE, answer(shared, head)).await.unwrap_or_else(|_| {
+        let reason = format!("its disk did not answer within {ENQUEUE_DEADLINE:?}");
+        Err(Refusal::after(Kind::SpoolUnavailable { reason }, POLL_AFTER))
+    })
+}
+
+async fn answer(shared: &Shared, head: &request::Parts) -> Result<Response<Body>, Refusal> {
     let path = head.uri.path();
     let no_route = || Refusal::from(Kind::NoSuchRoute { path: path.to_owned() });
     let rest = path.strip_prefix(PATH).and_then(|rest| rest.strip_prefix('/')).ok_or_else(no_route)?;
-    let spool = shared.spool.as_ref().ok_or(Kind::NoSuchJob)?;
+    let spool = shared.spool.as_ref().ok_or(Kind::NoSuchJob { lost: None })?;
     let (id, tail) = rest.split_once('/').unwrap_or((rest, ""));
-    let id: JobId = id.parse().map_err(|_| Kind::NoSuchJob)?;
+    let id: JobId = id.parse().map_err(|_| Kind::NoSuchJob { lost: None })?;
     match (tail, &head.method) {
         ("", &Method::GET) => show(spool, id).await,
         ("", &Method::DELETE) => cancel(spool, id).await,
@@ -53,8 +62,13 @@ pub async fn serve(shared: &Shared, head: &request::Parts) -> Result<Response<Bo
     }
 }
 
+/// That there is no such job, and what may have become of it.
+fn unknown(spool: &Spool) -> Refusal {
+    Kind::NoSuchJob { lost: spool.loss() }.into()
+}
+
 async fn show(spool: &Spool, id: JobId) -> Result<Response<Body>, Refusal> {
-    let view = spool.get(id).await.map_err(store_error)?.ok_or(Kind::NoSuchJob)?;
+    let view = spool.get(id).await.map_err(store_error)?.ok_or_else(|| unknown(spool))?;
     let response = match view.has_response {
         true => spool.response(id).await.map_err(store_error)?,
         false => None,
@@ -68,7 +82,7 @@ async fn show(spool: &Spool, id: JobId) -> Result<Response<Body>, Refusal> {
 
 /// The provider's answer, as the provider gave it.
 async fn result(spool: &Spool, id: JobId) -> Result<Response<Body>, Refusal> {
-    let view = spool.get(id).await.map_err(store_error)?.ok_or(Kind::NoSuchJob)?;
+    let view = spool.get(id).await.map_err(store_error)?.ok_or_else(|| unknown(spool))?;
     let Some(stored) = spool.response(id).await.map_err(store_error)? else {
         let reason = format!("The job is {} and has no answer", word(view.state));
         let wait = (!view.state.is_terminal()).then_some(POLL_AFTER);
@@ -90,7 +104,7 @@ async fn cancel(spool: &Spool, id: JobId) -> Result<Response<Body>, Refusal> {
         CancelOutcome::Finished(state) => {
             Err(Kind::Conflict { reason: format!("The job is {} already", word(state)) }.into())
         }
-        CancelOutcome::NotFound => Err(Kind::NoSuchJob.into()),
+        CancelOutcome::NotFound => Err(unknown(spool)),
     }
 }
 
@@ -145,7 +159,13 @@ pub async fn serve_or_keep(
     story: Story,
 ) -> Response<Body> {
     let Some(wait) = preference.wait else {
-        return match attempts(worker, call, Patience::none(), story).await {
+        // Whoever will not be promised anything is served as patiently as if it had not asked for that.
+        let config = &call.upstream.config;
+        let patience = match spool.promises() {
+            true => Patience::none(),
+            false => Patience::of(config.limits.patience, config.circuit_patience()),
+        };
+        return match attempts(worker, call, patience, story).await {
             Ok(response) => response,
             Err(unserved) => keep(worker, spool, call, preference, unserved).await,
         };
@@ -346,7 +366,11 @@ fn enqueue_error(error: EnqueueError) -> Refusal {
 }
 
 fn store_error(error: StoreError) -> Refusal {
-    Refusal::after(Kind::SpoolUnavailable { reason: error.to_string() }, POLL_AFTER)
+    let reason = match error {
+        StoreError::Shut(reason) | StoreError::Unavailable(reason) => reason,
+        error => error.to_string(),
+    };
+    Refusal::after(Kind::SpoolUnavailable { reason }, POLL_AFTER)
 }
 
 /// Headers as the spool keeps them.

@@ -7,13 +7,14 @@ use crate::clock::milliseconds;
 use crate::policy::{self, PolicyStatus};
 use crate::recording::Recordings;
 use crate::scope::Protects;
+use crate::spool::Spool;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use spillway_resilience::{CircuitState, Transition};
@@ -172,6 +173,19 @@ impl Collector for Policies {
     }
 }
 
+/// Reads how the spool stands when it is asked for.
+#[derive(Debug)]
+struct SpoolTroubles(Spool);
+
+impl Collector for SpoolTroubles {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let help = "What is wrong with the spool, as /readyz tells it: so many lines";
+        let encoder = encoder.encode_descriptor("spool_troubles", help, None, MetricType::Gauge)?;
+        let count = i64::try_from(self.0.troubles().len()).unwrap_or(i64::MAX);
+        ConstGauge::new(count).encode(encoder)
+    }
+}
+
 fn labels(upstream: &str, name: &'static str, value: &str) -> Labels {
     vec![("upstream", upstream.to_owned()), (name, value.to_owned())]
 }
@@ -180,6 +194,11 @@ impl Metrics {
     /// Shows the policies too.
     pub fn show_policies(&mut self, policies: Arc<policy::Registry>) {
         self.registry.register_collector(Box::new(Policies(policies)));
+    }
+
+    /// Shows what is wrong with the spool too.
+    pub fn show_spool(&mut self, spool: Spool) {
+        self.registry.register_collector(Box::new(SpoolTroubles(spool)));
     }
 
     /// Shows what became of the attempts to be recorded too.

@@ -116,7 +116,10 @@ pub enum Kind {
         path: String,
     },
     /// There is no such job, or no longer.
-    NoSuchJob,
+    NoSuchJob {
+        /// What the spool has lost, if it has: the job may have been among it.
+        lost: Option<String>,
+    },
     /// The path exists, with other methods.
     WrongMethod {
         /// The methods it has.
@@ -209,7 +212,7 @@ impl Refusal {
             Kind::BodyLate { .. } => "spillway_body_timeout",
             Kind::BadRequest { .. } => "spillway_bad_request",
             Kind::NoSuchRoute { .. } => "spillway_no_such_route",
-            Kind::NoSuchJob => "spillway_no_such_job",
+            Kind::NoSuchJob { .. } => "spillway_no_such_job",
             Kind::WrongMethod { .. } => "spillway_wrong_method",
             Kind::Forbidden { .. } => "spillway_forbidden",
             Kind::Conflict { .. } => "spillway_conflict",
@@ -245,7 +248,7 @@ impl Refusal {
             Kind::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Kind::BodyLate { .. } => StatusCode::REQUEST_TIMEOUT,
             Kind::BadRequest { .. } => StatusCode::BAD_REQUEST,
-            Kind::NoSuchRoute { .. } | Kind::NoSuchJob => StatusCode::NOT_FOUND,
+            Kind::NoSuchRoute { .. } | Kind::NoSuchJob { .. } => StatusCode::NOT_FOUND,
             Kind::WrongMethod { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Kind::Forbidden { .. } => StatusCode::FORBIDDEN,
             Kind::Conflict { .. } => StatusCode::CONFLICT,
@@ -315,7 +318,12 @@ impl Refusal {
                 "No upstream serves {path}. Paths of OpenAI, Anthropic and Gemini are recognised; \
                  others begin with the name of an upstream, as in /openai/v1/models."
             ),
-            Kind::NoSuchJob => "There is no such job. Finished jobs are kept for spool.retention only.".into(),
+            Kind::NoSuchJob { lost: None } => {
+                "There is no such job. Finished jobs are kept for spool.retention only.".into()
+            }
+            Kind::NoSuchJob { lost: Some(lost) } => {
+                format!("There is no such job. It may have been lost by Spillway: {lost}.")
+            }
             Kind::WrongMethod { allowed } => format!("This path has only {allowed}."),
             Kind::Forbidden { reason } => format!("Spillway refuses the request: {reason}."),
             Kind::Conflict { reason } => format!("{reason}."),
@@ -323,7 +331,7 @@ impl Refusal {
                 format!("The spool is full with {depth} jobs, so the request was not kept.{again}")
             }
             Kind::SpoolUnavailable { reason } => {
-                format!("The spool cannot keep the request: {reason}.{again}")
+                format!("Spillway's spool cannot be used: {reason}.{again}")
             }
         }
     }

@@ -44,6 +44,9 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long writing down what must be remembered may take, on a disk that hangs.
 const REMEMBER_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How long the start waits for the data folder to be opened. A large log takes a second or two to recover.
+const OPEN_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Why Spillway does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -57,7 +60,7 @@ pub enum StartError {
         /// Why.
         reason: String,
     },
-    /// The spool's folder cannot be used.
+    /// The system refuses what the spool needs.
     #[error("{0}")]
     Spool(#[from] OpenError),
     /// The recorded requests cannot be written.
@@ -97,10 +100,12 @@ pub fn run(config: Config, log_lines_lost: Counter) -> Result<(), StartError> {
     let admin_listener = bind(config.admin_listen, "admin.listen", Sharing::Alone)?;
     let admin_address = admin_listener.local_addr()?;
 
-    // The spool first: it makes the data folder private, or says why it cannot, before anything else lies in it.
-    let spool = config.spool.as_ref().map(open_spool).transpose()?;
+    // The spool first: it makes the data folder private, or says why it cannot, before anything else lies in it. A folder
+    // that cannot be opened keeps nobody from being served, and one that does not answer is not touched again.
+    let started = config.spool.as_ref().map(start_spool).transpose()?;
+    let (spool, data_answers) = started.map_or((None, true), |(spool, answers)| (Some(spool), answers));
     let registry = Arc::new(Registry::new(clock));
-    let runtime = Runtime::start(config.policies.cache_dir.as_deref());
+    let runtime = Runtime::start(config.policies.cache_dir.as_deref().filter(|_| data_answers));
     let runtime = Arc::new(runtime.map_err(|error| StartError::Engine(error.to_string()))?);
     let settings = SettingsFile::new(&config);
     let Policies { dir, trust, .. } = config.policies.clone();
@@ -111,7 +116,7 @@ pub fn run(config: Config, log_lines_lost: Counter) -> Result<(), StartError> {
         .map(|path| recording::start(path).map_err(|source| StartError::Recording { path: path.clone(), source }));
     // The writer goes last, with all that was recorded until then.
     let (recorder, _writer) = recording.transpose()?.unzip();
-    let mut memory = Memory::open(config.spool.as_ref().map(|spool| &*spool.dir));
+    let mut memory = Memory::open(config.spool.as_ref().filter(|_| data_answers).map(|spool| &*spool.dir));
     let shared = Shared::new(config, clock, registry, spool.clone(), recorder, memory.key, means);
     let shared = Arc::new(shared);
     memory.restore(&shared.upstreams);
@@ -210,7 +215,8 @@ impl Signals {
     }
 }
 
-fn open_spool(config: &SpoolConfig) -> Result<Spool, OpenError> {
+/// Starts the spool, and tells whether its disk has answered, with whatever.
+fn start_spool(config: &SpoolConfig) -> Result<(Spool, bool), OpenError> {
     let settings = SpoolSettings {
         max_jobs: config.jobs_max,
         max_bytes: config.bytes_max,
@@ -218,7 +224,17 @@ fn open_spool(config: &SpoolConfig) -> Result<Spool, OpenError> {
         dir: config.dir.clone(),
         sealer: None,
     };
-    Spool::open(settings, unix_ms())
+    let (spool, first) = Spool::start(settings, unix_ms)?;
+    let answers = first.wait(OPEN_PATIENCE).is_some();
+    if !answers {
+        let dir = config.dir.display();
+        tracing::error!(
+            %dir,
+            "the data folder's disk does not answer: live traffic is served, nothing is promised until it does, and \
+             neither circuits nor compiled policies are remembered until a restart"
+        );
+    }
+    Ok((spool, answers))
 }
 
 fn warn_of_missing_policies(shared: &Shared) {

@@ -1,6 +1,7 @@
 //! What is done about circuits though no request asks for it: opening those that stall, and remembering how they stand.
 
 use crate::memory::Memory;
+use crate::spool::Spool;
 use crate::worker::Shared;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,7 +24,7 @@ pub async fn run(shared: Arc<Shared>, mut memory: Memory, mut end: oneshot::Rece
         let changed = shared.circuit_changed.notified();
         tokio::pin!(changed);
         changed.as_mut().enable();
-        memory.save(&shared.upstreams);
+        remember(&shared, &mut memory);
         tokio::select! {
             () = &mut changed => {
                 // Whoever ends the process does not wait for more to be gathered.
@@ -44,8 +45,15 @@ pub async fn run(shared: Arc<Shared>, mut memory: Memory, mut end: oneshot::Rece
     }
 }
 
+/// A data folder that another process has is not written to: after its next start it would take our circuits for its own.
+fn remember(shared: &Shared, memory: &mut Memory) {
+    if !shared.spool.as_ref().is_some_and(Spool::is_anothers) {
+        memory.save(&shared.upstreams);
+    }
+}
+
 fn finish(shared: &Shared, memory: &mut Memory, remembered: Result<oneshot::Sender<()>, oneshot::error::RecvError>) {
-    memory.save(&shared.upstreams);
+    remember(shared, memory);
     if let Ok(remembered) = remembered {
         let _ = remembered.send(());
     }

@@ -84,6 +84,9 @@ impl Shared {
         let mut metrics = Metrics::default();
         metrics.show_log(&means.log_lines_lost);
         metrics.show_policies(Arc::clone(&policies));
+        if let Some(spool) = &spool {
+            metrics.show_spool(spool.clone());
+        }
         if let Some(recorder) = &recorder {
             metrics.show_recordings(recorder.counts());
         }

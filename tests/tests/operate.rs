@@ -107,9 +107,10 @@ fn the_exports_send_each_sdk_through_spillway() {
 fn the_admin_port_tells_probes_and_people_how_it_is() {
     let provider = Provider::start();
     let spillway = Setup::with(&provider).start();
-    for (path, text) in [("/livez", "alive\n"), ("/readyz", "ready\n"), ("/healthz", "ready\n")] {
+    for (path, word) in [("/livez", "alive"), ("/readyz", "ready"), ("/healthz", "ready")] {
         let answer = spillway.admin(&get(path));
-        assert_eq!((answer.status(), &*answer.text()), (200, text), "{path}");
+        // What follows depends on the disk that the tests run on.
+        assert_eq!((answer.status(), answer.text().lines().next()), (200, Some(word)), "{path}");
     }
     assert!(spillway.admin(&get("/")).text().contains("/metrics"));
     assert_eq!(spillway.admin(&get("/nowhere")).status(), 404);

@@ -376,17 +376,6 @@ fn for_each_file(folder: &Path, look: &mut impl FnMut(&Path, &[u8])) {
 }
 
 #[test]
-fn a_second_spillway_on_the_same_spool_is_refused() {
-    let provider = Provider::start();
-    let first = Setup::with(&provider).start();
-    let dir = format!("dir = \"{}\"", first.folder().join("spillway-data").display());
-    let ended = Setup::with(&provider).set("spool", &dir).run_to_end(&["run"]);
-    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
-    assert!(ended.stderr.contains("already uses the spool folder"), "{}", ended.stderr);
-    assert_eq!(first.send(&chat()).status(), 200);
-}
-
-#[test]
 fn without_a_spool_nothing_is_promised() {
     let provider = Provider::start();
     let spillway = brittle(&provider).set("spool", "enabled = false").start();

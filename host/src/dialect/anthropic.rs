@@ -97,7 +97,7 @@ pub(super) fn envelope(refusal: &Refusal, request_id: &str) -> Value {
         Kind::TimedOut { .. } => "timeout_error",
         Kind::Unreachable { .. } | Kind::JudgedFailed { .. } | Kind::StreamCut { .. } => "api_error",
         Kind::BodyTooLarge { .. } => "request_too_large",
-        Kind::NoSuchRoute { .. } | Kind::NoSuchJob => "not_found_error",
+        Kind::NoSuchRoute { .. } | Kind::NoSuchJob { .. } => "not_found_error",
         Kind::Forbidden { .. } => "permission_error",
         Kind::BadRequest { .. } | Kind::BodyLate { .. } | Kind::WrongMethod { .. } | Kind::Conflict { .. } => {
             "invalid_request_error"

@@ -98,7 +98,7 @@ pub(super) fn envelope(refusal: &Refusal) -> Value {
         | Kind::SpoolFull { .. }
         | Kind::SpoolUnavailable { .. } => "UNAVAILABLE",
         Kind::JudgedFailed { .. } | Kind::StreamCut { .. } => "INTERNAL",
-        Kind::NoSuchRoute { .. } | Kind::NoSuchJob => "NOT_FOUND",
+        Kind::NoSuchRoute { .. } | Kind::NoSuchJob { .. } => "NOT_FOUND",
         Kind::Forbidden { .. } => "PERMISSION_DENIED",
         Kind::BodyTooLarge { .. } | Kind::BadRequest { .. } | Kind::WrongMethod { .. } => "INVALID_ARGUMENT",
         Kind::Conflict { .. } => "FAILED_PRECONDITION",

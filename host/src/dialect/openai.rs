@@ -155,7 +155,7 @@ pub(super) fn envelope(refusal: &Refusal) -> Value {
         | Kind::BodyLate { .. }
         | Kind::BadRequest { .. }
         | Kind::NoSuchRoute { .. }
-        | Kind::NoSuchJob
+        | Kind::NoSuchJob { .. }
         | Kind::WrongMethod { .. }
         | Kind::Forbidden { .. }
         | Kind::Conflict { .. } => "invalid_request_error",

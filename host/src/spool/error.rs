@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::size::size;
+
 /// Which of the spool's bounds was reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bound {
@@ -68,10 +70,26 @@ pub enum StoreError {
     /// What is stored cannot be read back. Other jobs are not affected.
     #[error("the stored record is damaged: {0}")]
     Damaged(String),
+    /// The store is not open; whoever shut it has told so, and it is opened again when that can be done.
+    #[error("{0}")]
+    Shut(String),
     /// The store does not work at the moment. A write may or may not have happened: after repeating
     /// it, a stale lease means that it had.
     #[error("the spool's store does not work now: {0}")]
     Unavailable(String),
+}
+
+/// There is too little space on the spool's disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "its disk is full: it needs {} free, {} are; make room, and it goes on by itself",
+    size(*needed_bytes), size(*free_bytes)
+)]
+pub struct NoRoom {
+    /// What must be free before anything is promised.
+    pub needed_bytes: u64,
+    /// What is free for an unprivileged process.
+    pub free_bytes: u64,
 }
 
 /// Why the spool cannot be opened.
@@ -96,6 +114,9 @@ pub enum OpenError {
         /// What went wrong and what to do.
         problem: String,
     },
+    /// There is too little space to open it.
+    #[error("{0}")]
+    NoRoom(#[from] NoRoom),
     /// The folder lies on a file system that cannot keep the promise.
     #[error(
         "{} lies on {kind}, where a database is easily corrupted; give the spool a local disk",
@@ -132,7 +153,7 @@ pub enum OpenError {
     /// SQLite cannot work with the database as a whole.
     #[error(
         "the database {} cannot be opened: {problem}; if it is damaged, move the folder away to \
-         start empty and keep it for recovery", path.display()
+         start empty, and keep it for recovery", path.display()
     )]
     Database {
         /// The database.

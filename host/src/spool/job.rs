@@ -1,6 +1,6 @@
 //! What the spool keeps: jobs, their answers, and the leases under which they run.
 //!
-//! Every time is in unix milliseconds and comes from the caller; nothing in the spool reads a clock.
+//! Every time is in unix milliseconds and comes from the caller; nothing in the spool reads the wall clock.
 
 use std::fmt;
 use std::str::FromStr;

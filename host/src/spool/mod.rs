@@ -11,9 +11,9 @@ mod job;
 mod seal;
 mod store;
 
-pub use error::{Bound, EnqueueError, OpenError, StoreError};
+pub use error::{Bound, EnqueueError, NoRoom, OpenError, StoreError};
 pub use job::{
     CancelOutcome, ClaimedJob, Counts, JobId, JobState, JobView, Lease, NewJob, ParseJobIdError, StoredResponse,
 };
 pub use seal::{KEY_BYTES, Sealer};
-pub use store::{CRASHES_MAX, ENQUEUE_DEADLINE, GROUP_MAX, Spool, SpoolSettings};
+pub use store::{CRASHES_MAX, ENQUEUE_DEADLINE, FirstOpening, GROUP_MAX, Spool, SpoolSettings};

@@ -9,6 +9,8 @@
 //! backups of the database; only a key kept elsewhere protects against a reader of the whole folder.
 
 use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::Path;
 
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -56,6 +58,49 @@ pub(super) enum SealError {
     Open,
 }
 
+/// A key as it lies in its file. Its `Debug` shows nothing of it.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Key([u8; KEY_BYTES]);
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Key").finish_non_exhaustive()
+    }
+}
+
+impl Key {
+    /// A new random key.
+    pub(super) fn generate() -> Result<Self, SealError> {
+        random_bytes(&SystemRandom::new()).map(Self).ok_or(SealError::Random)
+    }
+
+    /// Reads the key in the file at `path`.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidData`] if it holds none.
+    pub(super) fn load(path: &Path) -> io::Result<Self> {
+        let mut bytes = Vec::with_capacity(KEY_BYTES + 1);
+        // One more than there should be, and not all of whatever else may lie there.
+        File::open(path)?.take(KEY_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+        let key = bytes.as_slice().try_into().map_err(|_| {
+            let found = if bytes.len() > KEY_BYTES { "more".to_owned() } else { bytes.len().to_string() };
+            let problem = format!("a key has {KEY_BYTES} bytes and this file has {found}; bring back the right file");
+            io::Error::new(io::ErrorKind::InvalidData, problem)
+        })?;
+        Ok(Self(key))
+    }
+
+    /// What the file holds.
+    pub(super) fn bytes(&self) -> &[u8; KEY_BYTES] {
+        &self.0
+    }
+
+    /// A sealer with this key.
+    pub(super) fn sealer(&self) -> Sealer {
+        Sealer::from_key(&self.0)
+    }
+}
+
 /// Seals and opens records. Its `Debug` shows nothing of the key.
 #[derive(Clone)]
 pub struct Sealer {
@@ -76,21 +121,6 @@ impl Sealer {
         #[expect(clippy::expect_used, reason = "a key is refused for its length only, and the length is in the type")]
         let key = UnboundKey::new(&CHACHA20_POLY1305, key).expect("a key of 32 bytes");
         Self { key: LessSafeKey::new(key), generator: SystemRandom::new() }
-    }
-
-    /// Reads the key in the file at `path`.
-    pub(super) fn load(path: &Path) -> Result<Self, String> {
-        let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
-        let key = bytes.as_slice().try_into().map_err(|_| {
-            format!("a key has {KEY_BYTES} bytes and this file has {}; bring back the right file", bytes.len())
-        })?;
-        Ok(Self::from_key(key))
-    }
-
-    /// A sealer with a new random key, and the key, for the caller to write down.
-    pub(super) fn generate() -> Result<(Self, [u8; KEY_BYTES]), SealError> {
-        let key = random_bytes(&SystemRandom::new()).ok_or(SealError::Random)?;
-        Ok((Self::from_key(&key), key))
     }
 
     /// Seals `plain` for one purpose of one job.
@@ -192,5 +222,6 @@ mod tests {
     #[test]
     fn the_key_is_not_in_the_debug_output() {
         assert_eq!(format!("{:?}", Sealer::from_key(&[7; KEY_BYTES])), "Sealer { .. }");
+        assert_eq!(format!("{:?}", Key([7; KEY_BYTES])), "Key { .. }");
     }
 }

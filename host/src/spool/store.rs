@@ -5,34 +5,42 @@
 //! wait for one. Reads have a read-only connection and a thread of their own: write-ahead mode never
 //! makes a reader wait for a writer, so a client that polls its job does not wait behind the disk's
 //! flushes, and a flood of polls does not delay a commit.
+//!
+//! The handle outlives what it stands for: while the folder cannot be opened, or has gone, the store is
+//! shut, every operation says why, and `home` opens it again when that can be done.
 
 mod ballast;
 mod claims;
 mod failure;
+mod file_system;
 mod folder;
+mod home;
 mod operation;
 mod operations;
 mod queries;
 mod schema;
+mod standing;
 #[cfg(test)]
 mod tests;
 mod upkeep;
+mod watch;
 mod worker;
 mod writer;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
 use ring::rand::SystemRandom;
 use tokio::sync::oneshot;
 
-use self::ballast::Ballast;
 use self::failure::Failure;
-use self::folder::Folder;
+use self::home::Home;
 use self::operation::{Kind, Operation};
 use self::operations::Limits;
 use self::queries::ReadView;
+use self::standing::Standing;
 use self::worker::Worker;
 use self::writer::{Store, Writer};
 use super::error::{EnqueueError, OpenError, StoreError};
@@ -72,7 +80,7 @@ pub struct SpoolSettings {
     pub sealer: Option<Sealer>,
 }
 
-/// The handle to the spool; clones share one store.
+/// The handle to the spool, open or shut; clones share one store.
 ///
 /// When the last clone is dropped, what was already asked for is finished, the threads end and the
 /// folder is free again; that drop blocks for as long as the last commit takes.
@@ -83,30 +91,40 @@ pub struct SpoolSettings {
 #[derive(Debug, Clone)]
 pub struct Spool {
     threads: Arc<Threads>,
+    standing: Arc<Standing>,
     enqueue_deadline: Duration,
 }
 
-/// Dropped in this order: SQLite tidies up only when the writer's connection is the last to close,
-/// and the folder must stay locked until then.
+/// Dropped in this order: SQLite tidies up only when the writer's connection is the last to close.
 #[derive(Debug)]
 struct Threads {
     reader: Worker<queries::Read>,
     writer: Worker<Operation>,
-    _folder: Arc<Folder>,
+}
+
+/// How the first opening goes.
+#[derive(Debug)]
+pub struct FirstOpening(Receiver<Result<(), OpenError>>);
+
+impl FirstOpening {
+    /// Waits for the end of it; `None` if it takes longer than `patience`, as on a disk that hangs. It goes on then.
+    pub fn wait(self, patience: Duration) -> Option<Result<(), OpenError>> {
+        self.0.recv_timeout(patience).ok()
+    }
 }
 
 impl Spool {
-    /// Opens the spool in its folder and takes back the jobs that ran when the last process ended:
-    /// they are queued again, or dead if that happened more than [`CRASHES_MAX`] times. Blocks on the
-    /// disk; a damaged job never keeps the spool from opening.
+    /// Starts the spool, which opens its folder on a thread of its own, and takes back the jobs that ran when another
+    /// process ended: they are queued again, or dead if that happened more than [`CRASHES_MAX`] times. What cannot be
+    /// opened is tried again with every operation, once a second at most, and what was deleted or replaced while it was
+    /// open is opened anew; `now_ms` is asked for the time then. A damaged job never keeps the spool from opening.
     ///
     /// # Errors
-    /// See [`OpenError`]; each says what to do.
-    pub fn open(settings: SpoolSettings, now_ms: u64) -> Result<Self, OpenError> {
-        let folder = Arc::new(Folder::lock(settings.dir)?);
-        let mut ballast = Ballast::new(folder.dir(), settings.max_bytes);
-        ballast.make_room_to_open();
-        let sealer = folder.sealer(settings.sealer)?;
+    /// [`OpenError::System`] if there are no threads or random numbers to be had.
+    pub fn start(
+        settings: SpoolSettings,
+        now_ms: impl Fn() -> u64 + Send + 'static,
+    ) -> Result<(Self, FirstOpening), OpenError> {
         let incarnation =
             random_bytes(&SystemRandom::new()).ok_or_else(|| OpenError::System("random numbers".to_owned()))?;
         let limits = Limits {
@@ -114,26 +132,49 @@ impl Spool {
             max_bytes: settings.max_bytes,
             retention_ms: crate::clock::milliseconds(settings.retention),
         };
-        let connection = folder.open_database(&sealer, &limits)?;
-        let store = Store::new(connection, sealer.clone(), incarnation, limits);
-        upkeep::recover(&store, now_ms).map_err(|failure| OpenError::Database {
-            path: folder.database(),
-            problem: StoreError::from(failure).to_string(),
+        let standing = Arc::new(Standing::new(ENQUEUE_DEADLINE, settings.retention));
+        let reads = ReadView::new(Arc::clone(&standing));
+        let reader = Worker::spawn("spool-reader", READS_WAITING_MAX, |queue| {
+            reads.serve(queue);
         })?;
-        ballast.restore();
-
-        let reads = ReadView::new(folder.database(), sealer);
-        let writer = Writer::new(store, Arc::clone(&folder), ballast);
+        let let_go = reader.nudge(queries::Read::nothing);
+        let home = Home::new(settings, limits, incarnation, Box::new(now_ms), Arc::clone(&standing), let_go);
+        let mut writer = Writer::new(home);
+        let (opened, first) = sync_channel(1);
         let threads = Threads {
-            reader: Worker::spawn("spool-reader", READS_WAITING_MAX, |queue| {
-                reads.serve(queue);
-            })?,
-            writer: Worker::spawn("spool-writer", WRITES_WAITING_MAX, |queue| {
+            reader,
+            writer: Worker::spawn("spool-writer", WRITES_WAITING_MAX, move |queue| {
+                // Whoever started it may not wait for it.
+                let _ = opened.send(writer.open());
                 writer.serve(queue);
             })?,
-            _folder: folder,
         };
-        Ok(Self { threads: Arc::new(threads), enqueue_deadline: ENQUEUE_DEADLINE })
+        let spool = Self { threads: Arc::new(threads), standing, enqueue_deadline: ENQUEUE_DEADLINE };
+        Ok((spool, FirstOpening(first)))
+    }
+
+    /// Whether a request would be kept now, as far as is known without asking the disk.
+    #[must_use]
+    pub fn promises(&self) -> bool {
+        self.standing.promises()
+    }
+
+    /// Everything about it that is not as it should be, a sentence each. Asks no disk.
+    #[must_use]
+    pub fn troubles(&self) -> Vec<String> {
+        self.standing.troubles()
+    }
+
+    /// What was lost since the process began, while somebody may still ask for it: a sentence.
+    #[must_use]
+    pub fn loss(&self) -> Option<String> {
+        self.standing.loss()
+    }
+
+    /// Whether another process has the folder, so that what lies in it is not this one's to write.
+    #[must_use]
+    pub fn is_anothers(&self) -> bool {
+        self.standing.is_anothers()
     }
 
     /// Puts a request on disk. When this returns an id, the request is synced and will end in a
@@ -323,6 +364,10 @@ impl Spool {
         operation: Operation,
         mut answer: oneshot::Receiver<Result<T, Failure>>,
     ) -> Result<T, EnqueueError> {
+        // Nobody's time is spent on a disk that is known to hang.
+        if let Some(why) = self.standing.hangs() {
+            return Err(Failure::Unavailable(why).into());
+        }
         let exchange = async {
             self.threads.writer.send(operation).await?;
             (&mut answer).await.unwrap_or_else(|_| Err(Failure::stopped()))

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use ring::rand::SystemRandom;
 
 use super::folder::sync_dir;
+use crate::spool::error::NoRoom;
 use crate::spool::job::random_bytes;
 
 /// Enough, as measured, to drain a backlog of 20,000 jobs on a disk without a free byte: it holds the
@@ -23,7 +24,8 @@ const QUOTA_MIN_BYTES: u64 = 4 * BALLAST_BYTES;
 /// Free space at which a ballast is put back: as much again stays free for others.
 const RESTORE_AT_BYTES: u64 = 2 * BALLAST_BYTES;
 
-/// Free space that SQLite wants to open a database and recover its log.
+/// Free space that SQLite wants to open a database and recover its log, and below which nothing is admitted where no
+/// ballast is kept: what is left serves those that were admitted before.
 const OPEN_BYTES: u64 = 1 << 20;
 
 const CHUNK_BYTES: usize = 64 << 10;
@@ -33,6 +35,8 @@ pub(super) struct Ballast {
     path: PathBuf,
     wanted: bool,
     present: bool,
+    /// Why it could not be written, if that was tried last.
+    failed: Option<String>,
 }
 
 impl Ballast {
@@ -40,7 +44,7 @@ impl Ballast {
         let path = dir.join("spool.ballast");
         let wanted = max_bytes >= QUOTA_MIN_BYTES;
         let size = std::fs::metadata(&path).map_or(0, |found| found.len());
-        let mut ballast = Self { path, wanted, present: size > 0 };
+        let mut ballast = Self { path, wanted, present: size > 0, failed: None };
         if size != 0 && (!wanted || size != BALLAST_BYTES) {
             ballast.remove();
         }
@@ -49,14 +53,14 @@ impl Ballast {
 
     /// Gives the space up if the disk is too full for the database to be opened.
     pub(super) fn make_room_to_open(&mut self) {
-        if self.present && available_bytes(&self.path).is_some_and(|bytes| bytes < OPEN_BYTES) {
+        if self.present && self.free_bytes().is_some_and(|bytes| bytes < OPEN_BYTES) {
             self.remove();
         }
     }
 
     /// Gives the space up if it is the disk that is full, and not only the database's own quota.
     pub(super) fn make_room_to_drain(&mut self) {
-        if self.present && available_bytes(&self.path).is_some_and(|bytes| bytes < BALLAST_BYTES) {
+        if self.present && self.free_bytes().is_some_and(|bytes| bytes < BALLAST_BYTES) {
             tracing::warn!(
                 "the spool's disk is full: its ballast is given up to finish the jobs it holds, and \
                  new ones are refused until there is space"
@@ -66,27 +70,46 @@ impl Ballast {
     }
 
     /// Whether requests may be admitted: while the ballast is spent, only once it could be put back.
-    pub(super) fn admits(&mut self) -> bool {
-        if !self.wanted || self.present {
-            return true;
+    ///
+    /// # Errors
+    /// Why not, for the caller to hear.
+    pub(super) fn room(&mut self) -> Result<(), String> {
+        if self.wanted {
+            // Whoever deleted it has made the room that it stood for.
+            self.present = self.present && self.path.exists();
+            self.restore();
+            if self.present {
+                return Ok(());
+            }
         }
-        self.restore();
-        self.present
+        let needed_bytes = needed_bytes(self.wanted);
+        match (self.free_bytes(), self.failed.clone()) {
+            (Some(free_bytes), _) if free_bytes < needed_bytes => Err(NoRoom { needed_bytes, free_bytes }.to_string()),
+            (_, Some(error)) => Err(format!("its ballast, {}, cannot be written: {error}", self.path.display())),
+            (_, None) => Ok(()),
+        }
     }
 
     /// Puts the ballast (back) if it is wanted and there is enough space.
     pub(super) fn restore(&mut self) {
-        let enough = || available_bytes(&self.path).is_some_and(|bytes| bytes >= RESTORE_AT_BYTES);
+        let enough = || self.free_bytes().is_some_and(|bytes| bytes >= RESTORE_AT_BYTES);
         if !self.wanted || self.present || !enough() {
             return;
         }
         match create(&self.path) {
-            Ok(()) => self.present = true,
+            Ok(()) => (self.present, self.failed) = (true, None),
             Err(error) => {
-                tracing::warn!(%error, "cannot create the spool's ballast");
                 self.remove();
+                // Said once, and tried again every time.
+                if self.failed.replace(error.to_string()).is_none() {
+                    tracing::warn!(%error, "cannot create the spool's ballast");
+                }
             }
         }
+    }
+
+    fn free_bytes(&self) -> Option<u64> {
+        free_bytes(self.path.parent()?)
     }
 
     fn remove(&mut self) {
@@ -111,9 +134,22 @@ fn create(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), sync_dir)
 }
 
-/// What an unprivileged process may still write to the disk that holds `path`'s folder.
-fn available_bytes(path: &Path) -> Option<u64> {
-    let found = rustix::fs::statvfs(path.parent()?).ok()?;
+/// Why nothing can be opened in `dir`, or where it would be made, if it is for want of space.
+pub(super) fn no_room_to_open(dir: &Path, max_bytes: u64) -> Option<NoRoom> {
+    let free_bytes = dir.ancestors().find_map(free_bytes)?;
+    let needed_bytes = needed_bytes(max_bytes >= QUOTA_MIN_BYTES);
+    (free_bytes < OPEN_BYTES).then_some(NoRoom { needed_bytes, free_bytes })
+}
+
+/// What must be free before anything is admitted, with or without a ballast.
+fn needed_bytes(ballast: bool) -> u64 {
+    if ballast { RESTORE_AT_BYTES } else { OPEN_BYTES }
+}
+
+/// What an unprivileged process may still write to the disk that holds `dir`.
+fn free_bytes(dir: &Path) -> Option<u64> {
+    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+    let found = rustix::fs::statvfs(dir).ok()?;
     Some(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
@@ -131,7 +167,7 @@ mod tests {
 
         let mut smaller = Ballast::new(dir.path(), QUOTA_MIN_BYTES - 1);
         assert!(!file.exists());
-        assert!(smaller.admits());
+        assert_eq!(smaller.room(), Ok(()));
         smaller.restore();
         assert!(!file.exists());
     }
@@ -144,7 +180,18 @@ mod tests {
         ballast.restore();
         ballast.remove();
         assert!(!file.exists());
-        assert!(ballast.admits());
+        assert_eq!(ballast.room(), Ok(()));
+        assert_eq!(std::fs::metadata(&file).unwrap().len(), BALLAST_BYTES);
+    }
+
+    #[test]
+    fn a_ballast_that_somebody_deleted_is_put_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("spool.ballast");
+        let mut ballast = Ballast::new(dir.path(), QUOTA_MIN_BYTES);
+        ballast.restore();
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(ballast.room(), Ok(()));
         assert_eq!(std::fs::metadata(&file).unwrap().len(), BALLAST_BYTES);
     }
 

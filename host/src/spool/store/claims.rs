@@ -44,6 +44,7 @@ pub(super) fn claim(store: &Store, upstream: &str, now_ms: u64) -> Result<Option
             Ok(Some(claimed)) => return Ok(Some(claimed)),
             Ok(None) => {}
             Err(failure) if failure.is_damage() => {
+                store.standing.is_damaged(failure.to_string());
                 if let Err(error) = quarantine(connection, seq, &failure, now) {
                     tracing::error!(seq, ?error, "a damaged job cannot be marked as dead");
                     stuck += 1;

@@ -15,6 +15,9 @@ pub(super) enum Failure {
     TooLarge { bytes: u64, limit_bytes: u64 },
     #[error("{0}")]
     Damaged(String),
+    /// Nothing is open, for a reason that was told when it was shut.
+    #[error("{0}")]
+    Shut(String),
     #[error("{0}")]
     Unavailable(String),
     #[error("{0}")]
@@ -51,7 +54,9 @@ impl Failure {
                 ) || self.has_code(ErrorCode::DatabaseCorrupt)
                     || self.has_code(ErrorCode::NotADatabase)
             }
-            Self::StaleLease | Self::Full { .. } | Self::TooLarge { .. } | Self::Unavailable(_) => false,
+            Self::StaleLease | Self::Full { .. } | Self::TooLarge { .. } | Self::Shut(_) | Self::Unavailable(_) => {
+                false
+            }
         }
     }
 
@@ -76,6 +81,7 @@ impl From<Failure> for StoreError {
             Failure::StaleLease => Self::StaleLease,
             Failure::TooLarge { bytes, limit_bytes } => Self::TooLarge { bytes, limit_bytes },
             Failure::Damaged(what) => Self::Damaged(what),
+            Failure::Shut(why) => Self::Shut(why),
             Failure::Unavailable(why) => Self::Unavailable(why),
             Failure::Full { .. } => Self::Unavailable("it is full".to_owned()),
             Failure::Sqlite(error) if damaged => Self::Damaged(error.to_string()),
@@ -89,7 +95,7 @@ impl From<Failure> for EnqueueError {
         match failure {
             Failure::Full { bound, depth, limit } => Self::Full { bound, depth, limit },
             Failure::TooLarge { bytes, limit_bytes } => Self::TooLarge { bytes, limit_bytes },
-            Failure::Damaged(why) | Failure::Unavailable(why) => Self::Unavailable(why),
+            Failure::Damaged(why) | Failure::Shut(why) | Failure::Unavailable(why) => Self::Unavailable(why),
             Failure::Sqlite(error) => Self::Unavailable(error.to_string()),
             Failure::StaleLease => Self::Unavailable(StoreError::StaleLease.to_string()),
         }

@@ -7,14 +7,21 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
+use super::file_system::FileSystem;
 use super::operations::Limits;
 use super::schema;
+use super::watch::{FileId, Watch};
 use crate::spool::error::OpenError;
-use crate::spool::seal::Sealer;
+use crate::spool::seal::{Key, Sealer};
 
 const LOCK_FILE: &str = "spool.lock";
 const KEY_FILE: &str = "spool.key";
 const DATABASE_FILE: &str = "spool.db";
+/// What SQLite lays beside the database: the log, which holds the last commits, and the index of it.
+const LOG_FILE: &str = "spool.db-wal";
+const LOG_INDEX_FILE: &str = "spool.db-shm";
+/// A log whose database is gone. It may be all that is left of what was kept.
+const ORPHANED_LOG_FILE: &str = "spool.db-wal.orphaned";
 
 /// What the lock file may say of its holder: a process id and little else.
 const HOLDER_BYTES_MAX: u64 = 32;
@@ -24,13 +31,44 @@ const HOLDER_BYTES_MAX: u64 = 32;
 pub(super) struct Folder {
     dir: PathBuf,
     _lock: File,
+    lock_id: FileId,
+    /// What lies there ends with the container or the machine: the file system's name.
+    perishable: Option<&'static str>,
+}
+
+/// What the jobs are sealed with, and where that came from.
+#[derive(Debug)]
+pub(super) struct Sealing {
+    pub(super) sealer: Sealer,
+    /// The key in the folder; `None` where the caller keeps it.
+    pub(super) key: Option<Key>,
+    /// The folder had no key: nothing was ever kept in it.
+    pub(super) is_new: bool,
 }
 
 impl Folder {
     /// Creates the folder if it is missing, makes it private and locks it.
     pub(super) fn lock(dir: PathBuf) -> Result<Self, OpenError> {
         make_private_folder(&dir)?;
-        refuse_network_file_system(&dir)?;
+        let perishable = match FileSystem::of(&dir).map_err(|error| cannot(&dir, &error))? {
+            FileSystem::Network(kind) => return Err(OpenError::NetworkFileSystem { dir, kind }),
+            FileSystem::Perishable(kind) => {
+                tracing::warn!(
+                    dir = %dir.display(),
+                    "the spool lies on {kind}: what is promised there ends with the container or the machine; give it a \
+                     volume on a disk"
+                );
+                Some(kind)
+            }
+            FileSystem::Fuse => {
+                tracing::warn!(
+                    dir = %dir.display(),
+                    "the spool lies on a FUSE file system; its promises hold only if that keeps a flush"
+                );
+                None
+            }
+            FileSystem::Fit => None,
+        };
         let path = dir.join(LOCK_FILE);
         let mut lock = open_private(&path).map_err(|error| cannot(&path, &error))?;
         match lock.try_lock() {
@@ -47,7 +85,13 @@ impl Folder {
         if let Err(error) = named {
             tracing::warn!(%error, path = %path.display(), "cannot write the lock's holder");
         }
-        Ok(Self { dir, _lock: lock })
+        let found = lock.metadata().map_err(|error| cannot(&path, &error))?;
+        Ok(Self { dir, _lock: lock, lock_id: FileId::of_open(&found), perishable })
+    }
+
+    /// Whether the lock is still the one that another process would find.
+    pub(super) fn is_locked(&self) -> bool {
+        FileId::of(&self.dir.join(LOCK_FILE)).is_ok_and(|found| found == self.lock_id)
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -58,31 +102,102 @@ impl Folder {
         self.dir.join(DATABASE_FILE)
     }
 
-    /// The sealer to use: the one supplied, or the one of the folder's key file, which is created
-    /// only where there is nothing yet that another key might have sealed.
-    pub(super) fn sealer(&self, supplied: Option<Sealer>) -> Result<Sealer, OpenError> {
+    pub(super) fn perishable(&self) -> Option<&'static str> {
+        self.perishable
+    }
+
+    /// Whether there is a database with anything in it.
+    pub(super) fn has_database(&self) -> bool {
+        std::fs::metadata(self.database()).is_ok_and(|found| found.len() > 0)
+    }
+
+    /// What to seal with: the sealer supplied, or the key of the folder's key file. A key is made only where there is
+    /// nothing yet that another might have sealed; where its file was deleted while this process knew it, it is put back,
+    /// because what is kept could never be read again without it.
+    pub(super) fn sealing(&self, supplied: Option<Sealer>, known: Option<&Key>) -> Result<Sealing, OpenError> {
         if let Some(sealer) = supplied {
-            return Ok(sealer);
+            return Ok(Sealing { sealer, key: None, is_new: false });
         }
-        let path = self.dir.join(KEY_FILE);
-        if path.exists() {
+        let path = self.key_file();
+        let is_there = path.try_exists().map_err(|error| cannot(&path, &error))?;
+        if is_there {
             make_private_file(&path).map_err(|error| cannot(&path, &error))?;
-            return Sealer::load(&path).map_err(|problem| OpenError::Folder { path, problem });
+            let key = Key::load(&path).map_err(|error| match error.kind() {
+                io::ErrorKind::InvalidData => OpenError::Folder { path, problem: error.to_string() },
+                _ => cannot(&path, &error),
+            })?;
+            return Ok(Sealing { sealer: key.sealer(), key: Some(key), is_new: false });
         }
-        if std::fs::metadata(self.database()).is_ok_and(|found| found.len() > 0) {
-            return Err(OpenError::WrongKey { dir: self.dir.clone() });
+        let (key, is_new) = match (self.has_database(), known) {
+            (true, Some(key)) => {
+                tracing::warn!(path = %path.display(), "the spool's key was deleted and is put back");
+                (key.clone(), false)
+            }
+            (true, None) => return Err(OpenError::WrongKey { dir: self.dir.clone() }),
+            (false, _) => (Key::generate().map_err(|error| OpenError::System(error.to_string()))?, true),
+        };
+        create_private(&path, key.bytes()).map_err(|error| cannot(&path, &error))?;
+        Ok(Sealing { sealer: key.sealer(), key: Some(key), is_new })
+    }
+
+    /// Takes a key back with which nothing was sealed: one without a database is the trace of a database that is gone.
+    pub(super) fn take_back_key(&self) {
+        if !self.has_database()
+            && let Err(error) = std::fs::remove_file(self.key_file())
+        {
+            tracing::warn!(%error, "a key that serves for nothing cannot be removed from the spool's folder");
         }
-        let (sealer, key) = Sealer::generate().map_err(|error| OpenError::System(error.to_string()))?;
-        create_private(&path, &key).map_err(|error| cannot(&path, &error))?;
-        Ok(sealer)
     }
 
     /// Opens the database for the writer, creating it if it is missing.
     pub(super) fn open_database(&self, sealer: &Sealer, limits: &Limits) -> Result<Connection, OpenError> {
         let path = self.database();
-        // SQLite gives its own new files the mode of the database, so that one must exist first.
-        open_private(&path).and_then(|_| sync_dir(&self.dir)).map_err(|error| cannot(&path, &error))?;
+        // SQLite gives its own new files the mode of the database, so that one must exist first. One that exists is not
+        // opened here: closing it again would take away the locks that the reader's connection has on it.
+        let prepared = match path.try_exists() {
+            Ok(true) => make_private_file(&path),
+            Ok(false) => open_private(&path).and_then(|_| sync_dir(&self.dir)),
+            Err(error) => Err(error),
+        };
+        prepared.map_err(|error| cannot(&path, &error))?;
         schema::open_writer(&path, sealer, limits)
+    }
+
+    /// Parts a database that is not the one before from that one's log, which would be read into it, or deleted, and from
+    /// the log's index, which may still be mapped. `before` is how the files were.
+    pub(super) fn put_old_log_aside(&self, before: Option<&Watch>) {
+        let is_old = |path: &Path| !self.has_database() || before.is_some_and(|before| before.is_as_it_was(path));
+        let (log, index) = (self.dir.join(LOG_FILE), self.dir.join(LOG_INDEX_FILE));
+        if is_old(&log) && std::fs::metadata(&log).is_ok_and(|found| found.len() > 0) {
+            let kept = self.dir.join(ORPHANED_LOG_FILE);
+            match std::fs::rename(&log, &kept) {
+                Ok(()) => tracing::warn!(kept = %kept.display(), "the log of a database that is gone is put aside"),
+                Err(error) => tracing::warn!(%error, "the log of a database that is gone cannot be put aside"),
+            }
+        }
+        if is_old(&index)
+            && let Err(error) = std::fs::remove_file(&index)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(%error, "the index of a log whose database is gone cannot be removed");
+        }
+    }
+
+    /// Watches everything that an open database and the next opening of it depend on.
+    ///
+    /// # Errors
+    /// When something of it has gone already.
+    pub(super) fn watch(&self, key: Option<Key>) -> Result<Watch, OpenError> {
+        let files = [LOCK_FILE, DATABASE_FILE, LOG_FILE, LOG_INDEX_FILE].map(|name| {
+            let path = self.dir.join(name);
+            FileId::of(&path).map_err(|error| cannot(&path, &error)).map(|id| (path, id))
+        });
+        let files = files.into_iter().collect::<Result<_, _>>()?;
+        Ok(Watch::new(files, key.map(|key| (self.key_file(), key))))
+    }
+
+    fn key_file(&self) -> PathBuf {
+        self.dir.join(KEY_FILE)
     }
 }
 
@@ -168,32 +283,4 @@ fn cannot(path: &Path, error: &io::Error) -> OpenError {
         path: path.to_owned(),
         problem: format!("{error}; check that Spillway may write there and that the disk is well"),
     }
-}
-
-/// SQLite relies on file locks and shared memory that network file systems do not give.
-#[cfg(target_os = "linux")]
-fn refuse_network_file_system(dir: &Path) -> Result<(), OpenError> {
-    /// Also virtiofs and sshfs, which are not fit, but as well encrypted local disks, which are.
-    const FUSE: u64 = 0x6573_5546;
-    /// The numbers of Linux's `magic.h`.
-    const NETWORK: [(u64, &str); 5] =
-        [(0x6969, "NFS"), (0x517b, "SMB"), (0xfe53_4d42, "SMB2"), (0xff53_4d42, "CIFS"), (0x0102_1997, "9P")];
-    let found = rustix::fs::statfs(dir).map_err(|error| cannot(dir, &error.into()))?;
-    // Signed on some targets, where the upper half would otherwise be filled with the sign.
-    let magic = found.f_type as u64 & 0xffff_ffff;
-    if let Some((_, kind)) = NETWORK.iter().find(|(number, _)| *number == magic) {
-        return Err(OpenError::NetworkFileSystem { dir: dir.to_owned(), kind });
-    }
-    if magic == FUSE {
-        tracing::warn!(
-            dir = %dir.display(),
-            "the spool lies on a FUSE file system; its promises hold only if that keeps a flush"
-        );
-    }
-    Ok(())
-}
-
-#[cfg(not(target_os = "linux"))]
-fn refuse_network_file_system(_dir: &Path) -> Result<(), OpenError> {
-    Ok(())
 }

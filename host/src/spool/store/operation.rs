@@ -79,6 +79,11 @@ where
             Err(failure) if failure.is_io() => Fate::Io,
             Err(_) => Fate::Failed,
         };
+        if let Err(failure) = &result
+            && failure.is_damage()
+        {
+            store.standing.is_damaged(failure.to_string());
+        }
         self.result = Some(result);
         fate
     }

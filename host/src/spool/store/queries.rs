@@ -1,6 +1,6 @@
 //! What is read, on a connection that cannot write and a thread of its own.
 
-use std::path::PathBuf;
+use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Row};
 use tokio::sync::{mpsc, oneshot};
@@ -8,12 +8,19 @@ use tokio::sync::{mpsc, oneshot};
 use super::failure::Failure;
 use super::operations::{state_of, to_millis, unknown_state};
 use super::schema;
+use super::standing::{Opening, Standing};
 use crate::spool::codec;
 use crate::spool::job::{Counts, JobId, JobState, JobView, StoredResponse};
-use crate::spool::seal::{Purpose, Sealer};
+use crate::spool::seal::Purpose;
 
 /// One question, with the place for its answer inside. Tells whether the connection is still good.
 pub(super) struct Read(Box<dyn FnOnce(&ReadView) -> bool + Send>);
+
+/// A connection to what is open.
+struct Connected {
+    opening: Arc<Opening>,
+    connection: Connection,
+}
 
 impl std::fmt::Debug for Read {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -22,6 +29,11 @@ impl std::fmt::Debug for Read {
 }
 
 impl Read {
+    /// Asks nothing; whoever answers looks at what is open all the same.
+    pub(super) fn nothing() -> Self {
+        Self(Box::new(|_| true))
+    }
+
     pub(super) fn new<T: Send + 'static>(
         query: impl FnOnce(&ReadView) -> Result<T, Failure> + Send + 'static,
     ) -> (Self, oneshot::Receiver<Result<T, Failure>>) {
@@ -32,6 +44,7 @@ impl Read {
             }
             let outcome = query(view);
             let good = !matches!(&outcome, Err(failure) if failure.is_io());
+            view.tell(outcome.as_ref().err());
             // Nobody waits any more: a read leaves nothing to undo.
             let _ = reply.send(outcome);
             good
@@ -42,34 +55,67 @@ impl Read {
 
 /// A view of the last committed state.
 pub(super) struct ReadView {
-    path: PathBuf,
-    sealer: Sealer,
-    connection: Option<Connection>,
+    standing: Arc<Standing>,
+    connected: Result<Connected, Failure>,
 }
 
 impl ReadView {
-    pub(super) fn new(path: PathBuf, sealer: Sealer) -> Self {
-        Self { path, sealer, connection: None }
+    pub(super) fn new(standing: Arc<Standing>) -> Self {
+        Self { standing, connected: Err(Failure::stopped()) }
     }
 
     /// Answers until the queue is closed. After an I/O error, the next question gets a new
     /// connection.
     pub(super) fn serve(mut self, mut queue: mpsc::Receiver<Read>) {
         while let Some(Read(answer)) = queue.blocking_recv() {
-            if self.connection.is_none() {
-                match schema::open_reader(&self.path) {
-                    Ok(connection) => self.connection = Some(connection),
-                    Err(error) => tracing::error!(%error, "the spool's reader cannot connect"),
-                }
-            }
+            self.follow();
             if !answer(&self) {
-                self.connection = None;
+                self.connected = Err(Failure::stopped());
             }
         }
     }
 
+    /// Connects to what is open, if that is another than before; to nothing if its files have changed, which the writer
+    /// will find out as well.
+    fn follow(&mut self) {
+        let opening = match self.standing.opening() {
+            Ok(opening) => opening,
+            Err(shut) => {
+                self.connected = Err(shut);
+                return;
+            }
+        };
+        if let Some(why) = opening.watch.changed() {
+            self.connected = Err(Failure::Shut(why));
+        } else if !matches!(&self.connected, Ok(connected) if Arc::ptr_eq(&connected.opening, &opening)) {
+            self.connected = match schema::open_reader(&opening.database) {
+                Ok(connection) => Ok(Connected { opening, connection }),
+                Err(error) => {
+                    tracing::error!(%error, "the spool's reader cannot connect");
+                    Err(Failure::Sqlite(error))
+                }
+            };
+        }
+    }
+
+    /// Tells how a question went.
+    fn tell(&self, failure: Option<&Failure>) {
+        match failure {
+            Some(Failure::Shut(_)) => {}
+            Some(failure) if failure.is_damage() => self.standing.is_damaged(failure.to_string()),
+            failure => self.standing.was_read(failure.map_or(Ok(()), |failure| Err(failure.to_string()))),
+        }
+    }
+
+    fn connected(&self) -> Result<&Connected, Failure> {
+        self.connected.as_ref().map_err(|failure| match failure {
+            Failure::Shut(why) => Failure::Shut(why.clone()),
+            failure => Failure::Unavailable(failure.to_string()),
+        })
+    }
+
     fn connection(&self) -> Result<&Connection, Failure> {
-        self.connection.as_ref().ok_or_else(|| Failure::Unavailable("its database cannot be opened".to_owned()))
+        self.connected().map(|connected| &connected.connection)
     }
 
     pub(super) fn job(&self, id: JobId) -> Result<Option<JobView>, Failure> {
@@ -98,7 +144,9 @@ impl ReadView {
         let Some(sealed) = sealed else {
             return Ok(None);
         };
-        self.sealer
+        self.connected()?
+            .opening
+            .sealer
             .open(Purpose::Response, id, sealed, codec::decode_response)?
             .ok_or_else(|| Failure::Damaged("its answer cannot be read".to_owned()))
             .map(Some)

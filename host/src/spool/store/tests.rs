@@ -4,6 +4,7 @@ mod bounds;
 mod damage;
 mod folder;
 mod group;
+mod home;
 mod life;
 mod model;
 
@@ -26,8 +27,14 @@ fn settings(dir: &Path) -> SpoolSettings {
     }
 }
 
+/// A spool that could be opened at once.
+fn try_open(settings: SpoolSettings, now_ms: u64) -> Result<Spool, OpenError> {
+    let (spool, first) = Spool::start(settings, move || now_ms)?;
+    first.wait(Duration::from_secs(60)).unwrap().map(|()| spool)
+}
+
 fn open(dir: &Path) -> Spool {
-    Spool::open(settings(dir), NOW).unwrap()
+    try_open(settings(dir), NOW).unwrap()
 }
 
 fn job(name: &str) -> NewJob {

@@ -73,20 +73,25 @@ fn free_pages(connection: &Connection) -> Result<u32, Failure> {
     Ok(statement.query_row([], |row| row.get(0))?)
 }
 
-/// Settles what the last process left: its leased jobs are queued again or, after too many such ends,
-/// dead; rows in no known state are dead. A row that resists is left alone and reported, since one bad
+/// Settles what another process left: its leased jobs are queued again or, after too many such ends,
+/// dead; rows in no known state are dead. What this process has leased stays so, since a store may be
+/// opened again while its jobs are served. A row that resists is left alone and reported, since one bad
 /// row must not keep the spool closed.
 pub(super) fn recover(store: &Store, now_ms: u64) -> Result<(), Failure> {
     let connection = &store.connection;
     let now = from_millis(now_ms);
     let unclear = connection
-        .prepare("SELECT seq, state FROM jobs WHERE state NOT IN (0, 2, 3, 4, 5)")?
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .prepare(
+            "SELECT seq, state FROM jobs
+             WHERE state NOT IN (0, 2, 3, 4, 5) AND (incarnation IS NULL OR incarnation <> ?1)",
+        )?
+        .query_map([store.incarnation], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<rusqlite::Result<Vec<(i64, i64)>>>();
     let unclear = match unclear.map_err(Failure::from) {
         Ok(unclear) => unclear,
         Err(failure) if failure.is_damage() => {
             tracing::error!(?failure, "the jobs that ran cannot be listed; they stay as they are");
+            store.standing.is_damaged(failure.to_string());
             return Ok(());
         }
         Err(failure) => return Err(failure),
@@ -102,6 +107,7 @@ pub(super) fn recover(store: &Store, now_ms: u64) -> Result<(), Failure> {
         match settled {
             Err(failure) if failure.is_damage() => {
                 tracing::error!(seq, ?failure, "a damaged job cannot be recovered");
+                store.standing.is_damaged(failure.to_string());
             }
             settled => settled?,
         }

@@ -29,6 +29,17 @@ impl<T: Send + 'static> Worker<T> {
         Ok(Self { queue: Some(sender), thread: Some(thread) })
     }
 
+    /// Makes what hands a request over if there is a place in the queue, and does not keep the thread from ending.
+    pub(super) fn nudge(&self, request: impl Fn() -> T + Send + 'static) -> Box<dyn Fn() + Send> {
+        let queue = self.queue.as_ref().map(mpsc::Sender::downgrade);
+        Box::new(move || {
+            if let Some(queue) = queue.as_ref().and_then(mpsc::WeakSender::upgrade) {
+                // A full queue is as good: any request will do.
+                let _ = queue.try_send(request());
+            }
+        })
+    }
+
     /// Hands a request over, waiting for a place in the queue.
     pub(super) async fn send(&self, request: T) -> Result<(), Failure> {
         match &self.queue {

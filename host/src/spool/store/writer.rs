@@ -11,12 +11,13 @@ use std::sync::Arc;
 use rusqlite::Connection;
 use tokio::sync::mpsc;
 
-use super::ballast::Ballast;
 use super::failure::Failure;
-use super::folder::Folder;
+use super::home::Home;
 use super::operation::{Fate, Kind, Operation};
 use super::operations::Limits;
 use super::schema;
+use super::standing::Standing;
+use crate::spool::error::OpenError;
 use crate::spool::seal::Sealer;
 
 /// Operations in one transaction: where the measured gain of a shared flush has long levelled off.
@@ -37,12 +38,8 @@ pub(super) struct Store {
     /// Random per process, so that a lease of an earlier one is never taken for one of this.
     pub(super) incarnation: [u8; 16],
     pub(super) limits: Limits,
-}
-
-impl Store {
-    pub(super) fn new(connection: Connection, sealer: Sealer, incarnation: [u8; 16], limits: Limits) -> Self {
-        Self { connection, sealer, incarnation, limits }
-    }
+    /// Where damage is told.
+    pub(super) standing: Arc<Standing>,
 }
 
 /// Why a transaction was not committed.
@@ -54,25 +51,24 @@ enum Abort {
 }
 
 pub(super) struct Writer {
-    /// `None` after a failure, until it could be opened again.
-    store: Option<Store>,
-    reopen: Reopen,
-    ballast: Ballast,
+    home: Home,
     commits: u64,
 }
 
-struct Reopen {
-    folder: Arc<Folder>,
-    sealer: Sealer,
-    incarnation: [u8; 16],
-    limits: Limits,
-}
-
 impl Writer {
-    pub(super) fn new(store: Store, folder: Arc<Folder>, ballast: Ballast) -> Self {
-        let reopen =
-            Reopen { folder, sealer: store.sealer.clone(), incarnation: store.incarnation, limits: store.limits };
-        Self { store: Some(store), reopen, ballast, commits: 0 }
+    pub(super) fn new(home: Home) -> Self {
+        Self { home, commits: 0 }
+    }
+
+    /// Opens the store for the first time. What it fails of now is tried again later.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub(super) fn open(&mut self) -> Result<(), OpenError> {
+        self.home.standing().works(true);
+        let opened = self.home.open();
+        self.home.standing().works(false);
+        opened
     }
 
     /// Serves until the queue is closed and empty. Whatever waits when a transaction ends is the next
@@ -92,9 +88,18 @@ impl Writer {
     }
 
     /// Runs a group and answers each of its operations.
-    pub(super) fn serve_group(&mut self, mut group: Vec<Operation>) {
+    pub(super) fn serve_group(&mut self, group: Vec<Operation>) {
+        self.home.standing().works(true);
+        self.work_off(group);
+        self.home.standing().works(false);
+    }
+
+    fn work_off(&mut self, mut group: Vec<Operation>) {
         group.retain(|operation| !operation.task.is_abandoned());
         let mut undo = Vec::new();
+        if let Err(Failure::Shut(why)) = self.home.look() {
+            return refuse(group, || Failure::Shut(why.clone()));
+        }
         self.refuse_on_full_disk(&mut group);
         match self.commit(&mut group) {
             Ok(()) => answer(group, &mut undo),
@@ -107,7 +112,7 @@ impl Writer {
         self.checkpoint();
         if !undo.is_empty() {
             // These have nobody to answer, so they leave nothing to undo in turn.
-            self.serve_group(undo);
+            self.work_off(undo);
         }
     }
 
@@ -126,12 +131,16 @@ impl Writer {
                 Ok(()) => answer(alone, undo),
                 Err(Abort::Operation(fate)) => {
                     self.react(fate);
+                    // The disk may be full by now, and says how full better than the database does.
+                    if fate == Fate::NoSpace {
+                        self.refuse_on_full_disk(&mut alone);
+                    }
                     answer(alone, undo);
                 }
                 Err(Abort::Transaction(failure)) => self.give_up(alone, &failure),
             }
             if settles {
-                let limits = self.reopen.limits;
+                let limits = self.home.limits();
                 self.limit_pages(|connection| schema::limit_pages(connection, &limits));
             }
         }
@@ -139,10 +148,13 @@ impl Writer {
 
     /// While the ballast is spent, what space there is belongs to the jobs already taken.
     fn refuse_on_full_disk(&mut self, group: &mut Vec<Operation>) {
-        let ballast = &mut self.ballast;
-        let refused = group.extract_if(.., |operation| operation.kind == Kind::Admission && !ballast.admits());
-        for operation in refused {
-            operation.task.refuse(Failure::Unavailable("its disk is full; free some space, then try again".to_owned()));
+        let admissions = group.iter().any(|operation| operation.kind == Kind::Admission);
+        if !admissions {
+            return;
+        }
+        if let Err(why) = self.home.room() {
+            let refused = group.extract_if(.., |operation| operation.kind == Kind::Admission).collect();
+            refuse(refused, || Failure::Unavailable(why.clone()));
         }
     }
 
@@ -152,7 +164,10 @@ impl Writer {
         if group.is_empty() {
             return Ok(());
         }
-        let store = self.open().map_err(Abort::Transaction)?;
+        if self.home.store().is_err() {
+            self.home.look().map_err(Abort::Transaction)?;
+        }
+        let store = self.home.store().map_err(Abort::Transaction)?;
         let connection = &store.connection;
         let transact = |sql: &str| run(connection, sql).map_err(Abort::Transaction);
         transact("BEGIN IMMEDIATE")?;
@@ -179,44 +194,41 @@ impl Writer {
             return Err(abort);
         }
         self.commits += 1;
-        Ok(())
-    }
-
-    /// The store, opened again if it was given up.
-    fn open(&mut self) -> Result<&Store, Failure> {
-        let store = match self.store.take() {
-            Some(store) => store,
-            None => {
-                let Reopen { folder, sealer, incarnation, limits } = &self.reopen;
-                let connection =
-                    folder.open_database(sealer, limits).map_err(|error| Failure::Unavailable(error.to_string()))?;
-                tracing::info!("the spool's database is open again");
-                Store::new(connection, sealer.clone(), *incarnation, *limits)
-            }
-        };
-        Ok(self.store.insert(store))
+        if self.home.standing().was_written(Ok(())) {
+            tracing::info!("the spool commits again");
+        }
+        // What was synced into a file that is deleted is not on disk.
+        self.home.leave_if_changed();
+        self.home.store().map(|_| ()).map_err(Abort::Transaction)
     }
 
     fn react(&mut self, fate: Fate) {
         match fate {
             Fate::Done | Fate::Failed => {}
-            Fate::NoSpace => self.ballast.make_room_to_drain(),
-            Fate::Io => self.store = None,
+            Fate::NoSpace => self.home.make_room_to_drain(),
+            Fate::Io => self.home.disconnect(),
         }
     }
 
     /// Acknowledges nothing of the group and gives the connection up.
     fn give_up(&mut self, group: Vec<Operation>, failure: &Failure) {
-        let why = failure.to_string();
-        tracing::error!(operations = group.len(), why, "the spool cannot commit");
-        self.store = None;
-        for operation in group {
-            operation.task.refuse(Failure::Unavailable(why.clone()));
+        if let Failure::Shut(why) = failure {
+            return refuse(group, || Failure::Shut(why.clone()));
         }
+        let why = failure.to_string();
+        // Said once, and tried again with every group.
+        if self.home.standing().was_written(Err(why.clone())) {
+            tracing::error!(operations = group.len(), why, "the spool cannot commit");
+        }
+        if failure.is_damage() {
+            self.home.standing().is_damaged(why.clone());
+        }
+        self.home.disconnect();
+        refuse(group, || Failure::Unavailable(why.clone()));
     }
 
     fn limit_pages(&self, set: impl FnOnce(&Connection) -> rusqlite::Result<()>) {
-        if let Some(store) = &self.store
+        if let Ok(store) = self.home.store()
             && let Err(error) = set(&store.connection)
         {
             tracing::warn!(%error, "cannot change the spool's page limit");
@@ -226,7 +238,7 @@ impl Writer {
     /// Copies the log back once it has grown. A failure is treated like that of a commit, since the
     /// flush it contains must not be repeated on the same connection.
     fn checkpoint(&mut self) {
-        let Some(store) = &self.store else { return };
+        let Ok(store) = self.home.store() else { return };
         let (frames, copied) = match checkpoint(&store.connection, "NOOP") {
             Ok(found) => found,
             Err(failure) => return self.give_up(Vec::new(), &failure),
@@ -245,6 +257,12 @@ fn answer(group: Vec<Operation>, undo: &mut Vec<Operation>) {
     undo.extend(group.into_iter().filter_map(|operation| operation.task.answer()));
 }
 
+fn refuse(group: Vec<Operation>, mut why: impl FnMut() -> Failure) {
+    for operation in group {
+        operation.task.refuse(why());
+    }
+}
+
 fn run(connection: &Connection, sql: &str) -> Result<(), Failure> {
     connection.prepare_cached(sql)?.execute([])?;
     Ok(())
@@ -259,7 +277,7 @@ fn roll_back(connection: &Connection) {
 }
 
 /// The frames in the log, and how many of them are in the database as well.
-fn checkpoint(connection: &Connection, mode: &str) -> Result<(i64, i64), Failure> {
+pub(super) fn checkpoint(connection: &Connection, mode: &str) -> Result<(i64, i64), Failure> {
     let mut statement = connection.prepare_cached(&format!("PRAGMA wal_checkpoint({mode})"))?;
     Ok(statement.query_row([], |row| Ok((row.get(1)?, row.get(2)?)))?)
 }

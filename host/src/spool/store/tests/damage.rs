@@ -28,6 +28,8 @@ async fn a_damaged_request_dies_with_a_reason_and_those_behind_it_are_served() {
         assert_eq!(claim(&spool, NOW).await, None);
         let counts = spool.counts().await.unwrap();
         assert_eq!((counts.dead, counts.queued), (1, 0), "{sql}");
+        let troubles = spool.troubles();
+        assert!(troubles.iter().any(|trouble| trouble.contains("its database is damaged")), "{sql}: {troubles:?}");
         let reason: String =
             outside(dir.path()).query_row("SELECT reason FROM jobs WHERE seq = 1", [], |row| row.get(0)).unwrap();
         assert!(reason.starts_with("damaged: "), "{reason}");
@@ -59,6 +61,7 @@ async fn a_damaged_answer_is_an_error_and_not_a_wrong_answer() {
     harm(dir.path(), "UPDATE responses SET sealed = zeroblob(100)");
     let found = spool.response(lease.id()).await;
     assert!(matches!(found, Err(StoreError::Damaged(_))), "{found:?}");
+    assert!(spool.troubles().concat().contains("its database is damaged"), "{:?}", spool.troubles());
 }
 
 #[tokio::test]
@@ -82,7 +85,7 @@ async fn a_flipped_bit_in_any_page_never_yields_a_wrong_request() {
             let mut harmed = whole.clone();
             harmed[page * 4096 + offset] ^= 0x10;
             std::fs::write(&database, harmed).unwrap();
-            let Ok(spool) = Spool::open(settings(dir.path()), NOW) else {
+            let Ok(spool) = try_open(settings(dir.path()), NOW) else {
                 refused += 1;
                 continue;
             };
@@ -106,6 +109,6 @@ fn a_file_that_is_no_database_is_refused_with_advice() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path()));
     std::fs::write(dir.path().join("spool/spool.db"), vec![b'x'; 8192]).unwrap();
-    let refused = Spool::open(settings(dir.path()), NOW).unwrap_err();
+    let refused = try_open(settings(dir.path()), NOW).unwrap_err();
     assert!(refused.to_string().contains("move the folder away"), "{refused}");
 }

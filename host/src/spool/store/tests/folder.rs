@@ -39,7 +39,7 @@ async fn neither_the_files_nor_debug_output_show_a_secret() {
 async fn a_folder_serves_one_process_at_a_time_and_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let spool = open(dir.path());
-    let refused = Spool::open(settings(dir.path()), NOW).unwrap_err();
+    let refused = try_open(settings(dir.path()), NOW).unwrap_err();
     let text = refused.to_string();
     assert!(matches!(refused, OpenError::Locked { .. }), "{text}");
     let process = format!("process {}", std::process::id());
@@ -53,7 +53,7 @@ fn a_database_of_a_newer_spillway_is_refused_untouched() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path()));
     outside(dir.path()).execute_batch("PRAGMA user_version = 2").unwrap();
-    let refused = Spool::open(settings(dir.path()), NOW).unwrap_err();
+    let refused = try_open(settings(dir.path()), NOW).unwrap_err();
     assert!(matches!(refused, OpenError::NewerSchema { found: 2, known: 1, .. }), "{refused}");
 }
 
@@ -71,7 +71,7 @@ async fn a_wrong_or_lost_key_is_refused_before_any_job_is_given_up() {
             Some(bytes) => std::fs::write(&key, bytes).unwrap(),
             None => std::fs::remove_file(&key).unwrap(),
         }
-        let refused = Spool::open(settings(dir.path()), NOW).unwrap_err();
+        let refused = try_open(settings(dir.path()), NOW).unwrap_err();
         assert!(refused.to_string().contains("bring back the"), "{refused}");
     }
     assert!(!key.exists());
@@ -83,11 +83,11 @@ async fn a_wrong_or_lost_key_is_refused_before_any_job_is_given_up() {
 async fn a_key_that_the_caller_keeps_is_not_in_the_folder() {
     let dir = tempfile::tempdir().unwrap();
     let supplied = || SpoolSettings { sealer: Some(Sealer::from_key(&[9; 32])), ..settings(dir.path()) };
-    let spool = Spool::open(supplied(), NOW).unwrap();
+    let spool = try_open(supplied(), NOW).unwrap();
     spool.enqueue(job("first")).await.unwrap();
     drop(spool);
     assert!(!dir.path().join("spool/spool.key").exists());
-    let spool = Spool::open(supplied(), NOW).unwrap();
+    let spool = try_open(supplied(), NOW).unwrap();
     assert_eq!(claim_all(&spool, NOW).await, ["first"]);
 }
 
@@ -100,7 +100,7 @@ fn a_folder_that_others_read_is_made_private_only_while_it_is_empty() {
     std::fs::create_dir(&folder).unwrap();
     widen();
     std::fs::write(folder.join("mine.txt"), "").unwrap();
-    let refused = Spool::open(settings(dir.path()), NOW).unwrap_err();
+    let refused = try_open(settings(dir.path()), NOW).unwrap_err();
     assert!(refused.to_string().contains("chmod 700"), "{refused}");
     assert_eq!(mode(), 0o755);
 

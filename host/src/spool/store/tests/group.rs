@@ -9,13 +9,11 @@ type Answer<T> = oneshot::Receiver<Result<T, Failure>>;
 
 fn writer(dir: &Path) -> Writer {
     let settings = settings(dir);
-    let folder = Arc::new(Folder::lock(settings.dir).unwrap());
-    let ballast = Ballast::new(folder.dir(), settings.max_bytes);
-    let sealer = folder.sealer(None).unwrap();
     let limits = Limits { max_jobs: settings.max_jobs, max_bytes: settings.max_bytes, retention_ms: 0 };
-    let connection = folder.open_database(&sealer, &limits).unwrap();
-    let store = Store::new(connection, sealer, [1; 16], limits);
-    Writer::new(store, folder, ballast)
+    let standing = Arc::new(Standing::new(ENQUEUE_DEADLINE, settings.retention));
+    let mut writer = Writer::new(Home::new(settings, limits, [1; 16], Box::new(|| NOW), standing, Box::new(|| ())));
+    writer.open().unwrap();
+    writer
 }
 
 fn enqueue(name: &str) -> (Operation, Answer<JobId>) {

@@ -101,7 +101,7 @@ impl Pair {
             retention: Duration::from_millis(RETENTION_MS),
             ..settings(self.dir.path())
         };
-        self.spool = Some(Spool::open(settings, self.now_ms).unwrap());
+        self.spool = Some(try_open(settings, self.now_ms).unwrap());
         for entry in &mut self.entries {
             if entry.state == JobState::Leased {
                 entry.crash_count += 1;
