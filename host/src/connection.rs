@@ -9,10 +9,11 @@ use crate::config::Server;
 use crate::connection::crowd::Crowd;
 use crate::connection::socket::{Line, Socket, Stage};
 use crate::cors;
+use crate::heartbeat::{InHand, Pulse};
 use crate::request;
 use crate::unserved::BreakOff;
 use crate::upload::{UNWANTED_BYTES_MAX, UNWANTED_SILENCE, UNWANTED_TIMEOUT, UnderWay, Upload};
-use crate::worker::Worker;
+use crate::worker::{Shared, Worker};
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
 use http_body::{Frame, SizeHint};
@@ -54,6 +55,8 @@ pub async fn serve(worker: Rc<Worker>, crowd: Rc<Crowd>, stream: TcpStream) {
     let _ = stream.set_nodelay(true);
     let shared = Arc::clone(&worker.shared);
     let counted = shared.begin_connection();
+    let pulse = Arc::clone(&worker.pulse);
+    let _of_worker = pulse.begin_connection();
     let line = Line::new(stream);
     // Whoever comes when there is no room takes that of one that nobody uses, here or at another worker. Without any, it is
     // told so, and does not take the descriptor of a call that is under way.
@@ -74,7 +77,7 @@ pub async fn serve(worker: Rc<Worker>, crowd: Rc<Crowd>, stream: TcpStream) {
         let mut watch = Watch::over(&line, Timeouts::of(&shared.config.server));
         let end = tokio::select! {
             end = poll_fn(|context| watch.poll(connection.as_mut(), context)) => end,
-            () = shared.drain_begun() => {
+            () = drain_begun(&shared, &pulse) => {
                 connection.as_mut().graceful_shutdown();
                 poll_fn(|context| watch.poll(connection.as_mut(), context)).await
             }
@@ -99,6 +102,14 @@ pub async fn serve(worker: Rc<Worker>, crowd: Rc<Crowd>, stream: TcpStream) {
     }
 }
 
+/// Waits until the process drains, or a worker that was stuck finds itself replaced.
+pub async fn drain_begun(shared: &Shared, pulse: &Pulse) {
+    tokio::select! {
+        () = shared.drain_begun() => {}
+        () = pulse.replaced() => {}
+    }
+}
+
 /// Answers a request, and says whether it is under way for as long as its answer lives.
 async fn answer(
     worker: Rc<Worker>,
@@ -106,6 +117,8 @@ async fn answer(
     request: Request<Incoming>,
     is_one_too_many: bool,
 ) -> Result<Response<Answer>, BreakOff> {
+    let request_id = request::request_id(&request);
+    let in_hand = worker.pulse.take(&request_id);
     let page = worker.shared.guard.page(request.headers()).cloned();
     let waits_for_word = request.headers().contains_key(header::EXPECT);
     let response = if is_one_too_many && worker.shared.has_too_many_connections() {
@@ -113,12 +126,12 @@ async fn answer(
     } else {
         let body_timeout = worker.shared.config.server.body_timeout;
         let request = Upload::of(request, body_timeout, Arc::clone(&under_way));
-        request::serve(worker, request).await
+        in_hand.over(request::serve(worker, request, request_id)).await
     };
     if let Some(break_off) = response.extensions().get::<BreakOff>() {
         return Err(*break_off);
     }
-    let mut response = response.map(|body| Answer { body, under_way });
+    let mut response = response.map(|body| Answer { body, under_way, in_hand });
     if waits_for_word && response.body().under_way.has_more() {
         // Its body is not read, and may come or not.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -133,6 +146,7 @@ async fn answer(
 struct Answer {
     body: Body,
     under_way: Arc<UnderWay>,
+    in_hand: InHand,
 }
 
 impl http_body::Body for Answer {
@@ -140,7 +154,8 @@ impl http_body::Body for Answer {
     type Error = Aborted;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+        let Answer { body, in_hand, .. } = &mut *self;
+        in_hand.run(|| Pin::new(body).poll_frame(context))
     }
 
     fn is_end_stream(&self) -> bool {

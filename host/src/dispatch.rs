@@ -49,6 +49,7 @@ pub async fn run(worker: Rc<Worker>, spool: Spool) {
             () = shared.spool_bell.notified() => {}
             () = &mut changed => {}
             _ = upkeep.tick() => keep_up(&shared, &spool).await,
+            () = worker.pulse.replaced() => break,
         }
     }
     shared.idle().await;
@@ -106,10 +107,11 @@ async fn claim_what_may_run(worker: &Rc<Worker>, spool: &Spool, running: &Rc<Cel
                 Ok(Some(job)) => {
                     let place = Place::take(running, shared);
                     let (worker, spool) = (Rc::clone(worker), spool.clone());
-                    tokio::task::spawn_local(async move {
+                    let (pulse, id) = (Arc::clone(&worker.pulse), job.job.request_id.clone());
+                    tokio::task::spawn_local(pulse.during(id, async move {
                         let _place = place;
                         serve(&worker, &spool, job).await;
-                    });
+                    }));
                 }
                 Ok(None) => break,
                 Err(error) => {

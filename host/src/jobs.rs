@@ -19,6 +19,7 @@ use crate::worker::{Shared, Worker};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header, request};
 use serde_json::{Value, json};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -172,10 +173,10 @@ pub async fn serve_or_keep(
     };
     let patience = Instant::now() + wait;
     let (task_worker, task_call) = (Rc::clone(worker), Rc::clone(call));
-    let task =
-        tokio::task::spawn_local(
-            async move { attempts(&task_worker, &task_call, Patience::until(patience), story).await },
-        );
+    let (pulse, id) = (Arc::clone(&worker.pulse), call.request_id.clone());
+    let task = tokio::task::spawn_local(
+        pulse.during(id, async move { attempts(&task_worker, &task_call, Patience::until(patience), story).await }),
+    );
     let mut task = AbortOnDrop(Some(task));
     let finished = tokio::select! {
         finished = task.join() => Some(finished),
@@ -245,7 +246,8 @@ async fn adopt(
     let (adopter, spool, job) = (Rc::clone(worker), spool.clone(), Rc::clone(call));
     let (promise, promised) = oneshot::channel();
     // A task of its own: a caller who leaves in between must not leave a job behind that nobody serves.
-    tokio::task::spawn_local(async move {
+    let (pulse, id) = (Arc::clone(&worker.pulse), call.request_id.clone());
+    tokio::task::spawn_local(pulse.during(id, async move {
         let _in_flight = adopter.shared.begin_request();
         match spool.adopt(new_job(&adopter.shared, &job)).await {
             // Not kept, but still under way and paid for: the caller may wait for it after all.
@@ -261,7 +263,7 @@ async fn adopt(
                 dispatch::until_the_end(&adopter.shared, &spool, &lease, work).await;
             }
         }
-    });
+    }));
     match promised.await {
         Ok(Ok(id)) => {
             let mut story = Story::begin(&call.request_id, worker.shared.begin_request());

@@ -27,6 +27,7 @@ pub mod forward;
 pub mod gauge;
 pub mod guard;
 pub mod headers;
+pub mod heartbeat;
 pub mod hedge;
 pub mod jobs;
 pub mod json_end;

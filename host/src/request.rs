@@ -49,8 +49,7 @@ const REPEAT_CHANCE_MIN_BESIDE_THE_CALLERS: f64 = 3e-5;
 const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 /// Serves one request.
-pub async fn serve(worker: Rc<Worker>, request: Request<Upload>) -> Response<Body> {
-    let request_id = request_id(&request);
+pub async fn serve(worker: Rc<Worker>, request: Request<Upload>, request_id: String) -> Response<Body> {
     let mut story = Story::begin(&request_id, worker.shared.begin_request());
     let (head, body) = request.into_parts();
 
@@ -128,7 +127,7 @@ pub fn turn_away<B>(request: &Request<B>) -> Response<Body> {
 }
 
 /// The id under which the log knows a request: the caller's own, if it is fit for that.
-fn request_id<B>(request: &Request<B>) -> String {
+pub fn request_id<B>(request: &Request<B>) -> String {
     let plain = |id: &&str| {
         (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
     };

@@ -6,6 +6,7 @@ use crate::clock::{Clock, unix_ms};
 use crate::config::{Config, Policies, SpoolConfig};
 use crate::connection::{self, crowd::Crowd};
 use crate::dispatch;
+use crate::heartbeat::{Places, Pulse};
 use crate::memory::Memory;
 use crate::policy::{Bell, Registry, Role, Runtime, SettingsFile, watch_folder};
 use crate::recording;
@@ -124,22 +125,20 @@ pub fn run(config: Config, log_lines_lost: Counter) -> Result<(), StartError> {
     tell_of_the_network(&shared);
 
     let (finish_upkeep, end) = oneshot::channel();
-    let mut threads = Vec::new();
+    let mut places = Places::default();
     for (index, listener) in listeners.into_iter().enumerate() {
-        let shared = Arc::clone(&shared);
-        threads.push(thread(&format!("worker-{index}"), move || async move {
-            accept(Worker::new(shared), listener).await;
-        })?);
+        let (name, task) = (format!("worker-{index}"), Task::Listens(listener));
+        let pulse = begin(&name, &task, &shared)?;
+        places.add(name, task, pulse);
+    }
+    if let Some(spool) = spool {
+        let (name, task) = ("dispatcher".to_owned(), Task::Dispatches(spool));
+        let pulse = begin(&name, &task, &shared)?;
+        places.add(name, task, pulse);
     }
     {
         let shared = Arc::clone(&shared);
-        threads.push(thread("upkeep", move || upkeep::run(shared, memory, end))?);
-    }
-    if let Some(spool) = spool {
-        let shared = Arc::clone(&shared);
-        threads.push(thread("dispatcher", move || async move {
-            dispatch::run(Worker::new(shared), spool).await;
-        })?);
+        thread("upkeep", move || upkeep::run(shared, memory, end))?;
     }
 
     let control = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -149,7 +148,11 @@ pub fn run(config: Config, log_lines_lost: Counter) -> Result<(), StartError> {
         tracing::info!(%listen, admin = %admin_address, %policies, spool, descriptors, "Spillway is ready");
         let admin = tokio::spawn(admin::serve(Arc::clone(&shared), TcpListener::from_std(admin_listener)?));
         let mut signals = Signals::listen()?;
-        signals.end(&bell).await;
+        // A listener is closed when nobody holds it, so nobody looks after workers once they have been told to end.
+        tokio::select! {
+            () = signals.end(&bell) => {}
+            () = places.look_after(|name, task| begin(name, task, &shared)) => {}
+        }
         let drain_timeout = shared.config.server.drain_timeout;
         tracing::info!(drain_timeout_s = drain_timeout.as_secs(), "draining; a second signal ends at once");
         shared.begin_drain();
@@ -266,6 +269,39 @@ fn tell_of_the_network(shared: &Shared) {
     }
 }
 
+/// What a worker does.
+#[derive(Debug)]
+enum Task {
+    /// Serves who connects here.
+    Listens(std::net::TcpListener),
+    /// Serves jobs.
+    Dispatches(Spool),
+}
+
+/// Begins a worker, and answers what can be seen of it from outside.
+fn begin(name: &str, task: &Task, shared: &Arc<Shared>) -> io::Result<Arc<Pulse>> {
+    let (pulse, shared) = (Arc::<Pulse>::default(), Arc::clone(shared));
+    let of_worker = Arc::clone(&pulse);
+    match task {
+        Task::Listens(listener) => {
+            // Whoever takes another's place accepts from the same queue, and loses nobody in it.
+            let listener = listener.try_clone()?;
+            thread(name, move || async move {
+                tokio::task::spawn_local(Arc::clone(&of_worker).beat());
+                accept(Worker::new(shared, of_worker), listener).await;
+            })?;
+        }
+        Task::Dispatches(spool) => {
+            let spool = spool.clone();
+            thread(name, move || async move {
+                tokio::task::spawn_local(Arc::clone(&of_worker).beat());
+                dispatch::run(Worker::new(shared, of_worker), spool).await;
+            })?;
+        }
+    }
+    Ok(pulse)
+}
+
 /// Starts a thread with a runtime of its own, on which nothing needs to be sent to other threads.
 fn thread<F, T>(name: &str, main: F) -> io::Result<std::thread::JoinHandle<()>>
 where
@@ -354,7 +390,7 @@ async fn accept(worker: Rc<Worker>, listener: std::net::TcpListener) {
                 }
                 continue;
             }
-            () = worker.shared.drain_begun() => break,
+            () = connection::drain_begun(&worker.shared, &worker.pulse) => break,
         };
         match accepted {
             Ok((stream, _)) => {
@@ -372,8 +408,10 @@ async fn accept(worker: Rc<Worker>, listener: std::net::TcpListener) {
         }
     }
     drop(listener);
-    worker.shared.idle().await;
-    worker.shared.disconnected().await;
+    if worker.shared.is_draining() {
+        worker.shared.idle().await;
+    }
+    worker.pulse.disconnected().await;
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::gauge::{Counted, Gauge};
 use crate::guard::Guard;
+use crate::heartbeat::Pulse;
 use crate::metrics::Metrics;
 use crate::policy::{Judge, Registry};
 use crate::recording::Recorder;
@@ -250,15 +251,18 @@ pub struct Worker {
     /// Its policy instances. Borrowed for the length of one call, never across an await.
     pub judge: RefCell<Judge>,
     clients: HashMap<Arc<str>, Client>,
+    /// What can be seen of it from outside.
+    pub pulse: Arc<Pulse>,
 }
 
 impl Worker {
     /// A worker without connections or instances yet.
-    pub fn new(shared: Arc<Shared>) -> Rc<Self> {
+    pub fn new(shared: Arc<Shared>, pulse: Arc<Pulse>) -> Rc<Self> {
         let client = |upstream: &Arc<Upstream>| (Arc::clone(&upstream.name), Client::of(upstream, shared.clock));
         Rc::new(Worker {
             clients: shared.upstreams.values().map(client).collect(),
             judge: RefCell::new(Judge::new(shared.clock)),
+            pulse,
             shared,
         })
     }

@@ -6,6 +6,8 @@ pub use crate::setup::{Setup, binary, policy_file};
 use crate::http::{Connection, Head, Request, Response, get};
 use crate::log::Log;
 use crate::wait::{DEADLINE, eventually};
+use nix::sys::ptrace;
+use nix::sys::wait::{WaitPidFlag, waitpid};
 pub use rustix::process::Signal;
 use rustix::process::{Pid, kill_process};
 use serde_json::Value;
@@ -407,6 +409,24 @@ impl Spillway {
         self.restart();
     }
 
+    /// Stops one of its threads, and no other, until the returned value is dropped. Only on Linux.
+    ///
+    /// # Panics
+    /// When there is no thread of this name, or the system does not let it be stopped.
+    #[track_caller]
+    pub fn stop_thread(&self, name: &str) -> Stopped {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.process.child.0.id()));
+        let threads = threads.unwrap_or_else(|error| panic!("its threads cannot be seen: {error}"));
+        let named = threads
+            .flatten()
+            .find(|thread| fs::read_to_string(thread.path().join("comm")).is_ok_and(|comm| comm.trim() == name));
+        let id = named.and_then(|thread| thread.file_name().to_str()?.parse().ok());
+        let thread = nix::unistd::Pid::from_raw(id.unwrap_or_else(|| panic!("it has no thread {name}")));
+        let stopped = ptrace::attach(thread).and_then(|()| waitpid(thread, Some(WaitPidFlag::__WALL)));
+        stopped.unwrap_or_else(|error| panic!("its thread cannot be stopped: {error}"));
+        Stopped(thread)
+    }
+
     /// Asks for a job until it has ended, and returns the last answer.
     ///
     /// # Panics
@@ -418,6 +438,17 @@ impl Spillway {
             let ended = matches!(job["status"].as_str(), Some("done" | "dead" | "cancelled" | "expired"));
             ended.then_some(job)
         })
+    }
+}
+
+/// A thread that is stopped, by whoever has stopped it.
+#[derive(Debug)]
+pub struct Stopped(nix::unistd::Pid);
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        // Fails only for a thread that has ended.
+        let _ = ptrace::detach(self.0, None);
     }
 }
 

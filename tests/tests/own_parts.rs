@@ -69,6 +69,63 @@ fn a_detailed_log_beside_the_configuration_does_not_feed_on_itself() {
 }
 
 #[test]
+fn a_worker_that_is_stuck_is_replaced_and_nobody_who_comes_later_waits_for_it() {
+    let provider = Provider::start();
+    let spillway = Setup::with(&provider).set("server", "workers = 2").start();
+    let gate = provider.gate();
+    provider.always(healthy().after_events(1).wait_for(&gate));
+    // Enough that both workers have some.
+    let mut streams: Vec<_> = (0..16).map(|_| spillway.open(&chat_stream()).1).collect();
+    provider.heal();
+    let stopped = spillway.stop_thread("worker-0");
+    let callers: Vec<_> = (0..16)
+        .map(|_| {
+            let address = spillway.address();
+            thread::spawn(move || Connection::open(address)?.exchange(&chat()).map(|answer| answer.status()))
+        })
+        .collect();
+    let line = spillway.log().wait_for(&["another takes its place"]);
+    assert_eq!(line["worker"], "worker-0");
+    let answers = callers.into_iter().map(|caller| caller.join().expect("no panic").expect("an answer"));
+    assert!(answers.into_iter().all(|status| status == 200), "whoever waited at its listener is served by the new one");
+    // What was under way on it goes on when it can.
+    drop(stopped);
+    gate.open();
+    for stream in &mut streams {
+        let rest = std::iter::from_fn(|| stream.event().expect("it does not break off")).count();
+        assert!(rest > 0);
+    }
+    assert!((0..16).all(|_| spillway.send(&chat()).status() == 200));
+}
+
+#[test]
+fn a_dispatcher_that_is_stuck_is_replaced() {
+    let provider = Provider::start();
+    let spillway = Setup::with(&provider).start();
+    let _stopped = spillway.stop_thread("dispatcher");
+    provider.always(respond(503));
+    let kept = spillway.send(&chat().header("prefer", "respond-async"));
+    assert_eq!(kept.status(), 202, "{}", kept.text());
+    provider.heal();
+    let job = spillway.wait_for_job(kept.header("location").expect("a place"));
+    assert_eq!(job["status"], "done", "{job}");
+}
+
+#[test]
+fn a_process_that_was_stopped_as_a_whole_has_no_worker_that_is_stuck() {
+    let provider = Provider::start();
+    let spillway = Setup::with(&provider).start();
+    assert_eq!(spillway.send(&chat()).status(), 200);
+    spillway.signal(Signal::STOP);
+    thread::sleep(Duration::from_secs(7));
+    spillway.signal(Signal::CONT);
+    // It has had as many looks since as it takes to be wrong.
+    thread::sleep(Duration::from_secs(3));
+    assert_eq!(spillway.send(&chat()).status(), 200);
+    assert!(!spillway.log().text().contains("stuck"), "{}", spillway.log().text());
+}
+
+#[test]
 fn a_hangup_reloads_and_cuts_no_stream_and_a_quit_lets_all_end() {
     let provider = Provider::start();
     let mut spillway = Setup::with(&provider).start();
