@@ -33,8 +33,9 @@ const FOUND_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(15);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
 const KEEPALIVE_TIMES: u32 = 3;
-/// How long what was sent may stay unacknowledged before its connection counts as lost (RFC 5482).
-const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(20);
+/// How long what was sent may stay unacknowledged before its connection counts as lost (RFC 5482). The kernel counts the
+/// time in which a peer has no room for more as well, and one that is slow to read an upload has not gone.
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(60);
 
 /// What is known of the addresses of a host.
 #[derive(Debug)]
