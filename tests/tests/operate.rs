@@ -46,6 +46,27 @@ fn every_mistake_in_a_configuration_is_listed_with_its_line_and_path() {
 }
 
 #[test]
+fn what_could_not_work_is_a_mistake_before_anything_is_served() {
+    for (section, lines, said) in [
+        ("upstreams.mine", "url = \"http://h:0\"", "has no port that there is"),
+        ("upstreams.mine", "url = \"http://h:99999\"", "has no port that there is"),
+        ("spool", "max_size = \"1B\"", "must be 1MiB or more"),
+        ("server", "allowed_origins = [\"https://app.example/\"]", "did you mean \"https://app.example\"?"),
+        ("server", "allowed_hosts = [\"proxy.internal:4141\"]", "is no host name alone"),
+        ("policies.settings.mine", "limit = 1", "no upstream has the policy \"mine\""),
+        ("upstreams.openai", "idle_timeout = \"1h\"", "must not be longer than server.request_timeout"),
+        ("spool", "concurrency = 1\nconcurrency = 2", "duplicate key `concurrency`"),
+    ] {
+        for command in ["check", "run"] {
+            let ended = Setup::bare().set(section, lines).run_to_end(&[command]);
+            assert_eq!(ended.code, Some(2), "{command} with {lines}: {}", ended.stderr);
+            let line = ended.stderr.lines().find(|line| line.contains(said));
+            assert!(line.is_some_and(|line| line.trim().starts_with("line ")), "{}", ended.stderr);
+        }
+    }
+}
+
+#[test]
 fn a_file_that_is_no_toml_is_told_where_it_breaks() {
     let ended = Setup::bare().set("server", "max_body = = 3").run_to_end(&["check"]);
     assert_eq!(ended.code, Some(2));

@@ -186,7 +186,8 @@ fn a_new_crate_is_refused_where_it_cannot_be() {
 
 #[test]
 fn a_check_says_what_a_policy_is_or_why_it_would_not_be_served() {
-    let setup = Setup::bare().set("policies.settings.latency-trip", "quantile = 7");
+    let setup = Setup::bare().set("upstreams.openai", "policy = \"latency-trip\"");
+    let setup = setup.set("policies.settings.latency-trip", "quantile = 7");
     let folder = setup.folder();
     let checked = policy(folder, &["check", &policy_path("default")]);
     well(&checked, &["would be served", "spillway:policy@0.1.0", "classify of a 429", "attempt.status", "memory"]);

@@ -1,8 +1,9 @@
 //! From TOML to [`Config`]: which keys there are, what they may hold, and what they default to.
 
-use super::reader::{Document, Section};
+use super::reader::{Document, Section, nearest};
 use super::upstreams::{fixed_concurrency, upstreams};
-use super::{Config, LogFormat, Mistake, Policies, Quota, Server, SpoolConfig, TenantConfig, defaults};
+use super::{Config, LogFormat, Mistake, Policies, Quota, Server, SpoolConfig, TenantConfig, UpstreamConfig, defaults};
+use crate::guard;
 use crate::policy::{PREVIOUS_SUFFIX, PublicKey, SHADOW_SUFFIX, Sha256Sum, Trust};
 use spillway_resilience::{Priority, ShedSettings, Tenant};
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,15 +27,23 @@ pub fn parse(text: &str, folder: &Path) -> Result<Config, Vec<Mistake>> {
 
 /// Largest quota per minute that makes sense to write down.
 pub(super) const QUOTA_MAX: u64 = 1_000_000_000;
+/// Smallest bound on bodies: below it hardly a question fits with its model and its parameters.
+const BODY_BYTES_MIN: u64 = 1 << 10;
+/// Smallest spool: a job counts 1 KiB besides its texts, so fewer bytes would keep next to nothing.
+const SPOOL_BYTES_MIN: u64 = 1 << 20;
+/// Shortest time for which jobs and answers are kept: below it they are gone before anybody has looked again.
+const KEPT_MIN: Duration = Duration::from_secs(1);
 
 fn read(root: &Section<'_>, folder: &Path) -> Config {
     let (log, recording) = log(root.section("log"), folder);
+    let server = server(root.section("server"));
+    let upstreams = upstreams(root.section("upstreams"), folder, server.request_timeout);
     let config = Config {
         file: None,
-        server: server(root.section("server")),
         admin_listen: admin(root.section("admin")),
-        policies: policies(root.section("policies"), folder),
-        upstreams: upstreams(root.section("upstreams"), folder),
+        policies: policies(root.section("policies"), folder, &upstreams),
+        server,
+        upstreams,
         tenants: tenants(root.section("tenants")),
         spool: spool(root.section("spool"), folder),
         log,
@@ -68,26 +77,28 @@ fn server(section: Option<Section<'_>>) -> Server {
     if let Some(workers) = section.small("workers", 1..=256) {
         server.workers = usize::try_from(workers).unwrap_or(1);
     }
-    if let Some(bytes) = section.size("max_body") {
-        if bytes == 0 {
-            section.mistake("max_body", "must be larger than zero");
-        }
+    if let Some(bytes) = section.size("max_body", BODY_BYTES_MIN) {
         server.body_bytes_max = usize::try_from(bytes).unwrap_or(usize::MAX);
     }
     set(&mut server.in_flight_max, section.integer("max_in_flight", 1..=1_000_000));
-    set(&mut server.held_bytes_max, section.size("max_held"));
+    set(&mut server.held_bytes_max, section.size("max_held", BODY_BYTES_MIN));
     let room = server.held_bytes_max as f64 * ShedSettings::DEFAULT_NORMAL;
     if room < server.body_bytes_max as f64 {
         section.mistake("max_held", "must leave room for max_body below the share at which requests are shed (85 %)");
     }
-    set(&mut server.request_timeout, positive(&section, "request_timeout"));
-    set(&mut server.head_timeout, positive(&section, "head_timeout"));
-    set(&mut server.body_timeout, positive(&section, "body_timeout"));
-    set(&mut server.write_timeout, positive(&section, "write_timeout"));
-    set(&mut server.keep_alive_timeout, positive(&section, "keep_alive_timeout"));
-    set(&mut server.drain_timeout, section.duration("drain_timeout"));
-    server.allowed_hosts = section.strings("allowed_hosts");
-    server.allowed_origins = section.strings("allowed_origins");
+    set(&mut server.request_timeout, section.positive("request_timeout"));
+    set(&mut server.head_timeout, section.positive("head_timeout"));
+    set(&mut server.body_timeout, section.positive("body_timeout"));
+    set(&mut server.write_timeout, section.positive("write_timeout"));
+    set(&mut server.keep_alive_timeout, section.positive("keep_alive_timeout"));
+    let drain_timeout = section.duration("drain_timeout");
+    if drain_timeout.is_some_and(|longer| longer > server.request_timeout) {
+        let said = "must not be longer than server.request_timeout, after which no request is under way any more";
+        section.mistake("drain_timeout", said);
+    }
+    server.drain_timeout = drain_timeout.unwrap_or(server.drain_timeout.min(server.request_timeout));
+    server.allowed_hosts = section.strings("allowed_hosts", guard::host);
+    server.allowed_origins = section.strings("allowed_origins", guard::origin);
     section.finish();
     server
 }
@@ -100,7 +111,7 @@ fn admin(section: Option<Section<'_>>) -> SocketAddr {
     listen
 }
 
-fn policies(section: Option<Section<'_>>, folder: &Path) -> Policies {
+fn policies(section: Option<Section<'_>>, folder: &Path, upstreams: &BTreeMap<String, UpstreamConfig>) -> Policies {
     let mut policies = Policies {
         dir: folder.join(defaults::POLICY_DIR),
         trust: Trust::default(),
@@ -116,33 +127,47 @@ fn policies(section: Option<Section<'_>>, folder: &Path) -> Policies {
         // An empty name switches the cache off.
         policies.cache_dir = (!dir.is_empty()).then(|| folder.join(dir));
     }
-    for text in section.strings("allow") {
-        match Sha256Sum::from_hex(&text) {
-            Some(sha256) => drop(policies.trust.allowed.insert(sha256)),
-            None => section.mistake("allow", format!("\"{text}\" is no SHA-256: 64 hexadecimal digits")),
-        }
-    }
-    for text in section.strings("signers") {
-        match PublicKey::from_hex(&text) {
-            Some(key) => policies.trust.signers.push(key),
-            None => section.mistake("signers", format!("\"{text}\" is no ed25519 public key: 64 hexadecimal digits")),
-        }
-    }
-    policies.interpreted = section.strings("interpreted").into_iter().collect();
-    let is_file = |name: &&String| {
+    let sha256 =
+        |text: &str| Sha256Sum::from_hex(text).ok_or(format!("\"{text}\" is no SHA-256: 64 hexadecimal digits"));
+    policies.trust.allowed.extend(section.strings("allow", sha256));
+    let key = |text: &str| {
+        PublicKey::from_hex(text).ok_or(format!("\"{text}\" is no ed25519 public key: 64 hexadecimal digits"))
+    };
+    policies.trust.signers.extend(section.strings("signers", key));
+    let is_file = |name: &str| {
         name.contains('/') || [".wasm", SHADOW_SUFFIX, PREVIOUS_SUFFIX].iter().any(|suffix| name.ends_with(suffix))
     };
-    for file in policies.interpreted.iter().filter(is_file) {
-        let said = format!("\"{file}\" is no policy's name: a file's without its folder, {SHADOW_SUFFIX} and .wasm");
-        section.mistake("interpreted", said);
-    }
+    let name = |name: &str| match is_file(name) {
+        true => Err(format!("\"{name}\" is no policy's name: a file's without its folder, {SHADOW_SUFFIX} and .wasm")),
+        false => known_policy(name, upstreams, &policies.dir).map(|()| name.to_owned()),
+    };
+    policies.interpreted = section.strings("interpreted", name).into_iter().collect();
     if let Some(settings) = section.section("settings") {
         for (name, table) in settings.named_sections() {
+            if let Err(message) = known_policy(&name, upstreams, &policies.dir) {
+                table.mistake("", message);
+            }
             policies.settings.insert(name, table.to_json().to_string());
         }
     }
     section.finish();
     policies
+}
+
+/// Whether what is said about the policy of this name can be of use: an upstream names it, so that it is asked as soon as
+/// its file is there, or one of its files lies in the folder, and may be checked, compared or brought back.
+fn known_policy(name: &str, upstreams: &BTreeMap<String, UpstreamConfig>, dir: &Path) -> Result<(), String> {
+    let named: BTreeSet<&str> = upstreams.values().map(|upstream| upstream.policy.as_str()).collect();
+    let has_file =
+        || ["", SHADOW_SUFFIX, PREVIOUS_SUFFIX].iter().any(|role| dir.join(format!("{name}{role}.wasm")).exists());
+    if named.contains(name) || has_file() {
+        return Ok(());
+    }
+    let named: Vec<&str> = named.into_iter().collect();
+    Err(match nearest(name, &named) {
+        Some(meant) => format!("no upstream has the policy \"{name}\"; did you mean \"{meant}\"?"),
+        None => format!("no upstream has the policy \"{name}\", and {} holds no file of it", dir.display()),
+    })
 }
 
 fn tenants(section: Option<Section<'_>>) -> BTreeMap<String, TenantConfig> {
@@ -196,9 +221,9 @@ fn spool(section: Option<Section<'_>>, folder: &Path) -> Option<SpoolConfig> {
         spool.dir = folder.join(dir);
     }
     set(&mut spool.jobs_max, section.integer("max_jobs", 1..=100_000_000));
-    set(&mut spool.bytes_max, section.size("max_size"));
-    set(&mut spool.retention, positive(&section, "retention"));
-    set(&mut spool.expiry, positive(&section, "expiry"));
+    set(&mut spool.bytes_max, section.size("max_size", SPOOL_BYTES_MIN));
+    set(&mut spool.retention, section.at_least("retention", KEPT_MIN));
+    set(&mut spool.expiry, section.at_least("expiry", KEPT_MIN));
     set(&mut spool.attempts_max, section.small("max_attempts", 1..=1_000));
     set(&mut spool.concurrency, section.small("concurrency", 1..=1_000));
     section.finish();
@@ -225,15 +250,6 @@ pub(super) fn set<T>(place: &mut T, value: Option<T>) {
     if let Some(value) = value {
         *place = value;
     }
-}
-
-pub(super) fn positive(section: &Section<'_>, key: &'static str) -> Option<Duration> {
-    let duration = section.duration(key)?;
-    if duration.is_zero() {
-        section.mistake(key, "must be longer than zero");
-        return None;
-    }
-    Some(duration)
 }
 
 fn address(section: &Section<'_>, key: &'static str, default: SocketAddr) -> SocketAddr {

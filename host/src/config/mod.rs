@@ -356,6 +356,14 @@ impl BaseUrl {
         if authority.as_str().contains('@') {
             return Err("must hold no user name or password: credentials come with each request".into());
         }
+        if authority.host().is_empty() {
+            return Err(format!("\"{text}\" names no host"));
+        }
+        // What follows the host is a colon and a port, which the parser takes whatever it is.
+        let port = authority.as_str().get(authority.host().len()..).filter(|rest| !rest.is_empty());
+        if port.is_some() && authority.port_u16().is_none_or(|port| port == 0) {
+            return Err(format!("\"{text}\" has no port that there is: from 1 to 65535"));
+        }
         let path = parts.path_and_query.map(|path| path.as_str().to_owned()).unwrap_or_default();
         if path.contains('?') {
             return Err(format!("\"{text}\" must have no query"));

@@ -12,6 +12,8 @@ use toml::de::{DeTable, DeValue};
 
 /// Longest duration that makes sense to write down, and short enough to be added to any instant.
 const DURATION_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Shortest duration that makes sense to write down, where none at all is not meant: no timer here is finer.
+const DURATION_MIN: Duration = Duration::from_millis(1);
 
 /// One thing wrong with a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +52,12 @@ impl<'a> Document<'a> {
         let (table, errors) = DeTable::parse_recoverable(self.text);
         for error in errors {
             let span = error.span().unwrap_or_default();
-            self.note(&span, String::new(), error.message().to_owned());
+            let mut message = error.message().to_owned();
+            // Where a key stands twice the parser points at it, and does not name it.
+            if let Some(key) = self.text.get(span.clone()).filter(|_| message == "duplicate key") {
+                message = format!("duplicate key `{}`: it stands here for the second time", key.trim());
+            }
+            self.note(&span, String::new(), message);
         }
         table
     }
@@ -87,7 +94,11 @@ impl<'a> Section<'a> {
     }
 
     fn path_of(&self, key: &str) -> String {
-        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+        match (self.path.as_str(), key) {
+            (path, "") => path.to_owned(),
+            ("", key) => key.to_owned(),
+            (path, key) => format!("{path}.{key}"),
+        }
     }
 
     fn find(&self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
@@ -155,7 +166,8 @@ impl<'a> Section<'a> {
         }
     }
 
-    pub(super) fn strings(&self, key: &'static str) -> Vec<String> {
+    /// A list of strings, each taken if `read` takes it; else what it answers is a mistake about that entry.
+    pub(super) fn strings<T>(&self, key: &'static str, read: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
         let Some(value) = self.find(key) else { return Vec::new() };
         let list = match value.get_ref() {
             DeValue::Array(list) => list,
@@ -167,7 +179,10 @@ impl<'a> Section<'a> {
         let mut strings = Vec::new();
         for entry in list {
             match entry.get_ref() {
-                DeValue::String(text) => strings.push(text.to_string()),
+                DeValue::String(text) => match read(text) {
+                    Ok(taken) => strings.push(taken),
+                    Err(message) => self.document.note(&entry.span(), self.path_of(key), message),
+                },
                 _ => self.wrong(key, entry, "a string"),
             }
         }
@@ -254,6 +269,35 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// As [`Section::duration`], and not zero or next to it.
+    pub(super) fn positive(&self, key: &'static str) -> Option<Duration> {
+        self.at_least(key, DURATION_MIN)
+    }
+
+    /// As [`Section::duration`], and not below `min`.
+    pub(super) fn at_least(&self, key: &'static str, min: Duration) -> Option<Duration> {
+        let duration = self.duration(key)?;
+        if duration < min {
+            self.mistake(key, format!("must be {min:?} or longer"));
+            return None;
+        }
+        Some(duration)
+    }
+
+    /// A duration that something ends in any case after `outer.1`, the setting `outer.0`. What is longer is a mistake, and a
+    /// default that is longer is shortened: whoever has set the other has said nothing of this one.
+    pub(super) fn within(&self, key: &'static str, place: &mut Duration, outer: (&str, Duration)) {
+        let (name, longest) = outer;
+        *place = (*place).min(longest);
+        match self.positive(key) {
+            Some(duration) if duration > longest => {
+                self.mistake(key, format!("must not be longer than {name} ({longest:?}), which ends first"));
+            }
+            Some(duration) => *place = duration,
+            None => {}
+        }
+    }
+
     /// A duration with its unit, or else a whole number.
     pub(super) fn duration_or_count(&self, key: &'static str) -> Option<Result<Duration, u32>> {
         match self.table.get(key).map(Spanned::get_ref) {
@@ -262,17 +306,19 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// A size with its unit: `"64KiB"`, `"32MiB"`, `"1GiB"`.
-    pub(super) fn size(&self, key: &'static str) -> Option<u64> {
+    /// A size with its unit: `"64KiB"`, `"32MiB"`, `"1GiB"`; not below `min` bytes.
+    pub(super) fn size(&self, key: &'static str, min: u64) -> Option<u64> {
         let value = self.find(key)?;
         let expected = "a size with its unit, such as \"64KiB\", \"32MiB\" or \"1GiB\"";
         match value.get_ref() {
             DeValue::String(text) => {
                 let size = size_bytes(text);
-                if size.is_none() {
-                    self.mistake(key, format!("expected {expected}, found \"{text}\""));
+                match size {
+                    None => self.mistake(key, format!("expected {expected}, found \"{text}\"")),
+                    Some(small) if small < min => self.mistake(key, format!("must be {} or more", in_units(min))),
+                    Some(_) => {}
                 }
-                size
+                size.filter(|size| *size >= min)
             }
             _ => {
                 self.wrong(key, value, expected);
@@ -345,8 +391,15 @@ fn size_bytes(text: &str) -> Option<u64> {
     number.checked_mul(unit)
 }
 
+/// A size as it is written.
+fn in_units(bytes: u64) -> String {
+    let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    let fits = units.into_iter().find(|(unit, _)| bytes.is_multiple_of(*unit) && bytes > 0);
+    fits.map_or_else(|| format!("{bytes}B"), |(unit, word)| format!("{}{word}", bytes / unit))
+}
+
 /// The known key that differs from `name` by the fewest edits, if it differs by few.
-fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
+pub(super) fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
     let best = known.iter().map(|candidate| (edits(name, candidate), *candidate)).min()?;
     (best.0 <= 1 + name.len() / 4).then_some(best.1)
 }

@@ -1,6 +1,6 @@
 //! The upstreams of a configuration: the three that need none, and whatever the file says of them and of others.
 
-use super::load::{QUOTA_MAX, positive, quota, set};
+use super::load::{QUOTA_MAX, quota, set};
 use super::reader::Section;
 use super::{BaseUrl, BreakerKind, ConcurrencyConfig, Limits, ProxyConfig, UpstreamConfig, defaults};
 use crate::client::{Proxy, certificates_in};
@@ -12,13 +12,22 @@ use spillway_resilience::{
 };
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 /// First words of paths that mean something by themselves.
 const RESERVED_NAMES: [&str; 9] =
     ["v1", "v1beta", "spillway", "chat", "responses", "completions", "embeddings", "models", "messages"];
 
-/// The three providers that need no configuration, with whatever the file says on top.
-pub(super) fn upstreams(section: Option<Section<'_>>, folder: &Path) -> BTreeMap<String, UpstreamConfig> {
+/// The setting that ends every request.
+const REQUEST_TIMEOUT: &str = "server.request_timeout";
+
+/// The three providers that need no configuration, with whatever the file says on top. No request lives longer than
+/// `request_timeout`.
+pub(super) fn upstreams(
+    section: Option<Section<'_>>,
+    folder: &Path,
+    request_timeout: Duration,
+) -> BTreeMap<String, UpstreamConfig> {
     let known = [
         ("openai", "https://api.openai.com", Dialect::OpenAi),
         ("anthropic", "https://api.anthropic.com", Dialect::Anthropic),
@@ -26,12 +35,14 @@ pub(super) fn upstreams(section: Option<Section<'_>>, folder: &Path) -> BTreeMap
     ];
     let mut upstreams: BTreeMap<String, UpstreamConfig> = known
         .into_iter()
-        .filter_map(|(name, url, dialect)| Some((name.to_owned(), fresh(BaseUrl::parse(url).ok()?, dialect))))
+        .filter_map(|(name, url, dialect)| {
+            Some((name.to_owned(), fresh(BaseUrl::parse(url).ok()?, dialect, request_timeout)))
+        })
         .collect();
     let Some(section) = section else { return upstreams };
     for (name, table) in section.named_sections() {
         let existing = upstreams.remove(&name);
-        if let Some(upstream) = upstream(&name, &table, folder, existing) {
+        if let Some(upstream) = upstream(&name, &table, folder, existing, request_timeout) {
             upstreams.insert(name, upstream);
         }
         table.finish();
@@ -39,16 +50,16 @@ pub(super) fn upstreams(section: Option<Section<'_>>, folder: &Path) -> BTreeMap
     upstreams
 }
 
-fn fresh(base: BaseUrl, dialect: Dialect) -> UpstreamConfig {
+fn fresh(base: BaseUrl, dialect: Dialect, request_timeout: Duration) -> UpstreamConfig {
     let mut upstream = UpstreamConfig {
         base,
         dialect,
         proxy: ProxyConfig::OfEnvironment,
         authorities: Vec::new(),
         policy: defaults::POLICY.to_owned(),
-        connect_timeout: defaults::CONNECT_TIMEOUT,
-        first_content_timeout: defaults::FIRST_CONTENT_TIMEOUT,
-        idle_timeout: defaults::IDLE_TIMEOUT,
+        connect_timeout: defaults::CONNECT_TIMEOUT.min(request_timeout),
+        first_content_timeout: defaults::FIRST_CONTENT_TIMEOUT.min(request_timeout),
+        idle_timeout: defaults::IDLE_TIMEOUT.min(request_timeout),
         ask_for_usage: true,
         honours_idempotency_keys: false,
         breaker_kind: BreakerKind::Adaptive,
@@ -59,7 +70,7 @@ fn fresh(base: BaseUrl, dialect: Dialect) -> UpstreamConfig {
         hedge_budget: RetryBudgetSettings::for_hedges(),
         pacing: PacerSettings::default(),
         hedge: HedgeSettings::default(),
-        limits: Limits::default(),
+        limits: Limits { patience: defaults::PATIENCE.min(request_timeout), ..Limits::default() },
         concurrency: ConcurrencyConfig::Adaptive(AdaptiveLimitSettings::default()),
     };
     lease_probes(&mut upstream);
@@ -77,6 +88,7 @@ fn upstream(
     section: &Section<'_>,
     folder: &Path,
     existing: Option<UpstreamConfig>,
+    request_timeout: Duration,
 ) -> Option<UpstreamConfig> {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
     if name.is_empty() || !name.chars().all(plain) {
@@ -103,30 +115,32 @@ fn upstream(
             set(&mut existing.base, url);
             existing
         }
-        (None, Some(base)) => fresh(base, Dialect::OpenAi),
+        (None, Some(base)) => fresh(base, Dialect::OpenAi, request_timeout),
         (None, None) => {
             if !section.has("url") {
                 section.mistake("url", "missing; where is this upstream?");
             }
             // Read on with a stand-in, so that the mistakes below it are reported too.
-            fresh(BaseUrl::parse("http://unknown.invalid").ok()?, Dialect::OpenAi)
+            fresh(BaseUrl::parse("http://unknown.invalid").ok()?, Dialect::OpenAi, request_timeout)
         }
     };
     set(&mut upstream.dialect, dialect);
     set(&mut upstream.proxy, proxy(section));
     set(&mut upstream.authorities, authorities(section, folder));
     set(&mut upstream.policy, section.string("policy"));
-    set(&mut upstream.connect_timeout, positive(section, "connect_timeout"));
-    set(&mut upstream.first_content_timeout, positive(section, "first_content_timeout"));
-    set(&mut upstream.idle_timeout, positive(section, "idle_timeout"));
+    let outer = (REQUEST_TIMEOUT, request_timeout);
+    section.within("connect_timeout", &mut upstream.connect_timeout, outer);
+    section.within("first_content_timeout", &mut upstream.first_content_timeout, outer);
+    section.within("idle_timeout", &mut upstream.idle_timeout, outer);
     upstream.ask_for_usage = section.boolean("ask_for_usage", upstream.ask_for_usage);
     upstream.honours_idempotency_keys = section.boolean("honours_idempotency_keys", upstream.honours_idempotency_keys);
-    breaker(section.section("breaker"), &mut upstream);
+    breaker(section.section("breaker"), &mut upstream, request_timeout);
     lease_probes(&mut upstream);
-    retry(section.section("retry"), &mut upstream.retry, &mut upstream.retry_budget);
-    hedge(section.section("hedge"), &mut upstream.hedge, &mut upstream.hedge_budget);
+    retry(section.section("retry"), &mut upstream.retry, &mut upstream.retry_budget, outer);
+    let first_content = ("first_content_timeout", upstream.first_content_timeout);
+    hedge(section.section("hedge"), &mut upstream.hedge, &mut upstream.hedge_budget, first_content);
     pacing(section.section("pacing"), &mut upstream.pacing);
-    limits(section.section("limits"), &mut upstream.limits);
+    limits(section.section("limits"), &mut upstream.limits, outer);
     concurrency(section.section("concurrency"), &mut upstream.concurrency);
     Some(upstream)
 }
@@ -194,9 +208,10 @@ fn breaker_kind(section: &Section<'_>) -> BreakerKind {
     kind
 }
 
-fn breaker(section: Option<Section<'_>>, upstream: &mut UpstreamConfig) {
+fn breaker(section: Option<Section<'_>>, upstream: &mut UpstreamConfig, request_timeout: Duration) {
     let Some(section) = section else { return };
     upstream.breaker_kind = breaker_kind(&section);
+    let first_content = ("first_content_timeout", upstream.first_content_timeout);
     let settings = &mut upstream.breaker;
     *settings = match upstream.breaker_kind {
         BreakerKind::Adaptive => BreakerSettings::adaptive(),
@@ -213,7 +228,7 @@ fn breaker(section: Option<Section<'_>>, upstream: &mut UpstreamConfig) {
     if let Some(rate) = section.share("slow_call_rate") {
         settings.slow_call_rate = on(rate);
     }
-    set(&mut settings.slow_call_duration, positive(&section, "slow_call_duration"));
+    section.within("slow_call_duration", &mut settings.slow_call_duration, first_content);
     set(
         &mut settings.window,
         section.duration_or_count("window").map(|window| match window {
@@ -224,18 +239,18 @@ fn breaker(section: Option<Section<'_>>, upstream: &mut UpstreamConfig) {
     if let Some(calls) = section.small("stalled_calls", 0..=1_000_000) {
         settings.stalled_calls = (calls > 0).then_some(calls);
     }
-    set(&mut settings.stall_duration, positive(&section, "stall_duration"));
+    section.within("stall_duration", &mut settings.stall_duration, (REQUEST_TIMEOUT, request_timeout));
     set(&mut settings.probes, section.small("probes", 1..=BreakerSettings::PROBES_MAX));
     set(&mut settings.probe_successes, section.small("probe_successes", 1..=1_000));
-    set(&mut settings.cooldown_base, positive(&section, "cooldown"));
-    set(&mut settings.cooldown_cap, positive(&section, "cooldown_max"));
+    set(&mut settings.cooldown_base, section.positive("cooldown"));
+    set(&mut settings.cooldown_cap, section.positive("cooldown_max"));
     set(&mut settings.cooldown_jitter, section.share("cooldown_jitter"));
     // A plain breaker has no spacing, and a key that sets one has been called a mistake by now.
     let mut elsewhere = ProbeSpacing::default();
     let spacing = settings.probe_spacing.as_mut().unwrap_or(&mut elsewhere);
-    set(&mut spacing.interval, positive(&section, "probe_interval"));
+    set(&mut spacing.interval, section.positive("probe_interval"));
     set(&mut spacing.age_share, section.share("probe_interval_share"));
-    set(&mut spacing.interval_max, positive(&section, "probe_interval_max"));
+    set(&mut spacing.interval_max, section.positive("probe_interval_max"));
     set(&mut settings.ramp, section.duration("ramp"));
     upstream.watch_only = section.boolean("watch_only", false);
     for mistake in settings.validate() {
@@ -249,12 +264,17 @@ fn breaker(section: Option<Section<'_>>, upstream: &mut UpstreamConfig) {
     section.finish();
 }
 
-fn retry(section: Option<Section<'_>>, settings: &mut RetrySettings, budget: &mut RetryBudgetSettings) {
+fn retry(
+    section: Option<Section<'_>>,
+    settings: &mut RetrySettings,
+    budget: &mut RetryBudgetSettings,
+    outer: (&str, Duration),
+) {
     let Some(section) = section else { return };
     set(&mut settings.max_attempts, section.small("max_attempts", 1..=RetrySettings::MAX_ATTEMPTS_MAX));
-    set(&mut settings.backoff.base, positive(&section, "backoff"));
-    set(&mut settings.backoff.cap, positive(&section, "backoff_max"));
-    set(&mut settings.quick_attempt_max, positive(&section, "quick_attempt_max"));
+    section.within("backoff", &mut settings.backoff.base, outer);
+    section.within("backoff_max", &mut settings.backoff.cap, outer);
+    set(&mut settings.quick_attempt_max, section.positive("quick_attempt_max"));
     set(&mut budget.ratio, section.number("budget_ratio"));
     set(&mut budget.floor_per_second, section.number("budget_floor"));
     for mistake in settings.validate().into_iter().chain(budget.validate()) {
@@ -270,27 +290,37 @@ fn retry(section: Option<Section<'_>>, settings: &mut RetrySettings, budget: &mu
     section.finish();
 }
 
-fn hedge(section: Option<Section<'_>>, settings: &mut HedgeSettings, budget: &mut RetryBudgetSettings) {
+fn hedge(
+    section: Option<Section<'_>>,
+    settings: &mut HedgeSettings,
+    budget: &mut RetryBudgetSettings,
+    outer: (&str, Duration),
+) {
     let Some(section) = section else { return };
     settings.enabled = section.boolean("enabled", settings.enabled);
     set(&mut settings.max_hedges, section.small("max_hedges", 1..=HedgeSettings::HEDGES_MAX));
-    set(&mut settings.delay_min, positive(&section, "delay_min"));
+    section.within("delay_min", &mut settings.delay_min, outer);
     set(&mut budget.ratio, section.share("budget_ratio"));
     section.finish();
 }
 
 fn pacing(section: Option<Section<'_>>, settings: &mut PacerSettings) {
     let Some(section) = section else { return };
-    set(&mut settings.named_pause_max, positive(&section, "named_pause_max"));
+    set(&mut settings.named_pause_max, section.positive("named_pause_max"));
     section.finish();
 }
 
-fn limits(section: Option<Section<'_>>, limits: &mut Limits) {
+fn limits(section: Option<Section<'_>>, limits: &mut Limits, outer: (&str, Duration)) {
     let Some(section) = section else { return };
     limits.quota = quota(&section);
     set(&mut limits.default_output_tokens, section.integer("default_output_tokens", 0..=QUOTA_MAX));
     limits.context_tokens = section.integer("context_tokens", 1..=QUOTA_MAX);
-    set(&mut limits.patience, section.duration("patience"));
+    // No patience at all is a choice.
+    if section.duration("patience") == Some(Duration::ZERO) {
+        limits.patience = Duration::ZERO;
+    } else {
+        section.within("patience", &mut limits.patience, outer);
+    }
     set(&mut limits.queue.capacity, section.small("max_waiting", 1..=FairQueueSettings::CAPACITY_MAX));
     let per_tenant = section.small("max_waiting_per_tenant", 1..=FairQueueSettings::CAPACITY_MAX);
     // Whoever shortens the queue has not asked for a longer share of it.

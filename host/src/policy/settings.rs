@@ -133,8 +133,8 @@ mod tests {
     use super::*;
     use tempfile::TempDir;
 
-    const FIRST: &str = "[policies.settings.mine]\nlimit = 1\n";
-    const SECOND: &str = "[policies.settings.mine]\nlimit = 2\n";
+    const FIRST: &str = "[upstreams.openai]\npolicy = \"mine\"\n[policies.settings.mine]\nlimit = 1\n";
+    const SECOND: &str = "[upstreams.openai]\npolicy = \"mine\"\n[policies.settings.mine]\nlimit = 2\n";
 
     fn followed(text: &str) -> (SettingsFile, PathBuf, TempDir) {
         let folder = tempfile::tempdir().expect("a folder");
