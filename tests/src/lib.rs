@@ -6,6 +6,7 @@ pub mod between;
 pub mod callers;
 pub mod certificates;
 pub mod chance;
+pub mod clocks;
 pub mod http;
 pub mod load;
 pub mod log;

@@ -1,6 +1,7 @@
 //! What a Spillway is started with: the binary, the policies and a configuration in a folder of its own.
 #![expect(clippy::panic, reason = "a test that cannot be set up fails, and panics are how tests fail")]
 
+use crate::clocks::Clocks;
 use crate::provider::Provider;
 use std::collections::BTreeMap;
 use std::env;
@@ -49,6 +50,7 @@ pub struct Setup {
     folder: TempDir,
     pub(crate) environment: Vec<(&'static str, String)>,
     pub(crate) descriptors: Option<(u32, u32)>,
+    pub(crate) clocks: Option<Clocks>,
 }
 
 impl Setup {
@@ -66,7 +68,7 @@ impl Setup {
     pub fn bare() -> Self {
         let folder = TempDir::with_prefix("spillway-test-");
         let folder = folder.unwrap_or_else(|error| panic!("no folder for the test: {error}"));
-        Self { sections: BTreeMap::new(), folder, environment: Vec::new(), descriptors: None }
+        Self { sections: BTreeMap::new(), folder, environment: Vec::new(), descriptors: None, clocks: None }
             .set("log", "format = \"json\"")
     }
 
@@ -94,6 +96,18 @@ impl Setup {
     #[must_use]
     pub fn descriptors(mut self, soft: u32, hard: u32) -> Self {
         self.descriptors = Some((soft, hard));
+        self
+    }
+
+    /// Puts clocks under it that can be moved while it runs.
+    ///
+    /// # Panics
+    /// When they cannot be written.
+    #[must_use]
+    pub fn with_clocks_to_move(mut self) -> Self {
+        let clocks = Clocks::still(self.folder().join("clocks"));
+        self.environment.extend(clocks.environment());
+        self.clocks = Some(clocks);
         self
     }
 

@@ -3,6 +3,7 @@
 
 pub use crate::setup::{Setup, binary, policy_file};
 
+use crate::clocks::Clocks;
 use crate::http::{Connection, Head, Request, Response, get};
 use crate::log::Log;
 use crate::wait::{DEADLINE, eventually};
@@ -331,6 +332,15 @@ impl Spillway {
     /// Where a policy of this name lies in the policy folder.
     pub fn policy_path(&self, name: &str) -> PathBuf {
         self.folder().join(format!("policies/{name}.wasm"))
+    }
+
+    /// The clocks under it, of [`Setup::with_clocks_to_move`].
+    ///
+    /// # Panics
+    /// When it was set up without.
+    #[track_caller]
+    pub fn clocks(&mut self) -> &mut Clocks {
+        self.setup.clocks.as_mut().unwrap_or_else(|| panic!("this Spillway has the clocks of its machine"))
     }
 
     /// Its process id.

@@ -75,6 +75,7 @@ impl Workspace {
             .env("SPILLWAY_POLICIES", self.target.join(POLICIES.place))
             .env("SPILLWAY_GUESTS", self.target.join(GUESTS.place))
             .env("SPILLWAY_MOCK_PROVIDER", self.binary("mock-provider", profile))
+            .env("SPILLWAY_MOVED_CLOCK_LIBRARY", self.binary("libspillway_moved_clock.so", Profile::Release))
             .env("SPILLWAY_SMITH", self.binary("spillway-smith", Profile::Release));
         command
     }
@@ -89,6 +90,13 @@ impl Workspace {
     pub(crate) fn build_smith(&self) -> Command {
         let mut cargo = self.cargo();
         cargo.args(["build", "--release", "--manifest-path", "tests/smith/Cargo.toml"]);
+        cargo
+    }
+
+    /// The library that moves the clocks under a process. It depends on nothing, so selecting it alone compiles nothing else.
+    pub(crate) fn build_moved_clock(&self) -> Command {
+        let mut cargo = self.cargo();
+        cargo.args(["build", "--release", "--package", "spillway-moved-clock"]);
         cargo
     }
 
