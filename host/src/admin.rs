@@ -2,7 +2,6 @@
 
 use crate::circuit::CircuitLook;
 use crate::client::Way;
-use crate::clock::unix_ms;
 use crate::door::Door;
 use crate::guard::Guard;
 use crate::lanes::LaneLook;
@@ -111,7 +110,7 @@ async fn status(shared: &Shared) -> Value {
                 "cancelled": counts.cancelled,
                 "expired": counts.expired,
                 "stored_bytes": counts.stored_bytes,
-                "oldest_queued_age_ms": counts.oldest_queued_age_ms(unix_ms()),
+                "oldest_queued_age_ms": counts.oldest_queued_age_ms(shared.clock.unix_ms()),
             }),
         },
     };

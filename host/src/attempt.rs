@@ -2,7 +2,7 @@
 
 use crate::call::{Call, CallBody};
 use crate::client::{Client, Connection, RequestBody, Trouble, fault_of};
-use crate::clock::{random, unix_ms};
+use crate::clock::{random, wall_unix_ms};
 use crate::compression;
 use crate::dialect::{Dialect, EventKind, Operation};
 use crate::events::is_whole;
@@ -639,7 +639,7 @@ impl AttemptFacts for Record {
     }
     fn unix_time(&self) -> Duration {
         let since_the_end = self.began.elapsed().saturating_sub(self.elapsed);
-        Duration::from_millis(unix_ms()).saturating_sub(since_the_end)
+        Duration::from_millis(wall_unix_ms()).saturating_sub(since_the_end)
     }
     fn random(&self) -> u64 {
         random()

@@ -167,8 +167,8 @@ impl CircuitPermit {
         let permit = self.permit.as_ref().filter(|_| self.awaits_answer)?;
         let now = self.circuit.clock.now();
         let took = now.saturating_since(permit.admitted());
-        // Most who leave do so soon, and statistics cost some microseconds.
-        if took < WindowStatistics::OVERDUE_MIN {
+        // Most who leave do so soon, and statistics cost some microseconds. A machine that has slept has kept nobody waiting.
+        if took < WindowStatistics::OVERDUE_MIN || self.circuit.clock.has_slept_since(permit.admitted()) {
             return None;
         }
         let limit = self.circuit.lock().statistics(now).overdue_after()?;
@@ -242,6 +242,13 @@ impl Circuits {
         for circuit in self.all() {
             let transition = circuit.lock().poll(circuit.clock.now());
             circuit.tell(transition);
+        }
+    }
+
+    /// The machine has slept: see [`Breaker::woken`].
+    pub fn woken(&self) {
+        for circuit in self.all() {
+            circuit.lock().woken(circuit.clock.now());
         }
     }
 

@@ -20,6 +20,8 @@ pub struct Circumstances {
     pub has_failed_before: bool,
     /// Whether its caller has sent it before, so that it has failed before.
     pub has_come_back: bool,
+    /// Whether it was cut off by the sleep of the machine, which is no fault of who was called.
+    pub was_slept_through: bool,
     /// Whether plain errors are taken for an overload that is not said.
     pub suspects_overload: bool,
 }
@@ -45,8 +47,15 @@ pub struct Consequence {
 impl Consequence {
     /// The consequence of a verdict on a call.
     pub fn of(verdict: &Verdict, subject: Subject<'_>, circumstances: Circumstances) -> Consequence {
-        let Circumstances { kind, named, named_pause_max, has_failed_before, has_come_back, suspects_overload } =
-            circumstances;
+        let Circumstances {
+            kind,
+            named,
+            named_pause_max,
+            has_failed_before,
+            has_come_back,
+            was_slept_through,
+            suspects_overload,
+        } = circumstances;
         let by_provider = verdict.cool_off.is_some() && verdict.cool_off == named;
         let pause = match verdict.cool_off {
             None => Pause::Unnamed,
@@ -83,6 +92,7 @@ impl Consequence {
                 let own = if reach == Protects::Upstream { for_upstream } else { Outcome::Throttled };
                 Consequence { too_much: Some(pause), ..counts(own, for_upstream) }
             }
+            Class::Failure if was_slept_through => counts(Outcome::Ignored, Outcome::Ignored),
             Class::Failure => {
                 let part = (kind == BreakerKind::Adaptive && matches!(reach, Protects::Model(_)))
                     .then(|| subject.of_model_and_credential());
@@ -128,6 +138,7 @@ mod tests {
             named_pause_max: BOUND,
             has_failed_before: false,
             has_come_back: false,
+            was_slept_through: false,
             suspects_overload: false,
         }
     }
@@ -193,6 +204,14 @@ mod tests {
         assert_eq!(Consequence::of(&Verdict::failure("status 500"), CALL, plain).reach, Protects::Upstream);
         let overloaded = Consequence::of(&Verdict::overloaded("529"), CALL, plain);
         assert_eq!(overloaded.counts_for_upstream, Outcome::Overloaded);
+    }
+
+    #[test]
+    fn what_the_machine_has_slept_through_counts_nowhere() {
+        let slept = Circumstances { was_slept_through: true, suspects_overload: true, ..circumstances() };
+        let consequence = Consequence::of(&Verdict::failure("cut off").cool_off(SECOND), CALL, slept);
+        assert_eq!((consequence.counts, consequence.counts_for_upstream), (Outcome::Ignored, Outcome::Ignored));
+        assert_eq!((consequence.shuts_for, consequence.too_much), (None, None));
     }
 
     #[test]

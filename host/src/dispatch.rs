@@ -2,7 +2,7 @@
 
 use crate::body::Body;
 use crate::call::{Call, CallBody, Route};
-use crate::clock::{milliseconds, random, unix_ms};
+use crate::clock::{Clock, milliseconds, random};
 use crate::dialect::Operation;
 use crate::explain::Story;
 use crate::jobs::{dialect_of, headers_of, stored};
@@ -45,7 +45,7 @@ pub async fn run(worker: Rc<Worker>, spool: Spool) {
         changed.as_mut().enable();
         let sleep = claim_what_may_run(&worker, &spool, &running, concurrency).await;
         tokio::select! {
-            () = tokio::time::sleep(sleep) => {}
+            () = shared.clock.sleep(sleep) => {}
             () = shared.spool_bell.notified() => {}
             () = &mut changed => {}
             _ = upkeep.tick() => keep_up(&shared, &spool).await,
@@ -93,7 +93,7 @@ async fn claim_what_may_run(worker: &Rc<Worker>, spool: &Spool, running: &Rc<Cel
             if running.get() >= concurrency {
                 return sleep;
             }
-            let now_ms = unix_ms();
+            let now_ms = shared.clock.unix_ms();
             if next_ms > now_ms {
                 sleep = sleep.min(Duration::from_millis(next_ms - now_ms));
                 break;
@@ -133,7 +133,7 @@ async fn serve(worker: &Rc<Worker>, spool: &Spool, claimed: ClaimedJob) {
     let shared = &worker.shared;
     let Some(upstream) = shared.upstreams.get(&job.upstream) else {
         let reason = format!("the configuration has no upstream {} any more", job.upstream);
-        return bury(spool, &lease, reason, None).await;
+        return bury(spool, &lease, reason, None, shared.clock).await;
     };
     let mut story = Story::begin(&job.request_id, shared.begin_request());
     story.serves(lease.id(), &job.upstream, job.model.as_deref());
@@ -160,7 +160,7 @@ async fn serve(worker: &Rc<Worker>, spool: &Spool, claimed: ClaimedJob) {
     );
     let call = match call {
         Ok(call) => Rc::new(call),
-        Err(refusal) => return bury(spool, &lease, refusal.message(), None).await,
+        Err(refusal) => return bury(spool, &lease, refusal.message(), None, shared.clock).await,
     };
     let work = async {
         let patience = Patience::of(call.upstream.config.limits.patience, Duration::ZERO);
@@ -178,7 +178,8 @@ pub async fn until_the_end(shared: &Shared, spool: &Spool, lease: &Lease, work: 
         () = work => {}
         () = shared.leases_end() => {
             let reason = "Spillway ended while it was being served".to_owned();
-            match spool.release(lease, unix_ms(), reason, false, unix_ms()).await {
+            let now_ms = shared.clock.unix_ms();
+            match spool.release(lease, now_ms, reason, false, now_ms).await {
                 // What had become of it was being stored.
                 Ok(()) | Err(StoreError::StaleLease) => {}
                 Err(error) => report(lease, &error),
@@ -196,36 +197,37 @@ pub async fn settle(
     counted: u32,
     result: Result<Response<Body>, Unserved>,
 ) {
+    let clock = worker.shared.clock;
     match result {
         Ok(response) => match whole(response).await {
-            Ok(answer) => complete(spool, lease, answer).await,
+            Ok(answer) => complete(spool, lease, answer, clock).await,
             Err(Incomplete::TooLarge) => {
                 let reason = format!("the answer is larger than {ANSWER_BYTES_MAX} bytes");
-                bury(spool, lease, reason, None).await;
+                bury(spool, lease, reason, None, clock).await;
             }
             Err(Incomplete::Broken(reason)) => {
                 // In an outage it is the outage's fault; otherwise each further call may cost as much as this one.
                 let counts = call.upstream.circuits.are_trusted(call.subject());
                 if counts && is_last(worker, counted) {
-                    bury(spool, lease, reason, None).await;
+                    bury(spool, lease, reason, None, clock).await;
                 } else {
-                    release(spool, lease, reason, JOB_BACKOFF.delay(lease.attempt(), random()), counts).await;
+                    release(spool, lease, reason, JOB_BACKOFF.delay(lease.attempt(), random()), counts, clock).await;
                 }
             }
         },
         Err(unserved) => {
             let reason = unserved.refusal.message();
             let blocked = call.upstream.circuits.call_blocked_until(call.subject());
-            let blocked = blocked.map(|until| worker.shared.clock.until(until));
+            let blocked = blocked.map(|until| clock.until(until));
             let delay = unserved.delay(blocked, JOB_BACKOFF.delay(lease.attempt(), random()));
             if unserved.suspect && is_last(worker, counted) {
                 // The last answer is kept with a job that dies of it.
                 let answer = whole(unserved.into_response(worker, call)).await.ok();
-                bury(spool, lease, reason, answer).await;
+                bury(spool, lease, reason, answer, clock).await;
             } else {
                 let counts = unserved.suspect;
                 unserved.close();
-                release(spool, lease, reason, delay, counts).await;
+                release(spool, lease, reason, delay, counts, clock).await;
             }
         }
     }
@@ -236,27 +238,27 @@ fn is_last(worker: &Worker, counted: u32) -> bool {
 }
 
 /// Stores an answer. It was paid for.
-async fn complete(spool: &Spool, lease: &Lease, answer: StoredResponse) {
+async fn complete(spool: &Spool, lease: &Lease, answer: StoredResponse, clock: Clock) {
     let answer = Arc::new(answer);
-    let stored = persist(lease, || spool.complete(lease, Arc::clone(&answer), unix_ms())).await;
+    let stored = persist(lease, || spool.complete(lease, Arc::clone(&answer), clock.unix_ms())).await;
     match stored {
         Ok(()) => tracing::info!(job = %lease.id(), status = answer.status, "job finished"),
-        Err(error @ StoreError::TooLarge { .. }) => bury(spool, lease, error.to_string(), None).await,
+        Err(error @ StoreError::TooLarge { .. }) => bury(spool, lease, error.to_string(), None, clock).await,
         Err(error) => report(lease, &error),
     }
 }
 
 /// Puts a job back, to be tried again after `delay`.
-async fn release(spool: &Spool, lease: &Lease, reason: String, delay: Duration, counts: bool) {
-    let not_before_ms = unix_ms().saturating_add(milliseconds(delay));
-    let stored = persist(lease, || spool.release(lease, not_before_ms, reason.clone(), counts, unix_ms())).await;
+async fn release(spool: &Spool, lease: &Lease, reason: String, delay: Duration, counts: bool, clock: Clock) {
+    let not_before_ms = clock.unix_ms().saturating_add(milliseconds(delay));
+    let stored = persist(lease, || spool.release(lease, not_before_ms, reason.clone(), counts, clock.unix_ms())).await;
     stored.unwrap_or_else(|error| report(lease, &error));
 }
 
 /// Gives a job up.
-async fn bury(spool: &Spool, lease: &Lease, reason: String, answer: Option<StoredResponse>) {
+async fn bury(spool: &Spool, lease: &Lease, reason: String, answer: Option<StoredResponse>, clock: Clock) {
     tracing::warn!(job = %lease.id(), reason, "job is dead");
-    let stored = persist(lease, || spool.bury(lease, reason.clone(), answer.clone(), unix_ms())).await;
+    let stored = persist(lease, || spool.bury(lease, reason.clone(), answer.clone(), clock.unix_ms())).await;
     stored.unwrap_or_else(|error| report(lease, &error));
 }
 
@@ -317,7 +319,7 @@ async fn whole(response: Response<Body>) -> Result<StoredResponse, Incomplete> {
 /// Purges what is over, and shows what is there. It is also what opens a spool that is shut, and finds out that its
 /// folder has gone, while nobody else asks for it.
 async fn keep_up(shared: &Shared, spool: &Spool) {
-    if let Err(error) = spool.purge_expired(unix_ms()).await {
+    if let Err(error) = spool.purge_expired(shared.clock.unix_ms()).await {
         tell_unless_shut(&error, "the spool cannot be tidied");
     }
     if let Ok(counts) = spool.counts().await {
@@ -329,7 +331,7 @@ async fn keep_up(shared: &Shared, spool: &Spool) {
             ("cancelled", counts.cancelled),
             ("expired", counts.expired),
         ]);
-        let oldest = Duration::from_millis(counts.oldest_queued_age_ms(unix_ms()).unwrap_or(0));
+        let oldest = Duration::from_millis(counts.oldest_queued_age_ms(shared.clock.unix_ms()).unwrap_or(0));
         shared.metrics.show_jobs(&by_state, oldest);
     }
 }

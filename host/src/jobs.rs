@@ -2,7 +2,7 @@
 
 use crate::body::Body;
 use crate::call::{Call, CallBody, Preference};
-use crate::clock::{milliseconds, unix_ms};
+use crate::clock::{Clock, milliseconds};
 use crate::dialect::Dialect;
 use crate::dispatch;
 use crate::explain::Story;
@@ -54,8 +54,8 @@ async fn answer(shared: &Shared, head: &request::Parts) -> Result<Response<Body>
     let (id, tail) = rest.split_once('/').unwrap_or((rest, ""));
     let id: JobId = id.parse().map_err(|_| Kind::NoSuchJob { lost: None })?;
     match (tail, &head.method) {
-        ("", &Method::GET) => show(spool, id).await,
-        ("", &Method::DELETE) => cancel(spool, id).await,
+        ("", &Method::GET) => show(spool, id, shared.clock).await,
+        ("", &Method::DELETE) => cancel(spool, id, shared.clock).await,
         ("", _) => Err(Kind::WrongMethod { allowed: "GET, DELETE" }.into()),
         ("result", &Method::GET) => result(spool, id).await,
         ("result", _) => Err(Kind::WrongMethod { allowed: "GET" }.into()),
@@ -68,13 +68,13 @@ fn unknown(spool: &Spool) -> Refusal {
     Kind::NoSuchJob { lost: spool.loss() }.into()
 }
 
-async fn show(spool: &Spool, id: JobId) -> Result<Response<Body>, Refusal> {
+async fn show(spool: &Spool, id: JobId, clock: Clock) -> Result<Response<Body>, Refusal> {
     let view = spool.get(id).await.map_err(store_error)?.ok_or_else(|| unknown(spool))?;
     let response = match view.has_response {
         true => spool.response(id).await.map_err(store_error)?,
         false => None,
     };
-    let mut answer = json_response(StatusCode::OK, &describe(&view, response.as_ref()));
+    let mut answer = json_response(StatusCode::OK, &describe(&view, response.as_ref(), clock));
     if !view.state.is_terminal() {
         crate::refusal::insert_wait(answer.headers_mut(), POLL_AFTER);
     }
@@ -96,9 +96,9 @@ async fn result(spool: &Spool, id: JobId) -> Result<Response<Body>, Refusal> {
     Ok(response)
 }
 
-async fn cancel(spool: &Spool, id: JobId) -> Result<Response<Body>, Refusal> {
-    match spool.cancel(id, unix_ms()).await.map_err(store_error)? {
-        CancelOutcome::Cancelled => show(spool, id).await,
+async fn cancel(spool: &Spool, id: JobId, clock: Clock) -> Result<Response<Body>, Refusal> {
+    match spool.cancel(id, clock.unix_ms()).await.map_err(store_error)? {
+        CancelOutcome::Cancelled => show(spool, id, clock).await,
         CancelOutcome::Running => {
             Err(Kind::Conflict { reason: "The job is being served and can no longer be cancelled".into() }.into())
         }
@@ -121,7 +121,7 @@ pub fn word(state: JobState) -> &'static str {
     }
 }
 
-fn describe(view: &JobView, response: Option<&StoredResponse>) -> Value {
+fn describe(view: &JobView, response: Option<&StoredResponse>, clock: Clock) -> Value {
     let answer = response.map(|response| {
         let body = serde_json::from_slice::<Value>(&response.body)
             .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&response.body).into_owned()));
@@ -134,9 +134,10 @@ fn describe(view: &JobView, response: Option<&StoredResponse>) -> Value {
         "upstream": view.upstream,
         "model": view.model,
         "request_id": view.request_id,
-        "created_at_ms": view.created_ms,
-        "updated_at_ms": view.updated_ms,
-        "not_before_ms": view.not_before_ms,
+        "created_at_ms": clock.shown_unix_ms(view.created_ms),
+        "updated_at_ms": clock.shown_unix_ms(view.updated_ms),
+        // 0 is at once, and no moment.
+        "not_before_ms": if view.not_before_ms == 0 { 0 } else { clock.shown_unix_ms(view.not_before_ms) },
         "attempts": view.attempts,
         "reason": view.last_reason,
         "result_url": view.has_response.then(|| format!("{PATH}/{}/result", view.id)),
@@ -289,7 +290,7 @@ fn new_job(shared: &Shared, call: &Call) -> NewJob {
     let mut headers = call.headers.clone();
     strip_hop_by_hop(&mut headers);
     headers.remove("prefer");
-    let now_ms = unix_ms();
+    let now_ms = shared.clock.unix_ms();
     let expiry = shared.config.spool.as_ref().map_or(Duration::ZERO, |spool| spool.expiry);
     NewJob {
         upstream: call.upstream.name.to_string(),

@@ -49,6 +49,7 @@ pub mod shortage;
 pub mod size;
 pub mod spool;
 pub mod sse;
+pub mod steady;
 pub mod sync;
 pub mod unserved;
 pub mod upkeep;

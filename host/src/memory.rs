@@ -4,10 +4,11 @@
 //! has been down in a row.
 
 use crate::callers::FingerprintKey;
-use crate::clock::{milliseconds, unix_ms};
+use crate::clock::{Clock, milliseconds};
 use crate::said::Said;
 use crate::scope::Protects;
 use crate::upstream::Upstream;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use spillway_resilience::{Cause, CircuitState, Mode, Snapshot};
 use std::collections::BTreeMap;
@@ -41,6 +42,7 @@ pub struct Memory {
 #[derive(Debug, Serialize, Deserialize)]
 struct Stored {
     version: u32,
+    /// By [`Clock::unix_ms`], which the wall clock does not move.
     saved_at_unix_ms: u64,
     fingerprint_key: [u64; 2],
     circuits: Vec<StoredCircuit>,
@@ -101,7 +103,7 @@ impl Memory {
     /// A file that cannot be read is no reason not to start: the circuits begin closed then, and the log says why.
     pub fn open(folder: Option<&Path>) -> Memory {
         let path = folder.map(|folder| folder.join(FILE));
-        let stored = path.as_deref().and_then(|path| match read(path) {
+        let stored = path.as_deref().and_then(|path| match read_stored(path) {
             Ok(stored) => stored,
             Err(error) => {
                 let path = path.display();
@@ -114,10 +116,15 @@ impl Memory {
         Memory { path, key, stored, written: String::new(), failed: false }
     }
 
+    /// When the last process wrote it, by [`Clock::unix_ms`]; 0 if nothing is known.
+    pub fn saved_at_unix_ms(&self) -> u64 {
+        self.stored.as_ref().map_or(0, |stored| stored.saved_at_unix_ms)
+    }
+
     /// Lets the circuits go on where they stood. Time that has passed since has passed for them too.
-    pub fn restore(&mut self, upstreams: &BTreeMap<String, Arc<Upstream>>) {
+    pub fn restore(&mut self, upstreams: &BTreeMap<String, Arc<Upstream>>, clock: Clock) {
         let Some(stored) = self.stored.take() else { return };
-        let passed = Duration::from_millis(unix_ms().saturating_sub(stored.saved_at_unix_ms));
+        let passed = Duration::from_millis(clock.unix_ms().saturating_sub(stored.saved_at_unix_ms));
         for circuit in stored.circuits {
             let Some(upstream) = upstreams.get(&circuit.upstream) else { continue };
             let (protects, snapshot, said) = circuit.into_snapshot(passed);
@@ -132,7 +139,7 @@ impl Memory {
     }
 
     /// Writes how the circuits stand, if that has changed.
-    pub fn save(&mut self, upstreams: &BTreeMap<String, Arc<Upstream>>) {
+    pub fn save(&mut self, upstreams: &BTreeMap<String, Arc<Upstream>>, clock: Clock) {
         let Some(path) = &self.path else { return };
         let circuits: Vec<StoredCircuit> = upstreams
             .iter()
@@ -153,7 +160,7 @@ impl Memory {
                 upstream.lanes.pauses().into_iter().map(kept)
             })
             .collect();
-        let now_ms = unix_ms();
+        let now_ms = clock.unix_ms();
         let gists = circuits.iter().map(|circuit| circuit.gist(now_ms));
         let gist: String = gists.chain(pauses.iter().map(|pause| pause.gist(now_ms))).collect();
         // A file that somebody deleted is written anew.
@@ -174,22 +181,32 @@ impl Memory {
     }
 }
 
-fn read(path: &Path) -> io::Result<Option<Stored>> {
-    match fs::metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-        Ok(metadata) if metadata.len() > FILE_BYTES_MAX => return Err(io::Error::other("the file is too large")),
-        Ok(_) => {}
+fn read_stored(path: &Path) -> io::Result<Option<Stored>> {
+    let stored: Option<Stored> = read(path, FILE_BYTES_MAX)?;
+    match stored.as_ref().map(|stored| stored.version).filter(|version| *version != VERSION) {
+        Some(other) => Err(io::Error::other(format!("the file's layout is {other}, and {VERSION} is wanted"))),
+        None => Ok(stored),
     }
-    let stored: Stored = serde_json::from_slice(&fs::read(path)?)?;
-    if stored.version != VERSION {
-        return Err(io::Error::other(format!("the file's layout is {}, and {VERSION} is wanted", stored.version)));
-    }
-    Ok(Some(stored))
 }
 
-/// Writes beside the file and renames, so that there is always a whole one.
-fn write(path: &Path, stored: &Stored) -> io::Result<()> {
+/// Reads a small file of ours; `None` if it is not there.
+///
+/// # Errors
+/// When it cannot be read, is larger than `bytes_max`, or holds something else.
+pub(crate) fn read<T: DeserializeOwned>(path: &Path, bytes_max: u64) -> io::Result<Option<T>> {
+    match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+        Ok(metadata) if metadata.len() > bytes_max => Err(io::Error::other("the file is too large")),
+        Ok(_) => Ok(Some(serde_json::from_slice(&fs::read(path)?)?)),
+    }
+}
+
+/// Writes beside the file and renames, so that there is always a whole one, for its owner's eyes only.
+///
+/// # Errors
+/// When the disk does not take it; what was there before is still there then.
+pub(crate) fn write(path: &Path, stored: &impl Serialize) -> io::Result<()> {
     let beside = path.with_extension("json.new");
     let mut file: File = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
     // A file that was there already keeps its mode otherwise.

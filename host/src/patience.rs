@@ -1,4 +1,4 @@
-//! Waiting at a door, with the runtime's timers.
+//! Waiting at a door.
 
 use crate::clock::Clock;
 use crate::door::{Asked, Door, Entered, Turn};
@@ -8,7 +8,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 /// Until when a request waits for what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +61,7 @@ pub async fn enter_again(
         Asked::Entered(entered) => return Ok(entered),
         Asked::Waits(waiting) => waiting,
     };
-    let mut timer = pin!(sleep(Duration::ZERO));
+    let mut timer = pin!(None);
     let mut set_for = None;
     poll_fn(|context| {
         loop {
@@ -72,10 +72,13 @@ pub async fn enter_again(
                 Turn::Waits(Some(wake_at)) => wake_at,
             };
             if set_for.replace(wake_at) != Some(wake_at) {
-                timer.as_mut().reset(Instant::now() + clock.until(wake_at));
+                timer.set(Some(clock.sleep_until(wake_at)));
             }
-            ready!(timer.as_mut().poll(context));
-            set_for = None;
+            if let Some(timer) = timer.as_mut().as_pin_mut() {
+                ready!(timer.poll(context));
+            }
+            // What has ended is not polled again.
+            (set_for, _) = (None, timer.set(None));
             waiting.door().let_in();
         }
     })

@@ -172,7 +172,7 @@ pub async fn attempts(
     if call.has_come_back() {
         let wait = held_back(call, clock);
         if !wait.is_zero() {
-            tokio::time::sleep(wait).await;
+            clock.sleep(wait).await;
             story.waited("a retry", wait);
         }
     }
@@ -311,7 +311,7 @@ pub async fn attempts(
                     retry = Some(token);
                     if !wait.is_zero() {
                         story.waited("a retry", wait);
-                        tokio::time::sleep(wait).await;
+                        clock.sleep(wait).await;
                     }
                     continue;
                 }
@@ -465,6 +465,7 @@ pub fn conclude(
         named_pause_max: config.pacing.named_pause_max,
         has_failed_before: has_failed,
         has_come_back: call.has_come_back(),
+        was_slept_through: was_slept_through(record, clock),
         suspects_overload: verdict.class == Class::Failure
             && record.status.is_some()
             && record.elapsed <= config.retry.quick_attempt_max
@@ -537,10 +538,16 @@ pub fn feedback(call: &Call, record: &Record, verdict: &Verdict, clock: Clock) -
     }
 }
 
+/// Whether an attempt was cut off though its provider had nothing to do with it: the machine slept while it was under way,
+/// and connections do not outlive that.
+fn was_slept_through(record: &Record, clock: Clock) -> bool {
+    record.fault.is_some() && clock.has_slept_since(clock.at(record.began))
+}
+
 /// What an attempt says about room whose first content did not come in time.
 pub fn overdue(call: &Call, record: &Record, clock: Clock) -> Feedback {
     let hangs_alone = call.upstream.experience().promptness.hangs_alone(clock.at(record.began), clock.now());
-    if hangs_alone { Feedback::Neutral } else { Feedback::TimedOut }
+    if hangs_alone || was_slept_through(record, clock) { Feedback::Neutral } else { Feedback::TimedOut }
 }
 
 /// What follows a failed attempt.
@@ -687,7 +694,7 @@ async fn refused_by_circuit(
     }
     let wait = wait.min(patience.saturating_duration_since(began));
     tokio::select! {
-        () = tokio::time::sleep(wait) => {}
+        () = clock.sleep(wait) => {}
         () = call.upstream.circuits.changed() => {}
     }
     story.waited("the circuit", began.elapsed());

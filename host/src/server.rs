@@ -2,7 +2,7 @@
 
 use crate::admin;
 use crate::client::{self, Way};
-use crate::clock::{Clock, unix_ms};
+use crate::clock::Clock;
 use crate::config::{Config, Policies, SpoolConfig};
 use crate::connection::{self, crowd::Crowd};
 use crate::dispatch;
@@ -11,6 +11,8 @@ use crate::memory::Memory;
 use crate::policy::{Bell, Registry, Role, Runtime, SettingsFile, watch_folder};
 use crate::recording;
 use crate::spool::{OpenError, Spool, SpoolSettings};
+use crate::steady::SteadyTime;
+use crate::sync::{Mutex, lock};
 use crate::upkeep;
 use crate::worker::{Means, Shared, Worker};
 use prometheus_client::metrics::counter::Counter;
@@ -103,8 +105,23 @@ pub fn run(config: Config, log_lines_lost: Counter) -> Result<(), StartError> {
 
     // The spool first: it makes the data folder private, or says why it cannot, before anything else lies in it. A folder
     // that cannot be opened keeps nobody from being served, and one that does not answer is not touched again.
-    let started = config.spool.as_ref().map(start_spool).transpose()?;
+    let folder = config.spool.as_ref().map(|spool| &*spool.dir);
+    let time = Arc::new(Mutex::new(SteadyTime::kept_in(folder)));
+    let started = config.spool.as_ref().map(|settings| start_spool(settings, clock, Arc::clone(&time))).transpose()?;
     let (spool, data_answers) = started.map_or((None, true), |(spool, answers)| (Some(spool), answers));
+    let folder = folder.filter(|_| data_answers);
+    if folder.is_some() {
+        lock(&time).resume(&clock);
+    }
+    let mut memory = Memory::open(folder);
+    // What is kept has happened, so that it is not earlier: nobody waits for longer than he was told to.
+    clock.not_before(memory.saved_at_unix_ms());
+    if folder.is_some() && !spool.as_ref().is_some_and(Spool::is_anothers) {
+        // Before anything is promised by it.
+        lock(&time).keep(&clock);
+    }
+    // A disk that does not answer is not waited for by whoever looks after the circuits.
+    let time = if data_answers { time } else { Arc::new(Mutex::new(SteadyTime::kept_in(None))) };
     let registry = Arc::new(Registry::new(clock));
     let runtime = Runtime::start(config.policies.cache_dir.as_deref().filter(|_| data_answers));
     let runtime = Arc::new(runtime.map_err(|error| StartError::Engine(error.to_string()))?);
@@ -117,10 +134,9 @@ pub fn run(config: Config, log_lines_lost: Counter) -> Result<(), StartError> {
         .map(|path| recording::start(path).map_err(|source| StartError::Recording { path: path.clone(), source }));
     // The writer goes last, with all that was recorded until then.
     let (recorder, _writer) = recording.transpose()?.unzip();
-    let mut memory = Memory::open(config.spool.as_ref().filter(|_| data_answers).map(|spool| &*spool.dir));
     let shared = Shared::new(config, clock, registry, spool.clone(), recorder, memory.key, means);
     let shared = Arc::new(shared);
-    memory.restore(&shared.upstreams);
+    memory.restore(&shared.upstreams, clock);
     warn_of_missing_policies(&shared);
     tell_of_the_network(&shared);
 
@@ -138,7 +154,7 @@ pub fn run(config: Config, log_lines_lost: Counter) -> Result<(), StartError> {
     }
     {
         let shared = Arc::clone(&shared);
-        thread("upkeep", move || upkeep::run(shared, memory, end))?;
+        thread("upkeep", move || upkeep::run(shared, memory, time, end))?;
     }
 
     let control = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -218,8 +234,9 @@ impl Signals {
     }
 }
 
-/// Starts the spool, and tells whether its disk has answered, with whatever.
-fn start_spool(config: &SpoolConfig) -> Result<(Spool, bool), OpenError> {
+/// Starts the spool, and tells whether its disk has answered, with whatever. Time is taken up where it was left as soon as the
+/// folder is open, on the spool's own thread, and is not before what lies in it.
+fn start_spool(config: &SpoolConfig, clock: Clock, time: Arc<Mutex<SteadyTime>>) -> Result<(Spool, bool), OpenError> {
     let settings = SpoolSettings {
         max_jobs: config.jobs_max,
         max_bytes: config.bytes_max,
@@ -227,7 +244,11 @@ fn start_spool(config: &SpoolConfig) -> Result<(Spool, bool), OpenError> {
         dir: config.dir.clone(),
         sealer: None,
     };
-    let (spool, first) = Spool::start(settings, unix_ms)?;
+    let (spool, first) = Spool::start(settings, move |latest_ms| {
+        lock(&time).resume(&clock);
+        clock.not_before(latest_ms);
+        clock.unix_ms()
+    })?;
     let answers = first.wait(OPEN_PATIENCE).is_some();
     if !answers {
         let dir = config.dir.display();

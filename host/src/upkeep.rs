@@ -1,7 +1,10 @@
-//! What is done about circuits though no request asks for it: opening those that stall, and remembering how they stand.
+//! What is done though no request asks for it: opening circuits that stall, remembering how they stand, and noticing that
+//! the machine has slept or that its wall clock was set.
 
 use crate::memory::Memory;
 use crate::spool::Spool;
+use crate::steady::SteadyTime;
+use crate::sync::{Mutex, lock};
 use crate::worker::Shared;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,9 +17,14 @@ const GATHER: Duration = Duration::from_millis(50);
 /// How often it is said that lines of the log were lost, while that goes on.
 const SAY_LOST: Duration = Duration::from_secs(60);
 
-/// Looks after the circuits until the process ends, and then remembers how they stand. Writes to disk, and so belongs on a
-/// thread of its own.
-pub async fn run(shared: Arc<Shared>, mut memory: Memory, mut end: oneshot::Receiver<oneshot::Sender<()>>) {
+/// Looks after circuits and time until the process ends, and then remembers how the circuits stand. Writes to disk, and so
+/// belongs on a thread of its own.
+pub async fn run(
+    shared: Arc<Shared>,
+    mut memory: Memory,
+    time: Arc<Mutex<SteadyTime>>,
+    mut end: oneshot::Receiver<oneshot::Sender<()>>,
+) {
     let mut looks = tokio::time::interval(LOOK);
     let mut lost = LostLines::default();
     loop {
@@ -30,11 +38,17 @@ pub async fn run(shared: Arc<Shared>, mut memory: Memory, mut end: oneshot::Rece
                 // Whoever ends the process does not wait for more to be gathered.
                 let ended = tokio::time::timeout(GATHER, &mut end).await;
                 if let Ok(remembered) = ended {
-                    return finish(&shared, &mut memory, remembered);
+                    return finish(&shared, &mut memory, &time, remembered);
                 }
             }
-            remembered = &mut end => return finish(&shared, &mut memory, remembered),
+            remembered = &mut end => return finish(&shared, &mut memory, &time, remembered),
             _ = looks.tick() => {
+                if let Some(slept) = shared.clock.notice_sleep() {
+                    // What calls did not end meanwhile says nothing about who was called.
+                    shared.upstreams.values().for_each(|upstream| upstream.circuits.woken());
+                    tracing::info!(slept_s = slept.as_secs(), "the machine has slept; what was due meanwhile is due now");
+                }
+                keep_time(&shared, &time);
                 shared.upstreams.values().for_each(|upstream| {
                     upstream.circuits.poll();
                     upstream.lanes.tidy();
@@ -48,11 +62,23 @@ pub async fn run(shared: Arc<Shared>, mut memory: Memory, mut end: oneshot::Rece
 /// A data folder that another process has is not written to: after its next start it would take our circuits for its own.
 fn remember(shared: &Shared, memory: &mut Memory) {
     if !shared.spool.as_ref().is_some_and(Spool::is_anothers) {
-        memory.save(&shared.upstreams);
+        memory.save(&shared.upstreams, shared.clock);
     }
 }
 
-fn finish(shared: &Shared, memory: &mut Memory, remembered: Result<oneshot::Sender<()>, oneshot::error::RecvError>) {
+fn keep_time(shared: &Shared, time: &Mutex<SteadyTime>) {
+    if !shared.spool.as_ref().is_some_and(Spool::is_anothers) {
+        lock(time).keep(&shared.clock);
+    }
+}
+
+fn finish(
+    shared: &Shared,
+    memory: &mut Memory,
+    time: &Mutex<SteadyTime>,
+    remembered: Result<oneshot::Sender<()>, oneshot::error::RecvError>,
+) {
+    keep_time(shared, time);
     remember(shared, memory);
     if let Ok(remembered) = remembered {
         let _ = remembered.send(());

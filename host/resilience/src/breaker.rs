@@ -221,6 +221,16 @@ impl Breaker {
         }
     }
 
+    /// Everything has stood still until now, the calls in flight included, as when a machine sleeps: that none of them has
+    /// ended meanwhile is no stall, and that no probe has is no verdict.
+    pub fn woken(&mut self, now: Timestamp) {
+        match &mut self.state {
+            State::Closed(closed) => closed.woken(now),
+            State::HalfOpen(half_open) => half_open.since = half_open.since.max(now),
+            State::Open { .. } | State::ForcedOpen | State::Disabled => {}
+        }
+    }
+
     /// When a refused call may try again; `None` when calls pass now or only an operator can let
     /// them. Asking earlier or later is harmless.
     #[must_use]

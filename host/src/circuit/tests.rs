@@ -55,6 +55,7 @@ impl Fixture {
                     named_pause_max: HOUR,
                     has_failed_before: false,
                     has_come_back: false,
+                    was_slept_through: false,
                     suspects_overload: false,
                 };
                 let consequence = Consequence::of(&verdict, subject, circumstances);

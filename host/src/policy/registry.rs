@@ -5,7 +5,7 @@ use super::health::Health;
 use super::limits::Limits;
 use super::shadow::{Comparison, Ledger};
 use super::wasm::Module;
-use crate::clock::{Clock, unix_ms};
+use crate::clock::{Clock, wall_unix_ms};
 use crate::sync::lock;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use serde::Serialize;
@@ -257,7 +257,7 @@ impl Registry {
 
     /// Notes that a file is not loaded. Whatever was there before stays.
     pub fn reject(&self, name: &str, role: Role, sha256: Option<Sha256Sum>, reason: String) {
-        let rejected = Rejected { sha256: sha256.map(|hash| hash.to_string()), reason, at_unix_ms: unix_ms() };
+        let rejected = Rejected { sha256: sha256.map(|hash| hash.to_string()), reason, at_unix_ms: wall_unix_ms() };
         lock(&self.slot(name).rejected).insert(role, rejected);
     }
 

@@ -1,7 +1,7 @@
 //! A candidate beside the policy that serves: asked the same questions on live traffic, heard by nobody, and compared.
 
 use super::difference::{change_of, in_words};
-use crate::clock::unix_ms;
+use crate::clock::wall_unix_ms;
 use serde::Serialize;
 use spillway_sdk::{AttemptFacts, ProviderError, RetryDecision, TripDecision, Verdict};
 use std::collections::{BTreeMap, VecDeque};
@@ -111,7 +111,7 @@ impl Ledger {
 
     fn disagreed(&self, kind: String, facts: Option<&dyn AttemptFacts>, active: String, shadow: String) {
         let example = Example {
-            at_unix_ms: unix_ms(),
+            at_unix_ms: wall_unix_ms(),
             kind: kind.clone(),
             upstream: facts.map(|facts| facts.upstream().into_owned()),
             model: facts.and_then(|facts| facts.model().map(|model| clipped(&model))),

@@ -117,13 +117,15 @@ impl Spool {
     /// Starts the spool, which opens its folder on a thread of its own, and takes back the jobs that ran when another
     /// process ended: they are queued again, or dead if that happened more than [`CRASHES_MAX`] times. What cannot be
     /// opened is tried again with every operation, once a second at most, and what was deleted or replaced while it was
-    /// open is opened anew; `now_ms` is asked for the time then. A damaged job never keeps the spool from opening.
+    /// open is opened anew. `now_ms` is asked for the time then, and told when something last changed there: that has
+    /// happened, so a clock that says less is behind, and by it jobs would wait for longer than they were told to. A damaged
+    /// job never keeps the spool from opening.
     ///
     /// # Errors
     /// [`OpenError::System`] if there are no threads or random numbers to be had.
     pub fn start(
         settings: SpoolSettings,
-        now_ms: impl Fn() -> u64 + Send + 'static,
+        now_ms: impl Fn(u64) -> u64 + Send + 'static,
     ) -> Result<(Self, FirstOpening), OpenError> {
         let incarnation =
             random_bytes(&SystemRandom::new()).ok_or_else(|| OpenError::System("random numbers".to_owned()))?;

@@ -69,6 +69,7 @@ async fn request(upstream: Arc<Upstream>, judge: Rc<RefCell<Judge>>, tenant: u64
         named_pause_max: Duration::ZERO,
         has_failed_before: false,
         has_come_back: false,
+        was_slept_through: false,
         suspects_overload: false,
     };
     let consequence = Consequence::of(&verdict, subject, circumstances);

@@ -63,6 +63,11 @@ impl Closed {
         (enough && long).then_some(self.in_flight)
     }
 
+    /// What did not end until now could not end.
+    pub(super) fn woken(&mut self, now: Timestamp) {
+        self.quiet_since = self.quiet_since.max(now);
+    }
+
     /// Whether the ramp lets an arriving call pass. Every arrival earns the share of the moment,
     /// and one that passes spends a whole call.
     pub(super) fn climb(&mut self, ramp: Duration, now: Timestamp) -> bool {

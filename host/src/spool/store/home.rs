@@ -24,14 +24,14 @@ use crate::spool::seal::Key;
 /// and short beside the time after which a refused caller comes again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
-/// The time by the wall clock, in unix milliseconds.
-pub(super) type WallClock = Box<dyn Fn() -> u64 + Send>;
+/// The time in unix milliseconds, which is not before that of the latest change that is handed to it.
+pub(super) type Time = Box<dyn Fn(u64) -> u64 + Send>;
 
 pub(super) struct Home {
     settings: SpoolSettings,
     limits: Limits,
     incarnation: [u8; 16],
-    now_ms: WallClock,
+    now_ms: Time,
     standing: Arc<Standing>,
     // Dropped in this order: SQLite must have tidied up before somebody else may lock the folder.
     opened: Option<Opened>,
@@ -92,7 +92,7 @@ impl Home {
         settings: SpoolSettings,
         limits: Limits,
         incarnation: [u8; 16],
-        now_ms: WallClock,
+        now_ms: Time,
         standing: Arc<Standing>,
         let_go: Box<dyn Fn() + Send>,
     ) -> Self {
@@ -274,7 +274,8 @@ impl Home {
             limits: self.limits,
             standing: Arc::clone(&self.standing),
         };
-        upkeep::recover(&store, (self.now_ms)()).map_err(|failure| OpenError::Database {
+        let now_ms = (self.now_ms)(upkeep::latest_ms(&store.connection));
+        upkeep::recover(&store, now_ms).map_err(|failure| OpenError::Database {
             path: database.clone(),
             problem: StoreError::from(failure).to_string(),
         })?;

@@ -29,7 +29,7 @@ fn settings(dir: &Path) -> SpoolSettings {
 
 /// A spool that could be opened at once.
 fn try_open(settings: SpoolSettings, now_ms: u64) -> Result<Spool, OpenError> {
-    let (spool, first) = Spool::start(settings, move || now_ms)?;
+    let (spool, first) = Spool::start(settings, move |latest_ms| now_ms.max(latest_ms))?;
     first.wait(Duration::from_secs(60)).unwrap().map(|()| spool)
 }
 

@@ -4,7 +4,7 @@ use rusqlite::{Connection, params};
 
 use super::claims::quarantine;
 use super::failure::Failure;
-use super::operations::{end_unanswered, from_millis, state_of, unknown_state};
+use super::operations::{end_unanswered, from_millis, state_of, to_millis, unknown_state};
 use super::schema;
 use super::writer::Store;
 use crate::spool::job::JobState;
@@ -71,6 +71,12 @@ pub(super) fn shrink(store: &Store) -> Result<bool, Failure> {
 fn free_pages(connection: &Connection) -> Result<u32, Failure> {
     let mut statement = connection.prepare_cached("PRAGMA freelist_count")?;
     Ok(statement.query_row([], |row| row.get(0))?)
+}
+
+/// When something last changed in the spool; 0 if nothing ever has, or if that cannot be read.
+pub(super) fn latest_ms(connection: &Connection) -> u64 {
+    let latest = connection.query_row("SELECT MAX(updated_ms) FROM jobs", [], |row| row.get::<_, Option<i64>>(0));
+    latest.ok().flatten().map_or(0, to_millis)
 }
 
 /// Settles what another process left: its leased jobs are queued again or, after too many such ends,

@@ -109,6 +109,30 @@ fn calls_stuck_since_before_the_opening_do_not_open_the_circuit_again() {
 }
 
 #[test]
+fn what_could_not_end_because_everything_stood_still_is_no_stall() {
+    let mut circuit = Circuit::new(by_stall());
+    let _stuck = start(&mut circuit, CALLS);
+    circuit.pass(seconds(7_200));
+    circuit.breaker.woken(circuit.now);
+    assert_eq!(circuit.breaker.poll(circuit.now), None);
+    circuit.pass(seconds(59));
+    assert_eq!(circuit.breaker.poll(circuit.now), None);
+    circuit.pass(seconds(1));
+    assert!(circuit.breaker.poll(circuit.now).is_some(), "what goes on standing still does stall");
+}
+
+#[test]
+fn a_probe_that_could_not_end_because_everything_stood_still_is_followed_by_another() {
+    let (mut circuit, _lost) = Circuit::probing(plain());
+    circuit.pass(seconds(7_200));
+    circuit.breaker.woken(circuit.now);
+    assert_eq!(circuit.breaker.poll(circuit.now), None, "no probe has said anything");
+    let probe = circuit.admit();
+    circuit.settle(probe, Outcome::Success);
+    assert_eq!(circuit.state(), CircuitState::Closed);
+}
+
+#[test]
 fn a_stall_is_spread_by_the_microsecond_it_is_noticed_at() {
     let cooldown = |micros: u64| {
         let settings = BreakerSettings { cooldown_jitter: 1.0, ..by_stall() };

@@ -117,7 +117,7 @@ fn a_handle_that_is_dropped_while_it_is_shut_frees_the_folder() {
     let refused = try_open(settings(dir.path()), NOW).unwrap_err();
     assert!(matches!(refused, OpenError::Locked { .. }), "{refused}");
     drop(held);
-    let (spool, first) = Spool::start(settings(dir.path()), || NOW).unwrap();
+    let (spool, first) = Spool::start(settings(dir.path()), |latest_ms| NOW.max(latest_ms)).unwrap();
     assert!(first.wait(Duration::from_secs(60)).is_some_and(|opened| opened.is_ok()));
     drop(spool);
     assert!(within(Duration::from_secs(20), || try_open(settings(dir.path()), NOW).ok()).is_some());

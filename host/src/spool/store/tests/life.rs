@@ -206,6 +206,28 @@ async fn only_a_queued_job_can_be_cancelled() {
 }
 
 #[tokio::test]
+async fn a_clock_hears_of_the_latest_change_that_is_kept_so_that_it_is_not_behind() {
+    let opened = |dir: &Path| {
+        let (told, heard) = std::sync::mpsc::channel();
+        let (_spool, first) = Spool::start(settings(dir), move |latest_ms| {
+            told.send(latest_ms).unwrap();
+            NOW.max(latest_ms)
+        })
+        .unwrap();
+        first.wait(Duration::from_secs(60)).unwrap().unwrap();
+        heard.recv().unwrap()
+    };
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(opened(dir.path()), 0, "nothing is known");
+    let spool = open(dir.path());
+    spool.enqueue(job("first")).await.unwrap();
+    let lease = claim(&spool, NOW + 5).await.unwrap().lease;
+    spool.release(&lease, NOW + 3_605, "a pause", false, NOW + 5).await.unwrap();
+    drop(spool);
+    assert_eq!(opened(dir.path()), NOW + 5);
+}
+
+#[tokio::test]
 async fn a_queued_job_expires_at_its_time_whether_purged_or_claimed() {
     let dir = tempfile::tempdir().unwrap();
     let spool = open(dir.path());
