@@ -525,7 +525,7 @@ impl<'a> Exchange<'a> {
         self.facts.rate_limit(Dimension::Tokens)
     }
 
-    /// The time from the attempt's end until the moment that a reset header names, in any form that providers use (see
+    /// The time from the answer until the moment that a reset header names, in any form that providers use (see
     /// [`wait::reset`]). For limits that [`Exchange::requests_limit`] and [`Exchange::tokens_limit`] do not know:
     /// `anthropic-ratelimit-input-tokens-reset`, `x-ratelimit-reset`, `ratelimit-reset` and the like.
     ///
@@ -541,7 +541,12 @@ impl<'a> Exchange<'a> {
     /// assert_eq!(reset, Some(Duration::from_secs(59)));
     /// ```
     pub fn reset(&self, name: &str) -> Option<Duration> {
-        wait::reset(&self.header_str(name)?, SystemTime::UNIX_EPOCH + self.unix_time())
+        let sent = || {
+            let (date, age) = (self.header("date"), self.header("age"));
+            let header = |name: &str| if name == "date" { date.as_deref() } else { age.as_deref() };
+            wait::sent_at(header, SystemTime::UNIX_EPOCH + self.unix_time())
+        };
+        wait::reset_since(&self.header_str(name)?, sent)
     }
 
     /// How long the attempt took, from its beginning to its end.

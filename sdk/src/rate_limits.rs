@@ -85,7 +85,7 @@ impl RateLimits {
 /// `anthropic-ratelimit-{requests,tokens}-{limit,remaining,reset}`, with resets in any form that [`wait::reset`] reads.
 ///
 /// A limit is reported when both its size and what remains of it can be read; a reset that cannot be read is left out.
-/// Moments are turned into durations from `now`.
+/// Moments are turned into durations from when the response was sent (see [`wait::sent_at`]).
 ///
 /// ```
 /// use spillway_sdk::rate_limits::from_headers;
@@ -102,7 +102,7 @@ pub fn from_headers<'a>(header: impl Fn(&str) -> Option<&'a [u8]>, now: SystemTi
     let number = |name: &str| text(name)?.parse::<u64>().ok();
     let read = |names: [&str; 3]| {
         let [limit, remaining, reset] = names;
-        let reset = text(reset).and_then(|value| wait::reset(value, now));
+        let reset = text(reset).and_then(|value| wait::reset_since(value, || wait::sent_at(&header, now)));
         Some(RateLimit { limit: number(limit)?, remaining: number(remaining)?, reset })
     };
     RateLimits {
@@ -164,6 +164,17 @@ mod tests {
         assert_eq!(tokens("2025-08-21T12:40:59Z"), expected(Some(Duration::from_secs(59))));
         assert_eq!(tokens("2025-08-21T12:39:59Z"), expected(Some(Duration::ZERO)));
         assert_eq!(tokens("soon"), expected(None));
+    }
+
+    #[test]
+    fn a_moment_is_as_far_off_as_its_senders_clock_says() {
+        let headers = [
+            ("anthropic-ratelimit-tokens-limit", "80000"),
+            ("anthropic-ratelimit-tokens-remaining", "79000"),
+            ("anthropic-ratelimit-tokens-reset", "2025-08-22T13:40:59Z"),
+            ("date", "Fri, 22 Aug 2025 13:40:00 GMT"),
+        ];
+        assert_eq!(read(&headers).tokens.and_then(|tokens| tokens.reset), Some(Duration::from_secs(59)));
     }
 
     #[test]

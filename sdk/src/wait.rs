@@ -16,8 +16,8 @@ pub const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The wait that a response's headers ask for.
 ///
-/// In order of trust: `retry-after-ms`; `retry-after` as seconds (fractions allowed) or as an HTTP date relative to
-/// `now`. Rate-limit reset headers are no wait: they say when a bucket is *full*, not when it may be used.
+/// In order of trust: `retry-after-ms`; `retry-after` as seconds (fractions allowed) or as an HTTP date relative to when
+/// the response was sent (see [`sent_at`]). Rate-limit reset headers are no wait: they say when a bucket is *full*, not when it may be used.
 ///
 /// ```
 /// use spillway_sdk::wait::from_headers;
@@ -30,8 +30,28 @@ pub fn from_headers<'a>(header: impl Fn(&str) -> Option<&'a [u8]>, now: SystemTi
     let text = |name| header(name).and_then(|value| std::str::from_utf8(value).ok()).map(str::trim);
     text("retry-after-ms")
         .and_then(|value| decimal(value, 0.001))
-        .or_else(|| text("retry-after").and_then(|value| decimal(value, 1.0).or_else(|| until_date(value, now))))
+        .or_else(|| {
+            text("retry-after")
+                .and_then(|value| decimal(value, 1.0).or_else(|| until_date(value, || sent_at(&header, now))))
+        })
         .map(|wait| wait.min(WAIT_MAX))
+}
+
+/// When a response was sent, by the clock of whoever sent it: its `date`. Dates in it are of the same clock, so that what
+/// lies between them is true whatever ours shows. `now` where it says nothing of that, or says by its `age` that it was
+/// kept since.
+///
+/// ```
+/// use spillway_sdk::wait::from_headers;
+/// use std::time::{Duration, SystemTime};
+///
+/// let headers = [("date", "Sun, 06 Nov 1994 08:49:37 GMT"), ("retry-after", "Sun, 06 Nov 1994 08:49:47 GMT")];
+/// let header = |name: &str| headers.iter().find(|(n, _)| *n == name).map(|(_, value)| value.as_bytes());
+/// assert_eq!(from_headers(header, SystemTime::now()), Some(Duration::from_secs(10)));
+/// ```
+pub fn sent_at<'a>(header: impl Fn(&str) -> Option<&'a [u8]>, now: SystemTime) -> SystemTime {
+    let date = || httpdate::parse_http_date(std::str::from_utf8(header("date")?).ok()?.trim()).ok();
+    if header("age").is_some() { now } else { date().unwrap_or(now) }
 }
 
 /// The wait that an error body asks for: Google's `RetryInfo.retryDelay`, anywhere among the error's details. Of a stream
@@ -112,6 +132,11 @@ pub fn duration(text: &str) -> Option<Duration> {
 /// assert_eq!(reset("-1", now), None);
 /// ```
 pub fn reset(text: &str, now: SystemTime) -> Option<Duration> {
+    reset_since(text, || now)
+}
+
+/// As [`reset`], with a `now` that is asked for only by what names a moment.
+pub(crate) fn reset_since(text: &str, now: impl FnOnce() -> SystemTime) -> Option<Duration> {
     /// No limit is full again only after thirty years.
     const UNIX_TIME_MIN: f64 = 1e9;
     /// Seconds would be in the year 33658.
@@ -122,12 +147,16 @@ pub fn reset(text: &str, now: SystemTime) -> Option<Duration> {
         let duration = Duration::try_from_secs_f64(seconds).ok()?;
         return match number < UNIX_TIME_MIN {
             true => Some(duration),
-            false => SystemTime::UNIX_EPOCH.checked_add(duration).map(|moment| until(moment, now)),
+            false => SystemTime::UNIX_EPOCH.checked_add(duration).map(|moment| until(moment, now())),
         };
     }
-    duration(text)
-        .or_else(|| humantime::parse_rfc3339_weak(text).ok().map(|moment| until(moment, now)))
-        .or_else(|| until_date(text, now))
+    if let Some(duration) = duration(text) {
+        return Some(duration);
+    }
+    match humantime::parse_rfc3339_weak(text) {
+        Ok(moment) => Some(until(moment, now())),
+        Err(_) => until_date(text, now),
+    }
 }
 
 fn plain_number(text: &str) -> Option<f64> {
@@ -145,8 +174,8 @@ fn decimal(text: &str, unit_seconds: f64) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds.min(WAIT_MAX.as_secs_f64())).ok()
 }
 
-fn until_date(text: &str, now: SystemTime) -> Option<Duration> {
-    httpdate::parse_http_date(text).ok().map(|date| until(date, now))
+fn until_date(text: &str, now: impl FnOnce() -> SystemTime) -> Option<Duration> {
+    httpdate::parse_http_date(text).ok().map(|date| until(date, now()))
 }
 
 #[cfg(test)]
@@ -166,6 +195,20 @@ mod tests {
             (&[("retry-after-ms", "120"), ("retry-after", "3")], Some(Duration::from_millis(120))),
             (&[("retry-after", "Sun, 06 Nov 1994 08:49:47 GMT")], Some(Duration::from_secs(10))),
             (&[("retry-after", "Sun, 06 Nov 1994 08:49:07 GMT")], Some(Duration::ZERO)),
+            // By the clock of whoever sent it, unless it was kept since.
+            (
+                &[("retry-after", "Mon, 07 Nov 1994 09:49:47 GMT"), ("date", "Mon, 07 Nov 1994 09:49:37 GMT")],
+                Some(Duration::from_secs(10)),
+            ),
+            (
+                &[
+                    ("retry-after", "Sun, 06 Nov 1994 08:49:47 GMT"),
+                    ("date", "Sun, 06 Nov 1994 07:00:00 GMT"),
+                    ("age", "6577"),
+                ],
+                Some(Duration::from_secs(10)),
+            ),
+            (&[("retry-after", "Sun, 06 Nov 1994 08:49:47 GMT"), ("date", "today")], Some(Duration::from_secs(10))),
             (&[("retry-after", "999999999999")], Some(WAIT_MAX)),
             (&[("retry-after", "-1")], None),
             (&[("retry-after", "nan")], None),

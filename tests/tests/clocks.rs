@@ -93,6 +93,19 @@ fn a_named_pause_passes_while_the_machine_sleeps_and_is_moved_by_no_clock_that_i
 }
 
 #[test]
+fn a_date_is_as_far_off_as_the_clock_says_of_whoever_names_it() {
+    for (name, set) in SETS {
+        let provider = Provider::start();
+        let mut spillway = movable(&provider).start();
+        set(spillway.clocks());
+        let dates = [("date", "Sun, 06 Nov 1994 08:49:37 GMT"), ("retry-after", "Sun, 06 Nov 1994 09:49:37 GMT")];
+        provider.next(dates.iter().fold(rate_limited(), |reply, (name, value)| reply.header(name, value)));
+        assert_eq!(spillway.send(&impatient()).status(), 429);
+        assert_an_hour_is_left(&spillway, &provider, name);
+    }
+}
+
+#[test]
 fn who_waits_for_a_pause_is_served_as_soon_as_the_machine_wakes_up_behind_its_end() {
     let provider = Provider::start();
     let setup = movable(&provider).set("server", "request_timeout = \"4h\"");
