@@ -154,7 +154,11 @@ pub fn run(config: Config, log_lines_lost: Counter) -> Result<(), StartError> {
     }
     {
         let shared = Arc::clone(&shared);
-        thread("upkeep", move || upkeep::run(shared, memory, time, end))?;
+        thread("memory", move || upkeep::remember(shared, memory, time, end))?;
+    }
+    {
+        let shared = Arc::clone(&shared);
+        thread("upkeep", move || upkeep::look_after(shared))?;
     }
 
     let control = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -10,29 +10,47 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
-/// How often circuits are looked at. A stall is measured in minutes, so a second is soon enough.
+/// How often circuits and clocks are looked at. A stall is measured in minutes, so a second is soon enough.
 const LOOK: Duration = Duration::from_secs(1);
 /// How long transitions are gathered before they are written. A process that is killed within it forgets them.
 const GATHER: Duration = Duration::from_millis(50);
 /// How often it is said that lines of the log were lost, while that goes on.
 const SAY_LOST: Duration = Duration::from_secs(60);
 
-/// Looks after circuits and time until the process ends, and then remembers how the circuits stand. Writes to disk, and so
-/// belongs on a thread of its own.
-pub async fn run(
+/// Looks after circuits and time until the process ends. It touches no disk, which may hang.
+pub async fn look_after(shared: Arc<Shared>) {
+    let mut looks = tokio::time::interval(LOOK);
+    let mut lost = LostLines::default();
+    loop {
+        looks.tick().await;
+        if let Some(slept) = shared.clock.notice_sleep() {
+            // What calls did not end meanwhile says nothing about who was called.
+            shared.upstreams.values().for_each(|upstream| upstream.circuits.woken());
+            tracing::info!(slept_s = slept.as_secs(), "the machine has slept; what was due meanwhile is due now");
+        }
+        shared.upstreams.values().for_each(|upstream| {
+            upstream.circuits.poll();
+            upstream.lanes.tidy();
+        });
+        lost.look(shared.means.log_lines_lost.get());
+    }
+}
+
+/// Remembers how circuits and time stand until the process ends, and then once more. Writes to disk, and so belongs on a
+/// thread of its own.
+pub async fn remember(
     shared: Arc<Shared>,
     mut memory: Memory,
     time: Arc<Mutex<SteadyTime>>,
     mut end: oneshot::Receiver<oneshot::Sender<()>>,
 ) {
     let mut looks = tokio::time::interval(LOOK);
-    let mut lost = LostLines::default();
     loop {
         // Listening begins before saving, so that nothing that happens meanwhile is missed.
         let changed = shared.circuit_changed.notified();
         tokio::pin!(changed);
         changed.as_mut().enable();
-        remember(&shared, &mut memory);
+        save(&shared, &mut memory);
         tokio::select! {
             () = &mut changed => {
                 // Whoever ends the process does not wait for more to be gathered.
@@ -42,25 +60,13 @@ pub async fn run(
                 }
             }
             remembered = &mut end => return finish(&shared, &mut memory, &time, remembered),
-            _ = looks.tick() => {
-                if let Some(slept) = shared.clock.notice_sleep() {
-                    // What calls did not end meanwhile says nothing about who was called.
-                    shared.upstreams.values().for_each(|upstream| upstream.circuits.woken());
-                    tracing::info!(slept_s = slept.as_secs(), "the machine has slept; what was due meanwhile is due now");
-                }
-                keep_time(&shared, &time);
-                shared.upstreams.values().for_each(|upstream| {
-                    upstream.circuits.poll();
-                    upstream.lanes.tidy();
-                });
-                lost.look(shared.means.log_lines_lost.get());
-            }
+            _ = looks.tick() => keep_time(&shared, &time),
         }
     }
 }
 
 /// A data folder that another process has is not written to: after its next start it would take our circuits for its own.
-fn remember(shared: &Shared, memory: &mut Memory) {
+fn save(shared: &Shared, memory: &mut Memory) {
     if !shared.spool.as_ref().is_some_and(Spool::is_anothers) {
         memory.save(&shared.upstreams, shared.clock);
     }
@@ -79,7 +85,7 @@ fn finish(
     remembered: Result<oneshot::Sender<()>, oneshot::error::RecvError>,
 ) {
     keep_time(shared, time);
-    remember(shared, memory);
+    save(shared, memory);
     if let Ok(remembered) = remembered {
         let _ = remembered.send(());
     }

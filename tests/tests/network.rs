@@ -227,6 +227,20 @@ fn an_unused_connection_that_has_died_costs_a_moment_and_not_five_minutes() {
 }
 
 #[test]
+fn a_machine_that_has_slept_uses_no_connection_from_before() {
+    let provider = Provider::start();
+    let identity = self_signed("localhost");
+    let front = Between::tls(provider.address(), &identity);
+    let setup = with_file(behind(&front), "ca.pem", &identity.pem);
+    let mut spillway = setup.set("upstreams.openai", "ca_file = \"ca.pem\"").with_clocks_to_move().start();
+    assert!((0..2).all(|_| spillway.send(&chat()).status() == 200));
+    assert_eq!(front.seen(), [Seen::Connection]);
+    spillway.clocks().sleep(Duration::from_secs(60));
+    assert_eq!(spillway.send(&chat()).status(), 200);
+    assert_eq!(front.seen(), [Seen::Connection, Seen::Connection]);
+}
+
+#[test]
 fn a_connection_that_was_just_used_is_not_doubted() {
     let provider = Provider::start();
     let setup = Setup::with(&provider).set("upstreams.openai", "first_content_timeout = \"2500ms\"");
