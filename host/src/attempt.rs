@@ -255,6 +255,10 @@ async fn begin(
         });
     };
     heard.set(true);
+    if let Some(trouble) = client.refused_by_proxy(response.status()) {
+        progress.phase.set(Phase::Connecting);
+        return Err(Failed::Unconnected(trouble));
+    }
     progress.phase.set(Phase::BeforeContent);
     let (head, body) = response.into_parts();
     // The future is polled once, so nobody has set it before.

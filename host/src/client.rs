@@ -15,14 +15,14 @@ pub use self::way::{Proxy, Way, mistakes_of_environment};
 use self::dial::Addresses;
 use self::pool::{Connected, Pool, UNUSED_MAX};
 use self::stream::{Stream, encrypted};
-use self::through::{through_socks, to_proxy, tunnelled};
+use self::through::{refused, through_socks, to_proxy, tunnelled};
 use self::way::ProxyKind;
 use crate::clock::Clock;
 use crate::shortage::Shortage;
 use crate::upload::Upload;
 use crate::upstream::Upstream;
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, Uri, header};
+use http::{Request, Response, StatusCode, Uri, header};
 use http_body::{Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -54,6 +54,8 @@ struct Inner {
     clock: Clock,
     destination: Destination,
     pool: RefCell<Pool<SendRequest<RequestBody>>>,
+    /// Whether somebody closes what nobody uses.
+    is_swept: Cell<bool>,
 }
 
 impl Connected for SendRequest<RequestBody> {
@@ -80,7 +82,7 @@ impl Client {
     /// A client without connections yet.
     pub fn of(upstream: &Upstream, clock: Clock) -> Self {
         let destination = Destination::of(upstream, clock);
-        Client(Rc::new(Inner { clock, destination, pool: RefCell::default() }))
+        Client(Rc::new(Inner { clock, destination, pool: RefCell::default(), is_swept: Cell::new(false) }))
     }
 
     /// A connection that was used before. Whoever can send only once gets none that may be dead.
@@ -110,14 +112,21 @@ impl Client {
         Ok(Connection { sender, made, unused: Duration::ZERO, client: self.clone() })
     }
 
+    /// What a proxy that is asked by whole URLs says of itself rather than of the upstream.
+    pub fn refused_by_proxy(&self, status: StatusCode) -> Option<Trouble> {
+        let destination = &self.0.destination;
+        let proxy = destination.asked_by_url().filter(|_| status == StatusCode::PROXY_AUTHENTICATION_REQUIRED)?;
+        Some(refused(proxy, &destination.target, status))
+    }
+
     /// What was unused is not to be trusted: one of them has turned out to be dead.
     pub fn forget_unused(&self) {
         self.0.pool.borrow_mut().clear();
     }
 
     fn put(&self, sender: SendRequest<RequestBody>, made: Timestamp) {
-        let is_only_one = self.0.pool.borrow_mut().put(sender, made, self.0.clock.now());
-        if is_only_one {
+        self.0.pool.borrow_mut().put(sender, made, self.0.clock.now());
+        if !self.0.is_swept.replace(true) {
             tokio::task::spawn_local(sweep(Rc::downgrade(&self.0)));
         }
     }
@@ -129,6 +138,7 @@ async fn sweep(client: Weak<Inner>) {
         tokio::time::sleep(UNUSED_MAX / 2).await;
         let Some(client) = client.upgrade() else { return };
         if !client.pool.borrow_mut().prune(client.clock.now()) {
+            client.is_swept.set(false);
             return;
         }
     }
@@ -289,16 +299,23 @@ impl Destination {
         uri.map_err(|error| Trouble::new(Fault::Protocol, format!("no proxy can be asked: {error}")))
     }
 
+    /// The proxy that gets requests with whole URLs, since they are not encrypted.
+    fn asked_by_url(&self) -> Option<&Proxy> {
+        match &self.way {
+            Way::Through(proxy) if !self.is_encrypted && matches!(proxy.kind(), ProxyKind::Http { .. }) => Some(proxy),
+            Way::Through(_) | Way::Straight => None,
+        }
+    }
+
     /// Puts a request's URL into the form in which this way wants it (RFC 9112, section 3.2).
     fn address(&self, request: &mut Request<RequestBody>) {
-        match &self.way {
-            Way::Through(proxy) if !self.is_encrypted && matches!(proxy.kind(), ProxyKind::Http { .. }) => {
+        match self.asked_by_url() {
+            Some(proxy) => {
                 if let Some(authorization) = proxy.authorization() {
-                    let authorization: &HeaderValue = authorization;
                     request.headers_mut().insert(header::PROXY_AUTHORIZATION, authorization.clone());
                 }
             }
-            Way::Through(_) | Way::Straight => {
+            None => {
                 let path_and_query = request.uri().path_and_query().cloned();
                 *request.uri_mut() = path_and_query.map_or_else(|| Uri::from_static("/"), Uri::from);
             }

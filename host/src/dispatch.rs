@@ -52,7 +52,10 @@ pub async fn run(worker: Rc<Worker>, spool: Spool) {
             () = worker.pulse.replaced() => break,
         }
     }
-    shared.idle().await;
+    if shared.is_draining() {
+        shared.idle().await;
+    }
+    worker.pulse.at_rest().await;
 }
 
 /// One of the places for jobs that are being served. It is given back however the job ends.

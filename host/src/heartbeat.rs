@@ -33,7 +33,8 @@ pub struct Pulse {
     /// The ids of all that are in hand.
     requests: Mutex<HashMap<u64, Arc<str>>>,
     next: AtomicU64,
-    connections: Arc<Gauge>,
+    /// Connections and requests that hang on this worker.
+    held: Arc<Gauge>,
     replaced: watch::Sender<bool>,
 }
 
@@ -44,7 +45,7 @@ impl Default for Pulse {
             running: AtomicU64::new(0),
             requests: Mutex::default(),
             next: AtomicU64::new(1),
-            connections: Arc::default(),
+            held: Arc::default(),
             replaced: watch::Sender::new(false),
         }
     }
@@ -63,7 +64,7 @@ impl Pulse {
     pub fn take(self: &Arc<Self>, request_id: &str) -> InHand {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         self.requests().insert(number, Arc::from(request_id));
-        InHand { pulse: Arc::clone(self), number }
+        InHand { pulse: Arc::clone(self), number, _held: self.held.begin() }
     }
 
     /// Does for a request what has a task of its own.
@@ -87,12 +88,12 @@ impl Pulse {
 
     /// Counts a caller's connection to this worker as open until the returned value is dropped.
     pub fn begin_connection(&self) -> Counted {
-        self.connections.begin()
+        self.held.begin()
     }
 
-    /// Waits until no caller is connected to this worker.
-    pub async fn disconnected(&self) {
-        self.connections.until_none().await;
+    /// Waits until no caller is connected to this worker, and no request or job is in its hands.
+    pub async fn at_rest(&self) {
+        self.held.until_none().await;
     }
 
     fn requests(&self) -> MutexGuard<'_, HashMap<u64, Arc<str>>> {
@@ -105,6 +106,7 @@ impl Pulse {
 pub struct InHand {
     pulse: Arc<Pulse>,
     number: u64,
+    _held: Counted,
 }
 
 impl InHand {
@@ -204,7 +206,7 @@ impl<L> Places<L> {
     }
 
     fn look(&mut self, replace: impl Fn(&str, &L) -> io::Result<Arc<Pulse>>) {
-        // One that has come back to itself lets go of its pulse when its last connection has ended.
+        // One that has come back to itself lets go of its pulse when all that hangs on it has ended.
         self.former.retain(|pulse| Arc::strong_count(pulse) > 1);
         for place in &mut self.places {
             if !place.seen.look(place.pulse.beats.load(Ordering::Relaxed)) {

@@ -83,13 +83,12 @@ pub async fn attempt(
     // Nobody waits for what is of low priority, so nobody should pay for it twice.
     let hedges_late_ones =
         call.upstream.config.hedge.enabled && call.is_repeatable() && call.caller.priority != Priority::Low;
-    let settings = match (hedges_late_ones, may_be_dead && call.is_repeatable()) {
+    let silence_max =
+        (may_be_dead && call.is_repeatable()).then(|| call.upstream.circuits.overdue_after().unwrap_or(SILENCE_MAX));
+    let settings = match (hedges_late_ones, silence_max) {
         (true, _) => call.upstream.config.hedge,
-        (false, true) => {
-            let delay_min = call.upstream.circuits.overdue_after().unwrap_or(SILENCE_MAX);
-            HedgeSettings { enabled: true, max_hedges: 1, delay_min }
-        }
-        (false, false) => return finished(run.await, story),
+        (false, Some(delay_min)) => HedgeSettings { enabled: true, max_hedges: 1, delay_min },
+        (false, None) => return finished(run.await, story),
     };
     let mut running = FuturesUnordered::new();
     running.push(run);
@@ -97,10 +96,9 @@ pub async fn attempt(
     loop {
         let race = Race {
             elapsed: latest.elapsed(),
-            usual: if hedges_late_ones {
-                call.upstream.circuits.usual_first_content()
-            } else {
-                Some(settings.delay_min)
+            usual: match hedges_late_ones {
+                true => call.upstream.circuits.usual_first_content().or(silence_max),
+                false => silence_max,
             },
             in_flight: u32::try_from(running.len()).unwrap_or(u32::MAX),
             hedges,
@@ -118,15 +116,15 @@ pub async fn attempt(
                     Some(permits) => {
                         latest = Instant::now();
                         let after_ms = race.elapsed.as_millis();
-                        let connection = if hedges_late_ones {
-                            story.tell(&format!("hedged after {after_ms} ms"));
-                            client.reuse(true)
-                        } else {
+                        let connection = if silence_max.is_some() && !heard.get() {
                             story.tell(&format!(
                                 "a second connection after {after_ms} ms: nothing was heard on an old one"
                             ));
                             client.forget_unused();
                             None
+                        } else {
+                            story.tell(&format!("hedged after {after_ms} ms"));
+                            client.reuse(true)
                         };
                         call.upstream.metrics.hedge();
                         running.push(self::run(worker, client, connection, call, number, permits, &heard));

@@ -101,7 +101,7 @@ fn exports(config: &Config) -> String {
     }
     // Some read the one in small letters first, some know only the other.
     let host = config.server.listen.ip();
-    text.push_str(&format!("export no_proxy=\"{host},localhost,${{no_proxy:-${{NO_PROXY:-}}}}\"\n"));
+    text.push_str(&format!("export no_proxy=\"{host},localhost${{no_proxy:+,$no_proxy}}${{NO_PROXY:+,$NO_PROXY}}\"\n"));
     text.push_str("export NO_PROXY=\"$no_proxy\"\n");
     text
 }

@@ -436,7 +436,7 @@ async fn accept(worker: Rc<Worker>, listener: std::net::TcpListener) {
     if worker.shared.is_draining() {
         worker.shared.idle().await;
     }
-    worker.pulse.disconnected().await;
+    worker.pulse.at_rest().await;
 }
 
 #[cfg(test)]

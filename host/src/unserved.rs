@@ -110,8 +110,8 @@ impl Unserved {
             return response;
         }
         let (mut story, refusal) = (self.story, self.refusal);
-        let lost =
-            matches!(refusal.kind, Kind::Unreachable { fault: Fault::Reset, .. }) && self.outcome == Outcome::Failed;
+        let lost = matches!(refusal.kind, Kind::Unreachable { fault: Fault::Reset, cause: None, .. })
+            && self.outcome == Outcome::Failed;
         call.upstream.metrics.overhead(story.overhead());
         story.tell(refusal.code());
         let mut response = refusal.into_response(call.dialect, &call.request_id);

@@ -9,6 +9,8 @@ use spillway_tests::http::Response;
 use spillway_tests::provider::{Provider, respond, stall};
 use spillway_tests::spillway::{Setup, Spillway};
 use std::fs;
+use std::net::TcpListener;
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -187,16 +189,33 @@ fn this_machine_and_what_is_excepted_are_reached_without_a_proxy() {
 #[test]
 fn a_proxy_that_refuses_is_named_with_its_reason_and_asked_once() {
     let provider = Provider::start();
-    let proxy = Between::proxy(provider.address(), Some("Basic somebody"));
-    let url = format!("http://Aladdin:sesame@localhost:{}", proxy.port());
-    let spillway = setup("https://api.example").environment("HTTPS_PROXY", &url).start();
+    // By CONNECT, and by whole URLs.
+    for (base, variable) in [("https://api.example", "HTTPS_PROXY"), ("http://api.example", "HTTP_PROXY")] {
+        let proxy = Between::proxy(provider.address(), Some("Basic somebody"));
+        let url = format!("http://Aladdin:sesame@localhost:{}", proxy.port());
+        let spillway = setup(base).environment(variable, &url).start();
+        let answer = spillway.send(&chat());
+        let text = answer.text();
+        assert_eq!(answer.status(), 502, "{text}");
+        assert!(text.contains(&format!("the proxy http://localhost:{} refuses", proxy.port())), "{text}");
+        assert!(text.contains("407") && text.contains("password") && !text.contains("sesame"), "{text}");
+        // An account is locked by whoever shows a wrong password again and again.
+        assert_eq!(proxy.seen().len(), 1, "{base}");
+    }
+}
+
+#[test]
+fn a_server_that_closes_instead_of_speaking_tls_is_tried_again_and_then_named() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let (accepted, count) = channel();
+    thread::spawn(move || while listener.accept().is_ok() && accepted.send(()).is_ok() {});
+    let spillway = setup(&format!("https://localhost:{port}")).start();
     let answer = spillway.send(&chat());
     let text = answer.text();
-    assert_eq!(answer.status(), 502, "{text}");
-    assert!(text.contains(&format!("the proxy http://localhost:{} refuses", proxy.port())), "{text}");
-    assert!(text.contains("407") && text.contains("password") && !text.contains("sesame"), "{text}");
-    // An account is locked by whoever shows a wrong password again and again.
-    assert_eq!(proxy.seen().len(), 1);
+    assert_eq!((answer.status(), answer.header("x-should-retry")), (502, None), "{text}");
+    assert!(text.contains("it closed the connection instead of speaking TLS"), "{text}");
+    assert!(count.try_iter().count() > 1);
 }
 
 #[test]
@@ -209,8 +228,14 @@ fn a_proxy_that_is_none_is_a_mistake_with_its_line_and_without_its_password() {
 
 #[test]
 fn an_unused_connection_that_has_died_costs_a_moment_and_not_five_minutes() {
-    let provider = Provider::start();
-    let spillway = Setup::with(&provider).start();
+    for hedging in ["enabled = false", "enabled = true"] {
+        let provider = Provider::start();
+        let setup = Setup::with(&provider).set("upstreams.openai.hedge", hedging);
+        survives_a_dead_connection(&provider, &setup.start());
+    }
+}
+
+fn survives_a_dead_connection(provider: &Provider, spillway: &Spillway) {
     // So many that it is known what is usual.
     for _ in 0..25 {
         assert_eq!(spillway.send(&chat()).status(), 200);

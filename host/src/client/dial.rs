@@ -26,10 +26,12 @@ const FAILED_MAX: usize = 64;
 
 /// How long a lookup may take before addresses that were found earlier are used (RFC 8767, section 5).
 const LOOKUP_PATIENCE: Duration = Duration::from_millis(1_800);
-/// How long addresses are used whose name does not resolve any more: as long as a name server may be out (RFC 8767).
-const FOUND_FOR: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long addresses are used whose name does not resolve any more, as when a name server is out (RFC 8767). The system does
+/// not tell that from a name that is gone, so it is no longer than that.
+const FOUND_FOR: Duration = Duration::from_secs(60 * 60);
 
 /// A connection on which nothing was received for so long is asked whether it still exists, and again every few seconds.
+/// Linux goes by [`ACKNOWLEDGED_WITHIN`] as to how often.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(15);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
 const KEEPALIVE_TIMES: u32 = 3;
@@ -71,13 +73,14 @@ impl Addresses {
         Ok(stream)
     }
 
-    /// The address that would be tried first.
+    /// One address of the host, for a proxy that takes only one: of version 4 if there is one, which every proxy can reach.
     ///
     /// # Errors
     /// When the name does not resolve.
     pub(super) async fn first(&self) -> Result<SocketAddr, Trouble> {
         let addresses = self.resolve(self.clock.now()).await?;
-        addresses.first().copied().ok_or_else(|| Trouble::name(&self.host, &io::Error::other("it has no address")))
+        let first = addresses.iter().find(|address| address.is_ipv4()).or(addresses.first());
+        first.copied().ok_or_else(|| Trouble::name(&self.host, &io::Error::other("it has no address")))
     }
 
     async fn resolve(&self, now: Timestamp) -> Result<Vec<SocketAddr>, Trouble> {
@@ -137,7 +140,7 @@ async fn race(addresses: &[SocketAddr]) -> (io::Result<TcpStream>, Vec<SocketAdd
     let mut waiting = addresses.iter().copied();
     let mut running = FuturesUnordered::new();
     let (mut tried, mut failed) = (Vec::new(), Vec::new());
-    let mut error = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    let mut telling: Option<io::Error> = None;
     loop {
         let next = waiting.next();
         if let Some(address) = next {
@@ -155,12 +158,26 @@ async fn race(addresses: &[SocketAddr]) -> (io::Result<TcpStream>, Vec<SocketAdd
                 }
                 Some((address, Err(why))) => {
                     failed.push(address);
-                    error = why;
+                    if telling.as_ref().is_none_or(|told| tells(&why) >= tells(told)) {
+                        telling = Some(why);
+                    }
                 }
-                None => return (Err(error), failed),
+                None => return (Err(telling.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into())), failed),
             },
             () = sleep(ATTEMPT_DELAY), if more => {}
         }
+    }
+}
+
+/// How much the failure of one address tells, where others have failed in other ways. A machine without version 6 of the
+/// protocol has no address of its own to call such addresses from, which tells nothing of those of version 4.
+fn tells(error: &io::Error) -> u8 {
+    match error.kind() {
+        io::ErrorKind::AddrNotAvailable => 0,
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => 1,
+        io::ErrorKind::TimedOut => 2,
+        io::ErrorKind::ConnectionRefused => 3,
+        _ => 4,
     }
 }
 
@@ -240,14 +257,26 @@ mod tests {
         assert_eq!(failed, [refusing]);
     }
 
+    #[test]
+    fn of_several_failures_the_most_telling_is_told() {
+        let of = |code| tells(&io::Error::from_raw_os_error(code));
+        let (no_version_6, unreachable, timed_out, refused, no_descriptors) =
+            (of(99), of(101), of(110), of(111), of(24));
+        assert!(
+            no_version_6 < unreachable && unreachable < timed_out && timed_out < refused && refused < no_descriptors
+        );
+    }
+
     #[tokio::test]
-    async fn a_connection_notices_that_its_peer_is_gone() {
+    async fn a_connection_is_asked_whether_it_lives_and_its_silence_is_bounded() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("it has an address").port();
         let stream = Addresses::of("localhost", port, Clock::start()).connect().await.expect("it is there");
         let socket = SockRef::from(&stream);
         assert!(socket.keepalive().expect("it can be asked") && stream.nodelay().expect("it can be asked"));
         assert_eq!(socket.tcp_keepalive_time().expect("it can be asked"), KEEPALIVE_AFTER);
+        #[cfg(target_os = "linux")]
+        assert_eq!(socket.tcp_user_timeout().expect("it can be asked"), Some(ACKNOWLEDGED_WITHIN));
     }
 
     #[tokio::test]

@@ -45,18 +45,17 @@ impl<T> Default for Pool<T> {
 }
 
 impl<T: Connected> Pool<T> {
-    /// Keeps a connection that is unused from `now` on, if it is worth it. Answers whether it is the only one.
-    pub(super) fn put(&mut self, connection: T, made: Timestamp, now: Timestamp) -> bool {
+    /// Keeps a connection that is unused from `now` on, if it is worth it.
+    pub(super) fn put(&mut self, connection: T, made: Timestamp, now: Timestamp) {
         self.prune(now);
         let kept = Kept { connection, made, since: now };
         if !kept.is_of_use(now) {
-            return false;
+            return;
         }
         if self.kept.len() >= KEPT_MAX {
             self.kept.remove(0);
         }
         self.kept.push(kept);
-        self.kept.len() == 1
     }
 
     /// The connection that was used last, if it was so within `unused_max`.
@@ -121,8 +120,8 @@ mod tests {
     #[test]
     fn the_one_that_was_used_last_is_used_first() {
         let mut pool = Pool::default();
-        assert!(pool.put(open("first"), at(0), at(1)));
-        assert!(!pool.put(open("second"), at(0), at(2)));
+        pool.put(open("first"), at(0), at(1));
+        pool.put(open("second"), at(0), at(2));
         assert_eq!(taken(&mut pool, 3), Some("second"));
         assert_eq!(taken(&mut pool, 3), Some("first"));
         assert_eq!(taken(&mut pool, 3), None);

@@ -63,7 +63,7 @@ pub(super) async fn tunnelled(stream: Stream, proxy: &Proxy, target: &str) -> Re
 
 /// A proxy that has answered has its reasons. What it says of us will be said again, and may lock an account; what it says
 /// of others may pass.
-fn refused(proxy: &Proxy, target: &str, status: StatusCode) -> Trouble {
+pub(super) fn refused(proxy: &Proxy, target: &str, status: StatusCode) -> Trouble {
     let advice = match (status, proxy.authorization()) {
         (StatusCode::PROXY_AUTHENTICATION_REQUIRED, None) => "; it wants a name and a password, which its URL can hold",
         (StatusCode::PROXY_AUTHENTICATION_REQUIRED, Some(_)) => "; the name or the password in its URL are not right",
@@ -87,6 +87,11 @@ pub(super) async fn through_socks(stream: Stream, proxy: &Proxy, target: &Uri) -
         Ok(stream) => Ok(stream.into_inner()),
         Err(error) => {
             let cause = format!("the proxy {proxy} refuses to connect to {target} ({error})");
+            // The library names its errors, and lets nobody match on them.
+            let words = format!("{error:?}");
+            if words.contains("Auth(") || words.contains("ConnectionNotAllowed") {
+                return Err(Trouble::new(Fault::Protocol, cause));
+            }
             Err(Trouble { shortage: Shortage::of(&error), ..Trouble::new(Fault::ConnectRefused, cause) })
         }
     }

@@ -46,9 +46,10 @@ impl Trouble {
     /// A handshake of TLS that failed.
     pub fn tls(to: &str, error: &io::Error) -> Trouble {
         match find::<rustls::Error>(error) {
-            Some(tls) => Trouble::new(Fault::Tls, format!("TLS failed with {to}: {}", of_tls(tls))),
+            Some(tls) => Trouble::new(fault_of_tls(tls), format!("TLS failed with {to}: {}", of_tls(tls))),
+            // A server that has just begun or is about to end does that too, so it may go better next time.
             None if error.kind() == io::ErrorKind::UnexpectedEof => Trouble::new(
-                Fault::Tls,
+                Fault::Reset,
                 format!("TLS failed with {to}: it closed the connection instead of speaking TLS"),
             ),
             None => Trouble {
@@ -59,6 +60,17 @@ impl Trouble {
                 )
             },
         }
+    }
+}
+
+/// What is wrong with a certificate, or with there being TLS at all, will be wrong again. Anything else may pass.
+fn fault_of_tls(error: &rustls::Error) -> Fault {
+    match error {
+        rustls::Error::InvalidCertificate(_)
+        | rustls::Error::NoCertificatesPresented
+        | rustls::Error::InvalidMessage(_)
+        | rustls::Error::PeerIncompatible(_) => Fault::Tls,
+        _ => Fault::Reset,
     }
 }
 

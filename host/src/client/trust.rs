@@ -26,15 +26,14 @@ impl Trust {
     fn of(certificates: Vec<CertificateDer<'static>>) -> Trust {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(certificates.iter().cloned());
-        if roots.is_empty() {
+        if system().has_none {
             roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
         let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
         let (Ok(builder), Ok(verifier)) = (builder, verifier) else {
-            // The provider knows the default versions, and there are roots, so this is never reached. It would believe
-            // nobody.
+            // There are no roots, since those that are named cannot be read: nobody is believed.
             return Trust(Arc::new(
                 ClientConfig::builder().with_root_certificates(RootCertStore::empty()).with_no_client_auth(),
             ));
@@ -53,6 +52,8 @@ impl Trust {
 struct System {
     certificates: Vec<CertificateDer<'static>>,
     mistakes: Vec<String>,
+    /// Whether it has no store, and nobody has named another.
+    has_none: bool,
 }
 
 /// The operating system's trust store, or what `SSL_CERT_FILE` and `SSL_CERT_DIR` name in its place.
@@ -61,10 +62,14 @@ fn system() -> &'static System {
     SYSTEM.get_or_init(|| {
         let found = rustls_native_certs::load_native_certs();
         let mut mistakes: Vec<String> = found.errors.iter().map(ToString::to_string).collect();
-        if found.certs.is_empty() {
+        let is_named = ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|name| std::env::var_os(name).is_some());
+        let has_none = found.certs.is_empty() && !is_named;
+        if has_none {
             mistakes.push("no certificate of an authority was found; Mozilla's list is used".to_owned());
+        } else if found.certs.is_empty() {
+            mistakes.push("SSL_CERT_FILE and SSL_CERT_DIR name no certificate of an authority".to_owned());
         }
-        System { certificates: found.certs, mistakes }
+        System { certificates: found.certs, mistakes, has_none }
     })
 }
 

@@ -5,7 +5,6 @@ use http::{HeaderValue, Uri};
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::OnceLock;
 
 /// The variables that name a proxy, in the order in which they are looked at.
 const VARIABLES: [&str; 6] = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
@@ -45,7 +44,6 @@ impl Way {
     /// The way to an upstream: what is configured, else what the environment says. What is on this machine is never
     /// reached through a proxy.
     pub fn to(base: &BaseUrl, configured: &ProxyConfig) -> Way {
-        static ENVIRONMENT: OnceLock<Matcher> = OnceLock::new();
         let Ok(uri) = base.join("/") else { return Way::Straight };
         if is_of_this_machine(base.host()) {
             return Way::Straight;
@@ -54,7 +52,7 @@ impl Way {
             ProxyConfig::None => None,
             ProxyConfig::Through(proxy) => Some(proxy.clone()),
             ProxyConfig::OfEnvironment => {
-                ENVIRONMENT.get_or_init(Matcher::from_env).intercept(&uri).and_then(Proxy::of)
+                of_environment(|name| std::env::var(name).ok(), base.port()).intercept(&uri).and_then(Proxy::of)
             }
         };
         proxy.map_or(Way::Straight, Way::Through)
@@ -129,6 +127,31 @@ impl fmt::Display for Proxy {
     }
 }
 
+/// What the environment says of hosts that are reached at `port`. As curl and Go read them, an exception may name a port, and
+/// a domain with or without an asterisk; of two spellings of a variable, one that is empty says nothing.
+fn of_environment(variable: impl Fn(&str) -> Option<String>, port: u16) -> Matcher {
+    let first =
+        |names: [&str; 2]| names.into_iter().filter_map(&variable).find(|value| !value.is_empty()).unwrap_or_default();
+    let [https, http, all] =
+        [["HTTPS_PROXY", "https_proxy"], ["HTTP_PROXY", "http_proxy"], ["ALL_PROXY", "all_proxy"]].map(first);
+    let exceptions = first(["NO_PROXY", "no_proxy"]);
+    let exceptions: Vec<&str> =
+        exceptions.split(',').filter_map(|exception| exception_at(exception.trim(), port)).collect();
+    Matcher::builder().https(https).http(http).all(all).no(exceptions.join(",")).build()
+}
+
+/// The host or domain that an entry of `NO_PROXY` excepts at this port.
+fn exception_at(exception: &str, port: u16) -> Option<&str> {
+    let host = match exception.rsplit_once(':') {
+        // More colons make an address of version 6.
+        Some((host, named)) if !host.contains(':') || host.ends_with(']') => {
+            (named.parse() == Ok(port)).then_some(host)?
+        }
+        _ => exception,
+    };
+    Some(host.strip_prefix('*').filter(|domain| domain.starts_with('.')).unwrap_or(host))
+}
+
 /// Whether a host is this machine by its very name.
 fn is_of_this_machine(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
@@ -176,6 +199,34 @@ mod tests {
         assert!(!format!("{proxy} {proxy:?}").contains("sesame"));
         let mistake = Proxy::parse("gopher://Aladdin:sesame@proxy.example").expect_err("no proxy");
         assert!(!mistake.contains("sesame"));
+    }
+
+    #[test]
+    fn exceptions_are_read_as_others_read_them() {
+        let is_straight = |exceptions: &str, url: &str| {
+            let base = base(url);
+            let variable = |name: &str| match name {
+                "NO_PROXY" => Some(String::new()),
+                "no_proxy" => Some(exceptions.to_owned()),
+                "ALL_PROXY" => Some("http://proxy.example".to_owned()),
+                _ => None,
+            };
+            let matcher = of_environment(variable, base.port());
+            matcher.intercept(&base.join("/").expect("a URL")).is_none()
+        };
+        for (exceptions, url, expected) in [
+            ("", "http://api.corp.example", false),
+            ("corp.example", "http://api.corp.example", true),
+            (".corp.example", "http://api.corp.example", true),
+            ("*.corp.example", "http://api.corp.example", true),
+            ("other.example, api.corp.example:8080", "http://api.corp.example:8080", true),
+            ("api.corp.example:8080", "http://api.corp.example", false),
+            ("api.corp.example:443", "https://api.corp.example", true),
+            ("10.0.0.0/8", "http://10.1.2.3:80", true),
+            ("*", "https://api.example", true),
+        ] {
+            assert_eq!(is_straight(exceptions, url), expected, "{exceptions}: {url}");
+        }
     }
 
     #[test]
