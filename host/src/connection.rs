@@ -219,6 +219,8 @@ struct Watch<'a> {
     had_request: bool,
     /// The next look at a caller that sends no more, and how long after that the next one is.
     look: Option<(Instant, Duration)>,
+    /// Whether it was seen to wait all the same.
+    was_held: bool,
     blocked: Option<Blocked>,
 }
 
@@ -226,7 +228,7 @@ impl<'a> Watch<'a> {
     fn over(line: &'a Line, timeouts: Timeouts) -> Self {
         let fires = Instant::now() + timeouts.unused;
         let timer = Box::pin(sleep_until(fires));
-        Watch { line, timeouts, timer, fires, had_request: false, look: None, blocked: None }
+        Watch { line, timeouts, timer, fires, had_request: false, look: None, was_held: false, blocked: None }
     }
 
     fn poll<C>(&mut self, connection: Pin<&mut C>, context: &mut Context<'_>) -> Poll<End>
@@ -281,6 +283,8 @@ impl<'a> Watch<'a> {
     /// When there is something to decide.
     fn due(&self) -> Option<Instant> {
         let silence = match self.line.stage() {
+            // Of an answer that is still on its way, the caller's reading decides.
+            Stage::Idle(_) | Stage::Head(_) if self.blocked.is_some() => None,
             Stage::Idle(since) => Some(since + self.timeouts.unused),
             Stage::Head(since) => Some(since + self.timeouts.head),
             Stage::Request => self.look.map(|(next, _)| next),
@@ -297,6 +301,7 @@ impl<'a> Watch<'a> {
             return Some(End::StoppedReading);
         }
         match (self.line.stage(), self.look) {
+            (Stage::Idle(_) | Stage::Head(_), _) if self.blocked.is_some() => None,
             (Stage::Idle(since), _) if now >= since + self.timeouts.unused => Some(End::Unused),
             (Stage::Head(since), _) if now >= since + self.timeouts.head => Some(End::HeadLate),
             (Stage::Request, Some((next, _))) if now >= next && !self.is_held(now) => Some(End::Left),
@@ -305,11 +310,13 @@ impl<'a> Watch<'a> {
     }
 
     /// Whether a caller that sends no more still waits for its answer. Where nobody can tell, it has left: this is what it
-    /// almost always means, and what goes on for nobody is paid for.
+    /// almost always means, and what goes on for nobody is paid for. One that was seen to wait goes on waiting until it is
+    /// seen to have left.
     fn is_held(&mut self, now: Instant) -> bool {
         let after = self.look.map_or(FIRST_LOOK_AFTER, |(_, after)| (after * 2).min(LOOK_EVERY_MAX));
         self.look = Some((now + after, after));
-        self.line.is_held() == Some(true)
+        self.was_held = self.line.is_held().unwrap_or(self.was_held);
+        self.was_held
     }
 }
 
@@ -336,6 +343,10 @@ impl Blocked {
         if let (Some(before), Some(unread)) = (self.unread_bytes, unread_bytes)
             && unread < before
         {
+            self.read_at = now;
+        }
+        // What was read before the first look nobody knows.
+        if self.unread_bytes.is_none() && unread_bytes.is_some() {
             self.read_at = now;
         }
         self.unread_bytes = unread_bytes.or(self.unread_bytes);

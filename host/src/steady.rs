@@ -59,7 +59,9 @@ impl Anchor {
         let differ = |one: u64, other: u64| one.abs_diff(other) >= JUMP_MS;
         let (then, now) = (&self.reading, &later.reading);
         let passed_ms = later.unix_ms.saturating_sub(self.unix_ms);
-        !then.is_of_the_same_start(now)
+        // Where starts have no names, a restart goes by the wall clock whatever is written.
+        let is_another_start = then.boot.is_some() && !then.is_of_the_same_start(now);
+        is_another_start
             || differ(self.unix_ms_at(now), later.unix_ms)
             || differ(then.wall_unix_ms.saturating_add(passed_ms), now.wall_unix_ms)
     }

@@ -135,7 +135,7 @@ impl Standing {
     /// Whether a request would be taken in, as far as is known.
     pub(super) fn promises(&self) -> bool {
         let state = lock(&self.state);
-        state.open.is_ok() && state.no_room.is_none() && self.told_hang(&state).is_none()
+        state.open.is_ok() && state.no_room.is_none() && state.unwritten.is_none() && self.told_hang(&state).is_none()
     }
 
     /// What was lost, and how long ago, for as long as somebody may ask for it.
