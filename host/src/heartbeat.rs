@@ -221,7 +221,7 @@ impl<L> Places<L> {
             }
             match replace(worker, &place.listener) {
                 Ok(pulse) => {
-                    tracing::error!(worker, request_id, "a worker is stuck in this request; another takes its place");
+                    tracing::error!(worker, request_id, "a worker is stuck; another takes its place");
                     let stuck = std::mem::replace(&mut place.pulse, pulse);
                     stuck.replaced.send_replace(true);
                     self.former.push(stuck);

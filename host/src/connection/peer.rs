@@ -6,19 +6,35 @@
 
 use tokio::net::TcpStream;
 
+/// What is said of a socket.
+#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "nobody says anything here"))]
+enum Look {
+    /// It is there.
+    Socket {
+        /// What was received and not read.
+        unread_bytes: u32,
+        /// What was written and not acknowledged.
+        unsent_bytes: u32,
+        /// The file that holds it; 0 when nobody does.
+        inode: u32,
+    },
+    /// There is none.
+    None,
+}
+
 /// Whether some process holds the other end. One that has only closed its sending half still does.
 pub(super) fn is_held(stream: &TcpStream) -> Option<bool> {
     let (ours, theirs) = (stream.local_addr().ok()?, stream.peer_addr().ok()?);
     match system::look(theirs, ours)? {
-        system::Look::Socket { inode, .. } => Some(inode != 0),
-        system::Look::None => Some(false),
+        Look::Socket { inode, .. } => Some(inode != 0),
+        Look::None => Some(false),
     }
 }
 
 /// How many bytes that were written to a connection its caller has not read, in whichever kernel buffer they lie.
 pub(super) fn unread_bytes(stream: &TcpStream) -> Option<u64> {
     let (ours, theirs) = (stream.local_addr().ok()?, stream.peer_addr().ok()?);
-    let (system::Look::Socket { unsent_bytes, .. }, system::Look::Socket { unread_bytes, .. }) =
+    let (Look::Socket { unsent_bytes, .. }, Look::Socket { unread_bytes, .. }) =
         (system::look(ours, theirs)?, system::look(theirs, ours)?)
     else {
         return None;
@@ -28,23 +44,9 @@ pub(super) fn unread_bytes(stream: &TcpStream) -> Option<u64> {
 
 #[cfg(target_os = "linux")]
 mod system {
+    use super::Look;
     use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with};
     use std::net::{IpAddr, SocketAddr};
-
-    /// What is said of a socket.
-    pub(super) enum Look {
-        /// It is there.
-        Socket {
-            /// What was received and not read.
-            unread_bytes: u32,
-            /// What was written and not acknowledged.
-            unsent_bytes: u32,
-            /// The file that holds it; 0 when nobody does.
-            inode: u32,
-        },
-        /// There is none.
-        None,
-    }
 
     /// The sizes and numbers of linux/netlink.h, linux/sock_diag.h, linux/inet_diag.h and linux/socket.h.
     const HEADER_BYTES: usize = 16;
@@ -111,23 +113,8 @@ mod system {
 
 #[cfg(not(target_os = "linux"))]
 mod system {
+    use super::Look;
     use std::net::SocketAddr;
-
-    /// What is said of a socket.
-    #[expect(dead_code, reason = "nobody says anything here")]
-    pub(super) enum Look {
-        /// It is there.
-        Socket {
-            /// What was received and not read.
-            unread_bytes: u32,
-            /// What was written and not acknowledged.
-            unsent_bytes: u32,
-            /// The file that holds it; 0 when nobody does.
-            inode: u32,
-        },
-        /// There is none.
-        None,
-    }
 
     pub(super) fn look(_local: SocketAddr, _remote: SocketAddr) -> Option<Look> {
         None
