@@ -5,7 +5,7 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use spillway::config::LogFormat;
-use spillway::log::Log;
+use spillway::observe::log::Log;
 use std::hint::black_box;
 use std::io;
 use std::time::{Duration, Instant};

@@ -1,14 +1,14 @@
 //! The control plane's own address: probes, metrics and status.
 
-use crate::circuit::CircuitLook;
-use crate::client::Way;
-use crate::door::Door;
-use crate::guard::Guard;
-use crate::lanes::LaneLook;
-use crate::server::{ACCEPT_PAUSE, Complaint};
+use crate::downstream::guard::Guard;
+use crate::proxy::worker::Shared;
 use crate::spool::Spool;
+use crate::start::{ACCEPT_PAUSE, Complaint};
 use crate::upstream::Upstream;
-use crate::worker::Shared;
+use crate::upstream::circuit::CircuitLook;
+use crate::upstream::client::Way;
+use crate::upstream::gate::Door;
+use crate::upstream::lanes::LaneLook;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;

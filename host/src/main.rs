@@ -4,8 +4,8 @@ use clap::{Parser, Subcommand};
 use spillway::cli::{self, PolicyArguments};
 use spillway::config::{Config, UpstreamConfig};
 use spillway::dialect::Dialect;
-use spillway::log::Log;
-use spillway::server::{self, StartError};
+use spillway::observe::log::Log;
+use spillway::start::{self, StartError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -73,7 +73,7 @@ fn with_config(file: Option<&Path>, then: impl FnOnce(Config) -> ExitCode) -> Ex
 }
 
 fn run(config: Config) -> ExitCode {
-    let ended = Log::start(config.log).map_err(StartError::System).and_then(|log| server::run(config, log.lost()));
+    let ended = Log::start(config.log).map_err(StartError::System).and_then(|log| start::run(config, log.lost()));
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, also in its helpers")]
 
 use proptest::prelude::*;
-use spillway::clock::Clock;
 use spillway::policy::{Instance, Judge, Limits, Registry, Role, Runtime, Sha256Sum};
+use spillway::runtime::clock::Clock;
 use spillway_sdk::testing::{ExchangeBuilder, exchange};
 use spillway_sdk::{Advice, Class, Fault, Phase, RetryDecision, Scope, Verdict, builtin};
 use spillway_tests::spillway::policy_file;

@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use spillway::dialect::Dialect;
-use spillway::estimate::Estimate;
+use spillway::dialect::estimate::Estimate;
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
@@ -154,7 +154,7 @@ fn results() -> Vec<Prompt> {
 /// Conversations of code, prose and other languages, of 10 to 60 turns.
 fn long_histories() -> Vec<Prompt> {
     let prose = pieces_of(&["README.md", "ARCHITECTURE.md"], 700);
-    let code = pieces_of(&["host/src/request.rs", "tests/sdk/harness.py"], 1_500);
+    let code = pieces_of(&["host/src/proxy/attempts.rs", "tests/sdk/harness.py"], 1_500);
     let foreign = paragraphs(&["chinese", "russian", "german"]);
     let turns: Vec<&str> =
         prose.iter().zip(&code).zip(foreign.iter().cycle()).flat_map(|((a, b), c)| [&**a, &**b, &**c]).collect();
@@ -309,7 +309,10 @@ fn the_estimate_of_every_kind_of_prompt_is_near_what_it_costs() {
         (
             "code",
             12.0,
-            asking(&pieces_of(&["host/src/request.rs", "host/src/attempt.rs", "tests/sdk/harness.py"], 3_000)),
+            asking(&pieces_of(
+                &["host/src/proxy/attempts.rs", "host/src/proxy/attempt.rs", "tests/sdk/harness.py"],
+                3_000,
+            )),
         ),
         ("JSON in text", 10.0, asking(&pieces_of(&["host/tests/prompts/records.json"], 2_000))),
         ("Chinese, Japanese, Korean", 20.0, asking(&paragraphs(&["chinese", "japanese", "korean"]))),

@@ -2,7 +2,7 @@
 #![allow(clippy::expect_used, reason = "a test fails by panicking, also in its helpers")]
 
 use loom::thread;
-use spillway_interleavings::sync::{Arc, Mutex, lock};
+use spillway_interleavings::runtime::sync::{Arc, Mutex, lock};
 use spillway_resilience::{Breaker, BreakerSettings, CircuitState, Outcome, Permit, Rejected, Timestamp, Transition};
 use std::time::Duration;
 

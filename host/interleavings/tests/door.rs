@@ -4,9 +4,9 @@
 use loom::future::block_on;
 use loom::thread;
 use spillway_interleavings::bounded_model;
-use spillway_interleavings::clock::Clock;
 use spillway_interleavings::door::{Asked, Door, Entered, Turn, Waiting};
-use spillway_interleavings::sync::Arc;
+use spillway_interleavings::runtime::clock::Clock;
+use spillway_interleavings::runtime::sync::Arc;
 use spillway_resilience::{
     AdmissionQueue, Bulkhead, Concurrency, Demand, FairQueueSettings, Limiter, Priority, Tenant, Timestamp, TurnedAway,
 };

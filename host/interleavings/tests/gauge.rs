@@ -4,8 +4,8 @@ use loom::future::block_on;
 use loom::thread;
 use spillway_interleavings::bounded_model;
 use spillway_interleavings::gauge::Gauge;
-use spillway_interleavings::sync::Arc;
-use spillway_interleavings::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use spillway_interleavings::runtime::sync::Arc;
+use spillway_interleavings::runtime::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::pin::pin;
 use std::task::{Context, Waker};
 

@@ -3,7 +3,7 @@
 use loom::thread;
 use spillway_interleavings::bounded_model;
 use spillway_interleavings::health::{Health, Quarantine};
-use spillway_interleavings::sync::Arc;
+use spillway_interleavings::runtime::sync::Arc;
 use spillway_resilience::Timestamp;
 
 const NOW: Timestamp = Timestamp::ORIGIN;

@@ -6,7 +6,7 @@ use super::subject::{Subject, engine};
 use super::{Answer, Failure, hear_policies};
 use crate::config::{Config, defaults};
 use crate::policy::{self, SHADOW_SUFFIX, SIGNATURE_BYTES};
-use crate::size::size;
+use crate::runtime::size::size;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! What providers answer and how they fail, for policies to be tried on.
 
-use crate::recording::phase_as_str;
+use crate::observe::recording::phase_as_str;
 use spillway_sdk::testing::{ExchangeBuilder, WindowBuilder, exchange, window};
 use spillway_sdk::{Fault, Phase};
 use std::time::Duration;

@@ -3,7 +3,7 @@
 use super::reader::{Document, Section, nearest};
 use super::upstreams::{fixed_concurrency, upstreams};
 use super::{Config, LogFormat, Mistake, Policies, Quota, Server, SpoolConfig, TenantConfig, UpstreamConfig, defaults};
-use crate::guard;
+use crate::downstream::guard;
 use crate::policy::{PREVIOUS_SUFFIX, PublicKey, SHADOW_SUFFIX, Sha256Sum, Trust};
 use spillway_resilience::{Priority, ShedSettings, Tenant};
 use std::collections::{BTreeMap, BTreeSet};

@@ -7,9 +7,9 @@ mod upstreams;
 pub use load::parse;
 pub use reader::Mistake;
 
-use crate::client::Proxy;
 use crate::dialect::Dialect;
 use crate::policy::{self, Trust};
+use crate::upstream::client::Proxy;
 use http::Uri;
 use http::uri::{Authority, Scheme};
 use rustls::pki_types::CertificateDer;

@@ -3,8 +3,8 @@
 use super::load::{QUOTA_MAX, quota, set};
 use super::reader::Section;
 use super::{BaseUrl, BreakerKind, ConcurrencyConfig, Limits, ProxyConfig, UpstreamConfig, defaults};
-use crate::client::{Proxy, certificates_in};
 use crate::dialect::Dialect;
+use crate::upstream::client::{Proxy, certificates_in};
 use rustls::pki_types::CertificateDer;
 use spillway_resilience::{
     AdaptiveLimitSettings, BreakerSettings, FairQueueSettings, HedgeSettings, PacerSettings, ProbeSpacing,

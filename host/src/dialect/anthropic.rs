@@ -2,8 +2,8 @@
 
 use super::lenient::Scalar;
 use super::{Asked, EventKind, Usage, has_objects, json_type, lacks, sum};
-use crate::refusal::{Kind, Refusal};
-use crate::sse;
+use crate::dialect::sse;
+use crate::proxy::refusal::{Kind, Refusal};
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};

@@ -3,7 +3,7 @@
 use super::lenient::{Scalar, Section};
 use super::paths::method;
 use super::{Asked, EventKind, Usage, count_meant, has_key, has_objects, lacks, sum};
-use crate::refusal::{Kind, Refusal};
+use crate::proxy::refusal::{Kind, Refusal};
 use http::HeaderMap;
 use serde::Deserialize;
 use serde_json::{Value, json};

@@ -1,13 +1,19 @@
 //! The APIs that callers speak. Each provider's habits stand in one file; here is what they have in common.
 
+pub mod compression;
+pub mod estimate;
+pub mod events;
+pub mod headers;
+pub mod json_end;
+pub mod sse;
+
 mod anthropic;
 mod gemini;
 mod lenient;
 mod openai;
 mod paths;
 
-use crate::refusal::Refusal;
-use crate::sse;
+use crate::proxy::refusal::Refusal;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode};
 use serde::Deserialize;

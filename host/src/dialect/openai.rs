@@ -2,8 +2,8 @@
 
 use super::lenient::{Prompts, Scalar, Section};
 use super::{Asked, EventKind, Usage, count_meant, has_key, has_list, has_objects, json_type, lacks, sum};
-use crate::refusal::{Kind, Refusal};
-use crate::sse;
+use crate::dialect::sse;
+use crate::proxy::refusal::{Kind, Refusal};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};

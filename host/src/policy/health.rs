@@ -1,8 +1,8 @@
 //! Whether a policy's module still gives answers: a circuit breaker for policies.
 
-use crate::sync::atomic::Ordering::Relaxed;
-use crate::sync::atomic::{AtomicU32, AtomicU64};
-use crate::sync::{Mutex, lock};
+use crate::runtime::sync::atomic::Ordering::Relaxed;
+use crate::runtime::sync::atomic::{AtomicU32, AtomicU64};
+use crate::runtime::sync::{Mutex, lock};
 use spillway_resilience::Timestamp;
 use std::collections::VecDeque;
 use std::fmt;

@@ -4,7 +4,7 @@ use super::artifact::Sha256Sum;
 use super::health::Health;
 use super::registry::{Installed, Serving, Shadow, Slot};
 use super::wasm::{CallError, Instance};
-use crate::clock::Clock;
+use crate::runtime::clock::Clock;
 use spillway_sdk::{AttemptFacts, Exchange, Hooks, RetryDecision, TripDecision, Verdict, WindowFacts, builtin};
 use std::rc::Rc;
 use std::sync::{Arc, Weak};

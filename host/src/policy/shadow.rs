@@ -1,14 +1,14 @@
 //! A candidate beside the policy that serves: asked the same questions on live traffic, heard by nobody, and compared.
 
 use super::difference::{change_of, in_words};
-use crate::clock::wall_unix_ms;
+use crate::runtime::clock::wall_unix_ms;
 use serde::Serialize;
 use spillway_sdk::{AttemptFacts, ProviderError, RetryDecision, TripDecision, Verdict};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::sync::lock;
+use crate::runtime::sync::lock;
 
 /// Kinds of disagreement that are counted apart. Further ones count as [`OTHER_KINDS`].
 const KINDS_MAX: usize = 64;

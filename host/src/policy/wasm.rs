@@ -7,7 +7,7 @@ mod ticker;
 
 use super::artifact::{ArtifactError, Sha256Sum, componentize};
 use super::limits::Limits;
-use crate::sync::lock;
+use crate::runtime::sync::lock;
 use cache::Cache;
 use rustix::time::{ClockId, clock_gettime};
 use spillway_sdk::{AttemptFacts, Fault, Hooks, RetryDecision, TripDecision, Verdict, WindowFacts};

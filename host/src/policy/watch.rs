@@ -15,7 +15,7 @@ use super::provenance::{SIGNATURE_BYTES, Trust, Untrusted};
 use super::registry::{Registry, Role};
 use super::settings::{Followed, SettingsFile};
 use super::wasm::{LoadError, Runtime};
-use crate::clock::milliseconds;
+use crate::runtime::clock::milliseconds;
 use doorbell::{Doorbells, RINGS_MAX, Ring, wait};
 use file::Sighting;
 pub(crate) use file::{PREVIOUS_SUFFIX, Place, ReadError, SHADOW_SUFFIX, Stamp, place_of, read, signature_of};

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::size::size;
+use crate::runtime::size::size;
 
 /// Which of the spool's bounds was reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

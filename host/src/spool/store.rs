@@ -132,7 +132,7 @@ impl Spool {
         let limits = Limits {
             max_jobs: settings.max_jobs,
             max_bytes: settings.max_bytes,
-            retention_ms: crate::clock::milliseconds(settings.retention),
+            retention_ms: crate::runtime::clock::milliseconds(settings.retention),
         };
         let standing = Arc::new(Standing::new(ENQUEUE_DEADLINE, settings.retention));
         let reads = ReadView::new(Arc::clone(&standing));

@@ -1,9 +1,9 @@
 use super::*;
 use crate::config::{BreakerKind, parse};
-use crate::consequence::{Circumstances, Consequence};
-use crate::door::{Asked, Entered, Turn};
-use crate::metrics::Metrics;
+use crate::observe::metrics::Metrics;
 use crate::policy::{Judge, Registry};
+use crate::upstream::consequence::{Circumstances, Consequence};
+use crate::upstream::gate::{Asked, Entered, Turn};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use spillway_resilience::{Demand, Feedback, Priority, Settlement, Tenant, Timestamp};
 use std::cell::RefCell;

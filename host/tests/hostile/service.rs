@@ -1,8 +1,8 @@
 //! Policies that were loaded and then misbehave in service, each in front of a real judge.
 
 use crate::{load, policy, runtime};
-use spillway::clock::Clock;
 use spillway::policy::{Instance, Judge, Registry, Role, Runtime, Sha256Sum, Slot};
+use spillway::runtime::clock::Clock;
 use spillway_sdk::testing::{exchange, window};
 use spillway_sdk::{Class, RetryDecision, TripDecision, Verdict};
 use std::fs;

@@ -1,8 +1,8 @@
 //! Modules, components and mutants of policies that a generator makes, each loaded and, if it can be, called.
 
 use crate::{load, resident_kib, runtime};
-use spillway::clock::Clock;
 use spillway::policy::{Judge, LoadError, Registry, Role, Sha256Sum};
+use spillway::runtime::clock::Clock;
 use spillway_sdk::testing::{exchange, window};
 use spillway_sdk::{Fault, Verdict};
 use spillway_tests::setup::{policy_file, product};

@@ -3,7 +3,7 @@
 use super::contract::exports::spillway::policy::classifier;
 use super::contract::spillway::policy::host;
 use super::{AttemptHandle, Context, LOG_BYTES_MAX, TEXT_BYTES_MAX, WindowHandle, clipped};
-use crate::clock::milliseconds;
+use crate::runtime::clock::milliseconds;
 use spillway_sdk::{Advice, CircuitState, Class, Dimension, Fault, Phase, Scope, Verdict};
 use std::borrow::Cow;
 use std::time::Duration;

@@ -1,6 +1,6 @@
 use super::*;
-use crate::clock::Clock;
 use crate::config::Config;
+use crate::runtime::clock::Clock;
 use std::os::unix::fs::symlink;
 use std::sync::LazyLock;
 use tempfile::TempDir;

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::failure::Failure;
 use super::watch::Watch;
+use crate::runtime::sync::lock;
 use crate::spool::seal::Sealer;
-use crate::sync::lock;
 
 /// What is open, and how it is read.
 #[derive(Debug)]

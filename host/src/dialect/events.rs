@@ -1,0 +1,174 @@
+//! A stream of events as it is read on its way: what of it the caller gets, how far it has come, and what it cost.
+
+use crate::dialect::sse::{self, Splitter};
+use crate::dialect::{Dialect, EventKind, Usage};
+use bytes::Bytes;
+use spillway_sdk::ProviderError;
+
+/// How far a stream has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// More is to come.
+    Running,
+    /// Some of the alternatives that were asked for are finished: if nothing else comes, the provider gave fewer.
+    PartlyFinished,
+    /// Everything that was asked for is there. What is counted may follow, and what marks the end.
+    Finished,
+    /// Nothing follows.
+    Over,
+}
+
+/// A stream that is read event by event.
+#[derive(Debug)]
+pub struct Events {
+    splitter: Splitter,
+    dialect: Dialect,
+    alternatives: u64,
+    strip_usage: bool,
+    finished: u64,
+    is_over: bool,
+    pieces: u64,
+    error: Option<ProviderError>,
+    usage: Option<Usage>,
+}
+
+/// An event that was read.
+#[derive(Debug)]
+pub struct Event {
+    /// The event, unless the caller must not see it.
+    pub bytes: Option<Bytes>,
+    /// Whether it is part of the answer, or tells why there is none.
+    pub is_content: bool,
+}
+
+impl Events {
+    /// What `splitter` will bring. So many `alternatives` were asked for; with `strip_usage`, usage is there only because
+    /// we asked for it.
+    pub fn new(splitter: Splitter, dialect: Dialect, alternatives: u64, strip_usage: bool) -> Self {
+        Events {
+            splitter,
+            dialect,
+            alternatives,
+            strip_usage,
+            finished: 0,
+            is_over: false,
+            pieces: 0,
+            error: None,
+            usage: None,
+        }
+    }
+
+    /// Adds what has arrived.
+    pub fn push(&mut self, arrived: Bytes) {
+        self.splitter.push(arrived);
+    }
+
+    /// The next whole event, if it has arrived.
+    pub fn next_event(&mut self) -> Option<Event> {
+        let event = self.splitter.next_event()?;
+        Some(self.read(event))
+    }
+
+    /// The last event, when nothing more comes. Some servers leave out the blank line behind it, and some connections break
+    /// right before that: where it says something whole, it is read like any other.
+    pub fn last_event(&mut self) -> Option<Event> {
+        if !is_whole(self.splitter.pending()) {
+            return None;
+        }
+        let event = self.splitter.take_rest();
+        Some(self.read(event))
+    }
+
+    /// What is left of an event that never became one.
+    pub fn take_rest(&mut self) -> Bytes {
+        self.splitter.take_rest()
+    }
+
+    /// Reads an event that has been cut out already.
+    pub fn read(&mut self, event: Bytes) -> Event {
+        let kind = self.dialect.read_event(&event);
+        let is_content = match kind {
+            EventKind::Preamble => false,
+            EventKind::Content => true,
+            EventKind::Finished(alternatives) => {
+                self.finished = self.finished.saturating_add(alternatives);
+                true
+            }
+            EventKind::Complete => {
+                self.is_over = true;
+                true
+            }
+            EventKind::End => {
+                self.is_over = true;
+                false
+            }
+            EventKind::Error(error) => {
+                self.error = Some(error);
+                true
+            }
+        };
+        self.pieces += u64::from(is_content);
+        if let Some(reported) = self.dialect.read_usage(&event) {
+            // Anthropic reports input first and output last.
+            let known = self.usage.get_or_insert_default();
+            known.input = known.input.max(reported.input);
+            known.output = known.output.max(reported.output);
+            if self.strip_usage && self.dialect.is_usage_event(&sse::data(&event)) {
+                return Event { bytes: None, is_content };
+            }
+        }
+        Event { bytes: Some(event), is_content }
+    }
+
+    /// How far it has come.
+    pub fn stage(&self) -> Stage {
+        if self.is_over {
+            Stage::Over
+        } else if self.finished >= self.alternatives {
+            Stage::Finished
+        } else if self.finished > 0 {
+            Stage::PartlyFinished
+        } else {
+            Stage::Running
+        }
+    }
+
+    /// Whether anything of an answer has come, or an error.
+    pub fn has_content(&self) -> bool {
+        self.pieces > 0
+    }
+
+    /// The provider's own error, said inside of the stream.
+    pub fn error(&self) -> Option<&ProviderError> {
+        self.error.as_ref()
+    }
+
+    /// Events with content so far. A token or more is in each.
+    pub fn pieces(&self) -> u64 {
+        self.pieces
+    }
+
+    /// What the provider has counted so far.
+    pub fn usage(&self) -> Option<Usage> {
+        self.usage
+    }
+
+    /// The API spoken.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// Whether an event was too large to be kept together, so that what it said is not known.
+    pub fn overflowed(&self) -> bool {
+        self.splitter.overflowed()
+    }
+}
+
+/// Whether an event behind which the blank line is missing says something whole.
+pub fn is_whole(event: &[u8]) -> bool {
+    let data = sse::data(event);
+    &*data == b"[DONE]" || serde_json::from_slice::<serde::de::IgnoredAny>(&data).is_ok()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,146 @@
+//! Which headers pass through a proxy, and which do not.
+
+use crate::tenants::callers::{PRIORITY_HEADER, TENANT_HEADER};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::OnceLock;
+
+/// How this Spillway calls itself in `Via`. A request that carries it has been here before; one that carries
+/// another Spillway's name has merely come through two of them.
+fn via() -> &'static str {
+    static NAME: OnceLock<String> = OnceLock::new();
+    NAME.get_or_init(|| format!("1.1 spillway-{:08x}", RandomState::new().hash_one("via") >> 32))
+}
+
+/// Headers about one connection rather than about the message (RFC 9110, section 7.6.1).
+const HOP_BY_HOP: [HeaderName; 9] = [
+    header::CONNECTION,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+];
+
+/// Headers that hold a caller's credential, one per API.
+static CREDENTIALS: [HeaderName; 4] = [
+    header::AUTHORIZATION,
+    HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("api-key"),
+    HeaderName::from_static("x-goog-api-key"),
+];
+
+/// Removes what speaks of the connection the message came over.
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| HeaderName::try_from(name.trim()).ok())
+        .collect();
+    for name in HOP_BY_HOP.iter().chain(&named) {
+        headers.remove(name);
+    }
+}
+
+/// What goes upstream of a request's headers.
+///
+/// `whole` says that the body is held and may be read in its answer: then its length is known anew, and the answer
+/// must come unencoded.
+pub fn for_upstream(incoming: &HeaderMap, host: &str, whole: bool) -> HeaderMap {
+    let mut headers = incoming.clone();
+    strip_hop_by_hop(&mut headers);
+    // Spillway answers `Expect` itself, and the others speak to Spillway.
+    let ours = ["prefer", TENANT_HEADER, PRIORITY_HEADER].map(HeaderName::from_static);
+    for name in [header::EXPECT, header::HOST].into_iter().chain(ours) {
+        headers.remove(name);
+    }
+    if whole {
+        headers.remove(header::CONTENT_LENGTH);
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    }
+    if let Ok(host) = HeaderValue::from_str(host) {
+        headers.insert(header::HOST, host);
+    }
+    headers.append(header::VIA, HeaderValue::from_static(via()));
+    headers
+}
+
+/// Whether the request has already passed through a Spillway, so that forwarding it may never end.
+pub fn is_loop(headers: &HeaderMap) -> bool {
+    let names = headers.get_all(header::VIA).iter().filter_map(|names| names.to_str().ok());
+    names.flat_map(|names| names.split(',')).any(|name| name.trim() == via())
+}
+
+/// The credential of a request. Google's may also stand in the query, as `key`. Requests without any share one: to the
+/// provider they are one caller.
+pub fn credential<'a>(headers: &'a HeaderMap, query: &'a str) -> Option<&'a [u8]> {
+    credentials(headers, query).next()
+}
+
+/// Every credential of a request, for who has to keep them out of something.
+pub fn credentials<'a>(headers: &'a HeaderMap, query: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    let in_headers = CREDENTIALS.iter().filter_map(|name| headers.get(name)).map(HeaderValue::as_bytes);
+    let in_query = query.split('&').filter_map(|pair| pair.strip_prefix("key=")).map(str::as_bytes);
+    in_headers.chain(in_query)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    #[test]
+    fn what_connection_names_is_dropped_with_it() {
+        let mut headers =
+            map(&[("connection", "close, x-private"), ("x-private", "1"), ("x-public", "2"), ("te", "trailers")]);
+        strip_hop_by_hop(&mut headers);
+        assert_eq!(headers, map(&[("x-public", "2")]));
+    }
+
+    #[test]
+    fn credentials_and_unknown_headers_pass_and_ours_do_not() {
+        let incoming = map(&[
+            ("authorization", "Bearer sk-1"),
+            ("x-stainless-lang", "python"),
+            ("prefer", "respond-async"),
+            (TENANT_HEADER, "shop"),
+            (PRIORITY_HEADER, "high"),
+            ("expect", "100-continue"),
+            ("host", "127.0.0.1:4141"),
+            ("content-length", "3"),
+            ("accept-encoding", "gzip"),
+        ]);
+        let headers = for_upstream(&incoming, "api.example", true);
+        let expected = map(&[
+            ("authorization", "Bearer sk-1"),
+            ("x-stainless-lang", "python"),
+            ("accept-encoding", "identity"),
+            ("host", "api.example"),
+            ("via", via()),
+        ]);
+        assert_eq!(headers, expected);
+        assert!(is_loop(&headers));
+        assert!(!is_loop(&incoming));
+    }
+
+    #[test]
+    fn a_credential_is_found_wherever_an_api_puts_it() {
+        let find = |pairs, query: &'static str| credential(&map(pairs), query).map(<[u8]>::to_vec);
+        assert_eq!(find(&[("authorization", "Bearer one")], ""), Some(b"Bearer one".to_vec()));
+        assert_eq!(find(&[("x-api-key", "two")], ""), Some(b"two".to_vec()));
+        assert_eq!(find(&[], "alt=sse&key=three"), Some(b"three".to_vec()));
+        assert_eq!(find(&[("x-other", "four")], "alt=sse"), None);
+    }
+}

@@ -1,0 +1,173 @@
+//! Keeps web pages away: none of them has a reason to spend the user's key.
+//!
+//! A page can send requests to the loopback interface (cross-site POST), and by DNS rebinding under a name of its
+//! own. The first shows in `Origin`, or where a browser sends none (an image, a script, a link) in `Sec-Fetch-Site`; the
+//! second in `Host`.
+
+use crate::proxy::refusal::{Kind, Refusal};
+use http::uri::{Authority, Parts};
+use http::{HeaderMap, HeaderValue, Uri, header};
+
+/// Which hosts and origins are let in, besides the loopback's own names.
+#[derive(Clone, Debug, Default)]
+pub struct Guard {
+    /// Additional `Host` names, without port.
+    pub hosts: Vec<String>,
+    /// Additional `Origin`s, in full.
+    pub origins: Vec<String>,
+}
+
+impl Guard {
+    /// Lets the request pass, or says why not.
+    ///
+    /// # Errors
+    /// A refusal that names the header and the setting that would allow it.
+    pub fn check(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        let mut hosts = headers.get_all(header::HOST).iter();
+        let host = match (hosts.next(), hosts.next()) {
+            (Some(host), None) => host.to_str().ok().and_then(|host| host.parse::<Authority>().ok()),
+            (None, _) => return Err(bad("it has no Host header")),
+            (Some(_), Some(_)) => return Err(bad("it has more than one Host header")),
+        };
+        let Some(host) = host else { return Err(bad("its Host header is no host name")) };
+        if !self.knows(host.host()) {
+            return Err(forbidden(format!(
+                "it was sent to the name {}, which server.allowed_hosts does not list",
+                host.host()
+            )));
+        }
+        for origin in headers.get_all(header::ORIGIN) {
+            if !self.origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes()) {
+                return Err(forbidden(
+                    "a web page sent it, and server.allowed_origins does not list the page's origin".into(),
+                ));
+            }
+        }
+        if !headers.contains_key(header::ORIGIN) && is_a_pages_doing(headers) {
+            return Err(forbidden(
+                "a web page sent it without saying which one (Sec-Fetch-Site); one whose origin \
+                 server.allowed_origins lists must fetch it in cors mode"
+                    .into(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// The origin of the page that may read the answer.
+    pub fn page<'a>(&self, headers: &'a HeaderMap) -> Option<&'a HeaderValue> {
+        let origin = headers.get(header::ORIGIN)?;
+        self.origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes()).then_some(origin)
+    }
+
+    fn knows(&self, host: &str) -> bool {
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        bare.eq_ignore_ascii_case("localhost")
+            || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+            || self.hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(host))
+    }
+}
+
+/// Whether a request without an origin is some page's nonetheless, by what its browser says. What people do themselves is
+/// `none`, and a link that somebody follows on another page of this machine (`same-site`) does no harm.
+fn is_a_pages_doing(headers: &HeaderMap) -> bool {
+    let says = |name: &str, word: &str| headers.get(name).is_some_and(|value| value.as_bytes() == word.as_bytes());
+    let site = "sec-fetch-site";
+    says(site, "cross-site") || says(site, "same-site") && !says("sec-fetch-mode", "navigate")
+}
+
+/// A name as [`Guard::hosts`] holds it.
+///
+/// # Errors
+/// What is wrong with it, in words for the operator.
+pub fn host(text: &str) -> Result<String, String> {
+    let plain = |authority: Authority| authority.as_str() == authority.host() && !text.contains(['*', '@']);
+    if text.parse().is_ok_and(plain) {
+        return Ok(text.to_owned());
+    }
+    let meant = text.parse::<Uri>().ok().and_then(|uri| Some(uri.authority()?.host().to_owned()));
+    let example = meant.filter(|host| host != text && !host.is_empty() && !host.contains('*'));
+    let example = example.unwrap_or_else(|| "proxy.internal".to_owned());
+    Err(format!("\"{text}\" is no host name alone, without scheme, port and wildcards, such as \"{example}\""))
+}
+
+/// An origin as [`Guard::origins`] holds it: as browsers write it, since it is compared letter by letter.
+///
+/// # Errors
+/// What is wrong with it, in words for the operator.
+pub fn origin(text: &str) -> Result<String, String> {
+    let (scheme, authority) = match text.parse::<Uri>().map(Uri::into_parts) {
+        // What pages send that have no origin, such as a file's.
+        _ if text == "null" => return Ok(text.to_owned()),
+        Ok(Parts { scheme: Some(scheme), authority: Some(authority), .. }) if !text.contains(['*', '@']) => {
+            (scheme, authority)
+        }
+        Ok(_) | Err(_) => {
+            return Err(format!("\"{text}\" is no origin: scheme and host, such as \"https://app.example\""));
+        }
+    };
+    let own_port = match scheme.as_str() {
+        "http" => Some(80),
+        "https" => Some(443),
+        _ => None,
+    };
+    let port = authority.port_u16().filter(|port| Some(*port) != own_port);
+    let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+    let written = format!("{scheme}://{}{port}", authority.host()).to_ascii_lowercase();
+    match written == text {
+        true => Ok(written),
+        false => Err(format!("\"{text}\" is no origin as browsers send it; did you mean \"{written}\"?")),
+    }
+}
+
+fn bad(reason: &str) -> Refusal {
+    Kind::BadRequest { reason: reason.to_owned() }.into()
+}
+
+fn forbidden(reason: String) -> Refusal {
+    Kind::Forbidden { reason }.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    fn verdict(pairs: &[(header::HeaderName, &'static str)]) -> Result<(), u16> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        let guard = Guard { hosts: vec!["proxy.internal".into()], origins: vec!["https://app.example".into()] };
+        guard.check(&headers).map_err(|refusal| refusal.status().as_u16())
+    }
+
+    #[test]
+    fn only_known_names_and_origins_pass() {
+        use header::{HOST, HeaderName, ORIGIN};
+        const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+        const MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+        let cases = [
+            (&[(HOST, "127.0.0.1:4141")][..], Ok(())),
+            (&[(HOST, "localhost:4141")], Ok(())),
+            (&[(HOST, "[::1]:4141")], Ok(())),
+            (&[(HOST, "proxy.internal")], Ok(())),
+            (&[(HOST, "evil.example")], Err(403)),
+            (&[(HOST, "127.0.0.1.evil.example")], Err(403)),
+            (&[(HOST, "localhost"), (ORIGIN, "https://evil.example")], Err(403)),
+            (&[(HOST, "localhost"), (ORIGIN, "null")], Err(403)),
+            (&[(HOST, "localhost"), (ORIGIN, "https://app.example")], Ok(())),
+            (&[(HOST, "localhost"), (SITE, "cross-site")], Err(403)),
+            (&[(HOST, "localhost"), (SITE, "cross-site"), (MODE, "navigate")], Err(403)),
+            (&[(HOST, "localhost"), (SITE, "cross-site"), (ORIGIN, "https://app.example")], Ok(())),
+            (&[(HOST, "localhost"), (SITE, "same-site"), (MODE, "no-cors")], Err(403)),
+            (&[(HOST, "localhost"), (SITE, "same-site"), (MODE, "navigate")], Ok(())),
+            (&[(HOST, "localhost"), (SITE, "none"), (MODE, "navigate")], Ok(())),
+            (&[(HOST, "localhost"), (SITE, "same-origin")], Ok(())),
+            (&[], Err(400)),
+            (&[(HOST, "localhost"), (HOST, "localhost")], Err(400)),
+        ];
+        for (pairs, expected) in cases {
+            assert_eq!(verdict(pairs), expected, "{pairs:?}");
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! A request from its head to its answer, or to the place where its answer will be.
+
+use crate::dialect::Dialect;
+use crate::downstream::cors;
+use crate::jobs::keep as jobs;
+use crate::observe::metrics::Outcome;
+use crate::proxy::attempts::attempts;
+use crate::proxy::body::Body;
+use crate::proxy::call::{Call, Preference, Route};
+use crate::proxy::refusal::{Kind, Refusal};
+use crate::proxy::trace::Story;
+use crate::proxy::worker::Worker;
+use crate::runtime::clock::random;
+use crate::runtime::shortage::Shortage;
+use crate::runtime::upload::Upload;
+use crate::upstream::patience::Patience;
+use http::{HeaderValue, Method, Request, Response, header};
+use http_body::Body as _;
+use spillway_resilience::{ShedDecision, ShedSettings};
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// What is passed on. Nobody is connected through us to somewhere else, and nobody is told what others would be sent.
+const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+
+/// Serves one request.
+pub async fn serve(worker: Rc<Worker>, request: Request<Upload>, request_id: String) -> Response<Body> {
+    let mut story = Story::begin(&request_id, worker.shared.begin_request());
+    let (head, body) = request.into_parts();
+
+    // Accept.
+    let guess = Dialect::recognise(head.uri.path(), &head.headers).unwrap_or(Dialect::OpenAi);
+    if let Err(refusal) = worker.shared.guard.check(&head.headers) {
+        return refused(refusal, guess, &request_id, &story);
+    }
+    if let Some(answer) = cors::preflight(&head, METHODS) {
+        return answer;
+    }
+    if matches!(head.method, Method::CONNECT | Method::TRACE) {
+        return refused(Kind::WrongMethod { allowed: METHODS }.into(), guess, &request_id, &story);
+    }
+    if jobs::owns(head.uri.path()) {
+        return jobs::serve(&worker.shared, &head)
+            .await
+            .unwrap_or_else(|refusal| refused(refusal, guess, &request_id, &story));
+    }
+
+    // Identify.
+    let route = match Route::find(&worker.shared.upstreams, &head) {
+        Ok(route) => route,
+        Err(refusal) => return refused(refusal, guess, &request_id, &story),
+    };
+    let (dialect, upstream) = (route.dialect, Arc::clone(&route.upstream));
+    let caller = worker.shared.callers.identify(&head.headers, head.uri.query().unwrap_or_default());
+
+    // Shed what matters least while there is too much in hand.
+    let load = worker.shared.load(body.size_hint().lower());
+    if let ShedDecision::Shed { retry_after } = worker.shared.shed.decide(load, caller.priority) {
+        upstream.metrics.request(Outcome::Shed);
+        let refusal = Refusal::after(Kind::Overloaded { priority: caller.priority }, retry_after);
+        return refused(refusal, dialect, &request_id, &story);
+    }
+
+    let preference = Preference::read(&head.headers);
+    let server = &worker.shared.config.server;
+    let bounds = (server.body_bytes_max, server.request_timeout);
+    let mut held = worker.shared.hold();
+    let call = Call::receive(route, head, body, request_id.clone(), caller, bounds, &mut held);
+    let call = match call.await {
+        Ok(call) => Rc::new(call),
+        Err(refusal) => {
+            let shed = matches!(refusal.kind, Kind::Overloaded { .. });
+            upstream.metrics.request(if shed { Outcome::Shed } else { Outcome::Refused });
+            return refused(refusal, dialect, &request_id, &story);
+        }
+    };
+    story.holds(held);
+    story.goes_to(&call.upstream, call.asked.model.as_deref());
+
+    // Serve it now, or keep it if the caller likes that better than an error.
+    match worker.shared.spool.as_ref().filter(|_| preference.respond_async && call.is_repeatable()) {
+        Some(spool) => jobs::serve_or_keep(&worker, spool, &call, preference, story).await,
+        None => {
+            let patience = Patience::of(upstream.config.limits.patience, upstream.config.circuit_patience());
+            match attempts(&worker, &call, patience, story).await {
+                Ok(response) => response,
+                Err(unserved) => unserved.into_response(&worker, &call),
+            }
+        }
+    }
+}
+
+/// Answers one for whose connection there is no room. The connection is closed behind it.
+pub fn turn_away<B>(request: &Request<B>) -> Response<Body> {
+    let dialect = Dialect::recognise(request.uri().path(), request.headers()).unwrap_or(Dialect::OpenAi);
+    let refusal =
+        Refusal::after(Kind::Short { shortage: Shortage::Descriptors }, ShedSettings::DEFAULT_RETRY_AFTER_MIN);
+    tracing::warn!(code = refusal.code(), why = refusal.message(), "refused");
+    let mut response = refusal.into_response(dialect, &request_id(request));
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// The id under which the log knows a request: the caller's own, if it is fit for that.
+pub fn request_id<B>(request: &Request<B>) -> String {
+    let plain = |id: &&str| {
+        (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+    };
+    let given = request.headers().get("x-request-id").and_then(|id| id.to_str().ok()).filter(plain);
+    given.map_or_else(|| format!("req_{:016x}", random()), str::to_owned)
+}
+
+fn refused(refusal: Refusal, dialect: Dialect, request_id: &str, story: &Story) -> Response<Body> {
+    tracing::info!(request_id, code = refusal.code(), why = refusal.message(), "refused");
+    let mut response = refusal.into_response(dialect, request_id);
+    story.insert_headers(response.headers_mut());
+    response
+}

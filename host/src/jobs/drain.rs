@@ -1,0 +1,340 @@
+//! Serves what the spool keeps: the same attempt loop, behind the same breakers and limits as live traffic.
+
+use crate::dialect::Operation;
+use crate::jobs::keep::{dialect_of, headers_of, stored};
+use crate::proxy::attempts::attempts;
+use crate::proxy::body::Body;
+use crate::proxy::call::{Call, CallBody, Route};
+use crate::proxy::trace::Story;
+use crate::proxy::unserved::Unserved;
+use crate::proxy::worker::{InFlight, Shared, Worker};
+use crate::runtime::clock::{Clock, milliseconds, random};
+use crate::spool::{ClaimedJob, Lease, Spool, StoreError, StoredResponse};
+use crate::upstream::patience::Patience;
+use bytes::Bytes;
+use http::{Method, Response};
+use http_body_util::BodyExt;
+use spillway_resilience::{Backoff, CircuitState, Jitter, Priority};
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The longest sleep between two looks at the spool, in case a bell was missed.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// How often old jobs are purged and counts are shown.
+const UPKEEP: Duration = Duration::from_secs(2);
+/// Largest answer kept.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// Between two calls of the same job. The growth keeps one job that always fails from being the only one tried.
+const JOB_BACKOFF: Backoff =
+    Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(30), jitter: Jitter::Equal };
+
+/// Serves jobs until the process drains. Runs on a thread of its own, like a worker without a listener.
+pub async fn run(worker: Rc<Worker>, spool: Spool) {
+    let shared = Arc::clone(&worker.shared);
+    let concurrency = shared.config.spool.as_ref().map_or(1, |spool| spool.concurrency);
+    let running = Rc::new(Cell::new(0));
+    let mut upkeep = tokio::time::interval(UPKEEP);
+    while !shared.is_draining() {
+        // Listening begins before looking, so that nothing that happens in between is missed.
+        let changed = shared.circuit_changed.notified();
+        tokio::pin!(changed);
+        changed.as_mut().enable();
+        let sleep = claim_what_may_run(&worker, &spool, &running, concurrency).await;
+        tokio::select! {
+            () = shared.clock.sleep(sleep) => {}
+            () = shared.spool_bell.notified() => {}
+            () = &mut changed => {}
+            _ = upkeep.tick() => keep_up(&shared, &spool).await,
+            () = worker.pulse.replaced() => break,
+        }
+    }
+    if shared.is_draining() {
+        shared.idle().await;
+    }
+    worker.pulse.at_rest().await;
+}
+
+/// One of the places for jobs that are being served. It is given back however the job ends.
+struct Place {
+    running: Rc<Cell<u32>>,
+    shared: Arc<Shared>,
+    /// The process does not end before the job's new state is stored.
+    _in_flight: InFlight,
+}
+
+impl Place {
+    fn take(running: &Rc<Cell<u32>>, shared: &Arc<Shared>) -> Place {
+        running.set(running.get() + 1);
+        Place { running: Rc::clone(running), shared: Arc::clone(shared), _in_flight: shared.begin_request() }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.running.set(self.running.get() - 1);
+        self.shared.spool_bell.notify_one();
+    }
+}
+
+/// Claims and starts jobs, and returns for how long there is nothing more to do.
+async fn claim_what_may_run(worker: &Rc<Worker>, spool: &Spool, running: &Rc<Cell<u32>>, concurrency: u32) -> Duration {
+    let shared = &worker.shared;
+    let mut sleep = LOOK_AGAIN;
+    let upstreams = match spool.runnable_upstreams().await {
+        Ok(upstreams) => upstreams,
+        Err(error) => {
+            tell_unless_shut(&error, "the spool cannot be read");
+            return sleep;
+        }
+    };
+    for (name, next_ms) in upstreams {
+        loop {
+            if running.get() >= concurrency {
+                return sleep;
+            }
+            let now_ms = shared.clock.unix_ms();
+            if next_ms > now_ms {
+                sleep = sleep.min(Duration::from_millis(next_ms - now_ms));
+                break;
+            }
+            let circuits = shared.upstreams.get(&name).map(|upstream| &upstream.circuits);
+            if let Some(until) = circuits.and_then(|circuits| circuits.blocked_until()) {
+                sleep = sleep.min(shared.clock.until(until));
+                break;
+            }
+            match spool.claim(&name, now_ms).await {
+                Ok(Some(job)) => {
+                    let place = Place::take(running, shared);
+                    let (worker, spool) = (Rc::clone(worker), spool.clone());
+                    let (pulse, id) = (Arc::clone(&worker.pulse), job.job.request_id.clone());
+                    tokio::task::spawn_local(pulse.during(id, async move {
+                        let _place = place;
+                        serve(&worker, &spool, job).await;
+                    }));
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    tell_unless_shut(&error, "no job can be claimed");
+                    return sleep;
+                }
+            }
+            // One probe at a time: the others would only be turned away.
+            if circuits.is_some_and(|circuits| circuits.state() != CircuitState::Closed) {
+                break;
+            }
+        }
+    }
+    sleep
+}
+
+async fn serve(worker: &Rc<Worker>, spool: &Spool, claimed: ClaimedJob) {
+    let ClaimedJob { lease, job, attempts: counted } = claimed;
+    let shared = &worker.shared;
+    let Some(upstream) = shared.upstreams.get(&job.upstream) else {
+        let reason = format!("the configuration has no upstream {} any more", job.upstream);
+        return bury(spool, &lease, reason, None, shared.clock).await;
+    };
+    let mut story = Story::begin(&job.request_id, shared.begin_request());
+    story.serves(lease.id(), &job.upstream, job.model.as_deref());
+    let route = Route {
+        upstream: Arc::clone(upstream),
+        dialect: dialect_of(&job.dialect),
+        // Of what is sent, only this is kept; the rest asks for what is there.
+        operation: if job.method == "POST" { Operation::Generate } else { Operation::PassThrough },
+        path_and_query: job.path_and_query.clone(),
+    };
+    let headers = headers_of(&job.headers);
+    let query = job.path_and_query.split_once('?').map_or("", |(_, query)| query);
+    let mut caller = shared.callers.identify(&headers, query);
+    // Whoever waits for an answer now comes before whoever fetches it later.
+    caller.priority = Priority::Low;
+    let call = Call::new(
+        route,
+        Method::from_bytes(job.method.as_bytes()).unwrap_or(Method::POST),
+        headers,
+        CallBody::Whole(Bytes::from(job.body)),
+        job.request_id,
+        caller,
+        Instant::now() + shared.config.server.request_timeout,
+    );
+    let call = match call {
+        Ok(call) => Rc::new(call),
+        Err(refusal) => return bury(spool, &lease, refusal.message(), None, shared.clock).await,
+    };
+    let work = async {
+        let patience = Patience::of(call.upstream.config.limits.patience, Duration::ZERO);
+        let result = attempts(worker, &call, patience, story).await;
+        settle(worker, spool, &call, &lease, counted, result).await;
+    };
+    until_the_end(shared, spool, &lease, work).await;
+}
+
+/// Serves a leased job, but when the process ends in order, gives it back: that is no failure of the job's.
+pub async fn until_the_end(shared: &Shared, spool: &Spool, lease: &Lease, work: impl Future<Output = ()>) {
+    let _held = shared.begin_lease();
+    tokio::select! {
+        biased;
+        () = work => {}
+        () = shared.leases_end() => {
+            let reason = "Spillway ended while it was being served".to_owned();
+            let now_ms = shared.clock.unix_ms();
+            match spool.release(lease, now_ms, reason, false, now_ms).await {
+                // What had become of it was being stored.
+                Ok(()) | Err(StoreError::StaleLease) => {}
+                Err(error) => report(lease, &error),
+            }
+        }
+    }
+}
+
+/// Ends a job's lease with what came of its call. `counted` is how many calls count so far, this one included.
+pub async fn settle(
+    worker: &Rc<Worker>,
+    spool: &Spool,
+    call: &Rc<Call>,
+    lease: &Lease,
+    counted: u32,
+    result: Result<Response<Body>, Unserved>,
+) {
+    let clock = worker.shared.clock;
+    match result {
+        Ok(response) => match whole(response).await {
+            Ok(answer) => complete(spool, lease, answer, clock).await,
+            Err(Incomplete::TooLarge) => {
+                let reason = format!("the answer is larger than {ANSWER_BYTES_MAX} bytes");
+                bury(spool, lease, reason, None, clock).await;
+            }
+            Err(Incomplete::Broken(reason)) => {
+                // In an outage it is the outage's fault; otherwise each further call may cost as much as this one.
+                let counts = call.upstream.circuits.are_trusted(call.subject());
+                if counts && is_last(worker, counted) {
+                    bury(spool, lease, reason, None, clock).await;
+                } else {
+                    release(spool, lease, reason, JOB_BACKOFF.delay(lease.attempt(), random()), counts, clock).await;
+                }
+            }
+        },
+        Err(unserved) => {
+            let reason = unserved.refusal.message();
+            let blocked = call.upstream.circuits.call_blocked_until(call.subject());
+            let blocked = blocked.map(|until| clock.until(until));
+            let delay = unserved.delay(blocked, JOB_BACKOFF.delay(lease.attempt(), random()));
+            if unserved.suspect && is_last(worker, counted) {
+                // The last answer is kept with a job that dies of it.
+                let answer = whole(unserved.into_response(worker, call)).await.ok();
+                bury(spool, lease, reason, answer, clock).await;
+            } else {
+                let counts = unserved.suspect;
+                unserved.close();
+                release(spool, lease, reason, delay, counts, clock).await;
+            }
+        }
+    }
+}
+
+fn is_last(worker: &Worker, counted: u32) -> bool {
+    counted >= worker.shared.config.spool.as_ref().map_or(u32::MAX, |spool| spool.attempts_max)
+}
+
+/// Stores an answer. It was paid for.
+async fn complete(spool: &Spool, lease: &Lease, answer: StoredResponse, clock: Clock) {
+    let answer = Arc::new(answer);
+    let stored = persist(lease, || spool.complete(lease, Arc::clone(&answer), clock.unix_ms())).await;
+    match stored {
+        Ok(()) => tracing::info!(job = %lease.id(), status = answer.status, "job finished"),
+        Err(error @ StoreError::TooLarge { .. }) => bury(spool, lease, error.to_string(), None, clock).await,
+        Err(error) => report(lease, &error),
+    }
+}
+
+/// Puts a job back, to be tried again after `delay`.
+async fn release(spool: &Spool, lease: &Lease, reason: String, delay: Duration, counts: bool, clock: Clock) {
+    let not_before_ms = clock.unix_ms().saturating_add(milliseconds(delay));
+    let stored = persist(lease, || spool.release(lease, not_before_ms, reason.clone(), counts, clock.unix_ms())).await;
+    stored.unwrap_or_else(|error| report(lease, &error));
+}
+
+/// Gives a job up.
+async fn bury(spool: &Spool, lease: &Lease, reason: String, answer: Option<StoredResponse>, clock: Clock) {
+    tracing::warn!(job = %lease.id(), reason, "job is dead");
+    let stored = persist(lease, || spool.bury(lease, reason.clone(), answer.clone(), clock.unix_ms())).await;
+    stored.unwrap_or_else(|error| report(lease, &error));
+}
+
+/// Stores a job's new state for as long as it takes: a lease that is forgotten would keep its job from being served
+/// until the process ends.
+async fn persist<F>(lease: &Lease, mut store: impl FnMut() -> F) -> Result<(), StoreError>
+where
+    F: Future<Output = Result<(), StoreError>>,
+{
+    let mut attempt = 0;
+    loop {
+        match store().await {
+            Err(StoreError::Unavailable(reason) | StoreError::Shut(reason)) => {
+                attempt += 1;
+                tracing::error!(job = %lease.id(), reason, "the job's state could not be stored yet");
+                tokio::time::sleep(JOB_BACKOFF.delay(attempt, random())).await;
+            }
+            // An earlier try may have been stored although its answer was lost.
+            Err(StoreError::StaleLease) if attempt > 0 => return Ok(()),
+            result => return result,
+        }
+    }
+}
+
+/// Whoever shut the spool has said why.
+fn tell_unless_shut(error: &StoreError, what: &'static str) {
+    if !matches!(error, StoreError::Shut(_)) {
+        tracing::error!(%error, "{what}");
+    }
+}
+
+fn report(lease: &Lease, error: &StoreError) {
+    tracing::error!(job = %lease.id(), %error, "the job's state could not be stored");
+}
+
+/// Why an answer cannot be kept.
+enum Incomplete {
+    Broken(String),
+    TooLarge,
+}
+
+/// Reads an answer to its end, through the same path that live answers take.
+async fn whole(response: Response<Body>) -> Result<StoredResponse, Incomplete> {
+    let (head, mut body) = response.into_parts();
+    let mut bytes = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Incomplete::Broken(error.to_string()))?;
+        if let Ok(data) = frame.into_data() {
+            if bytes.len() + data.len() > ANSWER_BYTES_MAX {
+                return Err(Incomplete::TooLarge);
+            }
+            bytes.extend_from_slice(&data);
+        }
+    }
+    Ok(StoredResponse { status: head.status.as_u16(), headers: stored(&head.headers), body: bytes })
+}
+
+/// Purges what is over, and shows what is there. It is also what opens a spool that is shut, and finds out that its
+/// folder has gone, while nobody else asks for it.
+async fn keep_up(shared: &Shared, spool: &Spool) {
+    if let Err(error) = spool.purge_expired(shared.clock.unix_ms()).await {
+        tell_unless_shut(&error, "the spool cannot be tidied");
+    }
+    if let Ok(counts) = spool.counts().await {
+        let by_state = BTreeMap::from([
+            ("queued", counts.queued),
+            ("running", counts.leased),
+            ("done", counts.done),
+            ("dead", counts.dead),
+            ("cancelled", counts.cancelled),
+            ("expired", counts.expired),
+        ]);
+        let oldest = Duration::from_millis(counts.oldest_queued_age_ms(shared.clock.unix_ms()).unwrap_or(0));
+        shared.metrics.show_jobs(&by_state, oldest);
+    }
+}

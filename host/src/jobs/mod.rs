@@ -1,0 +1,4 @@
+//! Requests that are kept and served later.
+
+pub mod drain;
+pub mod keep;

@@ -1,0 +1,353 @@
+//! What Spillway counts, for Prometheus and for its own status page.
+//!
+//! Every counter of the hot path is found once, at start-up; counting is then one atomic addition.
+
+use crate::observe::recording::Recordings;
+use crate::policy::{self, PolicyStatus};
+use crate::runtime::clock::milliseconds;
+use crate::spool::Spool;
+use crate::upstream::circuit::Observer;
+use crate::upstream::scope::Protects;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+use spillway_resilience::{CircuitState, Transition};
+use spillway_sdk::Class;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How a request ended, as its caller saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The provider's answer, as it was.
+    Answered,
+    /// The provider's or the network's failure.
+    Failed,
+    /// Refused at once: the circuit is open.
+    CircuitOpen,
+    /// Refused: a limit would not let it through while its patience lasts.
+    Limited,
+    /// Refused at once: Spillway itself has too much in hand.
+    Shed,
+    /// Put into the spool.
+    Spooled,
+    /// The caller's own fault, found by Spillway.
+    Refused,
+    /// A stream that broke after its first content.
+    Broken,
+    /// The caller went away.
+    Abandoned,
+}
+
+impl Outcome {
+    const ALL: [Outcome; 9] = [
+        Outcome::Answered,
+        Outcome::Failed,
+        Outcome::CircuitOpen,
+        Outcome::Limited,
+        Outcome::Shed,
+        Outcome::Spooled,
+        Outcome::Refused,
+        Outcome::Broken,
+        Outcome::Abandoned,
+    ];
+
+    /// The metric's label, and the log's word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Answered => "answered",
+            Outcome::Failed => "failed",
+            Outcome::CircuitOpen => "circuit_open",
+            Outcome::Limited => "limited",
+            Outcome::Shed => "shed",
+            Outcome::Spooled => "spooled",
+            Outcome::Refused => "refused",
+            Outcome::Broken => "broken",
+            Outcome::Abandoned => "abandoned",
+        }
+    }
+}
+
+type Labels = Vec<(&'static str, String)>;
+
+/// All metrics of the process.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<Labels, Counter>,
+    attempts: Family<Labels, Counter>,
+    retries: Family<Labels, Counter>,
+    hedges: Family<Labels, Counter>,
+    tokens: Family<Labels, Counter>,
+    circuit_state: Family<Labels, Gauge>,
+    transitions: Family<Labels, Counter>,
+    first_content: Family<Labels, Histogram>,
+    overhead: Histogram,
+    in_flight: Gauge,
+    jobs: Family<Labels, Gauge>,
+    oldest_job: Gauge,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        // From a tenth of a millisecond (Spillway's own work) and a millisecond (an answer) up to ten minutes.
+        let seconds = || Histogram::new((0..20).map(|power| 0.001 * f64::from(1u32 << power)));
+        let overhead = Histogram::new((0..16).map(|power| 0.000_01 * f64::from(1u32 << power)));
+        let mut metrics = Metrics {
+            registry: Registry::with_prefix("spillway"),
+            requests: Family::default(),
+            attempts: Family::default(),
+            retries: Family::default(),
+            hedges: Family::default(),
+            tokens: Family::default(),
+            circuit_state: Family::default(),
+            transitions: Family::default(),
+            first_content: Family::new_with_constructor(seconds),
+            overhead,
+            in_flight: Gauge::default(),
+            jobs: Family::default(),
+            oldest_job: Gauge::default(),
+        };
+        let registry = &mut metrics.registry;
+        registry.register("requests", "Requests by upstream and outcome", metrics.requests.clone());
+        registry.register("attempts", "Upstream calls by verdict", metrics.attempts.clone());
+        registry.register("retries", "Upstream calls beyond a request's first", metrics.retries.clone());
+        registry.register("hedges", "Second calls beside one that was late", metrics.hedges.clone());
+        registry.register("tokens", "Tokens as reported by upstreams, by direction", metrics.tokens.clone());
+        registry.register("circuit_state", "0 closed, 1 half-open, 2 open", metrics.circuit_state.clone());
+        registry.register("circuit_transitions", "Changes of circuit state", metrics.transitions.clone());
+        registry.register_with_unit(
+            "first_content",
+            "From sending a call to its first content",
+            Unit::Seconds,
+            metrics.first_content.clone(),
+        );
+        registry.register_with_unit(
+            "overhead",
+            "Time a request spent in Spillway rather than upstream, to the head of its answer",
+            Unit::Seconds,
+            metrics.overhead.clone(),
+        );
+        registry.register("in_flight", "Requests being served", metrics.in_flight.clone());
+        registry.register("jobs", "Jobs in the spool by state", metrics.jobs.clone());
+        registry.register_with_unit(
+            "oldest_job_age",
+            "Age of the oldest job that waits",
+            Unit::Seconds,
+            metrics.oldest_job.clone(),
+        );
+        metrics
+    }
+}
+
+/// Reads the policies when they are asked for: which module serves changes while the process lives.
+#[derive(Debug)]
+struct Policies(Arc<policy::Registry>);
+
+impl Collector for Policies {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        type Figure = fn(&PolicyStatus) -> u64;
+        let counters: [(&str, &str, Figure); 3] = [
+            ("policy_calls", "Calls of a policy's hooks since it serves", |status| status.calls),
+            ("policy_faults", "Calls of a policy that gave no answer", |status| status.faults),
+            ("policy_swaps", "How often something else took over under a policy's name", |status| status.swaps),
+        ];
+        let policies = self.0.status();
+        for (name, help, figure) in counters {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for status in &policies {
+                let labels =
+                    [("policy", status.name.as_str()), ("sha256", status.sha256.as_deref().unwrap_or(status.source))];
+                let counter = ConstCounter::new(figure(status));
+                counter.encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads how the spool stands when it is asked for.
+#[derive(Debug)]
+struct SpoolTroubles(Spool);
+
+impl Collector for SpoolTroubles {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let help = "What is wrong with the spool, as /readyz tells it: so many lines";
+        let encoder = encoder.encode_descriptor("spool_troubles", help, None, MetricType::Gauge)?;
+        let count = i64::try_from(self.0.troubles().len()).unwrap_or(i64::MAX);
+        ConstGauge::new(count).encode(encoder)
+    }
+}
+
+fn labels(upstream: &str, name: &'static str, value: &str) -> Labels {
+    vec![("upstream", upstream.to_owned()), (name, value.to_owned())]
+}
+
+impl Metrics {
+    /// Shows the policies too.
+    pub fn show_policies(&mut self, policies: Arc<policy::Registry>) {
+        self.registry.register_collector(Box::new(Policies(policies)));
+    }
+
+    /// Shows what is wrong with the spool too.
+    pub fn show_spool(&mut self, spool: Spool) {
+        self.registry.register_collector(Box::new(SpoolTroubles(spool)));
+    }
+
+    /// Shows what became of the attempts to be recorded too.
+    pub fn show_recordings(&mut self, counts: &Recordings) {
+        let Recordings { written, dropped, failed } = counts.clone();
+        for (name, help, counter) in [
+            ("recordings_written", "Judged attempts that were recorded", written),
+            ("recordings_dropped", "Judged attempts not recorded, because the disk was too slow", dropped),
+            ("recordings_failed", "Judged attempts not recorded, because they could not be written", failed),
+        ] {
+            self.registry.register(name, help, counter);
+        }
+    }
+
+    /// Shows what was lost of the log too.
+    pub fn show_log(&mut self, lost: &Counter) {
+        self.registry.register(
+            "log_lines_lost",
+            "Lines of the log that nobody took, or that could not be written",
+            lost.clone(),
+        );
+    }
+
+    /// The counters of one upstream.
+    pub fn upstream(&self, upstream: &str) -> UpstreamMetrics {
+        let only = || vec![("upstream", upstream.to_owned())];
+        let counter = |family: &Family<Labels, Counter>, labels| family.get_or_create(&labels).clone();
+        let state = self.circuit_state.get_or_create(&only()).clone();
+        state.set(0);
+        UpstreamMetrics {
+            upstream: upstream.to_owned(),
+            requests: Outcome::ALL
+                .map(|outcome| counter(&self.requests, labels(upstream, "outcome", outcome.as_str()))),
+            attempts: Class::ALL.map(|class| counter(&self.attempts, labels(upstream, "class", class.as_str()))),
+            retries: counter(&self.retries, only()),
+            hedges: counter(&self.hedges, only()),
+            tokens: ["input", "output"]
+                .map(|direction| counter(&self.tokens, labels(upstream, "direction", direction))),
+            transitions: ["closed", "half_open", "open"]
+                .map(|to| counter(&self.transitions, labels(upstream, "to", to))),
+            first_content: self.first_content.get_or_create(&only()).clone(),
+            overhead: self.overhead.clone(),
+            state,
+        }
+    }
+
+    /// Shows how many jobs stand where.
+    pub fn show_jobs(&self, by_state: &BTreeMap<&'static str, u64>, oldest: Duration) {
+        for (state, count) in by_state {
+            let labels = vec![("state", (*state).to_owned())];
+            self.jobs.get_or_create(&labels).set(i64::try_from(*count).unwrap_or(i64::MAX));
+        }
+        self.oldest_job.set(i64::try_from(oldest.as_secs()).unwrap_or(i64::MAX));
+    }
+
+    /// Everything, as Prometheus reads it. The requests in flight are counted elsewhere, because they are waited for.
+    pub fn text(&self, in_flight: u64) -> String {
+        self.in_flight.set(i64::try_from(in_flight).unwrap_or(i64::MAX));
+        let mut text = String::new();
+        // Writing into a string cannot fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+/// The counters of one upstream.
+#[derive(Debug)]
+pub struct UpstreamMetrics {
+    upstream: String,
+    requests: [Counter; 9],
+    attempts: [Counter; 8],
+    retries: Counter,
+    hedges: Counter,
+    tokens: [Counter; 2],
+    transitions: [Counter; 3],
+    first_content: Histogram,
+    overhead: Histogram,
+    state: Gauge,
+}
+
+impl UpstreamMetrics {
+    /// Counts a request that has ended.
+    pub fn request(&self, outcome: Outcome) {
+        self.requests[outcome as usize].inc();
+    }
+
+    /// Counts a call and its verdict.
+    pub fn attempt(&self, class: Class) {
+        self.attempts[class as usize].inc();
+    }
+
+    /// Counts a call beyond a request's first.
+    pub fn retry(&self) {
+        self.retries.inc();
+    }
+
+    /// Counts a second call beside one that is late.
+    pub fn hedge(&self) {
+        self.hedges.inc();
+    }
+
+    /// Counts tokens as the provider reported them.
+    pub fn tokens(&self, input: u64, output: u64) {
+        self.tokens[0].inc_by(input);
+        self.tokens[1].inc_by(output);
+    }
+
+    /// Notes the time to first content of a call.
+    pub fn first_content(&self, duration: Duration) {
+        self.first_content.observe(duration.as_secs_f64());
+    }
+
+    /// Notes the time that a request spent in Spillway itself.
+    pub fn overhead(&self, duration: Duration) {
+        self.overhead.observe(duration.as_secs_f64());
+    }
+}
+
+impl Observer for UpstreamMetrics {
+    fn transition(&self, protects: &Protects, transition: &Transition) {
+        if transition.would {
+            tracing::warn!(
+                upstream = self.upstream,
+                scope = %protects,
+                from = %transition.from,
+                to = %transition.to,
+                cause = %transition.cause,
+                "circuit would have changed; it only watches"
+            );
+            return;
+        }
+        let (index, value) = match transition.to {
+            CircuitState::Closed => (0, 0),
+            CircuitState::HalfOpen => (1, 1),
+            CircuitState::Open => (2, 2),
+        };
+        self.transitions[index].inc();
+        if *protects == Protects::Upstream {
+            self.state.set(value);
+        }
+        let cooldown_ms = transition.until.map(|until| milliseconds(until.saturating_since(transition.at)));
+        tracing::warn!(
+            upstream = self.upstream,
+            scope = %protects,
+            from = %transition.from,
+            to = %transition.to,
+            cause = %transition.cause,
+            cooldown_ms,
+            "circuit changed"
+        );
+    }
+}

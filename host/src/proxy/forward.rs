@@ -1,0 +1,522 @@
+//! A committed answer on its way to the caller: forwarded as it comes, read on the way, settled when it ends.
+
+use crate::dialect::events::{Event, Events, Stage};
+use crate::dialect::json_end::JsonEnd;
+use crate::dialect::sse;
+use crate::dialect::{Dialect, Operation, Usage};
+use crate::observe::metrics::Outcome;
+use crate::proxy::attempt::{Held, Record};
+use crate::proxy::attempts::{conclude, feedback, overdue};
+use crate::proxy::body::Aborted;
+use crate::proxy::call::Call;
+use crate::proxy::refusal::{Kind, Refusal};
+use crate::proxy::served::Charges;
+use crate::proxy::trace::Story;
+use crate::proxy::worker::Worker;
+use crate::upstream::circuit::Admission;
+use crate::upstream::client::fault_of;
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+use spillway_resilience::Settlement;
+use spillway_sdk::{AttemptFacts, Class, Fault, Phase, ProviderError, Verdict};
+use std::cell::OnceCell;
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// The end of an answer in which its usage is looked for.
+const USAGE_TAIL_BYTES: usize = 64 << 10;
+
+/// How long an answer that is whole may stay open in silence: what is counted may follow, and what marks the end. Then it
+/// is closed, as it is whole.
+const OPEN_WHEN_FINISHED: Duration = Duration::from_secs(10);
+/// The same for one behind whose last event nothing may follow.
+pub const OPEN_WHEN_OVER: Duration = Duration::from_secs(1);
+
+/// How an answer ended.
+#[derive(Debug)]
+enum End {
+    /// As it should.
+    Whole,
+    /// With an error event of the provider's.
+    Failed(ProviderError),
+    /// Before its time.
+    Broken(Fault),
+    /// Its caller went away, or was given up for this reason.
+    Abandoned(Option<&'static str>),
+}
+
+/// An answer on its way to the caller.
+pub struct Forward {
+    /// What can be passed on at once.
+    ready: VecDeque<Bytes>,
+    upstream: Option<Incoming>,
+    /// What has broken it off while it was held.
+    broken: Option<Fault>,
+    reader: Reader,
+    /// Whether it is in an API's words, and generated.
+    generates: bool,
+    terminal_expected: bool,
+    /// What was passed on last lacks the blank line behind it.
+    is_open: bool,
+    idle: Pin<Box<Sleep>>,
+    idle_timeout: Duration,
+    has_content: bool,
+    abort: Abort,
+    /// Why its caller is given up.
+    given_up: Option<&'static str>,
+    affair: Option<Affair>,
+}
+
+/// How the connection is aborted after a break.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Abort {
+    No,
+    /// hyper drops what it has not flushed when a body fails, so it gets one turn to flush the error event.
+    AfterFlush,
+    Now,
+}
+
+/// How an answer is read on its way.
+enum Reader {
+    /// Event by event.
+    Events(Box<Events>),
+    /// As a body.
+    Body(Tail),
+    /// Not at all.
+    Unread,
+}
+
+/// A body whose end is kept, for the usage in it.
+#[derive(Default)]
+struct Tail {
+    last: VecDeque<Bytes>,
+    bytes: usize,
+    /// Where the body ends, unless its length says that.
+    json: Option<JsonEnd>,
+}
+
+impl Tail {
+    /// Keeps what has arrived, and answers whether it is more than blank space.
+    fn read(&mut self, arrived: &Bytes) -> bool {
+        self.bytes += arrived.len();
+        self.last.push_back(arrived.clone());
+        // Only the end can hold the usage.
+        while self.last.front().is_some_and(|first| self.bytes - first.len() >= USAGE_TAIL_BYTES) {
+            self.bytes -= self.last.pop_front().map_or(0, |first| first.len());
+        }
+        if let Some(json) = &mut self.json {
+            json.read(arrived);
+        }
+        !arrived.iter().all(u8::is_ascii_whitespace)
+    }
+
+    fn is_whole(&self) -> bool {
+        self.json.is_some_and(|json| json.is_whole())
+    }
+
+    fn usage(&self, dialect: Dialect) -> Option<Usage> {
+        let joined: Vec<u8> = self.last.iter().flatten().copied().collect();
+        dialect.read_usage(&joined)
+    }
+}
+
+/// What is to be settled when the answer has ended.
+pub struct Affair {
+    /// Where policies and circuits are at hand.
+    pub worker: Rc<Worker>,
+    /// What was asked.
+    pub call: Rc<Call>,
+    /// What policies may see.
+    pub record: Rc<Record>,
+    /// The verdict so far.
+    pub verdict: Verdict,
+    /// The circuits' permits, unless they are settled already.
+    pub admission: Option<Admission>,
+    /// What was taken of limits.
+    pub charges: Charges,
+    /// Why.
+    pub story: Story,
+    /// How the request ended, should the answer arrive whole.
+    pub outcome: Outcome,
+    /// Whether a failure of its request is counted already.
+    pub has_failed: bool,
+}
+
+impl Forward {
+    /// Takes over a response whose head is on its way to the caller.
+    pub fn new(held: Held, mut affair: Affair) -> Forward {
+        let call = &affair.call;
+        let is_answer = affair.outcome == Outcome::Answered && held.status.is_success();
+        let generates = call.operation == Operation::Generate;
+        let mut forward = Forward {
+            ready: VecDeque::new(),
+            upstream: held.rest,
+            broken: held.broken,
+            reader: match held.splitter {
+                Some(splitter) => {
+                    let strips = call.demands_usage.get();
+                    Reader::Events(Box::new(Events::new(splitter, call.dialect, call.asked.alternatives, strips)))
+                }
+                None if generates => {
+                    let json = JsonEnd::of(&held.headers).filter(|_| !call.asked.streaming);
+                    Reader::Body(Tail { json, ..Tail::default() })
+                }
+                None => Reader::Unread,
+            },
+            generates: generates && call.dialect != Dialect::Other,
+            terminal_expected: generates && call.dialect != Dialect::Other && is_answer,
+            is_open: false,
+            idle: Box::pin(sleep_until(match held.has_content {
+                true => Instant::now() + call.upstream.config.idle_timeout,
+                false => affair.record.began + call.upstream.config.first_content_timeout,
+            })),
+            idle_timeout: call.upstream.config.idle_timeout,
+            has_content: held.has_content,
+            abort: Abort::No,
+            given_up: None,
+            affair: None,
+        };
+        for bytes in held.arrived {
+            forward.read(bytes);
+        }
+        if forward.has_content {
+            affair.content_began();
+        }
+        forward.affair = Some(affair);
+        // Events behind the telling one may have arrived with it.
+        forward.drain_events();
+        if forward.has_content {
+            forward.wait_for_more();
+        }
+        forward
+    }
+
+    /// Its caller is given up: it is about to be dropped, for this reason.
+    pub fn give_up(&mut self, why: &'static str) {
+        self.given_up = Some(why);
+    }
+
+    /// Takes what was held: events as they were cut out, or pieces of a body.
+    fn read(&mut self, bytes: Bytes) {
+        match &mut self.reader {
+            Reader::Events(events) => {
+                let event = events.read(bytes);
+                self.take(event);
+            }
+            Reader::Body(tail) => {
+                let is_content = tail.read(&bytes);
+                self.take(Event { bytes: Some(bytes), is_content });
+            }
+            Reader::Unread => self.ready.push_back(bytes),
+        }
+    }
+
+    fn take(&mut self, event: Event) {
+        if let Some(bytes) = event.bytes {
+            self.is_open = !sse::is_closed(&bytes);
+            self.ready.push_back(bytes);
+        }
+        if event.is_content
+            && !std::mem::replace(&mut self.has_content, true)
+            && let Some(affair) = &mut self.affair
+        {
+            affair.content_began();
+        }
+    }
+
+    fn drain_events(&mut self) {
+        while let Reader::Events(events) = &mut self.reader {
+            let Some(event) = events.next_event() else { break };
+            self.take(event);
+        }
+    }
+
+    fn arrived(&mut self, data: Bytes) {
+        let was_over = self.stage() == Stage::Over;
+        match &mut self.reader {
+            Reader::Events(events) => {
+                events.push(data);
+                self.drain_events();
+            }
+            Reader::Body(_) | Reader::Unread => self.read(data),
+        }
+        // What comes behind the end does not keep it open.
+        if self.has_content && !(was_over && self.stage() == Stage::Over) {
+            self.wait_for_more();
+        }
+    }
+
+    /// How far the answer has come, as far as it says so itself.
+    fn stage(&self) -> Stage {
+        match &self.reader {
+            // What else streams has no such end.
+            Reader::Events(_) if !self.generates => Stage::Running,
+            Reader::Events(events) if events.error().is_some() => Stage::Finished,
+            Reader::Events(events) => events.stage(),
+            Reader::Body(tail) if tail.is_whole() => Stage::Over,
+            Reader::Body(_) | Reader::Unread => Stage::Running,
+        }
+    }
+
+    /// For as long as the answer may stay silent, as far as it has come.
+    fn wait_for_more(&mut self) {
+        let silence = match self.stage() {
+            Stage::Running | Stage::PartlyFinished => self.idle_timeout,
+            Stage::Finished => self.idle_timeout.min(OPEN_WHEN_FINISHED),
+            Stage::Over => self.idle_timeout.min(OPEN_WHEN_OVER),
+        };
+        self.idle.as_mut().reset(Instant::now() + silence);
+    }
+
+    /// Ends the answer with its last byte: whoever knows its length does not ask for more.
+    fn end_if_delivered(&mut self) {
+        let all_arrived = self.upstream.as_ref().is_none_or(http_body::Body::is_end_stream) && self.broken.is_none();
+        if self.ready.is_empty() && all_arrived && self.abort == Abort::No && self.affair.is_some() {
+            self.ended();
+        }
+    }
+
+    /// Nothing more comes. What is whole stays so, however its connection ended.
+    fn ended_by(&mut self, fault: Fault) {
+        self.take_last_event();
+        if self.stage() <= Stage::PartlyFinished { self.broke(fault) } else { self.ended() }
+    }
+
+    /// The upstream has ended its answer cleanly; whether it is whole is another question.
+    fn ended(&mut self) {
+        self.upstream = None;
+        self.take_last_event();
+        let end = match &self.reader {
+            Reader::Events(events) => match events.error() {
+                Some(error) => End::Failed(error.clone()),
+                None if !self.terminal_expected || events.overflowed() => End::Whole,
+                None if events.stage() == Stage::Running => return self.broke(Fault::Truncated),
+                // An end of nothing, behind what has kept the caller waiting.
+                None if !events.has_content() => return self.broke(Fault::Truncated),
+                None => End::Whole,
+            },
+            Reader::Body(_) if self.terminal_expected && !self.has_content => return self.broke(Fault::Truncated),
+            Reader::Body(_) | Reader::Unread => End::Whole,
+        };
+        if let Reader::Events(events) = &mut self.reader {
+            let rest = events.take_rest();
+            self.ready.extend((!rest.is_empty()).then_some(rest));
+        }
+        self.settle(end);
+    }
+
+    /// The blank line behind the last event may be missing.
+    fn take_last_event(&mut self) {
+        if let Reader::Events(events) = &mut self.reader
+            && let Some(event) = events.last_event()
+        {
+            self.take(event);
+        }
+    }
+
+    /// The answer will never be whole: says so in the stream, and then aborts the connection.
+    fn broke(&mut self, fault: Fault) {
+        if let (Reader::Events(events), Some(affair)) = (&self.reader, &self.affair) {
+            let upstream = affair.call.upstream.name.to_string();
+            let refusal = Refusal::from(Kind::StreamCut { upstream, fault });
+            if self.is_open {
+                self.ready.push_back(Bytes::from_static(b"\n\n"));
+            }
+            self.ready.push_back(events.dialect().error_event(&refusal, &affair.call.request_id));
+        }
+        self.upstream = None;
+        self.broken = None;
+        self.abort = Abort::AfterFlush;
+        self.settle(End::Broken(fault));
+    }
+
+    fn settle(&mut self, end: End) {
+        let Some(affair) = self.affair.take() else { return };
+        let usage = match &self.reader {
+            Reader::Events(events) => events.usage(),
+            Reader::Body(tail) => tail.usage(affair.call.dialect),
+            Reader::Unread => None,
+        };
+        // Before its end a stream may count nothing, or less than it has sent: what was seen was made, and is paid for.
+        let usage = match (&self.reader, usage) {
+            (Reader::Events(events), Some(usage)) if !matches!(end, End::Whole) => Some(Usage {
+                input: if usage.input > 0 { usage.input } else { affair.call.estimate.input },
+                output: usage.output.max(events.pieces()),
+            }),
+            (_, usage) => usage,
+        };
+        // What is passed on although it is no answer has been judged already.
+        let end = if affair.outcome == Outcome::Failed && !matches!(end, End::Abandoned(_)) { End::Whole } else { end };
+        affair.settle(end, usage);
+    }
+}
+
+impl Affair {
+    /// The first content is on its way to the caller.
+    fn content_began(&mut self) {
+        if self.outcome != Outcome::Answered || self.verdict.class != Class::Success {
+            return;
+        }
+        let upstream = &self.call.upstream;
+        let duration = self.record.first_content.get().unwrap_or_else(|| self.record.began.elapsed());
+        self.record.first_content.set(Some(duration));
+        upstream.metrics.first_content(duration);
+        let is_first = self.call.is_first(self.record.number);
+        let first_sent = is_first.then(|| self.worker.shared.clock.at(self.record.began));
+        upstream.served(self.call.subject(), duration, first_sent);
+        if let Some(admission) = &mut self.admission {
+            admission.answered();
+        }
+        // A probe has shown what it was sent for: nobody should wait for the end of its stream.
+        if let Some(probe) = self.admission.take_if(|admission| admission.is_probe()) {
+            conclude(&self.worker, &self.call, probe, &self.record, &self.verdict, self.has_failed);
+        }
+    }
+
+    /// Settles everything, once.
+    fn settle(mut self, end: End, usage: Option<Usage>) {
+        let metrics = &self.call.upstream.metrics;
+        if let Some(usage) = usage {
+            metrics.tokens(usage.input, usage.output);
+        }
+        // What was first said of the attempt is what it says of the upstream's room: an end much later says nothing.
+        let clock = self.worker.shared.clock;
+        let feedback = match end {
+            End::Broken(Fault::FirstContentTimeout) => overdue(&self.call, &self.record, clock),
+            End::Whole | End::Failed(_) | End::Broken(_) | End::Abandoned(_) => {
+                feedback(&self.call, &self.record, &self.verdict, clock)
+            }
+        };
+        let settlement = usage.map_or(Settlement::AsEstimated, |usage| Settlement::Used(usage.total()));
+        std::mem::take(&mut self.charges).settle(settlement, feedback);
+        let outcome = match end {
+            End::Whole => self.outcome,
+            End::Failed(error) => {
+                self.story.tell(&format!("the provider failed inside of its answer: {}", error.message));
+                self.judge_again(None, Some(error));
+                Outcome::Broken
+            }
+            End::Broken(fault) => {
+                self.story.tell(&format!("the answer broke off: {}", fault.as_str()));
+                self.judge_again(Some(fault), None);
+                Outcome::Broken
+            }
+            End::Abandoned(given_up) => {
+                self.story.tell(given_up.unwrap_or("the caller went away"));
+                // The permits are dropped with this, which counts nowhere.
+                self.admission = None;
+                Outcome::Abandoned
+            }
+        };
+        if let Some(admission) = self.admission.take() {
+            conclude(&self.worker, &self.call, admission, &self.record, &self.verdict, self.has_failed);
+        }
+        self.story.end(outcome, self.record.status.unwrap_or(0));
+    }
+
+    /// What is said about an attempt that broke after its first content.
+    fn judge_again(&mut self, fault: Option<Fault>, error: Option<ProviderError>) {
+        let mut record = Record::clone(&self.record);
+        record.phase = Phase::Committed;
+        record.elapsed = record.began.elapsed();
+        record.prefix = Bytes::new();
+        record.fault = fault;
+        record.error = OnceCell::from(error);
+        let upstream = &self.call.upstream;
+        let record = Rc::new(record);
+        let facts = Rc::clone(&record) as Rc<dyn AttemptFacts>;
+        let judged = self.worker.judge.borrow_mut().classify(&upstream.policy, facts);
+        if let Some(recorder) = &self.worker.shared.recorder {
+            drop(recorder.note(&self.call, &record, &judged));
+        }
+        self.verdict = judged.verdict;
+    }
+}
+
+impl http_body::Body for Forward {
+    type Data = Bytes;
+    type Error = Aborted;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
+        let this = &mut *self;
+        loop {
+            if let Some(bytes) = this.ready.pop_front() {
+                this.end_if_delivered();
+                return Poll::Ready(Some(Ok(Frame::data(bytes))));
+            }
+            match this.abort {
+                Abort::No => {}
+                Abort::AfterFlush => {
+                    this.abort = Abort::Now;
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Abort::Now => return Poll::Ready(Some(Err(Aborted))),
+            }
+            let Some(upstream) = this.upstream.as_mut() else {
+                if let Some(fault) = this.broken {
+                    this.broke(fault);
+                    continue;
+                }
+                if this.affair.is_some() {
+                    this.ended();
+                    continue;
+                }
+                return Poll::Ready(None);
+            };
+            match Pin::new(upstream).poll_frame(context) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    if let Ok(data) = frame.into_data() {
+                        this.arrived(data);
+                    }
+                }
+                Poll::Ready(Some(Err(error))) => this.ended_by(fault_of(&error)),
+                Poll::Ready(None) => this.ended(),
+                Poll::Pending => match this.idle.as_mut().poll(context) {
+                    Poll::Ready(()) if this.has_content => this.ended_by(Fault::IdleTimeout),
+                    Poll::Ready(()) => this.ended_by(Fault::FirstContentTimeout),
+                    Poll::Pending => return Poll::Pending,
+                },
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        // A stream may gain an error event or lose a usage event, so only plain bodies have a known length.
+        match (&self.reader, &self.upstream) {
+            // And of one that has broken off, the head tells how long it should have been.
+            _ if self.broken.is_some() => SizeHint::default(),
+            (Reader::Events(_), _) => SizeHint::default(),
+            (Reader::Body(_) | Reader::Unread, upstream) => {
+                let ready: u64 = self.ready.iter().map(|bytes| bytes.len() as u64).sum();
+                let rest = upstream.as_ref().map_or(SizeHint::with_exact(0), Incoming::size_hint);
+                rest.exact().map_or_else(SizeHint::default, |rest| SizeHint::with_exact(ready + rest))
+            }
+        }
+    }
+}
+
+impl Drop for Forward {
+    fn drop(&mut self) {
+        self.end_if_delivered();
+        // Many callers leave with the last event, and do not wait for the end of the connection.
+        if self.ready.is_empty() && self.abort == Abort::No && self.stage() >= Stage::Finished && self.affair.is_some()
+        {
+            self.ended();
+        }
+        self.settle(End::Abandoned(self.given_up));
+    }
+}
+
+impl fmt::Debug for Forward {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Forward").field("abort", &self.abort).field("broken", &self.broken).finish_non_exhaustive()
+    }
+}

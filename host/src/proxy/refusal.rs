@@ -1,0 +1,477 @@
+//! Spillway's own errors, and the one place that turns them into responses.
+
+use crate::dialect::Dialect;
+use crate::proxy::body::Body;
+use crate::runtime::clock::milliseconds;
+use crate::runtime::shortage::Shortage;
+use crate::upstream::said::Said;
+use http::{HeaderValue, Response, StatusCode, header};
+use spillway_resilience::{Dimension, Priority};
+use spillway_sdk::{Fault, wait};
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+/// Longest `Retry-After` that every SDK acts on as it is meant. Beyond it some wait for ever and others ignore it, so they
+/// are asked not to retry.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+
+/// What Spillway refuses, or could not do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The circuit is open: the provider is known to fail.
+    CircuitOpen {
+        /// Whose circuit.
+        upstream: String,
+        /// Why it opened.
+        cause: String,
+        /// What the provider last said.
+        said: Option<Arc<Said>>,
+    },
+    /// The provider has said "too much", and the wait is longer than the caller's patience.
+    Paced {
+        /// Who.
+        upstream: String,
+        /// What it last said.
+        said: Option<Arc<Said>>,
+    },
+    /// A configured limit is used up.
+    LimitExceeded {
+        /// Whose limit.
+        owner: Owner,
+        /// What it counts.
+        dimension: Dimension,
+        /// The limit per minute.
+        limit: u64,
+    },
+    /// As many calls are in flight as there may be, or as many wait for it.
+    Saturated {
+        /// Whose limit.
+        owner: Owner,
+        /// What is full.
+        what: String,
+    },
+    /// Spillway itself has as much in hand as it can hold.
+    Overloaded {
+        /// The priority that is refused at this load.
+        priority: Priority,
+    },
+    /// This machine lacks something.
+    Short {
+        /// What.
+        shortage: Shortage,
+    },
+    /// No connection, or none that lasted until an answer came.
+    Unreachable {
+        /// Where.
+        upstream: String,
+        /// What happened.
+        fault: Fault,
+        /// What was in the way of a connection, in a sentence's words.
+        cause: Option<String>,
+    },
+    /// The provider took too long.
+    TimedOut {
+        /// Which.
+        upstream: String,
+        /// Which of the timeouts.
+        fault: Fault,
+        /// What was in the way of a connection, in a sentence's words.
+        cause: Option<String>,
+    },
+    /// The answer looked like a success and was judged a failure.
+    JudgedFailed {
+        /// Who answered.
+        upstream: String,
+        /// The verdict's reason.
+        reason: String,
+        /// The status that fits the verdict.
+        status: StatusCode,
+    },
+    /// A stream broke after its first content.
+    StreamCut {
+        /// Whose stream.
+        upstream: String,
+        /// What happened.
+        fault: Fault,
+    },
+    /// The request's body exceeds the bound.
+    BodyTooLarge {
+        /// The bound, in bytes.
+        limit: usize,
+    },
+    /// The request's body did not arrive in time.
+    BodyLate {
+        /// Longest silence within it.
+        timeout: Duration,
+    },
+    /// The request is not understood.
+    BadRequest {
+        /// Why.
+        reason: String,
+    },
+    /// No upstream serves this path.
+    NoSuchRoute {
+        /// The path.
+        path: String,
+    },
+    /// There is no such job, or no longer.
+    NoSuchJob {
+        /// What the spool has lost, if it has: the job may have been among it.
+        lost: Option<String>,
+    },
+    /// The path exists, with other methods.
+    WrongMethod {
+        /// The methods it has.
+        allowed: &'static str,
+    },
+    /// The request comes from where none should come from.
+    Forbidden {
+        /// Why.
+        reason: String,
+    },
+    /// The job's state does not allow it.
+    Conflict {
+        /// Why.
+        reason: String,
+    },
+    /// The spool's bound is reached.
+    SpoolFull {
+        /// Jobs in it.
+        depth: u64,
+    },
+    /// The spool cannot promise anything.
+    SpoolUnavailable {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Whose limit it is that refuses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// An upstream's.
+    Upstream(String),
+    /// A tenant's.
+    Tenant(String),
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Owner::Upstream(name) => f.write_str(name),
+            Owner::Tenant(name) => write!(f, "tenant {name}"),
+        }
+    }
+}
+
+impl Owner {
+    /// Where its limits are configured.
+    fn section(&self) -> String {
+        match self {
+            Owner::Upstream(name) => format!("[upstreams.{name}.limits]"),
+            Owner::Tenant(name) => format!("[tenants.{name}]"),
+        }
+    }
+}
+
+/// An error of Spillway's own, ready to be said in any API's words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What it is.
+    pub kind: Kind,
+    /// When trying again makes sense.
+    pub retry_after: Option<Duration>,
+}
+
+impl From<Kind> for Refusal {
+    fn from(kind: Kind) -> Self {
+        Refusal { kind, retry_after: None }
+    }
+}
+
+impl Refusal {
+    /// As [`From`], with a time after which trying again makes sense.
+    pub fn after(kind: Kind, wait: impl Into<Option<Duration>>) -> Self {
+        Refusal { kind, retry_after: wait.into() }
+    }
+
+    /// A stable word for programs.
+    pub fn code(&self) -> &'static str {
+        match &self.kind {
+            Kind::CircuitOpen { .. } => "spillway_circuit_open",
+            Kind::Paced { .. } => "spillway_paced",
+            Kind::LimitExceeded { .. } | Kind::Saturated { .. } => "rate_limit_exceeded",
+            Kind::Overloaded { .. } => "spillway_overloaded",
+            Kind::Short { .. } => "spillway_out_of_resources",
+            Kind::Unreachable { .. } => "spillway_upstream_unreachable",
+            Kind::TimedOut { .. } => "spillway_upstream_timeout",
+            Kind::JudgedFailed { .. } => "spillway_upstream_failed",
+            Kind::StreamCut { .. } => "spillway_stream_cut",
+            Kind::BodyTooLarge { .. } => "spillway_body_too_large",
+            Kind::BodyLate { .. } => "spillway_body_timeout",
+            Kind::BadRequest { .. } => "spillway_bad_request",
+            Kind::NoSuchRoute { .. } => "spillway_no_such_route",
+            Kind::NoSuchJob { .. } => "spillway_no_such_job",
+            Kind::WrongMethod { .. } => "spillway_wrong_method",
+            Kind::Forbidden { .. } => "spillway_forbidden",
+            Kind::Conflict { .. } => "spillway_conflict",
+            Kind::SpoolFull { .. } => "spillway_spool_full",
+            Kind::SpoolUnavailable { .. } => "spillway_spool_unavailable",
+        }
+    }
+
+    /// What the provider last said, where that is the reason.
+    pub fn said(&self) -> Option<&Said> {
+        match &self.kind {
+            Kind::CircuitOpen { said, .. } | Kind::Paced { said, .. } => said.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// The status, where the API has no habit of its own.
+    pub fn status(&self) -> StatusCode {
+        // A refusal raises what the provider's own answer would have raised.
+        if let Some(said) = self.said() {
+            return said.status;
+        }
+        match &self.kind {
+            Kind::CircuitOpen { .. }
+            | Kind::Overloaded { .. }
+            | Kind::Short { .. }
+            | Kind::SpoolFull { .. }
+            | Kind::SpoolUnavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Kind::LimitExceeded { .. } | Kind::Saturated { .. } | Kind::Paced { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Kind::Unreachable { .. } | Kind::StreamCut { .. } => StatusCode::BAD_GATEWAY,
+            Kind::TimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
+            Kind::JudgedFailed { status, .. } => *status,
+            Kind::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Kind::BodyLate { .. } => StatusCode::REQUEST_TIMEOUT,
+            Kind::BadRequest { .. } => StatusCode::BAD_REQUEST,
+            Kind::NoSuchRoute { .. } | Kind::NoSuchJob { .. } => StatusCode::NOT_FOUND,
+            Kind::WrongMethod { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Kind::Forbidden { .. } => StatusCode::FORBIDDEN,
+            Kind::Conflict { .. } => StatusCode::CONFLICT,
+        }
+    }
+
+    /// Whose fault it is and what to do next.
+    pub fn message(&self) -> String {
+        let again = match self.retry_after {
+            Some(wait) => format!(" Try again in {:.1} s.", wait.as_secs_f64()),
+            None => String::new(),
+        };
+        match &self.kind {
+            Kind::CircuitOpen { upstream, cause, .. } => format!(
+                "Spillway did not call {upstream}: its circuit is open ({cause}).{again}{} \
+                 Send `Prefer: respond-async` to have the request kept and served later.",
+                self.quote()
+            ),
+            Kind::Paced { upstream, .. } => format!(
+                "Spillway did not call {upstream}: it has said that it is too much, and calls wait for their turn.{again}{} \
+                 Send `Prefer: respond-async` to have the request kept and served later.",
+                self.quote()
+            ),
+            Kind::LimitExceeded { owner, dimension, limit } => format!(
+                "The limit of {limit} {} per minute for {owner} is used up.{again} \
+                 Raise {} if it is lower than what is allowed.",
+                dimension.as_str(),
+                owner.section()
+            ),
+            Kind::Saturated { owner, what } => {
+                format!("Spillway lets no more calls in for {owner}: {what}.{again}")
+            }
+            Kind::Overloaded { priority } => format!(
+                "Spillway has too much in hand for requests of {} priority.{again} \
+                 Raise server.max_in_flight or server.max_held if this machine can bear more.",
+                priority.as_str()
+            ),
+            Kind::Short { shortage } => format!("Spillway itself is short: {shortage}.{again}"),
+            Kind::Unreachable { upstream, fault, cause } => {
+                let cause = cause.as_deref().unwrap_or(fault.as_str());
+                let check = match fault {
+                    Fault::Tls => String::new(),
+                    _ => format!(" Check the network and [upstreams.{upstream}] url."),
+                };
+                format!("Spillway got no answer from {upstream}: {cause}.{check}{again}")
+            }
+            Kind::TimedOut { upstream, fault, cause } => {
+                let cause = cause.as_deref().unwrap_or(fault.as_str());
+                format!("{upstream} did not answer in time: {cause}.{again}")
+            }
+            Kind::JudgedFailed { upstream, reason, .. } => {
+                format!("{upstream} failed: {reason}.{again}")
+            }
+            Kind::StreamCut { upstream, fault } => {
+                format!("The stream from {upstream} broke: {}. What was received is incomplete.", fault.as_str())
+            }
+            Kind::BodyTooLarge { limit } => {
+                format!("The request's body is larger than {limit} bytes. Raise server.max_body to allow it.")
+            }
+            Kind::BodyLate { timeout } => format!(
+                "The request's body did not arrive in time: its sender was silent for {:.1} s, or sent next to nothing \
+                 for longer. Send it again, or raise server.body_timeout.",
+                timeout.as_secs_f64()
+            ),
+            Kind::BadRequest { reason } => format!("Spillway does not understand the request: {reason}."),
+            Kind::NoSuchRoute { path } => format!(
+                "No upstream serves {path}. Paths of OpenAI, Anthropic and Gemini are recognised; \
+                 others begin with the name of an upstream, as in /openai/v1/models."
+            ),
+            Kind::NoSuchJob { lost: None } => {
+                "There is no such job. Finished jobs are kept for spool.retention only.".into()
+            }
+            Kind::NoSuchJob { lost: Some(lost) } => {
+                format!("There is no such job. It may have been lost by Spillway: {lost}.")
+            }
+            Kind::WrongMethod { allowed } => format!("This path has only {allowed}."),
+            Kind::Forbidden { reason } => format!("Spillway refuses the request: {reason}."),
+            Kind::Conflict { reason } => format!("{reason}."),
+            Kind::SpoolFull { depth } => {
+                format!("The spool is full with {depth} jobs, so the request was not kept.{again}")
+            }
+            Kind::SpoolUnavailable { reason } => {
+                format!("Spillway's spool cannot be used: {reason}.{again}")
+            }
+        }
+    }
+
+    /// What the provider last said, in its words.
+    fn quote(&self) -> String {
+        match self.said() {
+            Some(said) if said.message.is_empty() => {
+                format!(" The provider's last answer was a {}.", said.status.as_u16())
+            }
+            Some(said) => format!(" The provider last said ({}): {:?}", said.status.as_u16(), said.message),
+            None => String::new(),
+        }
+    }
+
+    /// Whether the same caller has no use in trying again by itself: a spent quota is refilled by nobody's trying, and a
+    /// certificate is mended by somebody else.
+    fn is_final_for_now(&self) -> bool {
+        match &self.kind {
+            Kind::CircuitOpen { .. } => self.said().is_some_and(|said| matches!(said.status.as_u16(), 402 | 403 | 429)),
+            Kind::Unreachable { fault, .. } => *fault == Fault::Tls,
+            _ => false,
+        }
+    }
+
+    /// The response, in the words of the API that was called.
+    pub fn into_response(self, dialect: Dialect, request_id: &str) -> Response<Body> {
+        let mut response = Response::new(Body::from(dialect.envelope(&self, request_id).to_string()));
+        *response.status_mut() = dialect.status(&self);
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert("x-spillway-refusal", HeaderValue::from_static(self.code()));
+        if let Ok(id) = HeaderValue::from_str(request_id) {
+            headers.insert(dialect.request_id_header(), id);
+        }
+        if let Kind::WrongMethod { allowed } = self.kind {
+            headers.insert(header::ALLOW, HeaderValue::from_static(allowed));
+        }
+        if let Kind::BodyLate { .. } = self.kind {
+            // The rest of the body may still come, and must not be taken for a request.
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        if let Some(wait) = self.retry_after {
+            insert_wait(headers, wait);
+        }
+        if self.is_final_for_now() {
+            headers.insert("x-should-retry", HeaderValue::from_static("false"));
+        }
+        response
+    }
+}
+
+/// Says a wait so that every SDK acts on it as it is meant.
+pub fn insert_wait(headers: &mut http::HeaderMap, wait: Duration) {
+    // Some SDKs take 0 as "at once, as often as you like".
+    let wait_ms = milliseconds(wait).max(1);
+    headers.insert(header::RETRY_AFTER, HeaderValue::from(wait_ms.div_ceil(1_000)));
+    headers.insert("retry-after-ms", HeaderValue::from(wait_ms));
+    if wait > RETRY_AFTER_MAX {
+        headers.insert("x-should-retry", HeaderValue::from_static("false"));
+    }
+}
+
+/// Raises the wait that an answer of the provider's names to the one that is kept here. Where it names none, none is
+/// added, and a little more is none: whoever comes a moment too early waits here for that moment.
+pub fn raise_wait(headers: &mut http::HeaderMap, wait: Duration) {
+    const A_LITTLE: f64 = 1.1;
+    let named = wait::from_headers(|name| headers.get(name).map(HeaderValue::as_bytes), SystemTime::now());
+    if named.is_some_and(|named| named.mul_f64(A_LITTLE) < wait) {
+        headers.remove(header::RETRY_AFTER);
+        headers.remove("retry-after-ms");
+        insert_wait(headers, wait);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limited(wait: Duration) -> Response<Body> {
+        let kind =
+            Kind::LimitExceeded { owner: Owner::Upstream("openai".into()), dimension: Dimension::Tokens, limit: 100 };
+        Refusal::after(kind, wait).into_response(Dialect::OpenAi, "id")
+    }
+
+    #[test]
+    fn a_wait_is_rounded_up_and_never_zero() {
+        let headers = limited(Duration::from_millis(1_001)).headers().clone();
+        assert_eq!(
+            (&headers["retry-after"], &headers["retry-after-ms"]),
+            (&HeaderValue::from(2), &HeaderValue::from(1_001))
+        );
+        let headers = limited(Duration::ZERO).headers().clone();
+        assert_eq!(
+            (&headers["retry-after"], &headers["retry-after-ms"]),
+            (&HeaderValue::from(1), &HeaderValue::from(1))
+        );
+    }
+
+    #[test]
+    fn a_forwarded_header_promises_no_less_than_is_waited_here_in_all_its_forms() {
+        let raised = |name: &'static str, value: &str, wait: Duration| {
+            let mut headers = http::HeaderMap::new();
+            headers.insert(name, HeaderValue::from_str(value).expect("it is a header's value"));
+            raise_wait(&mut headers, wait);
+            headers
+        };
+        let long = Duration::from_secs(30);
+        for (name, value) in
+            [("retry-after", "1"), ("retry-after-ms", "900"), ("retry-after", "Sun, 06 Nov 1994 08:49:47 GMT")]
+        {
+            let headers = raised(name, value, long);
+            assert_eq!(headers["retry-after"], HeaderValue::from(30), "{name}: {value}");
+            assert_eq!(headers["retry-after-ms"], HeaderValue::from(30_000), "{name}: {value}");
+        }
+        // What is longer, or hardly less, or no promise at all stays as it was.
+        for (name, value) in [("retry-after", "60"), ("retry-after", "29"), ("retry-after", "soon"), ("x-other", "1")] {
+            let headers = raised(name, value, long);
+            assert_eq!((headers.len(), &headers[name]), (1, &HeaderValue::from_str(value).expect("as above")));
+        }
+    }
+
+    #[test]
+    fn a_wait_that_sdks_would_not_act_on_asks_them_not_to_retry() {
+        let headers = limited(Duration::from_secs(61)).headers().clone();
+        assert_eq!(headers["retry-after"], "61");
+        assert_eq!(headers["x-should-retry"], "false");
+    }
+
+    #[test]
+    fn the_same_refusal_wears_each_apis_status_and_envelope() {
+        let refusal = Refusal::from(Kind::CircuitOpen { upstream: "u".into(), cause: "c".into(), said: None });
+        let cases = [
+            (Dialect::OpenAi, 503, "/error/code", "spillway_circuit_open"),
+            (Dialect::Anthropic, 529, "/error/type", "overloaded_error"),
+            (Dialect::Gemini, 503, "/error/status", "UNAVAILABLE"),
+        ];
+        for (dialect, status, pointer, word) in cases {
+            assert_eq!(dialect.status(&refusal).as_u16(), status);
+            assert_eq!(dialect.envelope(&refusal, "id").pointer(pointer).and_then(|v| v.as_str()), Some(word));
+        }
+    }
+}

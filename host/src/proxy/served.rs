@@ -1,0 +1,95 @@
+//! A response of the provider's on the point of becoming the caller's.
+
+use crate::dialect::headers::strip_hop_by_hop;
+use crate::observe::metrics::Outcome;
+use crate::proxy::attempt::{Held, Record};
+use crate::proxy::body::Body;
+use crate::proxy::call::Call;
+use crate::proxy::forward::{Affair, Forward};
+use crate::proxy::trace::Story;
+use crate::proxy::worker::Worker;
+use crate::upstream::circuit::Admission;
+use crate::upstream::gate::Entered;
+use http::{HeaderValue, Response, header};
+use spillway_resilience::{Feedback, Settlement};
+use spillway_sdk::{Class, Verdict};
+use std::rc::Rc;
+
+/// What a request has taken of limits: its upstream's, and its tenant's. Dropped, each is settled as it stands.
+#[derive(Debug, Default)]
+pub struct Charges {
+    /// The upstream's.
+    pub upstream: Option<Entered>,
+    /// The tenant's, when it has limits of its own.
+    pub tenant: Option<Entered>,
+}
+
+impl Charges {
+    /// Settles both with the same cost.
+    pub fn settle(self, settlement: Settlement, feedback: Feedback) {
+        for entered in [self.upstream, self.tenant].into_iter().flatten() {
+            // Only a refusal before the first content can be excused.
+            let _ = entered.settle(settlement, feedback);
+        }
+    }
+}
+
+/// A response of the provider's that becomes the caller's.
+#[derive(Debug)]
+pub struct Served {
+    /// The response, its beginning held.
+    pub held: Held,
+    /// What policies may see of it.
+    pub record: Rc<Record>,
+    /// What it was judged to be.
+    pub verdict: Verdict,
+    /// How the request has ended, should it arrive whole.
+    pub outcome: Outcome,
+    /// The circuits' permits, unless they are settled already.
+    pub admission: Option<Admission>,
+    /// What is settled when the answer has ended.
+    pub charges: Charges,
+    /// Whether a failure of its request is counted already.
+    pub has_failed: bool,
+}
+
+impl Served {
+    /// A response whose attempt is settled already.
+    pub fn settled(held: Held, record: Rc<Record>, verdict: Verdict, outcome: Outcome) -> Served {
+        Served { held, record, verdict, outcome, admission: None, charges: Charges::default(), has_failed: false }
+    }
+
+    /// Sends the head, and lets the rest follow.
+    pub fn forward(self, worker: &Rc<Worker>, call: &Rc<Call>, story: Story) -> Response<Body> {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = self.held.status;
+        let headers = response.headers_mut();
+        headers.clone_from(&self.held.headers);
+        strip_hop_by_hop(headers);
+        story.insert_headers(headers);
+        if self.verdict.class == Class::Exhausted {
+            // Trying again does not fill a purse.
+            headers.insert("x-should-retry", HeaderValue::from_static("false"));
+        }
+        if self.held.splitter.is_some() {
+            // Whatever stands between here and the caller must not buffer, and events may come and go on the way.
+            headers.remove(header::CONTENT_LENGTH);
+            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
+            headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+        }
+        call.upstream.metrics.overhead(story.overhead());
+        let affair = Affair {
+            worker: Rc::clone(worker),
+            call: Rc::clone(call),
+            record: self.record,
+            verdict: self.verdict,
+            admission: self.admission,
+            charges: self.charges,
+            story,
+            outcome: self.outcome,
+            has_failed: self.has_failed,
+        };
+        *response.body_mut() = Body::Forward(Box::new(Forward::new(self.held, affair)));
+        response
+    }
+}

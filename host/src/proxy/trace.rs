@@ -1,0 +1,178 @@
+//! One record per request that says why it ended as it did. It becomes one line of the log, and a few headers.
+
+use crate::observe::metrics::{Outcome, UpstreamMetrics};
+use crate::policy::{By, Judged};
+use crate::proxy::attempt::{Elsewhere, Record};
+use crate::proxy::worker::{HeldBytes, InFlight};
+use crate::runtime::clock::milliseconds;
+use crate::spool::JobId;
+use crate::upstream::Upstream;
+use http::{HeaderMap, HeaderValue};
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Why a request ended as it did, written while it lives.
+#[derive(Debug)]
+pub struct Story {
+    request_id: String,
+    began: Instant,
+    upstream: String,
+    model: Option<String>,
+    /// What happened, in a few words each.
+    chapters: String,
+    attempts: u32,
+    judged_by: Option<Arc<By>>,
+    /// Time spent upstream and waiting: all the rest is Spillway's own.
+    elsewhere: Duration,
+    /// Where the end is counted; a job's story is not, since its request was counted when it was kept.
+    counted: Option<Arc<UpstreamMetrics>>,
+    ended: bool,
+    /// The request is in flight for as long as its story goes on, streams included.
+    _in_flight: InFlight,
+    /// And so long its body is held.
+    held: Option<HeldBytes>,
+}
+
+impl Story {
+    /// Begins with the request's arrival.
+    pub fn begin(request_id: &str, in_flight: InFlight) -> Story {
+        Story {
+            request_id: request_id.to_owned(),
+            began: Instant::now(),
+            upstream: String::new(),
+            model: None,
+            chapters: String::new(),
+            attempts: 0,
+            judged_by: None,
+            elsewhere: Duration::ZERO,
+            counted: None,
+            ended: false,
+            _in_flight: in_flight,
+            held: None,
+        }
+    }
+
+    /// The request's body is in hand.
+    pub fn holds(&mut self, held: HeldBytes) {
+        self.held = Some(held);
+    }
+
+    /// Where the request goes. From here on its end is counted there.
+    pub fn goes_to(&mut self, upstream: &Upstream, model: Option<&str>) {
+        self.upstream = upstream.name.to_string();
+        self.model = model.map(str::to_owned);
+        self.counted = Some(Arc::clone(&upstream.metrics));
+    }
+
+    /// The request is a job's.
+    pub fn serves(&mut self, job: JobId, upstream: &str, model: Option<&str>) {
+        self.upstream = upstream.to_owned();
+        self.model = model.map(str::to_owned);
+        self.tell(&format!("{job} taken from the spool"));
+    }
+
+    /// An attempt ended, and this is what it was worth.
+    pub fn attempt(&mut self, record: &Record, judged: &Judged) {
+        self.attempts += 1;
+        self.elsewhere += record.elapsed;
+        self.judged_by = Some(Arc::clone(&judged.by));
+        let verdict = &judged.verdict;
+        let mut chapter =
+            format!("attempt {} {} in {} ms", self.attempts, verdict.class.as_str(), record.elapsed.as_millis());
+        // Writing into a string cannot fail.
+        let _ = match (&*verdict.reason, &record.cause) {
+            ("", None) => Ok(()),
+            (reason, None) => write!(chapter, " ({reason})"),
+            ("", Some(cause)) => write!(chapter, " ({cause})"),
+            (reason, Some(cause)) => write!(chapter, " ({reason}: {cause})"),
+        };
+        self.tell(&chapter);
+    }
+
+    /// An attempt ended without any doing of the upstream's.
+    pub fn attempt_ended(&mut self, what: Elsewhere, elapsed: Duration) {
+        self.attempts += 1;
+        self.elsewhere += elapsed;
+        let by = match what {
+            Elsewhere::BodyBroken | Elsewhere::BodyLate | Elsewhere::Impatient => "by its caller".to_owned(),
+            Elsewhere::Short(shortage) => format!("because {shortage},"),
+        };
+        self.tell(&format!("attempt {} ended {by} after {} ms", self.attempts, elapsed.as_millis()));
+    }
+
+    /// The request waited.
+    pub fn waited(&mut self, for_what: &str, wait: Duration) {
+        self.elsewhere += wait;
+        self.tell(&format!("waited {} ms for {for_what}", wait.as_millis()));
+    }
+
+    /// Something happened that explains the end.
+    pub fn tell(&mut self, what: &str) {
+        if !self.chapters.is_empty() {
+            self.chapters.push_str("; ");
+        }
+        self.chapters.push_str(what);
+    }
+
+    /// Time that Spillway itself has taken so far.
+    pub fn overhead(&self) -> Duration {
+        self.began.elapsed().saturating_sub(self.elsewhere)
+    }
+
+    /// Says the essence in response headers.
+    pub fn insert_headers(&self, headers: &mut HeaderMap) {
+        let mut insert = |name: &'static str, value: &str| {
+            if let Ok(value) = HeaderValue::from_str(value) {
+                headers.insert(name, value);
+            }
+        };
+        insert("x-spillway-request-id", &self.request_id);
+        if !self.upstream.is_empty() {
+            insert("x-spillway-upstream", &self.upstream);
+            insert("x-spillway-attempts", &self.attempts.to_string());
+        }
+        if let Some(by) = &self.judged_by {
+            insert("x-spillway-policy", &by.label);
+        }
+        insert("server-timing", &format!("spillway;dur={:.3}", self.overhead().as_secs_f64() * 1e3));
+    }
+
+    /// Ends: counted, with a line in the log, once.
+    pub fn end(&mut self, outcome: Outcome, status: u16) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        if let Some(metrics) = &self.counted {
+            metrics.request(outcome);
+        }
+        let duration_ms = milliseconds(self.began.elapsed());
+        let (request_id, upstream, model) = (&*self.request_id, &*self.upstream, self.model.as_deref());
+        let (attempts, why) = (self.attempts, &*self.chapters);
+        let policy = self.judged_by.as_ref().map(|by| &*by.label);
+        let policy_sha256 = self.judged_by.as_ref().and_then(|by| by.sha256).map(tracing::field::display);
+        let outcome = outcome.as_str();
+        tracing::info!(
+            request_id,
+            upstream,
+            model,
+            outcome,
+            status,
+            attempts,
+            duration_ms,
+            policy,
+            policy_sha256,
+            why,
+            "request"
+        );
+    }
+}
+
+impl Drop for Story {
+    /// A story that nobody has ended is that of a caller who went away.
+    fn drop(&mut self) {
+        if !self.upstream.is_empty() {
+            self.end(Outcome::Abandoned, 0);
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Requests that were understood and that nobody has served: what is left of them, and what to tell their callers.
+
+use crate::observe::metrics::Outcome;
+use crate::proxy::attempt::{Elsewhere, Held, Record};
+use crate::proxy::body::Body;
+use crate::proxy::call::Call;
+use crate::proxy::hedge::EndedElsewhere;
+use crate::proxy::refusal::{Kind, Refusal, raise_wait};
+use crate::proxy::served::Served;
+use crate::proxy::trace::Story;
+use crate::proxy::worker::Worker;
+use crate::upstream::circuit::Refused;
+use crate::upstream::said::fitting;
+use crate::upstream::scope::Protects;
+use http::Response;
+use spillway_resilience::{Rejected, ShedSettings};
+use spillway_sdk::{Class, Fault, Verdict};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// How much longer than its circuit a job waits whose call has just failed.
+const PROBE_TURN: Duration = Duration::from_millis(500);
+
+/// A request that was understood, and that nobody has served.
+#[derive(Debug)]
+pub struct Unserved {
+    /// What to tell the caller, unless the provider's own answer does.
+    pub refusal: Refusal,
+    /// The provider's last answer, when it gave one that can be passed on.
+    answer: Option<Served>,
+    /// How the request ended.
+    pub outcome: Outcome,
+    /// Whether the failure may be this request's own: a healthy upstream answered it with an error.
+    pub suspect: bool,
+    /// Whether a call was made at all.
+    tried: bool,
+    /// Whether the upstream asked for less load.
+    throttled: bool,
+    /// Why.
+    pub story: Story,
+}
+
+impl Unserved {
+    /// Where an attempt was made, its failure is what the caller hears of, not what kept the next one from being made.
+    pub fn new(last: Option<Failed>, blocked: Blocked, mut story: Story) -> Unserved {
+        let Blocked { mut refusal, mut outcome } = blocked;
+        if let (Some(failed), true) = (&last, outcome != Outcome::Failed) {
+            story.tell(&format!("no retry: {}", refusal.code()));
+            refusal = Refusal { retry_after: refusal.retry_after, kind: failed.refusal.kind.clone() };
+            outcome = Outcome::Failed;
+        }
+        let throttled =
+            last.as_ref().is_some_and(|failed| matches!(failed.verdict.class, Class::Throttled | Class::Overloaded));
+        let tried = last.is_some();
+        let suspect = last.as_ref().is_some_and(|failed| {
+            let failing = matches!(failed.verdict.class, Class::Failure | Class::Ignored);
+            failing && failed.record.status.is_some() && failed.may_be_its_own
+        });
+        let answer = last.and_then(|failed| {
+            // A failure that looks like a success must not reach the caller as one, unless it shows that it is none.
+            let held = failed.held.filter(|held| held.shows_its_failure(&failed.record))?;
+            Some(Served::settled(held, failed.record, failed.verdict, Outcome::Failed))
+        });
+        Unserved { refusal, answer, outcome, suspect, tried, throttled, story }
+    }
+
+    /// An attempt has ended without any doing of the upstream's.
+    pub fn elsewhere(call: &Call, ended: EndedElsewhere, body_timeout: Duration, story: Story) -> Unserved {
+        let EndedElsewhere { what, elapsed: _ } = ended;
+        let upstream = call.upstream.name.to_string();
+        let (kind, outcome) = match what {
+            Elsewhere::BodyBroken => (Kind::BadRequest { reason: "its body broke off".into() }, Outcome::Abandoned),
+            Elsewhere::BodyLate => (Kind::BodyLate { timeout: body_timeout }, Outcome::Refused),
+            Elsewhere::Impatient => {
+                (Kind::TimedOut { upstream, fault: Fault::AttemptTimeout, cause: None }, Outcome::Failed)
+            }
+            Elsewhere::Short(shortage) => (Kind::Short { shortage }, Outcome::Shed),
+        };
+        let wait = matches!(what, Elsewhere::Short(_)).then_some(ShedSettings::DEFAULT_RETRY_AFTER_MIN);
+        let refusal = Refusal::after(kind, wait);
+        Unserved { refusal, answer: None, outcome, suspect: false, tried: true, throttled: false, story }
+    }
+
+    /// Ends the request without an answer: nobody waits for one.
+    pub fn close(mut self) {
+        self.story.tell(self.refusal.code());
+        self.story.end(self.outcome, self.refusal.status().as_u16());
+    }
+
+    /// How long to leave a job alone that was not served.
+    ///
+    /// What may be the job's own fault, or asks for less load, waits longer each time. What an open circuit explains
+    /// waits for that circuit and a moment more, so that another job gets the next probe.
+    pub fn delay(&self, circuit: Option<Duration>, own: Duration) -> Duration {
+        let asked = self.refusal.retry_after.unwrap_or_default();
+        match (self.tried, circuit) {
+            (false, _) => asked,
+            (true, Some(circuit)) if !self.suspect && !self.throttled => asked.max(circuit + PROBE_TURN),
+            (true, _) => asked.max(own),
+        }
+    }
+
+    /// What the caller gets: the provider's own answer if there is one, with its `Retry-After`; else ours.
+    pub fn into_response(self, worker: &Rc<Worker>, call: &Rc<Call>) -> Response<Body> {
+        if let Some(answer) = self.answer {
+            let mut response = answer.forward(worker, call, self.story);
+            if let Some(wait) = self.refusal.retry_after {
+                raise_wait(response.headers_mut(), wait);
+            }
+            return response;
+        }
+        let (mut story, refusal) = (self.story, self.refusal);
+        let lost = matches!(refusal.kind, Kind::Unreachable { fault: Fault::Reset, cause: None, .. })
+            && self.outcome == Outcome::Failed;
+        call.upstream.metrics.overhead(story.overhead());
+        story.tell(refusal.code());
+        let mut response = refusal.into_response(call.dialect, &call.request_id);
+        story.insert_headers(response.headers_mut());
+        if lost {
+            // What callers make of a lost connection is theirs to say: SDKs have a class of their own for it.
+            story.tell("the caller's connection is closed as the provider's was");
+            story.end(self.outcome, 0);
+            response.extensions_mut().insert(BreakOff);
+            return response;
+        }
+        story.end(self.outcome, response.status().as_u16());
+        response
+    }
+}
+
+/// Marks a response that is not sent: its connection is closed instead, as the provider has closed its own.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the provider has closed the connection without an answer, and so do we")]
+pub struct BreakOff;
+
+/// An attempt that failed, kept in case it remains the last.
+#[derive(Debug)]
+pub struct Failed {
+    /// Its response, when one came.
+    pub held: Option<Held>,
+    /// What policies may see of it.
+    pub record: Rc<Record>,
+    /// What it was judged to be.
+    pub verdict: Verdict,
+    /// Whether the failure may be the request's own: its circuits are closed and were no probe's, and others were served
+    /// of late.
+    pub may_be_its_own: bool,
+    /// What Spillway says of it where its own answer cannot be passed on.
+    pub refusal: Refusal,
+}
+
+/// What ended the attempt loop.
+#[derive(Debug)]
+pub struct Blocked {
+    /// What it says.
+    pub refusal: Refusal,
+    /// How the request has ended, unless an attempt was made.
+    pub outcome: Outcome,
+}
+
+/// What Spillway says of a failed attempt where the provider's answer cannot be passed on.
+pub fn refusal_for(call: &Call, record: &Record, verdict: &Verdict) -> Refusal {
+    let upstream = call.upstream.name.to_string();
+    let kind = match record.fault {
+        Some(
+            fault @ (Fault::FirstContentTimeout | Fault::IdleTimeout | Fault::AttemptTimeout | Fault::ConnectTimeout),
+        ) => Kind::TimedOut { upstream, fault, cause: record.cause.as_deref().map(str::to_owned) },
+        Some(
+            fault @ (Fault::Dns
+            | Fault::ConnectRefused
+            | Fault::Tls
+            | Fault::Reset
+            | Fault::Protocol
+            | Fault::Truncated),
+        ) => Kind::Unreachable { upstream, fault, cause: record.cause.as_deref().map(str::to_owned) },
+        None => Kind::JudgedFailed { upstream, reason: verdict.reason.to_string(), status: fitting(verdict.class) },
+    };
+    Refusal::after(kind, verdict.cool_off)
+}
+
+/// What Spillway says where a circuit refuses.
+pub fn circuit_open(call: &Call, refused: &Refused) -> Kind {
+    let cause = match &refused.rejected {
+        Rejected::Open { cause, .. } => cause.to_string(),
+        Rejected::ProbesInFlight { .. } => "a probe is under way".to_owned(),
+        Rejected::Ramping { .. } => "it has just closed, and lets a growing share of calls through".to_owned(),
+    };
+    Kind::CircuitOpen { upstream: named(call, &refused.protects), cause, said: refused.said.clone() }
+}
+
+/// The upstream, or the part of it, in words.
+pub fn named(call: &Call, protects: &Protects) -> String {
+    match protects {
+        Protects::Upstream => call.upstream.name.to_string(),
+        part => format!("{} for this {part}", call.upstream.name),
+    }
+}

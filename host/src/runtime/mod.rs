@@ -1,0 +1,9 @@
+//! What the machine gives: time, locks, counts, and what it can run out of.
+
+pub mod clock;
+pub mod gauge;
+pub mod heartbeat;
+pub mod shortage;
+pub mod size;
+pub mod sync;
+pub mod upload;

@@ -1,0 +1,456 @@
+//! Starts everything, listens, and ends in order.
+
+mod upkeep;
+
+use crate::admin;
+use crate::config::{Config, Policies, SpoolConfig};
+use crate::downstream::connection::{self, crowd::Crowd};
+use crate::jobs::drain;
+use crate::observe::recording;
+use crate::policy::{Bell, Registry, Role, Runtime, SettingsFile, watch_folder};
+use crate::proxy::worker::{Means, Shared, Worker};
+use crate::runtime::clock::Clock;
+use crate::runtime::heartbeat::{Places, Pulse};
+use crate::runtime::sync::{Mutex, lock};
+use crate::spool::{OpenError, Spool, SpoolSettings};
+use crate::state::circuit_file::Memory;
+use crate::state::steady::SteadyTime;
+use crate::upstream::client::{self, Way};
+use prometheus_client::metrics::counter::Counter;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use socket2::{Domain, Protocol, Socket, Type};
+use std::io;
+use std::mem::take;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+use tokio::task::LocalSet;
+
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 1_024;
+/// How long to leave it when a connection cannot be accepted.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often to say so, while it goes on.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
+
+/// Descriptors for everything but callers' connections and those of their calls: listeners, spool, policies, probes.
+const DESCRIPTORS_OF_OURS: u64 = 96;
+
+/// How long the last bytes of ended requests may take to leave before the process ends.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long writing down what must be remembered may take, on a disk that hangs.
+const REMEMBER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long the start waits for the data folder to be opened. A large log takes a second or two to recover.
+const OPEN_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why Spillway does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address} ({setting}): {reason}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The setting that names it.
+        setting: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// The system refuses what the spool needs.
+    #[error("{0}")]
+    Spool(#[from] OpenError),
+    /// The recorded requests cannot be written.
+    #[error("cannot write to {path}, which [log] requests names: {source}")]
+    Recording {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The Wasm engine does not work on this machine.
+    #[error("the policy engine does not start: {0}")]
+    Engine(String),
+    /// The system refuses a thread or a signal handler.
+    #[error("the system refuses what Spillway needs: {0}")]
+    System(#[from] io::Error),
+}
+
+/// Runs until a signal ends it. `log_lines_lost` counts what is lost of the log.
+///
+/// # Errors
+/// When something that is needed cannot be had. Nothing has been served then.
+pub fn run(config: Config, log_lines_lost: Counter) -> Result<(), StartError> {
+    let clock = Clock::start();
+    let descriptors = raise_descriptors();
+    let connections_max = (descriptors.saturating_sub(DESCRIPTORS_OF_OURS) / 2).max(1);
+    let means = Means { log_lines_lost, connections_max };
+    // Ports first: two processes must not get as far as to share a spool.
+    let mut listeners = Vec::new();
+    let mut listen = config.server.listen;
+    for _ in 0..config.server.workers {
+        let listener = bind(listen, "server.listen", Sharing::WithWorkers { first: listeners.is_empty() })?;
+        // With port 0 the system chooses once, and all workers share its choice.
+        listen = listener.local_addr()?;
+        listeners.push(listener);
+    }
+    let admin_listener = bind(config.admin_listen, "admin.listen", Sharing::Alone)?;
+    let admin_address = admin_listener.local_addr()?;
+
+    // The spool first: it makes the data folder private, or says why it cannot, before anything else lies in it. A folder
+    // that cannot be opened keeps nobody from being served, and one that does not answer is not touched again.
+    let folder = config.spool.as_ref().map(|spool| &*spool.dir);
+    let time = Arc::new(Mutex::new(SteadyTime::kept_in(folder)));
+    let started = config.spool.as_ref().map(|settings| start_spool(settings, clock, Arc::clone(&time))).transpose()?;
+    let (spool, data_answers) = started.map_or((None, true), |(spool, answers)| (Some(spool), answers));
+    let folder = folder.filter(|_| data_answers);
+    if folder.is_some() {
+        lock(&time).resume(&clock);
+    }
+    let mut memory = Memory::open(folder);
+    // What is kept has happened, so that it is not earlier: nobody waits for longer than he was told to.
+    clock.not_before(memory.saved_at_unix_ms());
+    if folder.is_some() && !spool.as_ref().is_some_and(Spool::is_anothers) {
+        // Before anything is promised by it.
+        lock(&time).keep(&clock);
+    }
+    // A disk that does not answer is not waited for by whoever looks after the circuits.
+    let time = if data_answers { time } else { Arc::new(Mutex::new(SteadyTime::kept_in(None))) };
+    let registry = Arc::new(Registry::new(clock));
+    let runtime = Runtime::start(config.policies.cache_dir.as_deref().filter(|_| data_answers));
+    let runtime = Arc::new(runtime.map_err(|error| StartError::Engine(error.to_string()))?);
+    let settings = SettingsFile::new(&config);
+    let Policies { dir, trust, .. } = config.policies.clone();
+    let bell = watch_folder(dir, settings, trust, Arc::clone(&registry), runtime)?;
+    let recording = config
+        .recording
+        .as_ref()
+        .map(|path| recording::start(path).map_err(|source| StartError::Recording { path: path.clone(), source }));
+    // The writer goes last, with all that was recorded until then.
+    let (recorder, _writer) = recording.transpose()?.unzip();
+    let shared = Shared::new(config, clock, registry, spool.clone(), recorder, memory.key, means);
+    let shared = Arc::new(shared);
+    memory.restore(&shared.upstreams, clock);
+    warn_of_missing_policies(&shared);
+    tell_of_the_network(&shared);
+
+    let (finish_upkeep, end) = oneshot::channel();
+    let mut places = Places::default();
+    for (index, listener) in listeners.into_iter().enumerate() {
+        let (name, task) = (format!("worker-{index}"), Task::Listens(listener));
+        let pulse = begin(&name, &task, &shared)?;
+        places.add(name, task, pulse);
+    }
+    if let Some(spool) = spool {
+        let (name, task) = ("dispatcher".to_owned(), Task::Dispatches(spool));
+        let pulse = begin(&name, &task, &shared)?;
+        places.add(name, task, pulse);
+    }
+    {
+        let shared = Arc::clone(&shared);
+        thread("memory", move || upkeep::remember(shared, memory, time, end))?;
+    }
+    {
+        let shared = Arc::clone(&shared);
+        thread("upkeep", move || upkeep::look_after(shared))?;
+    }
+
+    let control = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    control.block_on(async {
+        let policies = shared.config.policies.dir.display();
+        let spool = shared.config.spool.as_ref().map_or("off".to_owned(), |spool| spool.dir.display().to_string());
+        tracing::info!(%listen, admin = %admin_address, %policies, spool, descriptors, "Spillway is ready");
+        let admin = tokio::spawn(admin::serve(Arc::clone(&shared), TcpListener::from_std(admin_listener)?));
+        let mut signals = Signals::listen()?;
+        // A listener is closed when nobody holds it, so nobody looks after workers once they have been told to end.
+        tokio::select! {
+            () = signals.end(&bell) => {}
+            () = places.look_after(|name, task| begin(name, task, &shared)) => {}
+        }
+        let drain_timeout = shared.config.server.drain_timeout;
+        tracing::info!(drain_timeout_s = drain_timeout.as_secs(), "draining; a second signal ends at once");
+        shared.begin_drain();
+        let ended = tokio::select! {
+            () = shared.idle() => "all requests have ended",
+            () = tokio::time::sleep(drain_timeout) => "the drain timeout has passed",
+            () = signals.end(&bell) => "a second signal came",
+        };
+        // A request has ended when its last bytes are handed to its connection; they still have to leave. A caller
+        // that has connected and said nothing is not waited for any longer.
+        let _ = tokio::time::timeout(FLUSH_TIMEOUT, shared.disconnected()).await;
+        // What is still being served of the spool is given back, and how the circuits stand is remembered.
+        let _ = tokio::time::timeout(REMEMBER_TIMEOUT, shared.end_leases()).await;
+        let (remembered, told) = oneshot::channel();
+        if finish_upkeep.send(remembered).is_ok() {
+            let _ = tokio::time::timeout(REMEMBER_TIMEOUT, told).await;
+        }
+        tracing::info!(why = ended, "Spillway ends");
+        admin.abort();
+        Ok::<(), StartError>(())
+    })?;
+    // Workers end with the process: whatever they still hold has had its time. Jobs under way are on disk. So does the
+    // thread that loads policies, which may be compiling one.
+    Ok(())
+}
+
+/// Raises the limit on open files as far as the system lets us, and answers how many there may be.
+fn raise_descriptors() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    // Some systems allow no more than they say, whatever they say; what was allowed before is still allowed then.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// The signals that are understood.
+struct Signals {
+    end: [Signal; 3],
+    reload: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Signals> {
+        let listen = |kind| signal(kind);
+        let end = [listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?, listen(SignalKind::quit())?];
+        Ok(Signals { end, reload: listen(SignalKind::hangup())? })
+    }
+
+    /// Waits for a signal that ends the process. Until then one that asks for it has looked at what can be changed while
+    /// serving: the policies, and their settings.
+    async fn end(&mut self, bell: &Bell) {
+        let [terminate, interrupt, quit] = &mut self.end;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return,
+                _ = interrupt.recv() => return,
+                _ = quit.recv() => return,
+                _ = self.reload.recv() => {
+                    tracing::info!("policies and their settings are looked at; other settings need a restart");
+                    bell.ring();
+                }
+            }
+        }
+    }
+}
+
+/// Starts the spool, and tells whether its disk has answered, with whatever. Time is taken up where it was left as soon as the
+/// folder is open, on the spool's own thread, and is not before what lies in it.
+fn start_spool(config: &SpoolConfig, clock: Clock, time: Arc<Mutex<SteadyTime>>) -> Result<(Spool, bool), OpenError> {
+    let settings = SpoolSettings {
+        max_jobs: config.jobs_max,
+        max_bytes: config.bytes_max,
+        retention: config.retention,
+        dir: config.dir.clone(),
+        sealer: None,
+    };
+    let (spool, first) = Spool::start(settings, move |latest_ms| {
+        lock(&time).resume(&clock);
+        clock.not_before(latest_ms);
+        clock.unix_ms()
+    })?;
+    let answers = first.wait(OPEN_PATIENCE).is_some();
+    if !answers {
+        let dir = config.dir.display();
+        tracing::error!(
+            %dir,
+            "the data folder's disk does not answer: live traffic is served, nothing is promised until it does, and \
+             neither circuits nor compiled policies are remembered until a restart"
+        );
+    }
+    Ok((spool, answers))
+}
+
+fn warn_of_missing_policies(shared: &Shared) {
+    for upstream in shared.upstreams.values() {
+        let policy = upstream.policy.name();
+        let dir = &shared.config.policies.dir;
+        // Of a file that is there, the log says why it does not serve.
+        let missing =
+            shared.policies.hash(policy, Role::Active).is_none() && !dir.join(format!("{policy}.wasm")).exists();
+        if missing && policy != crate::config::defaults::POLICY {
+            let dir = dir.display();
+            tracing::warn!(upstream = &*upstream.name, policy, %dir, "no such policy file; the built-in policy judges until it appears");
+        }
+    }
+}
+
+/// Says which way calls go out, and what of the environment is not understood.
+fn tell_of_the_network(shared: &Shared) {
+    for variable in client::mistakes_of_environment() {
+        tracing::warn!(variable, "it should name a proxy, as http://, https://, socks5:// or socks5h://, and does not");
+    }
+    for mistake in client::mistakes_of_system() {
+        tracing::warn!(mistake, "not all certificates of authorities can be read");
+    }
+    for upstream in shared.upstreams.values() {
+        if let Way::Through(proxy) = upstream.way() {
+            tracing::info!(upstream = &*upstream.name, %proxy, "calls go through a proxy");
+        }
+    }
+}
+
+/// What a worker does.
+#[derive(Debug)]
+enum Task {
+    /// Serves who connects here.
+    Listens(std::net::TcpListener),
+    /// Serves jobs.
+    Dispatches(Spool),
+}
+
+/// Begins a worker, and answers what can be seen of it from outside.
+fn begin(name: &str, task: &Task, shared: &Arc<Shared>) -> io::Result<Arc<Pulse>> {
+    let (pulse, shared) = (Arc::<Pulse>::default(), Arc::clone(shared));
+    let of_worker = Arc::clone(&pulse);
+    match task {
+        Task::Listens(listener) => {
+            // Whoever takes another's place accepts from the same queue, and loses nobody in it.
+            let listener = listener.try_clone()?;
+            thread(name, move || async move {
+                tokio::task::spawn_local(Arc::clone(&of_worker).beat());
+                accept(Worker::new(shared, of_worker), listener).await;
+            })?;
+        }
+        Task::Dispatches(spool) => {
+            let spool = spool.clone();
+            thread(name, move || async move {
+                tokio::task::spawn_local(Arc::clone(&of_worker).beat());
+                drain::run(Worker::new(shared, of_worker), spool).await;
+            })?;
+        }
+    }
+    Ok(pulse)
+}
+
+/// Starts a thread with a runtime of its own, on which nothing needs to be sent to other threads.
+fn thread<F, T>(name: &str, main: F) -> io::Result<std::thread::JoinHandle<()>>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Future<Output = ()>,
+{
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let local = LocalSet::new();
+        local.block_on(&runtime, async move { main().await });
+    })
+}
+
+/// Who else listens on an address.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sharing {
+    Alone,
+    WithWorkers { first: bool },
+}
+
+fn bind(address: SocketAddr, setting: &'static str, sharing: Sharing) -> Result<std::net::TcpListener, StartError> {
+    let listen = || -> io::Result<std::net::TcpListener> {
+        if sharing == (Sharing::WithWorkers { first: true }) {
+            // With SO_REUSEPORT a second Spillway would share the port in silence: it is first tried without.
+            drop(std::net::TcpListener::bind(address)?);
+        }
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(sharing != Sharing::Alone)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    };
+    listen().map_err(|error| StartError::Listen {
+        address,
+        setting,
+        reason: match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                "the port is in use; is another Spillway running? Stop it, or choose another port".into()
+            }
+            io::ErrorKind::PermissionDenied => "not permitted; ports below 1024 need privileges".into(),
+            _ => error.to_string(),
+        },
+    })
+}
+
+/// Something that may go wrong many times a second, and is said now and then.
+#[derive(Debug, Default)]
+pub struct Complaint {
+    said: Option<Instant>,
+    unsaid: u64,
+}
+
+impl Complaint {
+    /// How often it went wrong unsaid, if it is to be said.
+    pub fn is_due(&mut self, now: Instant) -> Option<u64> {
+        if self.said.is_some_and(|said| now.saturating_duration_since(said) < COMPLAIN_EVERY) {
+            self.unsaid += 1;
+            return None;
+        }
+        self.said = Some(now);
+        Some(take(&mut self.unsaid))
+    }
+}
+
+/// Accepts connections until the process drains, and then waits for those that are open.
+async fn accept(worker: Rc<Worker>, listener: std::net::TcpListener) {
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(%error, "a worker cannot listen");
+            return;
+        }
+    };
+    let crowd = Rc::new(Crowd::default());
+    let mut complaint = Complaint::default();
+    let mut crowded = pin!(worker.shared.crowded.notified());
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = &mut crowded => {
+                crowded.set(worker.shared.crowded.notified());
+                if worker.shared.has_too_many_connections() {
+                    crowd.close_longest_unused();
+                }
+                continue;
+            }
+            () = connection::drain_begun(&worker.shared, &worker.pulse) => break,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                tokio::task::spawn_local(connection::serve(Rc::clone(&worker), Rc::clone(&crowd), stream));
+            }
+            Err(error) => {
+                // Out of file descriptors, most likely: closing connections will help, accepting faster will not.
+                if let Some(unsaid) = complaint.is_due(Instant::now()) {
+                    tracing::error!(%error, unsaid, "a connection could not be accepted");
+                }
+                if !crowd.close_longest_unused() {
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+    drop(listener);
+    if worker.shared.is_draining() {
+        worker.shared.idle().await;
+    }
+    worker.pulse.at_rest().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_wrong_all_the_time_is_said_now_and_then_with_how_often_it_was_not() {
+        let (began, mut complaint) = (Instant::now(), Complaint::default());
+        let mut is_due = |ms: u64| complaint.is_due(began + Duration::from_millis(ms));
+        assert_eq!(is_due(0), Some(0));
+        assert_eq!((1..100).filter_map(|tenth| is_due(tenth * 100)).count(), 0);
+        assert_eq!(is_due(10_000), Some(99));
+        assert_eq!(is_due(20_000), Some(0));
+    }
+}

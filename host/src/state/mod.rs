@@ -1,0 +1,4 @@
+//! What outlives a restart besides the spool.
+
+pub mod circuit_file;
+pub mod steady;

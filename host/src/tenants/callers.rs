@@ -1,0 +1,212 @@
+//! Who calls: the tenant whose share and limits a request counts against, its priority, and its credential.
+
+use crate::config::{Config, Quota, TenantConfig};
+use crate::dialect::headers;
+use crate::runtime::clock::{Clock, random};
+use crate::upstream::gate::Door;
+use http::HeaderMap;
+use ring::rand::{SecureRandom, SystemRandom};
+use spillway_resilience::{
+    AdaptiveLimitSettings, AdmissionQueue, Bulkhead, Concurrency, FairQueueSettings, Limiter, Priority, Tenant,
+    TokenBucket,
+};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+/// The header in which a caller names its tenant.
+pub const TENANT_HEADER: &str = "x-spillway-tenant";
+/// The header in which a caller says how much its request matters.
+pub const PRIORITY_HEADER: &str = "x-spillway-priority";
+/// Longest name of a tenant that is not configured. A longer one is cut, so that what is logged stays readable.
+const NAME_BYTES_MAX: usize = 64;
+
+/// Makes fingerprints of credentials: numbers that tell them apart and say nothing else about them to whoever does not
+/// have this key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct FingerprintKey(pub [u64; 2]);
+
+impl FingerprintKey {
+    /// A key that no other process has.
+    pub fn generate() -> Self {
+        let mut bytes = [0; 16];
+        // A system without randomness has no TLS either; then the key is at least no other process's.
+        let strong = SystemRandom::new().fill(&mut bytes).is_ok();
+        let half = |from| <[u8; 8]>::try_from(&bytes[from..from + 8]).map_or_else(|_| random(), u64::from_ne_bytes);
+        if strong { FingerprintKey([half(0), half(8)]) } else { FingerprintKey([random(), random()]) }
+    }
+
+    /// The hash is the standard library's, which may change between releases: then a credential that is known to be
+    /// spent costs one more call.
+    fn of(self, what: &impl Hash) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.0.hash(&mut hasher);
+        what.hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
+impl fmt::Debug for FingerprintKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FingerprintKey(..)")
+    }
+}
+
+/// Who made one request.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// Its share, while others wait too.
+    pub tenant: Tenant,
+    /// Its tenant's name, when it has one.
+    pub name: Option<Arc<str>>,
+    /// Before whom it is served.
+    pub priority: Priority,
+    /// Tells its credential from others.
+    pub credential: u64,
+    /// The way past its tenant's own limits, when it has any.
+    pub door: Option<Arc<Door>>,
+}
+
+/// All tenants that are configured. Whoever is none of them has a share like everybody's, by the name it gives, or
+/// else by its credential.
+#[derive(Debug)]
+pub struct Callers {
+    key: FingerprintKey,
+    configured: BTreeMap<String, Configured>,
+}
+
+#[derive(Debug)]
+struct Configured {
+    name: Arc<str>,
+    config: TenantConfig,
+    door: Option<Arc<Door>>,
+}
+
+impl Callers {
+    /// The tenants of a configuration.
+    pub fn new(config: &Config, key: FingerprintKey, clock: Clock) -> Self {
+        let configured = config.tenants.iter().map(|(name, config)| {
+            let limited = config.quota != Quota::default() || config.in_flight_max.is_some();
+            let door = limited.then(|| {
+                let bulkhead = Bulkhead::new(config.in_flight_max.unwrap_or(AdaptiveLimitSettings::LIMIT_MAX));
+                let limiter = limiter(config.quota, clock);
+                // One tenant alone waits here, so its share of the queue is all of it.
+                let queue = FairQueueSettings {
+                    capacity_per_tenant: FairQueueSettings::DEFAULT_CAPACITY,
+                    ..FairQueueSettings::default()
+                };
+                Arc::new(Door::new(AdmissionQueue::new(limiter, Concurrency::Fixed(bulkhead), queue), clock))
+            });
+            (name.clone(), Configured { name: Arc::from(name.as_str()), config: *config, door })
+        });
+        Callers { key, configured: configured.collect() }
+    }
+
+    /// Who made a request with these headers and this query.
+    ///
+    /// A tenant's configured priority is also the highest that its requests may ask for.
+    pub fn identify(&self, headers: &HeaderMap, query: &str) -> Caller {
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+        let credential = self.key.of(&headers::credential(headers, query));
+        let asked = text(PRIORITY_HEADER)
+            .and_then(|word| Priority::ALL.into_iter().find(|priority| priority.as_str().eq_ignore_ascii_case(word)));
+        let Some(name) = text(TENANT_HEADER).filter(|name| !name.is_empty()) else {
+            let tenant = Tenant::new(credential);
+            return Caller { tenant, name: None, priority: asked.unwrap_or_default(), credential, door: None };
+        };
+        match self.configured.get(name) {
+            Some(Configured { name, config, door }) => {
+                let highest = config.priority.unwrap_or(Priority::High);
+                Caller {
+                    tenant: Tenant { id: self.key.of(name), weight: config.weight },
+                    name: Some(Arc::clone(name)),
+                    priority: asked.or(config.priority).unwrap_or_default().max(highest),
+                    credential,
+                    door: door.clone(),
+                }
+            }
+            None => {
+                // Header values that are text are ASCII, so any byte is a boundary.
+                let name: &str = name.get(..NAME_BYTES_MAX).unwrap_or(name);
+                Caller {
+                    tenant: Tenant::new(self.key.of(&name)),
+                    name: Some(Arc::from(name)),
+                    priority: asked.unwrap_or_default(),
+                    credential,
+                    door: None,
+                }
+            }
+        }
+    }
+
+    /// The tenants with limits of their own, for the status page.
+    pub fn doors(&self) -> impl Iterator<Item = (&str, &Door)> {
+        self.configured.values().filter_map(|tenant| Some((&*tenant.name, &**tenant.door.as_ref()?)))
+    }
+}
+
+/// The buckets of a quota: a minute's worth may come at once, as providers allow it.
+pub fn limiter(quota: Quota, clock: Clock) -> Limiter {
+    let now = clock.now();
+    let bucket = |per_minute: u64| TokenBucket::new(per_minute, per_minute, now);
+    Limiter::new(quota.requests_per_minute.map(bucket), quota.tokens_per_minute.map(bucket))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse;
+    use http::{HeaderName, HeaderValue};
+    use std::path::Path;
+
+    fn callers() -> Callers {
+        let text = "[tenants.batch]\nweight = 3\npriority = \"normal\"\nmax_in_flight = 2\n[tenants.shop]\n";
+        let config = parse(text, Path::new("")).expect("valid");
+        Callers::new(&config, FingerprintKey([1, 2]), Clock::start())
+    }
+
+    fn caller(pairs: &[(&'static str, &'static str)]) -> Caller {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        callers().identify(&headers, "")
+    }
+
+    #[test]
+    fn a_configured_tenant_has_its_weight_its_limits_and_its_priority() {
+        let batch = caller(&[(TENANT_HEADER, "batch")]);
+        assert_eq!((batch.tenant.weight, batch.priority, batch.door.is_some()), (3, Priority::Normal, true));
+        let shop = caller(&[(TENANT_HEADER, "shop")]);
+        assert_eq!((shop.tenant.weight, shop.priority, shop.door.is_some()), (1, Priority::Normal, false));
+        assert_ne!(batch.tenant.id, shop.tenant.id);
+    }
+
+    #[test]
+    fn a_request_may_ask_for_less_than_its_tenants_priority_and_not_for_more() {
+        let of = |tenant, priority| caller(&[(TENANT_HEADER, tenant), (PRIORITY_HEADER, priority)]).priority;
+        assert_eq!(of("batch", "low"), Priority::Low);
+        assert_eq!(of("batch", "high"), Priority::Normal);
+        assert_eq!(of("shop", "High"), Priority::High);
+        assert_eq!(of("unknown", "high"), Priority::High);
+        assert_eq!(of("unknown", "urgent"), Priority::Normal);
+    }
+
+    #[test]
+    fn whoever_names_no_tenant_is_known_by_its_credential() {
+        let with = |key| caller(&[("authorization", key)]).tenant.id;
+        assert_eq!(with("Bearer one"), with("Bearer one"));
+        assert_ne!(with("Bearer one"), with("Bearer two"));
+        let named = caller(&[("authorization", "Bearer one"), (TENANT_HEADER, "elsewhere")]);
+        assert_ne!(named.tenant.id, with("Bearer one"));
+        assert_eq!(named.name.as_deref(), Some("elsewhere"));
+    }
+
+    #[test]
+    fn a_fingerprint_is_of_use_only_with_its_key() {
+        let one = FingerprintKey([1, 2]).of(&b"secret");
+        assert_eq!(one, FingerprintKey([1, 2]).of(&b"secret"));
+        assert_ne!(one, FingerprintKey([1, 3]).of(&b"secret"));
+    }
+}

@@ -1,0 +1,3 @@
+//! Who calls, and what its requests may do.
+
+pub mod callers;

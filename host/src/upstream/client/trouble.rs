@@ -1,0 +1,197 @@
+//! What can go wrong between here and an upstream, in a word for policies and in a sentence for people.
+
+use crate::runtime::shortage::Shortage;
+use rustls::CertificateError;
+use spillway_sdk::Fault;
+use std::error::Error;
+use std::io;
+use std::rc::Rc;
+
+/// Why there is no connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// In a policy's words.
+    pub fault: Fault,
+    /// In a sentence's words, without a capital and a full stop.
+    pub cause: Rc<str>,
+    /// What this machine lacked for it: then nobody else has had a part in it.
+    pub shortage: Option<Shortage>,
+}
+
+impl Trouble {
+    /// This fault for this cause.
+    pub fn new(fault: Fault, cause: impl Into<Rc<str>>) -> Trouble {
+        Trouble { fault, cause: cause.into(), shortage: None }
+    }
+
+    /// A name that did not resolve.
+    pub fn name(host: &str, error: &io::Error) -> Trouble {
+        let shortage = Shortage::of(error);
+        Trouble { shortage, ..Trouble::new(Fault::Dns, format!("the name did not resolve: {host} ({error})")) }
+    }
+
+    /// No address let itself be connected to.
+    pub fn connecting(to: &str, error: &io::Error) -> Trouble {
+        let shortage = Shortage::of(error);
+        let (fault, cause) = match error.kind() {
+            io::ErrorKind::ConnectionRefused => (Fault::ConnectRefused, format!("connection refused by {to}")),
+            io::ErrorKind::TimedOut => (Fault::ConnectTimeout, format!("connect timeout: {to} did not answer")),
+            io::ErrorKind::HostUnreachable => (Fault::ConnectRefused, format!("no route to host {to}")),
+            io::ErrorKind::NetworkUnreachable => (Fault::ConnectRefused, format!("network unreachable for {to}")),
+            _ => (Fault::ConnectRefused, format!("no connection to {to}: {error}")),
+        };
+        Trouble { shortage, ..Trouble::new(fault, cause) }
+    }
+
+    /// A handshake of TLS that failed.
+    pub fn tls(to: &str, error: &io::Error) -> Trouble {
+        match find::<rustls::Error>(error) {
+            Some(tls) => Trouble::new(fault_of_tls(tls), format!("TLS failed with {to}: {}", of_tls(tls))),
+            // A server that has just begun or is about to end does that too, so it may go better next time.
+            None if error.kind() == io::ErrorKind::UnexpectedEof => Trouble::new(
+                Fault::Reset,
+                format!("TLS failed with {to}: it closed the connection instead of speaking TLS"),
+            ),
+            None => Trouble {
+                shortage: Shortage::of(error),
+                ..Trouble::new(
+                    Fault::Reset,
+                    format!("the connection to {to} was lost before TLS was agreed upon: {error}"),
+                )
+            },
+        }
+    }
+}
+
+/// What is wrong with a certificate, or with there being TLS at all, will be wrong again. Anything else may pass.
+fn fault_of_tls(error: &rustls::Error) -> Fault {
+    match error {
+        rustls::Error::InvalidCertificate(_)
+        | rustls::Error::NoCertificatesPresented
+        | rustls::Error::InvalidMessage(_)
+        | rustls::Error::PeerIncompatible(_) => Fault::Tls,
+        _ => Fault::Reset,
+    }
+}
+
+/// What was wrong with TLS, and where that helps, what to do about it.
+fn of_tls(error: &rustls::Error) -> String {
+    let certificate = match error {
+        rustls::Error::InvalidCertificate(certificate) => certificate,
+        rustls::Error::InvalidMessage(_) => {
+            return "it does not speak TLS; if plain HTTP is meant, url begins with http://".to_owned();
+        }
+        rustls::Error::NoCertificatesPresented => return "it showed no certificate".to_owned(),
+        _ => return error.to_string(),
+    };
+    match certificate {
+        CertificateError::ExpiredContext { not_after, .. } => {
+            format!("certificate expired on {}", day(not_after.as_secs()))
+        }
+        CertificateError::Expired => "certificate expired".to_owned(),
+        CertificateError::NotValidYetContext { not_before, .. } => {
+            let day = day(not_before.as_secs());
+            format!("certificate not valid before {day}; is the clock of this machine right?")
+        }
+        CertificateError::NotValidYet => "certificate not valid yet; is the clock of this machine right?".to_owned(),
+        CertificateError::NotValidForNameContext { presented, .. } => {
+            let presented = if presented.is_empty() { "no name".to_owned() } else { presented.join(", ") };
+            format!("certificate is for another name ({presented})")
+        }
+        CertificateError::NotValidForName => "certificate is for another name".to_owned(),
+        CertificateError::UnknownIssuer => {
+            "certificate signed by an unknown authority; name its file as ca_file, or in SSL_CERT_FILE".to_owned()
+        }
+        CertificateError::Revoked => "certificate revoked".to_owned(),
+        _ => format!("certificate not accepted ({error})"),
+    }
+}
+
+/// The day of a moment in seconds since 1970, as in 2026-11-20.
+fn day(unix_seconds: u64) -> String {
+    let moment = std::time::UNIX_EPOCH.checked_add(std::time::Duration::from_secs(unix_seconds));
+    let text = moment.map(|moment| humantime::format_rfc3339_seconds(moment).to_string()).unwrap_or_default();
+    text.split('T').next().unwrap_or_default().to_owned()
+}
+
+/// Why a connection was lost that had been there.
+pub fn fault_of(error: &(dyn Error + 'static)) -> Fault {
+    if find::<rustls::Error>(error).is_some() {
+        return Fault::Tls;
+    }
+    if find::<hyper::Error>(error).is_some_and(hyper::Error::is_parse) {
+        return Fault::Protocol;
+    }
+    Fault::Reset
+}
+
+/// The first error of this kind among an error and its causes.
+fn find<'e, E: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e E> {
+    causes(error).find_map(|cause| cause.downcast_ref::<E>())
+}
+
+/// An error and everything that has caused it, one after the other.
+pub fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error| {
+        let error: &'e (dyn Error + 'static) = *error;
+        // What an error of the system is wrapped around it names as no source of its own, but skips.
+        match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner as &(dyn Error + 'static)),
+            None => error.source(),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::pki_types::UnixTime;
+    use std::time::Duration;
+
+    fn seconds(seconds: u64) -> UnixTime {
+        UnixTime::since_unix_epoch(Duration::from_secs(seconds))
+    }
+
+    fn handshake(error: CertificateError) -> Trouble {
+        let tls = rustls::Error::InvalidCertificate(error);
+        Trouble::tls("api.example", &io::Error::new(io::ErrorKind::InvalidData, tls))
+    }
+
+    #[test]
+    fn each_mistake_with_a_certificate_has_a_sentence_of_its_own() {
+        let cases = [
+            (
+                CertificateError::ExpiredContext { time: seconds(1_800_000_000), not_after: seconds(1_795_132_800) },
+                "certificate expired on 2026-11-20",
+            ),
+            (
+                CertificateError::NotValidYetContext { time: seconds(0), not_before: seconds(1_795_132_800) },
+                "not valid before 2026-11-20; is the clock of this machine right?",
+            ),
+            (CertificateError::UnknownIssuer, "unknown authority; name its file as ca_file"),
+            (CertificateError::NotValidForName, "certificate is for another name"),
+        ];
+        for (error, words) in cases {
+            let trouble = handshake(error);
+            assert_eq!(trouble.fault, Fault::Tls);
+            assert!(trouble.cause.contains(words), "{}", trouble.cause);
+        }
+    }
+
+    #[test]
+    fn what_is_wrapped_is_found() {
+        let tls = || rustls::Error::NoCertificatesPresented;
+        assert_eq!(fault_of(&io::Error::other(tls())), Fault::Tls);
+        assert_eq!(fault_of(&io::Error::other(io::Error::other(tls()))), Fault::Tls);
+        assert_eq!(fault_of(&io::Error::from(io::ErrorKind::ConnectionReset)), Fault::Reset);
+    }
+
+    #[test]
+    fn no_way_to_a_host_is_told_from_a_refusal() {
+        let of = |code| Trouble::connecting("10.0.0.1:443", &io::Error::from_raw_os_error(code));
+        assert_eq!(&*of(113).cause, "no route to host 10.0.0.1:443");
+        assert_eq!(&*of(101).cause, "network unreachable for 10.0.0.1:443");
+        assert_eq!(&*of(111).cause, "connection refused by 10.0.0.1:443");
+        assert_eq!(of(24).shortage, Some(Shortage::Descriptors));
+    }
+}

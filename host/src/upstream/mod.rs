@@ -1,0 +1,198 @@
+//! One upstream at run time: its settings, and the state that all workers share.
+
+pub mod circuit;
+pub mod client;
+pub mod consequence;
+pub mod gate;
+pub mod lanes;
+pub mod parts;
+pub mod patience;
+pub mod said;
+pub mod scope;
+
+use crate::config::{ConcurrencyConfig, UpstreamConfig};
+use crate::observe::metrics::UpstreamMetrics;
+use crate::policy::Slot;
+use crate::proxy::attempt::Record;
+use crate::runtime::clock::Clock;
+use crate::runtime::sync::lock;
+use crate::tenants::callers;
+use crate::upstream::circuit::Circuits;
+use crate::upstream::client::{Trust, Way};
+use crate::upstream::gate::Door;
+use crate::upstream::lanes::Lanes;
+use crate::upstream::scope::Subject;
+use spillway_resilience::{
+    AdaptiveLimit, AdmissionQueue, Bulkhead, Concurrency, Dimension, LoadTrial, Promptness, Reported, RetryBudget,
+    ServedLog, Timestamp,
+};
+use spillway_sdk::{Class, Verdict, rate_limits};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, SystemTime};
+use tokio::sync::Notify;
+
+/// What a reported limit is taken to need for its reset when its provider does not say: limits count minutes.
+const RESET_UNKNOWN: Duration = Duration::from_secs(60);
+
+/// One upstream.
+#[derive(Debug)]
+pub struct Upstream {
+    /// Its name in the configuration.
+    pub name: Arc<str>,
+    /// Its settings.
+    pub config: UpstreamConfig,
+    /// Its limits, and whoever waits for them.
+    pub door: Arc<Door>,
+    /// Its circuits.
+    pub circuits: Circuits,
+    /// The ways to those parts of it that have said "too much".
+    pub lanes: Lanes,
+    /// Whose certificates are believed there.
+    pub trust: Trust,
+    /// The policy that judges it.
+    pub policy: Arc<Slot>,
+    /// What it counts.
+    pub metrics: Arc<UpstreamMetrics>,
+    clock: Clock,
+    experience: Mutex<Experience>,
+    /// It has refused a request for the field that asks for usage.
+    refuses_usage: AtomicBool,
+}
+
+/// What the calls to one upstream have taught, and what that allows.
+#[derive(Debug)]
+pub struct Experience {
+    /// What answers have earned for retries.
+    pub budget: RetryBudget,
+    /// What they have earned for hedges.
+    pub hedge_budget: RetryBudget,
+    /// To which models retries do harm.
+    pub trial: LoadTrial,
+    /// When answers came, and to whom.
+    pub served: ServedLog,
+    /// How soon they came.
+    pub promptness: Promptness,
+}
+
+impl Upstream {
+    /// An upstream at rest.
+    pub fn new(
+        name: &str,
+        config: UpstreamConfig,
+        policy: Arc<Slot>,
+        metrics: Arc<UpstreamMetrics>,
+        clock: Clock,
+        circuit_changed: Arc<Notify>,
+    ) -> Self {
+        let name: Arc<str> = Arc::from(name);
+        let concurrency = match config.concurrency {
+            ConcurrencyConfig::Fixed(calls) => Concurrency::Fixed(Bulkhead::new(calls)),
+            ConcurrencyConfig::Adaptive(settings) => Concurrency::Adaptive(AdaptiveLimit::new(settings)),
+        };
+        let limiter = callers::limiter(config.limits.quota, clock);
+        let queue = AdmissionQueue::new(limiter, concurrency, config.limits.queue);
+        let observer = Arc::clone(&metrics);
+        let (settings, watch_only) = (config.breaker, config.watch_only);
+        Upstream {
+            lanes: Lanes::new(config.pacing, config.limits.queue, clock, Arc::clone(&circuit_changed)),
+            circuits: Circuits::new(Arc::clone(&name), settings, watch_only, clock, observer, circuit_changed),
+            door: Arc::new(Door::new(queue, clock)),
+            experience: Mutex::new(Experience {
+                budget: RetryBudget::new(config.retry_budget, clock.now()),
+                hedge_budget: RetryBudget::new(config.hedge_budget, clock.now()),
+                trial: LoadTrial::new(clock.now()),
+                served: ServedLog::default(),
+                promptness: Promptness::default(),
+            }),
+            refuses_usage: AtomicBool::new(false),
+            trust: Trust::with(&config.authorities),
+            clock,
+            name,
+            config,
+            policy,
+            metrics,
+        }
+    }
+
+    /// The way to it.
+    pub fn way(&self) -> Way {
+        Way::to(&self.config.base, &self.config.proxy)
+    }
+
+    /// Whether streams are asked to report their usage: tokens are counted here, and the upstream bears the question.
+    pub fn asks_for_usage(&self) -> bool {
+        let counts_tokens = self.config.limits.quota.tokens_per_minute.is_some();
+        counts_tokens && self.config.ask_for_usage && !self.refuses_usage.load(Ordering::Relaxed)
+    }
+
+    /// It does not bear the question, until the next start.
+    pub fn stop_asking_for_usage(&self) {
+        self.refuses_usage.store(true, Ordering::Relaxed);
+    }
+
+    /// Corrects the configured limits by what the provider reports in an answer.
+    ///
+    /// A report about a smaller limit than the configured one is left alone: it is the limit of one model or key among
+    /// several, or else the configuration is too hopeful, and then refused calls will tell.
+    pub fn learn(&self, record: &Record, verdict: &Verdict) {
+        let quota = self.config.limits.quota;
+        if quota.requests_per_minute.is_none() && quota.tokens_per_minute.is_none() {
+            return;
+        }
+        let header = |name: &str| record.headers.get(name).map(|value| value.as_bytes());
+        let reported = rate_limits::from_headers(header, SystemTime::now());
+        let dimensions = [
+            (Dimension::Requests, quota.requests_per_minute, reported.requests),
+            (Dimension::Tokens, quota.tokens_per_minute, reported.tokens),
+        ];
+        for (dimension, configured, reported) in dimensions {
+            let (Some(configured), Some(reported)) = (configured, reported) else { continue };
+            if reported.limit < configured {
+                continue;
+            }
+            let reset_in = reported.reset.unwrap_or(RESET_UNKNOWN);
+            self.door.resync(dimension, Reported { limit: reported.limit, remaining: reported.remaining, reset_in });
+            // A reset tells when all is there again; when some of it is, only the refusal's own wait tells.
+            if let (Class::Throttled, 0, Some(wait)) = (verdict.class, reported.remaining, verdict.cool_off) {
+                self.door.drain(dimension, wait);
+            }
+        }
+    }
+
+    /// What its calls have taught, behind a lock.
+    pub fn experience(&self) -> MutexGuard<'_, Experience> {
+        lock(&self.experience)
+    }
+
+    /// A call has brought its first content, after so long. `first_sent` is when it went out, if it was its request's
+    /// first and its caller has not come back with it.
+    pub fn served(&self, subject: Subject<'_>, first_content: Duration, first_sent: Option<Timestamp>) {
+        let (now, model) = (self.clock.now(), subject.model_key());
+        let acquitted = {
+            let mut experience = self.experience();
+            let Experience { budget, hedge_budget, trial, served, promptness } = &mut *experience;
+            budget.earn(trial.factor());
+            hedge_budget.earn(1.0);
+            served.served(subject.key(), now);
+            promptness.answered(first_content, now);
+            first_sent.is_some_and(|sent| trial.observe(model, sent, true, now))
+        };
+        self.lanes.served(subject);
+        if acquitted {
+            self.lanes.acquit(subject);
+        }
+    }
+
+    /// A request's first call, which went out at `sent`, has failed, and its caller has not come back with it.
+    pub fn first_failed(&self, subject: Subject<'_>, sent: Timestamp) {
+        let now = self.clock.now();
+        let acquitted = self.experience().trial.observe(subject.model_key(), sent, false, now);
+        if acquitted {
+            self.lanes.acquit(subject);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
