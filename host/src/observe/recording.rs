@@ -12,8 +12,8 @@ pub use entry::{Entry, FORM, Recorded, RecordedFacts, phase_as_str};
 
 use crate::dialect::Dialect;
 use crate::dialect::headers;
+use crate::policy::Record;
 use crate::policy::{By, Judged};
-use crate::proxy::attempt::Record;
 use crate::proxy::call::Call;
 use crate::runtime::clock::{milliseconds, random};
 use bytes::Bytes;

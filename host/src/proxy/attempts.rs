@@ -2,30 +2,33 @@
 
 use crate::observe::metrics::Outcome;
 use crate::observe::recording::Note;
-use crate::proxy::attempt::{Held, Record};
+use crate::policy::Record;
+use crate::proxy::attempt::{Attempt, Attempted};
 use crate::proxy::body::Body;
 use crate::proxy::call::Call;
-use crate::proxy::hedge::{self, Attempted, Permits};
+use crate::proxy::hedge;
+use crate::proxy::hold::Held;
+use crate::proxy::permits::{Charges, Permits};
 use crate::proxy::refusal::{Kind, Owner, Refusal};
-use crate::proxy::served::{Charges, Served};
+use crate::proxy::served::Served;
+use crate::proxy::settle::{self, Pacing, Recorded, is_answer};
 use crate::proxy::trace::Story;
 use crate::proxy::unserved::{Blocked, Failed, Unserved, circuit_open, named, refusal_for};
 use crate::proxy::worker::Worker;
 use crate::runtime::clock::{Clock, random};
 use crate::upstream::Upstream;
-use crate::upstream::circuit::{Admission, Refused};
-use crate::upstream::consequence::{Circumstances, Consequence};
+use crate::upstream::circuit::Refused;
 use crate::upstream::gate::{Door, Entered};
 use crate::upstream::lanes::Lane;
 use crate::upstream::patience::{self, Patience};
-use crate::upstream::said::Said;
 use crate::upstream::scope::Protects;
 use http::Response;
 use spillway_resilience::{
-    Demand, Exceeded, Feedback, Full, Obstacle, Outcome as Counted, Pause, Rejected, Saturated, Settlement, Spend,
-    Step, Ticket, Timestamp, TurnedAway, next_step,
+    Demand, Exceeded, Full, Obstacle, Rejected, Saturated, Settlement, Spend, Step, Ticket, Timestamp, TurnedAway,
+    next_step,
 };
-use spillway_sdk::{Advice, AttemptFacts, Class, Fault, Phase, RetryDecision, Verdict};
+use spillway_sdk::{Advice, AttemptFacts, Class, Phase, RetryDecision, Verdict};
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -133,7 +136,13 @@ pub async fn attempts(
             retry.sent();
         }
         number += 1;
-        let mut attempted = match hedge::attempt(worker, &client, call, number, permits, &mut story).await {
+        let connection = client.reuse(call.is_repeatable());
+        let attempt = Attempt { worker, client: &client, call, number };
+        let ended = match hedge::Plan::of(call, connection.as_ref()) {
+            None => story.attempted(attempt.make(connection, permits, &Cell::default()).await),
+            Some(plan) => hedge::race(attempt, plan, connection, permits, &mut story).await,
+        };
+        let mut attempted = match ended {
             Ok(attempted) => attempted,
             Err(ended) => {
                 let body_timeout = worker.shared.config.server.body_timeout;
@@ -159,7 +168,7 @@ pub async fn attempts(
         // Record.
         let is_probe = attempted.permits.admission.is_probe();
         let Recorded { record, held, verdict, note, settlement, paces } =
-            self::record(worker, call, attempted, has_failed);
+            settle::record(worker, call, attempted, has_failed);
         has_failed |= verdict.class == Class::Failure;
         was_counted |= settlement != Settlement::Refund;
         if let (false, Some(charge)) = (was_counted, &mut charge) {
@@ -308,86 +317,6 @@ fn served(held: Held, attempted: Attempted, charge: Option<Entered>, has_failed:
     Served { held, record, verdict, outcome: Outcome::Answered, admission, charges, has_failed }
 }
 
-/// What remains of an attempt when it has given back what it held.
-#[derive(Debug)]
-pub struct Recorded {
-    record: Rc<Record>,
-    held: Option<Held>,
-    verdict: Verdict,
-    note: Option<Note>,
-    settlement: Settlement,
-    /// How the next attempt waits in a lane, if it does.
-    paces: Option<Pacing>,
-}
-
-/// How the next attempt waits in a lane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pacing {
-    /// For its turn, as long as there is patience and others are served: the upstream has said "too much", or is taken to
-    /// have said so.
-    Turn,
-    /// For a pause that a failure has named. It is a retry like any other.
-    Pause,
-}
-
-/// Records an attempt that is no answer: in the circuits, the lanes and the limits. `has_failed` says that a failure of
-/// its request is counted already.
-pub fn record(worker: &Worker, call: &Call, attempted: Attempted, has_failed: bool) -> Recorded {
-    let Attempted { record, held, judged, permits: Permits { entered, admission }, note } = attempted;
-    let verdict = judged.verdict;
-    let settlement = settlement(&record, &verdict);
-    let clock = worker.shared.clock;
-    entered.settle(settlement, feedback(call, &record, &verdict, clock));
-    if verdict.class == Class::Failure && call.is_first(record.number) {
-        call.upstream.first_failed(call.subject(), clock.at(record.began));
-    }
-    let paces = conclude(worker, call, admission, &record, &verdict, has_failed);
-    Recorded { record, held, verdict, note, settlement, paces }
-}
-
-/// Draws the consequence of a verdict for circuits and lanes. Answers whether callers wait in a lane from here on.
-pub fn conclude(
-    worker: &Worker,
-    call: &Call,
-    admission: Admission,
-    record: &Record,
-    verdict: &Verdict,
-    has_failed: bool,
-) -> Option<Pacing> {
-    let (upstream, clock) = (&call.upstream, worker.shared.clock);
-    let config = &upstream.config;
-    let circumstances = Circumstances {
-        kind: config.breaker_kind,
-        named: if verdict.cool_off.is_some() { record.retry_after() } else { None },
-        named_pause_max: config.pacing.named_pause_max,
-        has_failed_before: has_failed,
-        has_come_back: call.has_come_back(),
-        was_slept_through: was_slept_through(record, clock),
-        suspects_overload: verdict.class == Class::Failure
-            && record.status.is_some()
-            && record.elapsed <= config.retry.quick_attempt_max
-            && upstream.experience().trial.suspects_overload(call.subject().model_key()),
-    };
-    let mut consequence = Consequence::of(verdict, call.subject(), circumstances);
-    let said = if verdict.class == Class::Success { None } else { Said::of(record, verdict).map(Arc::new) };
-    let fruitless = consequence.too_much.and_then(|pause| {
-        let (reach, sent) = (&consequence.reach, clock.at(record.began));
-        upstream.lanes.told(reach, pause, sent, said.clone(), || upstream.experience().served.clone())
-    });
-    // What a lane deals with does not count against a circuit.
-    if fruitless == Some(false) && consequence.counts_for_upstream == Counted::Overloaded {
-        consequence.counts_for_upstream = Counted::Throttled;
-    }
-    let duration = record.first_content.get().unwrap_or(record.elapsed);
-    let mut judge = worker.judge.borrow_mut();
-    upstream.circuits.settle(admission, &consequence, said, duration, &mut judge, &upstream.policy);
-    fruitless?;
-    Some(match (verdict.class, consequence.too_much) {
-        (Class::Failure, Some(Pause::Named(_) | Pause::Ordered(_))) => Pacing::Pause,
-        _ => Pacing::Turn,
-    })
-}
-
 /// A token of the retry budget, which goes back to it unless its retry is sent.
 struct RetryToken<'a> {
     upstream: &'a Upstream,
@@ -413,38 +342,6 @@ impl Drop for RetryToken<'_> {
             self.upstream.experience().budget.refund(Spend::Retry);
         }
     }
-}
-
-/// What an attempt says about the upstream's room for calls.
-pub fn feedback(call: &Call, record: &Record, verdict: &Verdict, clock: Clock) -> Feedback {
-    match verdict.class {
-        Class::Success => match record.first_content.get() {
-            Some(first_token) => Feedback::Answered { first_token, input_tokens: call.estimate.input },
-            // A preamble was passed on, and no content has followed.
-            None => Feedback::Neutral,
-        },
-        Class::Failure if record.fault == Some(Fault::FirstContentTimeout) => overdue(call, record, clock),
-        // What asks for less load is paced.
-        Class::Overloaded
-        | Class::Throttled
-        | Class::Ignored
-        | Class::Failure
-        | Class::Rejected
-        | Class::Unauthorized
-        | Class::Exhausted => Feedback::Neutral,
-    }
-}
-
-/// Whether an attempt was cut off though its provider had nothing to do with it: the machine slept while it was under way,
-/// and connections do not outlive that.
-fn was_slept_through(record: &Record, clock: Clock) -> bool {
-    record.fault.is_some() && clock.has_slept_since(clock.at(record.began))
-}
-
-/// What an attempt says about room whose first content did not come in time.
-pub fn overdue(call: &Call, record: &Record, clock: Clock) -> Feedback {
-    let hangs_alone = call.upstream.experience().promptness.hangs_alone(clock.at(record.began), clock.now());
-    if hangs_alone || was_slept_through(record, clock) { Feedback::Neutral } else { Feedback::TimedOut }
 }
 
 /// What follows a failed attempt.
@@ -503,28 +400,6 @@ fn next(
 /// Whether a strict server refuses a request for a field that we have put into it.
 fn refuses_what_we_ask_for(call: &Call, record: &Record) -> bool {
     call.demands_usage.get() && memchr::memmem::find(&record.prefix, b"stream_options").is_some()
-}
-
-/// Whether a verdict makes the provider's response the caller's answer, rather than a failure to serve it.
-pub fn is_answer(verdict: &Verdict) -> bool {
-    match verdict.class {
-        Class::Success | Class::Rejected | Class::Unauthorized => true,
-        Class::Ignored => verdict.advice == Advice::GiveUp,
-        Class::Failure | Class::Overloaded | Class::Throttled | Class::Exhausted => false,
-    }
-}
-
-/// What a failed call cost. A provider that refuses does not count; one that fails may have.
-fn settlement(record: &Record, verdict: &Verdict) -> Settlement {
-    if record.phase == Phase::Connecting {
-        return Settlement::Refund;
-    }
-    match verdict.class {
-        Class::Rejected | Class::Unauthorized | Class::Throttled | Class::Exhausted | Class::Overloaded => {
-            Settlement::Refund
-        }
-        Class::Success | Class::Ignored | Class::Failure => Settlement::AsEstimated,
-    }
 }
 
 /// Why there is no retry, and the wait that is worth telling.

@@ -5,12 +5,13 @@ use crate::dialect::json_end::JsonEnd;
 use crate::dialect::sse;
 use crate::dialect::{Dialect, Operation, Usage};
 use crate::observe::metrics::Outcome;
-use crate::proxy::attempt::{Held, Record};
-use crate::proxy::attempts::{conclude, feedback, overdue};
+use crate::policy::Record;
 use crate::proxy::body::Aborted;
 use crate::proxy::call::Call;
+use crate::proxy::hold::{Held, OPEN_WHEN_OVER};
+use crate::proxy::permits::Charges;
 use crate::proxy::refusal::{Kind, Refusal};
-use crate::proxy::served::Charges;
+use crate::proxy::settle::{conclude, feedback, overdue};
 use crate::proxy::trace::Story;
 use crate::proxy::worker::Worker;
 use crate::upstream::circuit::Admission;
@@ -36,9 +37,6 @@ const USAGE_TAIL_BYTES: usize = 64 << 10;
 /// How long an answer that is whole may stay open in silence: what is counted may follow, and what marks the end. Then it
 /// is closed, as it is whole.
 const OPEN_WHEN_FINISHED: Duration = Duration::from_secs(10);
-/// The same for one behind whose last event nothing may follow.
-pub const OPEN_WHEN_OVER: Duration = Duration::from_secs(1);
-
 /// How an answer ended.
 #[derive(Debug)]
 enum End {

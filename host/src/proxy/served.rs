@@ -2,37 +2,18 @@
 
 use crate::dialect::headers::strip_hop_by_hop;
 use crate::observe::metrics::Outcome;
-use crate::proxy::attempt::{Held, Record};
+use crate::policy::Record;
 use crate::proxy::body::Body;
 use crate::proxy::call::Call;
 use crate::proxy::forward::{Affair, Forward};
+use crate::proxy::hold::Held;
+use crate::proxy::permits::Charges;
 use crate::proxy::trace::Story;
 use crate::proxy::worker::Worker;
 use crate::upstream::circuit::Admission;
-use crate::upstream::gate::Entered;
 use http::{HeaderValue, Response, header};
-use spillway_resilience::{Feedback, Settlement};
 use spillway_sdk::{Class, Verdict};
 use std::rc::Rc;
-
-/// What a request has taken of limits: its upstream's, and its tenant's. Dropped, each is settled as it stands.
-#[derive(Debug, Default)]
-pub struct Charges {
-    /// The upstream's.
-    pub upstream: Option<Entered>,
-    /// The tenant's, when it has limits of its own.
-    pub tenant: Option<Entered>,
-}
-
-impl Charges {
-    /// Settles both with the same cost.
-    pub fn settle(self, settlement: Settlement, feedback: Feedback) {
-        for entered in [self.upstream, self.tenant].into_iter().flatten() {
-            // Only a refusal before the first content can be excused.
-            let _ = entered.settle(settlement, feedback);
-        }
-    }
-}
 
 /// A response of the provider's that becomes the caller's.
 #[derive(Debug)]

@@ -1,8 +1,9 @@
 //! One record per request that says why it ended as it did. It becomes one line of the log, and a few headers.
 
 use crate::observe::metrics::{Outcome, UpstreamMetrics};
+use crate::policy::Record;
 use crate::policy::{By, Judged};
-use crate::proxy::attempt::{Elsewhere, Record};
+use crate::proxy::attempt::{Attempted, Elsewhere, EndedElsewhere};
 use crate::proxy::worker::{HeldBytes, InFlight};
 use crate::runtime::clock::milliseconds;
 use crate::spool::JobId;
@@ -72,8 +73,20 @@ impl Story {
         self.tell(&format!("{job} taken from the spool"));
     }
 
+    /// An attempt ended, one way or the other.
+    ///
+    /// # Errors
+    /// As it has ended itself.
+    pub fn attempted(&mut self, ended: Result<Attempted, EndedElsewhere>) -> Result<Attempted, EndedElsewhere> {
+        match &ended {
+            Ok(attempted) => self.attempt(&attempted.record, &attempted.judged),
+            Err(ended) => self.attempt_ended(ended.what, ended.elapsed),
+        }
+        ended
+    }
+
     /// An attempt ended, and this is what it was worth.
-    pub fn attempt(&mut self, record: &Record, judged: &Judged) {
+    fn attempt(&mut self, record: &Record, judged: &Judged) {
         self.attempts += 1;
         self.elsewhere += record.elapsed;
         self.judged_by = Some(Arc::clone(&judged.by));
@@ -91,7 +104,7 @@ impl Story {
     }
 
     /// An attempt ended without any doing of the upstream's.
-    pub fn attempt_ended(&mut self, what: Elsewhere, elapsed: Duration) {
+    fn attempt_ended(&mut self, what: Elsewhere, elapsed: Duration) {
         self.attempts += 1;
         self.elsewhere += elapsed;
         let by = match what {

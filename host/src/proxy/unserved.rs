@@ -1,10 +1,11 @@
 //! Requests that were understood and that nobody has served: what is left of them, and what to tell their callers.
 
 use crate::observe::metrics::Outcome;
-use crate::proxy::attempt::{Elsewhere, Held, Record};
+use crate::policy::Record;
+use crate::proxy::attempt::{Elsewhere, EndedElsewhere};
 use crate::proxy::body::Body;
 use crate::proxy::call::Call;
-use crate::proxy::hedge::EndedElsewhere;
+use crate::proxy::hold::Held;
 use crate::proxy::refusal::{Kind, Refusal, raise_wait};
 use crate::proxy::served::Served;
 use crate::proxy::trace::Story;

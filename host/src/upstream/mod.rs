@@ -12,8 +12,8 @@ pub mod scope;
 
 use crate::config::{ConcurrencyConfig, UpstreamConfig};
 use crate::observe::metrics::UpstreamMetrics;
+use crate::policy::Record;
 use crate::policy::Slot;
-use crate::proxy::attempt::Record;
 use crate::runtime::clock::Clock;
 use crate::runtime::sync::lock;
 use crate::tenants::callers;

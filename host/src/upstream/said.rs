@@ -1,7 +1,7 @@
 //! What a provider last said, so that whoever is refused for it hears the same.
 
 use crate::dialect::sse;
-use crate::proxy::attempt::Record;
+use crate::policy::Record;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -28,15 +28,6 @@ fn a_body_that_was_cut_off_has_no_json() {
 }
 
 #[test]
-fn a_streams_json_is_the_data_of_its_error_event() {
-    let event = b"event: error\ndata: {\"error\":{\ndata: \"type\":\"overloaded_error\"}}\n\n";
-    let json = json_of_event(event).expect("JSON over two lines");
-    assert_eq!(body_json::at(&json, "/error/type").as_deref(), Some("overloaded_error"));
-    let long = format!("data: {{\"error\":\"{}\"}}\n\n", "x".repeat(BODY_PREFIX_BYTES_MAX));
-    assert_eq!(json_of_event(long.as_bytes()), None, "a longer event is bounded like a body");
-}
-
-#[test]
 fn what_has_reached_the_caller_is_not_shown_any_more() {
     let record = with_body(r#"{"a":1}"#);
     assert_eq!(record.body_json("/a").as_deref(), Some("1"));

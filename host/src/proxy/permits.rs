@@ -1,0 +1,34 @@
+//! What a request holds of limits and circuits, each to be settled once.
+
+use crate::upstream::circuit::Admission;
+use crate::upstream::gate::Entered;
+use spillway_resilience::{Feedback, Settlement};
+
+/// What a call holds while it is under way. Dropped with it, it counts nowhere but in the limits, since the provider
+/// may bill what nobody waits for any more.
+#[derive(Debug)]
+pub struct Permits {
+    /// Its quota and its place in flight.
+    pub entered: Entered,
+    /// Its way through the circuits.
+    pub admission: Admission,
+}
+
+/// What a request has taken of limits: its upstream's, and its tenant's. Dropped, each is settled as it stands.
+#[derive(Debug, Default)]
+pub struct Charges {
+    /// The upstream's.
+    pub upstream: Option<Entered>,
+    /// The tenant's, when it has limits of its own.
+    pub tenant: Option<Entered>,
+}
+
+impl Charges {
+    /// Settles both with the same cost.
+    pub fn settle(self, settlement: Settlement, feedback: Feedback) {
+        for entered in [self.upstream, self.tenant].into_iter().flatten() {
+            // Only a refusal before the first content can be excused.
+            let _ = entered.settle(settlement, feedback);
+        }
+    }
+}
