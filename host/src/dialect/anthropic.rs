@@ -1,7 +1,7 @@
 //! Anthropic's Messages API.
 
 use super::lenient::Scalar;
-use super::{Asked, EventKind, Usage, has_objects, json_type, lacks, sum};
+use super::{EventKind, Parameters, Usage, has_objects, json_type, lacks, sum};
 use crate::dialect::sse;
 use crate::proxy::refusal::{Kind, Refusal};
 use http::{HeaderMap, StatusCode};
@@ -30,13 +30,13 @@ struct Body {
     max_tokens: Scalar,
 }
 
-pub(super) fn read_request(body: &[u8]) -> Asked {
-    let Ok(body) = serde_json::from_slice::<Body>(body) else { return Asked::default() };
-    Asked {
+pub(super) fn read_request(body: &[u8]) -> Parameters {
+    let Ok(body) = serde_json::from_slice::<Body>(body) else { return Parameters::default() };
+    Parameters {
         streaming: body.stream.is(true),
         output_tokens_max: body.max_tokens.whole_number(),
         model: body.model.text(),
-        ..Asked::default()
+        ..Parameters::default()
     }
 }
 

@@ -8,7 +8,7 @@ mod families;
 mod media;
 mod text;
 
-use crate::dialect::{Asked, Dialect};
+use crate::dialect::{Dialect, Parameters};
 use families::{Detail, Family, family};
 use media::{DOCUMENT_ELSEWHERE, IMAGE_ELSEWHERE, Kind, Medium};
 use serde::Deserializer as _;
@@ -47,7 +47,13 @@ impl Estimate {
     ///
     /// No prompt, together with an answer to it, is more than the model's context holds: `context` if that is set, and else
     /// what is known of the model.
-    pub fn of(dialect: Dialect, asked: &Asked, body: &[u8], output_default: u64, context: Option<u64>) -> Estimate {
+    pub fn of(
+        dialect: Dialect,
+        asked: &Parameters,
+        body: &[u8],
+        output_default: u64,
+        context: Option<u64>,
+    ) -> Estimate {
         let family = family(asked.model.as_deref(), dialect);
         let context = context.unwrap_or(family.context);
         let input = input(family, body).min(context.saturating_mul(asked.prompts));

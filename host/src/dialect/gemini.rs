@@ -2,7 +2,7 @@
 
 use super::lenient::{Scalar, Section};
 use super::paths::method;
-use super::{Asked, EventKind, Usage, count_meant, has_key, has_objects, lacks, sum};
+use super::{EventKind, Parameters, Usage, count_meant, has_key, has_objects, lacks, sum};
 use crate::proxy::refusal::{Kind, Refusal};
 use http::HeaderMap;
 use serde::Deserialize;
@@ -29,16 +29,16 @@ struct GenerationConfig {
     max_output_tokens: Scalar,
 }
 
-pub(super) fn read_request(path: &str, body: &[u8]) -> Asked {
+pub(super) fn read_request(path: &str, body: &[u8]) -> Parameters {
     let config = serde_json::from_slice::<Body>(body).unwrap_or_default().generation_config.0;
     let alternatives = config.candidate_count.whole_number().unwrap_or(1).max(1);
     let bound = config.max_output_tokens.whole_number().map(|bound| bound.saturating_mul(alternatives));
     let generates_text = method(path).is_some_and(|method| method.ends_with("enerateContent"));
-    Asked {
+    Parameters {
         streaming: method(path) == Some("streamGenerateContent"),
         alternatives,
         output_tokens_max: if generates_text { bound } else { Some(0) },
-        ..Asked::default()
+        ..Parameters::default()
     }
 }
 

@@ -45,7 +45,7 @@ pub enum Operation {
 
 /// What a request's body says that matters to a proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
+pub struct Parameters {
     /// The model, when it is named.
     pub model: Option<String>,
     /// Whether the answer is to be streamed.
@@ -63,9 +63,9 @@ pub struct Asked {
     pub usage_withheld: bool,
 }
 
-impl Default for Asked {
+impl Default for Parameters {
     fn default() -> Self {
-        Asked {
+        Parameters {
             model: None,
             streaming: false,
             creates: false,
@@ -181,14 +181,14 @@ impl Dialect {
 
     /// Reads what matters in a request. A body that is not understood asks for nothing in particular: the provider
     /// will say what is wrong with it.
-    pub fn read_request(self, path: &str, body: &[u8]) -> Asked {
+    pub fn read_request(self, path: &str, body: &[u8]) -> Parameters {
         let asked = match self {
             Dialect::OpenAi => openai::read_request(path, body),
             Dialect::Anthropic => anthropic::read_request(body),
             Dialect::Gemini => gemini::read_request(path, body),
-            Dialect::Other => Asked::default(),
+            Dialect::Other => Parameters::default(),
         };
-        Asked { model: asked.model.or_else(|| paths::model(path)), ..asked }
+        Parameters { model: asked.model.or_else(|| paths::model(path)), ..asked }
     }
 
     /// Says what an event of a stream means.

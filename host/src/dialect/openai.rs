@@ -1,7 +1,7 @@
 //! OpenAI's API: chat completions, responses, completions and embeddings.
 
 use super::lenient::{Prompts, Scalar, Section};
-use super::{Asked, EventKind, Usage, count_meant, has_key, has_list, has_objects, json_type, lacks, sum};
+use super::{EventKind, Parameters, Usage, count_meant, has_key, has_list, has_objects, json_type, lacks, sum};
 use crate::dialect::sse;
 use crate::proxy::refusal::{Kind, Refusal};
 use bytes::Bytes;
@@ -55,8 +55,8 @@ struct StreamOptions {
     include_usage: Scalar,
 }
 
-pub(super) fn read_request(path: &str, body: &[u8]) -> Asked {
-    let Ok(body) = serde_json::from_slice::<Body>(body) else { return Asked::default() };
+pub(super) fn read_request(path: &str, body: &[u8]) -> Parameters {
+    let Ok(body) = serde_json::from_slice::<Body>(body) else { return Parameters::default() };
     // Ollama streams unless it is told not to.
     let streams_unasked = path.ends_with("/api/chat") || path.ends_with("/api/generate");
     let streaming = body.stream.is(true) || streams_unasked && !body.stream.is(false);
@@ -65,7 +65,7 @@ pub(super) fn read_request(path: &str, body: &[u8]) -> Asked {
     let alternatives = body.n.whole_number().unwrap_or(1).max(1).saturating_mul(body.prompt.0);
     let embeds = path.ends_with("/embeddings") || path.ends_with("/api/embed");
     let without_output = embeds.then_some(0);
-    Asked {
+    Parameters {
         creates: body.background.is(true) || body.conversation != Scalar::Null,
         model: body.model.text(),
         streaming,

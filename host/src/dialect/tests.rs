@@ -52,7 +52,7 @@ fn the_bound_on_output_tokens_is_found_in_every_api() {
     let gemini = Dialect::Gemini
         .read_request("/v1/models/g:streamGenerateContent", br#"{"generationConfig":{"maxOutputTokens":4}}"#);
     assert_eq!((gemini.model.as_deref(), gemini.streaming, gemini.output_tokens_max), (Some("g"), true, Some(4)));
-    assert_eq!(Dialect::OpenAi.read_request("/v1/chat/completions", b"not json"), Asked::default());
+    assert_eq!(Dialect::OpenAi.read_request("/v1/chat/completions", b"not json"), Parameters::default());
 }
 
 #[test]
@@ -246,5 +246,5 @@ fn a_field_of_the_wrong_kind_is_passed_over_however_large_it_is() {
     let long = format!("[{}]", vec!["1"; 10_000].join(","));
     let body = format!(r#"{{"model":{long},"max_tokens":{{"a":{long}}},"stream_options":{long},"stream":true,"n":2}}"#);
     let asked = Dialect::OpenAi.read_request("/v1/chat/completions", body.as_bytes());
-    assert_eq!(asked, Asked { streaming: true, alternatives: 2, usage_withheld: true, ..Asked::default() });
+    assert_eq!(asked, Parameters { streaming: true, alternatives: 2, usage_withheld: true, ..Parameters::default() });
 }

@@ -2,12 +2,16 @@
 
 use crate::dialect::Dialect;
 use crate::downstream::cors;
-use crate::jobs::keep as jobs;
+use crate::jobs::keep::serve_or_keep;
+use crate::jobs::preference::Preference;
+use crate::jobs::questions;
 use crate::observe::metrics::Outcome;
 use crate::proxy::attempts::attempts;
 use crate::proxy::body::Body;
-use crate::proxy::call::{Call, Preference, Route};
 use crate::proxy::refusal::{Kind, Refusal};
+use crate::proxy::request::InboundRequest;
+use crate::proxy::route::Route;
+use crate::proxy::target::Targets;
 use crate::proxy::trace::Story;
 use crate::proxy::worker::Worker;
 use crate::runtime::clock::random;
@@ -39,8 +43,8 @@ pub async fn serve(worker: Rc<Worker>, request: Request<Upload>, request_id: Str
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
         return refused(Kind::WrongMethod { allowed: METHODS }.into(), guess, &request_id, &story);
     }
-    if jobs::owns(head.uri.path()) {
-        return jobs::serve(&worker.shared, &head)
+    if questions::owns(head.uri.path()) {
+        return questions::answer(&worker.shared, &head)
             .await
             .unwrap_or_else(|refusal| refused(refusal, guess, &request_id, &story));
     }
@@ -65,9 +69,10 @@ pub async fn serve(worker: Rc<Worker>, request: Request<Upload>, request_id: Str
     let server = &worker.shared.config.server;
     let bounds = (server.body_bytes_max, server.request_timeout);
     let mut held = worker.shared.hold();
-    let call = Call::receive(route, head, body, request_id.clone(), caller, bounds, &mut held);
-    let call = match call.await {
-        Ok(call) => Rc::new(call),
+    let received = InboundRequest::receive(&route, head, body, request_id.clone(), caller, bounds, &mut held).await;
+    let Route { upstream, fallbacks, .. } = route;
+    let targets = match received.and_then(|request| Targets::of(request, Arc::clone(&upstream), fallbacks)) {
+        Ok(targets) => targets,
         Err(refusal) => {
             let shed = matches!(refusal.kind, Kind::Overloaded { .. });
             upstream.metrics.request(if shed { Outcome::Shed } else { Outcome::Refused });
@@ -75,16 +80,17 @@ pub async fn serve(worker: Rc<Worker>, request: Request<Upload>, request_id: Str
         }
     };
     story.holds(held);
-    story.goes_to(&call.upstream, call.asked.model.as_deref());
+    let target = targets.first();
+    story.goes_to(&target.upstream, target.request.parameters.model.as_deref());
 
     // Serve it now, or keep it if the caller likes that better than an error.
-    match worker.shared.spool.as_ref().filter(|_| preference.respond_async && call.is_repeatable()) {
-        Some(spool) => jobs::serve_or_keep(&worker, spool, &call, preference, story).await,
+    match worker.shared.spool.as_ref().filter(|_| preference.respond_async && target.is_repeatable()) {
+        Some(spool) => serve_or_keep(&worker, spool, &targets, preference, story).await,
         None => {
             let patience = Patience::of(upstream.config.limits.patience, upstream.config.circuit_patience());
-            match attempts(&worker, &call, patience, story).await {
+            match attempts(&worker, &targets, patience, story).await {
                 Ok(response) => response,
-                Err(unserved) => unserved.into_response(&worker, &call),
+                Err(unserved) => unserved.into_response(&worker),
             }
         }
     }

@@ -1,10 +1,12 @@
 //! Serves what the spool keeps: the same attempt loop, behind the same breakers and limits as live traffic.
 
 use crate::dialect::Operation;
-use crate::jobs::keep::{dialect_of, headers_of, stored};
+use crate::jobs::convert::{dialect_of, headers_of, stored};
 use crate::proxy::attempts::attempts;
 use crate::proxy::body::Body;
-use crate::proxy::call::{Call, CallBody, Route};
+use crate::proxy::request::{InboundBody, InboundRequest};
+use crate::proxy::route::Route;
+use crate::proxy::target::{Target, Targets};
 use crate::proxy::trace::Story;
 use crate::proxy::unserved::Unserved;
 use crate::proxy::worker::{InFlight, Shared, Worker};
@@ -142,6 +144,7 @@ async fn serve(worker: &Rc<Worker>, spool: &Spool, claimed: ClaimedJob) {
     story.serves(lease.id(), &job.upstream, job.model.as_deref());
     let route = Route {
         upstream: Arc::clone(upstream),
+        fallbacks: Vec::new(),
         dialect: dialect_of(&job.dialect),
         // Of what is sent, only this is kept; the rest asks for what is there.
         operation: if job.method == "POST" { Operation::Generate } else { Operation::PassThrough },
@@ -152,23 +155,23 @@ async fn serve(worker: &Rc<Worker>, spool: &Spool, claimed: ClaimedJob) {
     let mut caller = shared.callers.identify(&headers, query);
     // Whoever waits for an answer now comes before whoever fetches it later.
     caller.priority = Priority::Low;
-    let call = Call::new(
-        route,
+    let request = InboundRequest::new(
+        &route,
         Method::from_bytes(job.method.as_bytes()).unwrap_or(Method::POST),
         headers,
-        CallBody::Whole(Bytes::from(job.body)),
+        InboundBody::Whole(Bytes::from(job.body)),
         job.request_id,
         caller,
         Instant::now() + shared.config.server.request_timeout,
     );
-    let call = match call {
-        Ok(call) => Rc::new(call),
+    let targets = match Targets::of(request, route.upstream, route.fallbacks) {
+        Ok(targets) => targets,
         Err(refusal) => return bury(spool, &lease, refusal.message(), None, shared.clock).await,
     };
     let work = async {
-        let patience = Patience::of(call.upstream.config.limits.patience, Duration::ZERO);
-        let result = attempts(worker, &call, patience, story).await;
-        settle(worker, spool, &call, &lease, counted, result).await;
+        let patience = Patience::of(targets.first().upstream.config.limits.patience, Duration::ZERO);
+        let result = attempts(worker, &targets, patience, story).await;
+        settle(worker, spool, targets.first(), &lease, counted, result).await;
     };
     until_the_end(shared, spool, &lease, work).await;
 }
@@ -195,7 +198,7 @@ pub async fn until_the_end(shared: &Shared, spool: &Spool, lease: &Lease, work: 
 pub async fn settle(
     worker: &Rc<Worker>,
     spool: &Spool,
-    call: &Rc<Call>,
+    target: &Target,
     lease: &Lease,
     counted: u32,
     result: Result<Response<Body>, Unserved>,
@@ -210,7 +213,7 @@ pub async fn settle(
             }
             Err(Incomplete::Broken(reason)) => {
                 // In an outage it is the outage's fault; otherwise each further call may cost as much as this one.
-                let counts = call.upstream.circuits.are_trusted(call.subject());
+                let counts = target.upstream.circuits.are_trusted(target.subject());
                 if counts && is_last(worker, counted) {
                     bury(spool, lease, reason, None, clock).await;
                 } else {
@@ -220,12 +223,12 @@ pub async fn settle(
         },
         Err(unserved) => {
             let reason = unserved.refusal.message();
-            let blocked = call.upstream.circuits.call_blocked_until(call.subject());
+            let blocked = target.upstream.circuits.call_blocked_until(target.subject());
             let blocked = blocked.map(|until| clock.until(until));
             let delay = unserved.delay(blocked, JOB_BACKOFF.delay(lease.attempt(), random()));
             if unserved.suspect && is_last(worker, counted) {
                 // The last answer is kept with a job that dies of it.
-                let answer = whole(unserved.into_response(worker, call)).await.ok();
+                let answer = whole(unserved.into_response(worker)).await.ok();
                 bury(spool, lease, reason, answer, clock).await;
             } else {
                 let counts = unserved.suspect;

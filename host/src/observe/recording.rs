@@ -14,7 +14,6 @@ use crate::dialect::Dialect;
 use crate::dialect::headers;
 use crate::policy::Record;
 use crate::policy::{By, Judged};
-use crate::proxy::call::Call;
 use crate::runtime::clock::{milliseconds, random};
 use bytes::Bytes;
 use entry::Octets;
@@ -97,10 +96,18 @@ impl Recorder {
     }
 
     /// Notes a judged attempt. It is recorded when the note is dropped.
-    pub fn note(&self, call: &Call, record: &Record, judged: &Judged) -> Note {
-        let query = call.path_and_query.split_once('?').map_or("", |(_, query)| query);
-        let redaction = Redaction::of(headers::credentials(&call.upstream_headers, query));
-        self.note_of(&call.request_id, redaction, record, judged)
+    ///
+    /// What was sent as a credential, in these headers or in the query of this path, is taken out of it.
+    pub fn note(
+        &self,
+        request_id: &str,
+        (sent, path_and_query): (&HeaderMap, &str),
+        record: &Record,
+        judged: &Judged,
+    ) -> Note {
+        let query = path_and_query.split_once('?').map_or("", |(_, query)| query);
+        let redaction = Redaction::of(headers::credentials(sent, query));
+        self.note_of(request_id, redaction, record, judged)
     }
 
     fn note_of(&self, request_id: &str, redaction: Redaction, record: &Record, judged: &Judged) -> Note {

@@ -2,9 +2,10 @@
 
 use crate::observe::recording::Note;
 use crate::policy::{Judged, Record};
-use crate::proxy::call::{Call, CallBody};
 use crate::proxy::hold::{Begun, Held, hold, is_nothing, json_of_event, prefix_of};
 use crate::proxy::permits::Permits;
+use crate::proxy::request::InboundBody;
+use crate::proxy::target::Target;
 use crate::proxy::worker::Worker;
 use crate::runtime::shortage::Shortage;
 use crate::runtime::upload::Passing;
@@ -92,7 +93,7 @@ pub struct Attempt<'a> {
     /// Over whose connections.
     pub client: &'a Client,
     /// What is asked.
-    pub call: &'a Call,
+    pub target: &'a Target,
     /// 1 for the first of its request.
     pub number: u32,
 }
@@ -109,17 +110,21 @@ impl Attempt<'_> {
         mut permits: Permits,
         heard: &Cell<bool>,
     ) -> Result<Attempted, EndedElsewhere> {
-        let Attempt { worker, client, call, number } = self;
+        let Attempt { worker, client, target, number } = self;
         permits.entered.sent();
         permits.admission.sent();
         // If it fails here, the permits are dropped, which counts nowhere: the upstream had no part in it.
-        let (record, held) = send(client, connection, call, number, heard).await?;
+        let (record, held) = send(client, connection, target, number, heard).await?;
         let record = Rc::new(record);
         let facts = Rc::clone(&record) as Rc<dyn AttemptFacts>;
-        let judged = worker.judge.borrow_mut().classify(&call.upstream.policy, facts);
-        call.upstream.metrics.attempt(judged.verdict.class);
-        call.upstream.learn(&record, &judged.verdict);
-        let note = worker.shared.recorder.as_ref().map(|recorder| recorder.note(call, &record, &judged));
+        let judged = worker.judge.borrow_mut().classify(&target.upstream.policy, facts);
+        target.upstream.metrics.attempt(judged.verdict.class);
+        target.upstream.learn(&record, &judged.verdict);
+        let note = worker
+            .shared
+            .recorder
+            .as_ref()
+            .map(|recorder| recorder.note(&target.request.id, target.sent(), &record, &judged));
         Ok(Attempted { record, held, judged, permits, note })
     }
 }
@@ -128,24 +133,24 @@ impl Attempt<'_> {
 async fn send(
     client: &Client,
     connection: Option<Connection>,
-    call: &Call,
+    target: &Target,
     number: u32,
     heard: &Cell<bool>,
 ) -> Result<(Record, Option<Held>), EndedElsewhere> {
     let began = Instant::now();
     let progress = Progress { phase: Cell::new(Phase::Connecting), head: OnceCell::new(), body: Passing::new(began) };
-    let grace = if call.deadline_is_callers { CALLERS_GRACE } else { Duration::ZERO };
-    let mut begun = pin!(begin(client, connection, call, &progress, heard));
+    let grace = if target.request.deadline_is_callers { CALLERS_GRACE } else { Duration::ZERO };
+    let mut begun = pin!(begin(client, connection, target, &progress, heard));
     let outcome = loop {
         // What a caller takes to send a body that passes through is its own, as it is with one that is held.
         let took = progress.body.took();
         let (timeout, deadline) =
-            (began + took + call.upstream.config.first_content_timeout, call.deadline + took + grace);
+            (began + took + target.upstream.config.first_content_timeout, target.request.deadline + took + grace);
         match timeout_at(timeout.min(deadline), begun.as_mut()).await {
             Ok(outcome) => break outcome,
             Err(_) if progress.body.took() > took => {}
             Err(_) => {
-                break Err(match (deadline < timeout, call.deadline_is_callers) {
+                break Err(match (deadline < timeout, target.request.deadline_is_callers) {
                     (true, true) => Failed::Elsewhere(Elsewhere::Impatient),
                     (true, false) => Failed::Fault(Fault::AttemptTimeout),
                     (false, _) => Failed::Fault(Fault::FirstContentTimeout),
@@ -159,10 +164,10 @@ async fn send(
         None => (None, Rc::default()),
     };
     let mut record = Record {
-        upstream: Arc::clone(&call.upstream.name),
-        dialect: call.dialect,
-        model: call.asked.model.clone(),
-        streaming: call.asked.streaming,
+        upstream: Arc::clone(&target.upstream.name),
+        dialect: target.request.dialect,
+        model: target.request.parameters.model.clone(),
+        streaming: target.request.parameters.streaming,
         number,
         phase: progress.phase.get(),
         fault: None,
@@ -175,13 +180,13 @@ async fn send(
         elapsed,
         first_content: Cell::new(None),
         began,
-        deadline: call.deadline,
+        deadline: target.request.deadline,
     };
     match outcome {
         Ok(Begun { held, error, fault }) => {
             record.first_content.set(held.has_content.then_some(elapsed));
             record.prefix = prefix_of(&held);
-            record.fault = fault.or_else(|| is_nothing(call, &held, &record.prefix).then_some(Fault::Truncated));
+            record.fault = fault.or_else(|| is_nothing(target, &held, &record.prefix).then_some(Fault::Truncated));
             record.streaming |= held.splitter.is_some();
             if held.splitter.is_some() {
                 // A stream's error is an event of it, the last one held; its beginning as a whole is no JSON.
@@ -208,7 +213,7 @@ async fn send(
 async fn begin(
     client: &Client,
     mut used_before: Option<Connection>,
-    call: &Call,
+    target: &Target,
     progress: &Progress,
     heard: &Cell<bool>,
 ) -> Result<Begun, Failed> {
@@ -225,13 +230,14 @@ async fn begin(
         progress.phase.set(Phase::Waiting);
         let request = match unsent.take() {
             Some(request) => *request,
-            None => request(call, &progress.body)?,
+            None => request(target, &progress.body)?,
         };
         let unanswered = match connection.send(request).await {
             Ok(response) => break response,
             Err(unanswered) => unanswered,
         };
-        if was_used_before && (unanswered.unsent.is_some() || unanswered.was_closed_as_unused && call.is_repeatable()) {
+        if was_used_before && (unanswered.unsent.is_some() || unanswered.was_closed_as_unused && target.is_repeatable())
+        {
             // Those beside it have been unused for longer.
             client.forget_unused();
             progress.phase.set(Phase::Connecting);
@@ -256,26 +262,26 @@ async fn begin(
     // The future is polled once, so nobody has set it before.
     let headers = Rc::new(head.headers);
     let _ = progress.head.set((head.status, Rc::clone(&headers)));
-    Ok(hold(call, head.status, headers, body).await)
+    Ok(hold(target, head.status, headers, body).await)
 }
 
-fn request(call: &Call, passing: &Arc<Passing>) -> Result<Request<RequestBody>, Fault> {
-    let body = match &call.body {
-        CallBody::Whole(bytes) => {
-            let demanding = call.body_demanding_usage.as_ref().filter(|_| call.demands_usage.get());
+fn request(target: &Target, passing: &Arc<Passing>) -> Result<Request<RequestBody>, Fault> {
+    let body = match &target.request.body {
+        InboundBody::Whole(bytes) => {
+            let demanding = target.body_demanding_usage.as_ref().filter(|_| target.demands_usage.get());
             RequestBody::Whole(Full::new(demanding.unwrap_or(bytes).clone()))
         }
         // Taken by the first attempt; a second one never comes.
-        CallBody::Streaming(body) => match body.take() {
+        InboundBody::Streaming(body) => match body.take() {
             Some(body) => RequestBody::Streaming(body.told_to(Arc::clone(passing))),
             None => RequestBody::Whole(Full::default()),
         },
     };
     // Identifying the call has made sure that these parts make a request.
-    let uri = call.upstream.config.base.join(&call.path_and_query).map_err(|_| Fault::Protocol)?;
+    let uri = target.upstream.config.base.join(&target.path_and_query).map_err(|_| Fault::Protocol)?;
     let mut request = Request::new(body);
-    *request.method_mut() = call.method.clone();
+    *request.method_mut() = target.request.method.clone();
     *request.uri_mut() = uri;
-    *request.headers_mut() = call.upstream_headers.clone();
+    *request.headers_mut() = target.headers.clone();
     Ok(request)
 }

@@ -7,11 +7,11 @@ use crate::dialect::{Dialect, Operation, Usage};
 use crate::observe::metrics::Outcome;
 use crate::policy::Record;
 use crate::proxy::body::Aborted;
-use crate::proxy::call::Call;
 use crate::proxy::hold::{Held, OPEN_WHEN_OVER};
 use crate::proxy::permits::Charges;
 use crate::proxy::refusal::{Kind, Refusal};
 use crate::proxy::settle::{conclude, feedback, overdue};
+use crate::proxy::target::Target;
 use crate::proxy::trace::Story;
 use crate::proxy::worker::Worker;
 use crate::upstream::circuit::Admission;
@@ -130,7 +130,7 @@ pub struct Affair {
     /// Where policies and circuits are at hand.
     pub worker: Rc<Worker>,
     /// What was asked.
-    pub call: Rc<Call>,
+    pub target: Rc<Target>,
     /// What policies may see.
     pub record: Rc<Record>,
     /// The verdict so far.
@@ -150,32 +150,37 @@ pub struct Affair {
 impl Forward {
     /// Takes over a response whose head is on its way to the caller.
     pub fn new(held: Held, mut affair: Affair) -> Forward {
-        let call = &affair.call;
+        let target = &affair.target;
         let is_answer = affair.outcome == Outcome::Answered && held.status.is_success();
-        let generates = call.operation == Operation::Generate;
+        let generates = target.request.operation == Operation::Generate;
         let mut forward = Forward {
             ready: VecDeque::new(),
             upstream: held.rest,
             broken: held.broken,
             reader: match held.splitter {
                 Some(splitter) => {
-                    let strips = call.demands_usage.get();
-                    Reader::Events(Box::new(Events::new(splitter, call.dialect, call.asked.alternatives, strips)))
+                    let strips = target.demands_usage.get();
+                    Reader::Events(Box::new(Events::new(
+                        splitter,
+                        target.request.dialect,
+                        target.request.parameters.alternatives,
+                        strips,
+                    )))
                 }
                 None if generates => {
-                    let json = JsonEnd::of(&held.headers).filter(|_| !call.asked.streaming);
+                    let json = JsonEnd::of(&held.headers).filter(|_| !target.request.parameters.streaming);
                     Reader::Body(Tail { json, ..Tail::default() })
                 }
                 None => Reader::Unread,
             },
-            generates: generates && call.dialect != Dialect::Other,
-            terminal_expected: generates && call.dialect != Dialect::Other && is_answer,
+            generates: generates && target.request.dialect != Dialect::Other,
+            terminal_expected: generates && target.request.dialect != Dialect::Other && is_answer,
             is_open: false,
             idle: Box::pin(sleep_until(match held.has_content {
-                true => Instant::now() + call.upstream.config.idle_timeout,
-                false => affair.record.began + call.upstream.config.first_content_timeout,
+                true => Instant::now() + target.upstream.config.idle_timeout,
+                false => affair.record.began + target.upstream.config.first_content_timeout,
             })),
-            idle_timeout: call.upstream.config.idle_timeout,
+            idle_timeout: target.upstream.config.idle_timeout,
             has_content: held.has_content,
             abort: Abort::No,
             given_up: None,
@@ -322,12 +327,12 @@ impl Forward {
     /// The answer will never be whole: says so in the stream, and then aborts the connection.
     fn broke(&mut self, fault: Fault) {
         if let (Reader::Events(events), Some(affair)) = (&self.reader, &self.affair) {
-            let upstream = affair.call.upstream.name.to_string();
+            let upstream = affair.target.upstream.name.to_string();
             let refusal = Refusal::from(Kind::StreamCut { upstream, fault });
             if self.is_open {
                 self.ready.push_back(Bytes::from_static(b"\n\n"));
             }
-            self.ready.push_back(events.dialect().error_event(&refusal, &affair.call.request_id));
+            self.ready.push_back(events.dialect().error_event(&refusal, &affair.target.request.id));
         }
         self.upstream = None;
         self.broken = None;
@@ -339,13 +344,13 @@ impl Forward {
         let Some(affair) = self.affair.take() else { return };
         let usage = match &self.reader {
             Reader::Events(events) => events.usage(),
-            Reader::Body(tail) => tail.usage(affair.call.dialect),
+            Reader::Body(tail) => tail.usage(affair.target.request.dialect),
             Reader::Unread => None,
         };
         // Before its end a stream may count nothing, or less than it has sent: what was seen was made, and is paid for.
         let usage = match (&self.reader, usage) {
             (Reader::Events(events), Some(usage)) if !matches!(end, End::Whole) => Some(Usage {
-                input: if usage.input > 0 { usage.input } else { affair.call.estimate.input },
+                input: if usage.input > 0 { usage.input } else { affair.target.estimate.input },
                 output: usage.output.max(events.pieces()),
             }),
             (_, usage) => usage,
@@ -362,34 +367,34 @@ impl Affair {
         if self.outcome != Outcome::Answered || self.verdict.class != Class::Success {
             return;
         }
-        let upstream = &self.call.upstream;
+        let upstream = &self.target.upstream;
         let duration = self.record.first_content.get().unwrap_or_else(|| self.record.began.elapsed());
         self.record.first_content.set(Some(duration));
         upstream.metrics.first_content(duration);
-        let is_first = self.call.is_first(self.record.number);
+        let is_first = self.target.request.is_first(self.record.number);
         let first_sent = is_first.then(|| self.worker.shared.clock.at(self.record.began));
-        upstream.served(self.call.subject(), duration, first_sent);
+        upstream.served(self.target.subject(), duration, first_sent);
         if let Some(admission) = &mut self.admission {
             admission.answered();
         }
         // A probe has shown what it was sent for: nobody should wait for the end of its stream.
         if let Some(probe) = self.admission.take_if(|admission| admission.is_probe()) {
-            conclude(&self.worker, &self.call, probe, &self.record, &self.verdict, self.has_failed);
+            conclude(&self.worker, &self.target, probe, &self.record, &self.verdict, self.has_failed);
         }
     }
 
     /// Settles everything, once.
     fn settle(mut self, end: End, usage: Option<Usage>) {
-        let metrics = &self.call.upstream.metrics;
+        let metrics = &self.target.upstream.metrics;
         if let Some(usage) = usage {
             metrics.tokens(usage.input, usage.output);
         }
         // What was first said of the attempt is what it says of the upstream's room: an end much later says nothing.
         let clock = self.worker.shared.clock;
         let feedback = match end {
-            End::Broken(Fault::FirstContentTimeout) => overdue(&self.call, &self.record, clock),
+            End::Broken(Fault::FirstContentTimeout) => overdue(&self.target, &self.record, clock),
             End::Whole | End::Failed(_) | End::Broken(_) | End::Abandoned(_) => {
-                feedback(&self.call, &self.record, &self.verdict, clock)
+                feedback(&self.target, &self.record, &self.verdict, clock)
             }
         };
         let settlement = usage.map_or(Settlement::AsEstimated, |usage| Settlement::Used(usage.total()));
@@ -414,7 +419,7 @@ impl Affair {
             }
         };
         if let Some(admission) = self.admission.take() {
-            conclude(&self.worker, &self.call, admission, &self.record, &self.verdict, self.has_failed);
+            conclude(&self.worker, &self.target, admission, &self.record, &self.verdict, self.has_failed);
         }
         self.story.end(outcome, self.record.status.unwrap_or(0));
     }
@@ -427,12 +432,12 @@ impl Affair {
         record.prefix = Bytes::new();
         record.fault = fault;
         record.error = OnceCell::from(error);
-        let upstream = &self.call.upstream;
+        let upstream = &self.target.upstream;
         let record = Rc::new(record);
         let facts = Rc::clone(&record) as Rc<dyn AttemptFacts>;
         let judged = self.worker.judge.borrow_mut().classify(&upstream.policy, facts);
         if let Some(recorder) = &self.worker.shared.recorder {
-            drop(recorder.note(&self.call, &record, &judged));
+            drop(recorder.note(&self.target.request.id, self.target.sent(), &record, &judged));
         }
         self.verdict = judged.verdict;
     }

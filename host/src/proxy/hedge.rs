@@ -1,9 +1,9 @@
 //! One attempt at an upstream, and where that is switched on, a second one beside it when the first is late.
 
 use crate::proxy::attempt::{Attempt, Attempted, EndedElsewhere};
-use crate::proxy::call::Call;
 use crate::proxy::permits::Permits;
 use crate::proxy::settle::{is_answer, record};
+use crate::proxy::target::Target;
 use crate::proxy::trace::Story;
 use crate::proxy::worker::Worker;
 use crate::upstream::client::Connection;
@@ -36,16 +36,16 @@ impl Plan {
     /// Late ones get a second call where that is switched on. One whose connection was unused for a while, and of which
     /// nothing is heard for suspiciously long, gets one over a new connection, whatever the settings say: the first may be
     /// speaking to nobody.
-    pub fn of(call: &Call, connection: Option<&Connection>) -> Option<Plan> {
-        if !call.is_repeatable() {
+    pub fn of(target: &Target, connection: Option<&Connection>) -> Option<Plan> {
+        if !target.is_repeatable() {
             return None;
         }
         // Nobody waits for what is of low priority, so nobody should pay for it twice.
-        let of_late_ones = call.upstream.config.hedge.enabled && call.caller.priority != Priority::Low;
+        let of_late_ones = target.upstream.config.hedge.enabled && target.request.caller.priority != Priority::Low;
         let may_be_dead = connection.is_some_and(Connection::may_be_dead);
-        let silence_max = may_be_dead.then(|| call.upstream.circuits.overdue_after().unwrap_or(SILENCE_MAX));
+        let silence_max = may_be_dead.then(|| target.upstream.circuits.overdue_after().unwrap_or(SILENCE_MAX));
         let settings = match (of_late_ones, silence_max) {
-            (true, _) => call.upstream.config.hedge,
+            (true, _) => target.upstream.config.hedge,
             (false, Some(delay_min)) => HedgeSettings { enabled: true, max_hedges: 1, delay_min },
             (false, None) => return None,
         };
@@ -68,7 +68,7 @@ pub async fn race(
     first: Permits,
     story: &mut Story,
 ) -> Result<Attempted, EndedElsewhere> {
-    let Attempt { worker, client, call, .. } = attempt;
+    let Attempt { worker, client, target, .. } = attempt;
     let Plan { settings, of_late_ones, silence_max } = plan;
     let heard = Cell::new(false);
     let mut running = FuturesUnordered::new();
@@ -78,7 +78,7 @@ pub async fn race(
         let race = Race {
             elapsed: latest.elapsed(),
             usual: match of_late_ones {
-                true => call.upstream.circuits.usual_first_content().or(silence_max),
+                true => target.upstream.circuits.usual_first_content().or(silence_max),
                 false => silence_max,
             },
             in_flight: u32::try_from(running.len()).unwrap_or(u32::MAX),
@@ -88,12 +88,13 @@ pub async fn race(
             committed: false,
         };
         let is_alive = !of_late_ones && heard.get();
-        let decide =
-            || when_to_hedge(&settings, race, &mut call.upstream.experience().hedge_budget, worker.shared.clock.now());
+        let decide = || {
+            when_to_hedge(&settings, race, &mut target.upstream.experience().hedge_budget, worker.shared.clock.now())
+        };
         let alarm = match (!is_alive).then(decide) {
             Some(Hedge::Send) => {
                 hedges += 1;
-                match permits_at_once(worker, call) {
+                match permits_at_once(worker, target) {
                     Some(permits) => {
                         latest = Instant::now();
                         let after_ms = race.elapsed.as_millis();
@@ -107,11 +108,11 @@ pub async fn race(
                             story.tell(&format!("hedged after {after_ms} ms"));
                             client.reuse(true)
                         };
-                        call.upstream.metrics.hedge();
+                        target.upstream.metrics.hedge();
                         running.push(attempt.make(connection, permits, &heard));
                     }
                     None => {
-                        call.upstream.experience().hedge_budget.refund(Spend::Hedge);
+                        target.upstream.experience().hedge_budget.refund(Spend::Hedge);
                         story.tell("no hedge: no room for it");
                     }
                 }
@@ -131,18 +132,18 @@ pub async fn race(
             return Ok(attempted);
         }
         // The attempt that is returned counts for its request.
-        record(worker, call, attempted, true);
+        record(worker, target, attempted, true);
     }
 }
 
 /// What a further call needs, if all of it can be had this moment.
-fn permits_at_once(worker: &Worker, call: &Call) -> Option<Permits> {
+fn permits_at_once(worker: &Worker, target: &Target) -> Option<Permits> {
     // Where calls wait for their turn, a second one beside the first would be somebody else's.
-    if !call.upstream.lanes.of(call.subject()).is_empty() {
+    if !target.upstream.lanes.of(target.subject()).is_empty() {
         return None;
     }
     let now = worker.shared.clock.now();
-    let Ok(Asked::Entered(entered)) = call.upstream.door.ask(call.demand(), now) else { return None };
-    let admission = call.upstream.circuits.admit(call.subject()).ok()?;
+    let Ok(Asked::Entered(entered)) = target.upstream.door.ask(target.demand(), now) else { return None };
+    let admission = target.upstream.circuits.admit(target.subject()).ok()?;
     Some(Permits { entered, admission })
 }

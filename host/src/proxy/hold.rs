@@ -6,7 +6,7 @@ use crate::dialect::json_end::JsonEnd;
 use crate::dialect::sse::{self, Splitter};
 use crate::dialect::{EventKind, Operation};
 use crate::policy::Record;
-use crate::proxy::call::Call;
+use crate::proxy::target::Target;
 use crate::upstream::client::fault_of;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
@@ -77,7 +77,7 @@ pub(super) struct Begun {
 
 /// Holds a response until it is clear what it is: a stream of events through its preamble, another body up to what a policy
 /// may see of it.
-pub(super) async fn hold(call: &Call, status: StatusCode, headers: Rc<HeaderMap>, body: Incoming) -> Begun {
+pub(super) async fn hold(target: &Target, status: StatusCode, headers: Rc<HeaderMap>, body: Incoming) -> Begun {
     let mut held = Held {
         status,
         headers,
@@ -87,11 +87,11 @@ pub(super) async fn hold(call: &Call, status: StatusCode, headers: Rc<HeaderMap>
         has_content: true,
         broken: None,
     };
-    let (generates, succeeds) = (call.operation == Operation::Generate, held.status.is_success());
+    let (generates, succeeds) = (target.request.operation == Operation::Generate, held.status.is_success());
     let (mut error, mut fault) = (None, None);
     let mut is_stream = succeeds && is_event_stream(&held.headers);
     if is_stream {
-        match hold_stream(call, &mut held).await {
+        match hold_stream(target, &mut held).await {
             Beginning::Telling(told) => error = told,
             Beginning::OfNothing(why) => fault = Some(why),
             Beginning::NoStream => is_stream = false,
@@ -99,8 +99,8 @@ pub(super) async fn hold(call: &Call, status: StatusCode, headers: Rc<HeaderMap>
     }
     if !is_stream && (generates || !succeeds) {
         // Parts of an answer that streams in some other form must not wait for each other.
-        let enough = if call.asked.streaming && succeeds { 1 } else { BODY_PREFIX_BYTES_MAX };
-        fault = hold_body(call, &mut held, enough).await;
+        let enough = if target.request.parameters.streaming && succeeds { 1 } else { BODY_PREFIX_BYTES_MAX };
+        fault = hold_body(target, &mut held, enough).await;
     }
     Begun { held, error, fault }
 }
@@ -123,7 +123,7 @@ enum Beginning {
 }
 
 /// Holds a stream through its preamble, up to the event that is content or an error.
-async fn hold_stream(call: &Call, held: &mut Held) -> Beginning {
+async fn hold_stream(target: &Target, held: &mut Held) -> Beginning {
     let mut splitter = Splitter::default();
     let mut bytes = 0;
     let mut release: Option<Instant> = None;
@@ -131,8 +131,8 @@ async fn hold_stream(call: &Call, held: &mut Held) -> Beginning {
         let Some(body) = held.rest.as_mut() else { break Beginning::Telling(None) };
         let frame = match frame_until(release, body).await {
             Ok(Some(Ok(frame))) => frame,
-            Ok(Some(Err(error))) => break ended(call, held, &mut splitter, Some(fault_of(&error))),
-            Ok(None) => break ended(call, held, &mut splitter, None),
+            Ok(Some(Err(error))) => break ended(target, held, &mut splitter, Some(fault_of(&error))),
+            Ok(None) => break ended(target, held, &mut splitter, None),
             Err(_) => {
                 held.has_content = false;
                 break Beginning::Telling(None);
@@ -149,7 +149,7 @@ async fn hold_stream(call: &Call, held: &mut Held) -> Beginning {
         while telling.is_none()
             && let Some(event) = splitter.next_event()
         {
-            telling = tells(call, call.dialect.read_event(&event));
+            telling = tells(target, target.request.dialect.read_event(&event));
             held.arrived.push_back(event);
         }
         if let Some(beginning) = telling {
@@ -173,10 +173,12 @@ fn begins_as_body(arrived: &VecDeque<Bytes>, pending: &[u8]) -> bool {
 }
 
 /// What an event says of the stream that it is the first one of to tell anything.
-fn tells(call: &Call, kind: EventKind) -> Option<Beginning> {
+fn tells(target: &Target, kind: EventKind) -> Option<Beginning> {
     match kind {
-        EventKind::Preamble if call.operation == Operation::Generate => None,
-        EventKind::End if call.operation == Operation::Generate => Some(Beginning::OfNothing(Fault::Truncated)),
+        EventKind::Preamble if target.request.operation == Operation::Generate => None,
+        EventKind::End if target.request.operation == Operation::Generate => {
+            Some(Beginning::OfNothing(Fault::Truncated))
+        }
         EventKind::Error(error) => Some(Beginning::Telling(Some(error))),
         EventKind::Preamble | EventKind::Content | EventKind::Finished(_) | EventKind::Complete | EventKind::End => {
             Some(Beginning::Telling(None))
@@ -185,12 +187,12 @@ fn tells(call: &Call, kind: EventKind) -> Option<Beginning> {
 }
 
 /// A stream has ended, or broken off, before it told anything.
-fn ended(call: &Call, held: &mut Held, splitter: &mut Splitter, broken: Option<Fault>) -> Beginning {
+fn ended(target: &Target, held: &mut Held, splitter: &mut Splitter, broken: Option<Fault>) -> Beginning {
     held.rest = None;
     let rest = splitter.take_rest();
     // The blank line behind the last event may be missing, which does not make it say less.
     let whole = is_whole(&rest);
-    let kind = if whole { call.dialect.read_event(&rest) } else { EventKind::Preamble };
+    let kind = if whole { target.request.dialect.read_event(&rest) } else { EventKind::Preamble };
     // Half an event would make nonsense of what we say of the break.
     if !rest.is_empty() && (whole || broken.is_none()) {
         held.arrived.push_back(rest);
@@ -202,7 +204,7 @@ fn ended(call: &Call, held: &mut Held, splitter: &mut Splitter, broken: Option<F
             held.broken = Some(fault);
             Beginning::OfNothing(fault)
         }
-        (EventKind::Preamble | EventKind::Content | EventKind::End, None) => match call.operation {
+        (EventKind::Preamble | EventKind::Content | EventKind::End, None) => match target.request.operation {
             Operation::Generate => Beginning::OfNothing(Fault::Truncated),
             Operation::PassThrough => Beginning::Telling(None),
         },
@@ -213,9 +215,9 @@ fn ended(call: &Call, held: &mut Held, splitter: &mut Splitter, broken: Option<F
 ///
 /// An answer that dribbles in is not held for longer than a preamble is, and one that is whole not for as long as its
 /// connection stays open.
-async fn hold_body(call: &Call, held: &mut Held, enough: usize) -> Option<Fault> {
+async fn hold_body(target: &Target, held: &mut Held, enough: usize) -> Option<Fault> {
     let succeeds = held.status.is_success();
-    let tells_its_end = !call.asked.streaming && JsonEnd::of(&held.headers).is_some();
+    let tells_its_end = !target.request.parameters.streaming && JsonEnd::of(&held.headers).is_some();
     let (mut json, mut bytes) = (JsonEnd::default(), 0);
     let mut release: Option<Instant> = None;
     for arrived in &held.arrived {
@@ -274,14 +276,15 @@ async fn frame_until(
 }
 
 /// Whether what came under a success, and begins like this, is no answer at all.
-pub(super) fn is_nothing(call: &Call, held: &Held, begins: &[u8]) -> bool {
+pub(super) fn is_nothing(target: &Target, held: &Held, begins: &[u8]) -> bool {
     let may_be_empty = matches!(held.status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT);
-    let is_body = call.operation == Operation::Generate && held.status.is_success() && held.splitter.is_none();
+    let is_body =
+        target.request.operation == Operation::Generate && held.status.is_success() && held.splitter.is_none();
     if !is_body || may_be_empty || !held.has_content {
         return false;
     }
     let is_all = held.rest.is_none() && begins.len() < BODY_PREFIX_BYTES_MAX;
-    call.dialect.is_nothing(call.path(), begins, is_all)
+    target.request.dialect.is_nothing(target.request.path(), begins, is_all)
 }
 
 /// The beginning of what has arrived, as its reader needs it.

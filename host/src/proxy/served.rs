@@ -4,10 +4,10 @@ use crate::dialect::headers::strip_hop_by_hop;
 use crate::observe::metrics::Outcome;
 use crate::policy::Record;
 use crate::proxy::body::Body;
-use crate::proxy::call::Call;
 use crate::proxy::forward::{Affair, Forward};
 use crate::proxy::hold::Held;
 use crate::proxy::permits::Charges;
+use crate::proxy::target::Target;
 use crate::proxy::trace::Story;
 use crate::proxy::worker::Worker;
 use crate::upstream::circuit::Admission;
@@ -41,7 +41,7 @@ impl Served {
     }
 
     /// Sends the head, and lets the rest follow.
-    pub fn forward(self, worker: &Rc<Worker>, call: &Rc<Call>, story: Story) -> Response<Body> {
+    pub fn forward(self, worker: &Rc<Worker>, target: &Rc<Target>, story: Story) -> Response<Body> {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = self.held.status;
         let headers = response.headers_mut();
@@ -58,10 +58,10 @@ impl Served {
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
             headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
         }
-        call.upstream.metrics.overhead(story.overhead());
+        target.upstream.metrics.overhead(story.overhead());
         let affair = Affair {
             worker: Rc::clone(worker),
-            call: Rc::clone(call),
+            target: Rc::clone(target),
             record: self.record,
             verdict: self.verdict,
             admission: self.admission,

@@ -3,9 +3,9 @@
 use crate::observe::recording::Note;
 use crate::policy::Record;
 use crate::proxy::attempt::Attempted;
-use crate::proxy::call::Call;
 use crate::proxy::hold::Held;
 use crate::proxy::permits::Permits;
+use crate::proxy::target::Target;
 use crate::proxy::worker::Worker;
 use crate::runtime::clock::Clock;
 use crate::upstream::circuit::Admission;
@@ -45,43 +45,43 @@ pub enum Pacing {
 
 /// Records an attempt that is no answer: in the circuits, the lanes and the limits. `has_failed` says that a failure of
 /// its request is counted already.
-pub fn record(worker: &Worker, call: &Call, attempted: Attempted, has_failed: bool) -> Recorded {
+pub fn record(worker: &Worker, target: &Target, attempted: Attempted, has_failed: bool) -> Recorded {
     let Attempted { record, held, judged, permits: Permits { entered, admission }, note } = attempted;
     let verdict = judged.verdict;
     let settlement = settlement(&record, &verdict);
     let clock = worker.shared.clock;
-    entered.settle(settlement, feedback(call, &record, &verdict, clock));
-    if verdict.class == Class::Failure && call.is_first(record.number) {
-        call.upstream.first_failed(call.subject(), clock.at(record.began));
+    entered.settle(settlement, feedback(target, &record, &verdict, clock));
+    if verdict.class == Class::Failure && target.request.is_first(record.number) {
+        target.upstream.first_failed(target.subject(), clock.at(record.began));
     }
-    let paces = conclude(worker, call, admission, &record, &verdict, has_failed);
+    let paces = conclude(worker, target, admission, &record, &verdict, has_failed);
     Recorded { record, held, verdict, note, settlement, paces }
 }
 
 /// Draws the consequence of a verdict for circuits and lanes. Answers whether callers wait in a lane from here on.
 pub fn conclude(
     worker: &Worker,
-    call: &Call,
+    target: &Target,
     admission: Admission,
     record: &Record,
     verdict: &Verdict,
     has_failed: bool,
 ) -> Option<Pacing> {
-    let (upstream, clock) = (&call.upstream, worker.shared.clock);
+    let (upstream, clock) = (&target.upstream, worker.shared.clock);
     let config = &upstream.config;
     let circumstances = Circumstances {
         kind: config.breaker_kind,
         named: if verdict.cool_off.is_some() { record.retry_after() } else { None },
         named_pause_max: config.pacing.named_pause_max,
         has_failed_before: has_failed,
-        has_come_back: call.has_come_back(),
+        has_come_back: target.request.has_come_back(),
         was_slept_through: was_slept_through(record, clock),
         suspects_overload: verdict.class == Class::Failure
             && record.status.is_some()
             && record.elapsed <= config.retry.quick_attempt_max
-            && upstream.experience().trial.suspects_overload(call.subject().model_key()),
+            && upstream.experience().trial.suspects_overload(target.subject().model_key()),
     };
-    let mut consequence = Consequence::of(verdict, call.subject(), circumstances);
+    let mut consequence = Consequence::of(verdict, target.subject(), circumstances);
     let said = if verdict.class == Class::Success { None } else { Said::of(record, verdict).map(Arc::new) };
     let fruitless = consequence.too_much.and_then(|pause| {
         let (reach, sent) = (&consequence.reach, clock.at(record.began));
@@ -102,14 +102,14 @@ pub fn conclude(
 }
 
 /// What an attempt says about the upstream's room for calls.
-pub fn feedback(call: &Call, record: &Record, verdict: &Verdict, clock: Clock) -> Feedback {
+pub fn feedback(target: &Target, record: &Record, verdict: &Verdict, clock: Clock) -> Feedback {
     match verdict.class {
         Class::Success => match record.first_content.get() {
-            Some(first_token) => Feedback::Answered { first_token, input_tokens: call.estimate.input },
+            Some(first_token) => Feedback::Answered { first_token, input_tokens: target.estimate.input },
             // A preamble was passed on, and no content has followed.
             None => Feedback::Neutral,
         },
-        Class::Failure if record.fault == Some(Fault::FirstContentTimeout) => overdue(call, record, clock),
+        Class::Failure if record.fault == Some(Fault::FirstContentTimeout) => overdue(target, record, clock),
         // What asks for less load is paced.
         Class::Overloaded
         | Class::Throttled
@@ -128,8 +128,8 @@ fn was_slept_through(record: &Record, clock: Clock) -> bool {
 }
 
 /// What an attempt says about room whose first content did not come in time.
-pub fn overdue(call: &Call, record: &Record, clock: Clock) -> Feedback {
-    let hangs_alone = call.upstream.experience().promptness.hangs_alone(clock.at(record.began), clock.now());
+pub fn overdue(target: &Target, record: &Record, clock: Clock) -> Feedback {
+    let hangs_alone = target.upstream.experience().promptness.hangs_alone(clock.at(record.began), clock.now());
     if hangs_alone || was_slept_through(record, clock) { Feedback::Neutral } else { Feedback::TimedOut }
 }
 

@@ -4,10 +4,10 @@ use crate::observe::metrics::Outcome;
 use crate::policy::Record;
 use crate::proxy::attempt::{Elsewhere, EndedElsewhere};
 use crate::proxy::body::Body;
-use crate::proxy::call::Call;
 use crate::proxy::hold::Held;
 use crate::proxy::refusal::{Kind, Refusal, raise_wait};
 use crate::proxy::served::Served;
+use crate::proxy::target::Target;
 use crate::proxy::trace::Story;
 use crate::proxy::worker::Worker;
 use crate::upstream::circuit::Refused;
@@ -37,14 +37,16 @@ pub struct Unserved {
     tried: bool,
     /// Whether the upstream asked for less load.
     throttled: bool,
+    /// Who was asked last.
+    target: Rc<Target>,
     /// Why.
     pub story: Story,
 }
 
 impl Unserved {
     /// Where an attempt was made, its failure is what the caller hears of, not what kept the next one from being made.
-    pub fn new(last: Option<Failed>, blocked: Blocked, mut story: Story) -> Unserved {
-        let Blocked { mut refusal, mut outcome } = blocked;
+    pub fn new(target: Rc<Target>, last: Option<Failed>, blocked: Blocked, mut story: Story) -> Unserved {
+        let Blocked { mut refusal, mut outcome, was_sent } = blocked;
         if let (Some(failed), true) = (&last, outcome != Outcome::Failed) {
             story.tell(&format!("no retry: {}", refusal.code()));
             refusal = Refusal { retry_after: refusal.retry_after, kind: failed.refusal.kind.clone() };
@@ -52,7 +54,7 @@ impl Unserved {
         }
         let throttled =
             last.as_ref().is_some_and(|failed| matches!(failed.verdict.class, Class::Throttled | Class::Overloaded));
-        let tried = last.is_some();
+        let tried = was_sent || last.is_some();
         let suspect = last.as_ref().is_some_and(|failed| {
             let failing = matches!(failed.verdict.class, Class::Failure | Class::Ignored);
             failing && failed.record.status.is_some() && failed.may_be_its_own
@@ -62,24 +64,7 @@ impl Unserved {
             let held = failed.held.filter(|held| held.shows_its_failure(&failed.record))?;
             Some(Served::settled(held, failed.record, failed.verdict, Outcome::Failed))
         });
-        Unserved { refusal, answer, outcome, suspect, tried, throttled, story }
-    }
-
-    /// An attempt has ended without any doing of the upstream's.
-    pub fn elsewhere(call: &Call, ended: EndedElsewhere, body_timeout: Duration, story: Story) -> Unserved {
-        let EndedElsewhere { what, elapsed: _ } = ended;
-        let upstream = call.upstream.name.to_string();
-        let (kind, outcome) = match what {
-            Elsewhere::BodyBroken => (Kind::BadRequest { reason: "its body broke off".into() }, Outcome::Abandoned),
-            Elsewhere::BodyLate => (Kind::BodyLate { timeout: body_timeout }, Outcome::Refused),
-            Elsewhere::Impatient => {
-                (Kind::TimedOut { upstream, fault: Fault::AttemptTimeout, cause: None }, Outcome::Failed)
-            }
-            Elsewhere::Short(shortage) => (Kind::Short { shortage }, Outcome::Shed),
-        };
-        let wait = matches!(what, Elsewhere::Short(_)).then_some(ShedSettings::DEFAULT_RETRY_AFTER_MIN);
-        let refusal = Refusal::after(kind, wait);
-        Unserved { refusal, answer: None, outcome, suspect: false, tried: true, throttled: false, story }
+        Unserved { refusal, answer, outcome, suspect, tried, throttled, target, story }
     }
 
     /// Ends the request without an answer: nobody waits for one.
@@ -102,9 +87,10 @@ impl Unserved {
     }
 
     /// What the caller gets: the provider's own answer if there is one, with its `Retry-After`; else ours.
-    pub fn into_response(self, worker: &Rc<Worker>, call: &Rc<Call>) -> Response<Body> {
+    pub fn into_response(self, worker: &Rc<Worker>) -> Response<Body> {
+        let target = self.target;
         if let Some(answer) = self.answer {
-            let mut response = answer.forward(worker, call, self.story);
+            let mut response = answer.forward(worker, &target, self.story);
             if let Some(wait) = self.refusal.retry_after {
                 raise_wait(response.headers_mut(), wait);
             }
@@ -113,9 +99,9 @@ impl Unserved {
         let (mut story, refusal) = (self.story, self.refusal);
         let lost = matches!(refusal.kind, Kind::Unreachable { fault: Fault::Reset, cause: None, .. })
             && self.outcome == Outcome::Failed;
-        call.upstream.metrics.overhead(story.overhead());
+        target.upstream.metrics.overhead(story.overhead());
         story.tell(refusal.code());
-        let mut response = refusal.into_response(call.dialect, &call.request_id);
+        let mut response = refusal.into_response(target.request.dialect, &target.request.id);
         story.insert_headers(response.headers_mut());
         if lost {
             // What callers make of a lost connection is theirs to say: SDKs have a class of their own for it.
@@ -157,11 +143,36 @@ pub struct Blocked {
     pub refusal: Refusal,
     /// How the request has ended, unless an attempt was made.
     pub outcome: Outcome,
+    /// Whether it was a call that it ended with.
+    pub was_sent: bool,
+}
+
+impl Blocked {
+    /// Nothing was sent.
+    pub fn before_sending(refusal: Refusal, outcome: Outcome) -> Blocked {
+        Blocked { refusal, outcome, was_sent: false }
+    }
+
+    /// An attempt has ended without any doing of the upstream's.
+    pub fn elsewhere(target: &Target, ended: EndedElsewhere, body_timeout: Duration) -> Blocked {
+        let EndedElsewhere { what, elapsed: _ } = ended;
+        let upstream = target.upstream.name.to_string();
+        let (kind, outcome) = match what {
+            Elsewhere::BodyBroken => (Kind::BadRequest { reason: "its body broke off".into() }, Outcome::Abandoned),
+            Elsewhere::BodyLate => (Kind::BodyLate { timeout: body_timeout }, Outcome::Refused),
+            Elsewhere::Impatient => {
+                (Kind::TimedOut { upstream, fault: Fault::AttemptTimeout, cause: None }, Outcome::Failed)
+            }
+            Elsewhere::Short(shortage) => (Kind::Short { shortage }, Outcome::Shed),
+        };
+        let wait = matches!(what, Elsewhere::Short(_)).then_some(ShedSettings::DEFAULT_RETRY_AFTER_MIN);
+        Blocked { refusal: Refusal::after(kind, wait), outcome, was_sent: true }
+    }
 }
 
 /// What Spillway says of a failed attempt where the provider's answer cannot be passed on.
-pub fn refusal_for(call: &Call, record: &Record, verdict: &Verdict) -> Refusal {
-    let upstream = call.upstream.name.to_string();
+pub fn refusal_for(target: &Target, record: &Record, verdict: &Verdict) -> Refusal {
+    let upstream = target.upstream.name.to_string();
     let kind = match record.fault {
         Some(
             fault @ (Fault::FirstContentTimeout | Fault::IdleTimeout | Fault::AttemptTimeout | Fault::ConnectTimeout),
@@ -180,19 +191,19 @@ pub fn refusal_for(call: &Call, record: &Record, verdict: &Verdict) -> Refusal {
 }
 
 /// What Spillway says where a circuit refuses.
-pub fn circuit_open(call: &Call, refused: &Refused) -> Kind {
+pub fn circuit_open(target: &Target, refused: &Refused) -> Kind {
     let cause = match &refused.rejected {
         Rejected::Open { cause, .. } => cause.to_string(),
         Rejected::ProbesInFlight { .. } => "a probe is under way".to_owned(),
         Rejected::Ramping { .. } => "it has just closed, and lets a growing share of calls through".to_owned(),
     };
-    Kind::CircuitOpen { upstream: named(call, &refused.protects), cause, said: refused.said.clone() }
+    Kind::CircuitOpen { upstream: named(target, &refused.protects), cause, said: refused.said.clone() }
 }
 
 /// The upstream, or the part of it, in words.
-pub fn named(call: &Call, protects: &Protects) -> String {
+pub fn named(target: &Target, protects: &Protects) -> String {
     match protects {
-        Protects::Upstream => call.upstream.name.to_string(),
-        part => format!("{} for this {part}", call.upstream.name),
+        Protects::Upstream => target.upstream.name.to_string(),
+        part => format!("{} for this {part}", target.upstream.name),
     }
 }

@@ -30,6 +30,11 @@ impl Patience {
         Patience { limits: instant, circuits: instant }
     }
 
+    /// But no longer than until then.
+    pub fn bounded_by(self, deadline: Instant) -> Patience {
+        Patience { limits: self.limits.min(deadline), circuits: self.circuits.min(deadline) }
+    }
+
     /// For whoever waits at limits for so long, and at circuits for that long. That an upstream is down is said as soon as
     /// the next probe has shown it.
     pub fn of(at_limits: Duration, at_circuits: Duration) -> Patience {

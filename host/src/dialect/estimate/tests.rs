@@ -143,7 +143,7 @@ fn tokens_are_their_own_number_and_settings_are_none() {
 #[test]
 fn characters_count_the_same_however_they_are_written() {
     let (plain, escaped) = (r#"{"input":"敏捷的狐狸"}"#, r#"{"input":"\u654f\u6377\u7684\u72d0\u72f8"}"#);
-    let of = |body: &str| Estimate::of(Dialect::OpenAi, &Asked::default(), body.as_bytes(), 0, None);
+    let of = |body: &str| Estimate::of(Dialect::OpenAi, &Parameters::default(), body.as_bytes(), 0, None);
     assert_eq!(of(plain), of(escaped));
 }
 
@@ -156,7 +156,7 @@ fn no_prompt_and_its_answer_are_more_than_the_models_context() {
     assert_eq!(of(&longer), Estimate { input: 128_000, total: 128_000 });
     let two = json!({"model": "gpt-4o", "max_tokens": 1_000_000, "n": 2, "messages": []});
     assert_eq!(of(&two).total, 2 * (128_000 - ANSWER_TOKENS) + ANSWER_TOKENS, "each alternative has its own");
-    let asked = Asked::default();
+    let asked = Parameters::default();
     let set = Estimate::of(Dialect::OpenAi, &asked, long.to_string().as_bytes(), OUTPUT_DEFAULT, Some(4_096));
     assert_eq!(set.total, 4_096);
     let unreadable = Estimate::of(Dialect::OpenAi, &asked, &[b'x'; 4_000], OUTPUT_DEFAULT, None);
@@ -168,7 +168,7 @@ fn more_media_than_are_remembered_are_counted_all_the_same() {
     let one = json!({"type": "image_url", "image_url": {"url": "https://example.org/a"}});
     let context = 765 * 5_000 + FRAME;
     let body = json!({"model": "gpt-4o", "messages": [{"role": "user", "content": vec![one; 5_000]}]}).to_string();
-    let asked = Asked { model: Some("gpt-4o".into()), ..Asked::default() };
+    let asked = Parameters { model: Some("gpt-4o".into()), ..Parameters::default() };
     assert_eq!(Estimate::of(Dialect::OpenAi, &asked, body.as_bytes(), 0, Some(u64::MAX)).input, context);
 }
 
@@ -206,7 +206,7 @@ fn a_character_that_is_none_costs_no_more_than_itself() {
     let url = format!("data:image/png;base64,{}", picture());
     let content = json!([{"type": "text", "text": "cut"}, {"type": "image_url", "image_url": {"url": url}}]);
     let body = json!({"model": "gpt-4o", "messages": [{"role": "user", "content": content}]}).to_string();
-    let asked = Asked { model: Some("gpt-4o".into()), ..Asked::default() };
+    let asked = Parameters { model: Some("gpt-4o".into()), ..Parameters::default() };
     for half in ["\\ud83d", "\\uD83D"] {
         let body = body.replace("cut", half);
         let input = Estimate::of(Dialect::OpenAi, &asked, body.as_bytes(), 0, None).input;
@@ -262,7 +262,7 @@ proptest! {
         let body = body.to_string();
         // No part is more than a document or a film elsewhere for each few bytes that name it.
         let most = 40_000 * (body.len() as u64 + 1);
-        let of = |body: &[u8]| Estimate::of(Dialect::OpenAi, &Asked::default(), body, 0, Some(u64::MAX)).input;
+        let of = |body: &[u8]| Estimate::of(Dialect::OpenAi, &Parameters::default(), body, 0, Some(u64::MAX)).input;
         prop_assert!((ANSWER_TOKENS..most).contains(&of(body.as_bytes())));
         let part = &body.as_bytes()[..cut.index(body.len())];
         prop_assert!(of(part) < most);
@@ -270,7 +270,7 @@ proptest! {
 
     #[test]
     fn whatever_comes_has_one_within_its_bounds(body in prop::collection::vec(any::<u8>(), 0..300)) {
-        let estimate = Estimate::of(Dialect::OpenAi, &Asked::default(), &body, 10, Some(50));
+        let estimate = Estimate::of(Dialect::OpenAi, &Parameters::default(), &body, 10, Some(50));
         prop_assert!(estimate.input <= 50 && estimate.total <= 50 && estimate.total >= estimate.input);
     }
 }

@@ -1,0 +1,183 @@
+//! What a call waits for before it goes out: circuits, its tenant's limits, lanes, and the limits of its upstream.
+
+use crate::observe::metrics::Outcome;
+use crate::proxy::permits::Permits;
+use crate::proxy::refusal::{Kind, Owner, Refusal};
+use crate::proxy::target::Target;
+use crate::proxy::trace::Story;
+use crate::proxy::unserved::{Blocked, circuit_open, named};
+use crate::runtime::clock::Clock;
+use crate::upstream::circuit::Refused;
+use crate::upstream::gate::{Door, Entered};
+use crate::upstream::lanes::Lane;
+use crate::upstream::patience::{self, Patience};
+use crate::upstream::scope::Protects;
+use spillway_resilience::{Demand, Exceeded, Full, Obstacle, Rejected, Saturated, Ticket, TurnedAway};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// A wait at a limit that is shorter is no wait: nothing was in the way.
+const WAIT_WORTH_TELLING: Duration = Duration::from_millis(1);
+/// What keeps a request from an upstream.
+#[derive(Debug)]
+pub(super) enum Obstruction {
+    /// Its own tenant's limits, whoever serves it.
+    OfTenant(Blocked),
+    /// Something of the upstream's.
+    OfUpstream(Blocked),
+}
+
+/// Waits for all that stands between a request and a call, for as long as there is patience. `charge` is what it has taken of
+/// its tenant's limits: that is taken once, however many attempts it makes. `places` are those that it has had in lanes.
+///
+/// # Errors
+/// What is in the way for longer than there is patience.
+pub(super) async fn admit(
+    target: &Target,
+    patience: Patience,
+    charge: &mut Option<Entered>,
+    places: &mut Places,
+    clock: Clock,
+    story: &mut Story,
+) -> Result<Permits, Obstruction> {
+    let (upstream, subject) = (&target.upstream, target.subject());
+    loop {
+        // A look at the circuits: behind an open one there is no use in waiting for limits.
+        if let Err(refused) = upstream.circuits.peek(subject) {
+            wait_for_circuit(target, &refused, patience.circuits, clock, story)
+                .await
+                .map_err(Obstruction::OfUpstream)?;
+            continue;
+        }
+
+        // The tenant's own limits.
+        if let (None, Some(door)) = (&charge, &target.request.caller.door) {
+            let entered = wait_at(door, target, patience.limits, clock, story, "its tenant's limit").await;
+            *charge = Some(entered.map_err(|away| Obstruction::OfTenant(limited(tenant_of(target), &away)))?);
+        }
+
+        // The lanes of what has said "too much": whoever has the patience goes out at the rate that is served.
+        for lane in upstream.lanes.of(subject) {
+            let turn = places.wait_in(&lane, target, patience.limits, clock, story).await;
+            turn.map_err(|away| Obstruction::OfUpstream(paced(target, &lane, &away)))?;
+        }
+
+        // The limits: a quota that is overrun is refused by the provider anyway, and costs a call.
+        let entered = wait_at(&upstream.door, target, patience.limits, clock, story, "the limit").await;
+        let owner = || Owner::Upstream(upstream.name.to_string());
+        let entered = entered.map_err(|away| Obstruction::OfUpstream(limited(owner(), &away)))?;
+
+        // The breaker, last, after all waits: what waits must not hold a probe.
+        match upstream.circuits.admit(subject) {
+            Ok(admission) => return Ok(Permits { entered, admission }),
+            Err(refused) => {
+                drop(entered);
+                let waited = wait_for_circuit(target, &refused, patience.circuits, clock, story).await;
+                waited.map_err(Obstruction::OfUpstream)?;
+            }
+        }
+    }
+}
+
+/// The places in lanes that a request has had.
+#[derive(Default)]
+pub(super) struct Places(Vec<(Protects, Ticket)>);
+
+impl Places {
+    /// Goes through a lane. Whoever had a turn that was refused comes before those who came later.
+    async fn wait_in(
+        &mut self,
+        lane: &Lane,
+        target: &Target,
+        patience: Instant,
+        clock: Clock,
+        story: &mut Story,
+    ) -> Result<(), TurnedAway> {
+        let began = Instant::now();
+        let former = self.0.iter().find(|(protects, _)| *protects == lane.protects).map(|(_, ticket)| *ticket);
+        // A lane counts turns: what a call costs is for the limits.
+        let demand = Demand { tokens: 0, ..target.demand() };
+        let entered = patience::enter_again(&lane.door, demand, former, patience, clock).await;
+        if began.elapsed() >= WAIT_WORTH_TELLING {
+            story.waited("its turn", began.elapsed());
+        }
+        // The turn is all that it takes; there is nothing to give back.
+        if let (None, Some(ticket)) = (former, entered?.ticket()) {
+            self.0.push((lane.protects.clone(), ticket));
+        }
+        Ok(())
+    }
+}
+
+/// What a caller hears who has not the patience for a lane.
+fn paced(target: &Target, lane: &Lane, away: &TurnedAway) -> Blocked {
+    let upstream = named(target, &lane.protects);
+    let refusal = Refusal::after(Kind::Paced { upstream, said: lane.said() }, away.retry_after);
+    Blocked::before_sending(refusal, Outcome::Limited)
+}
+
+/// Goes through a door, waiting as long as there is patience.
+async fn wait_at(
+    door: &Arc<Door>,
+    target: &Target,
+    patience: Instant,
+    clock: Clock,
+    story: &mut Story,
+    what: &str,
+) -> Result<Entered, TurnedAway> {
+    let began = Instant::now();
+    let result = patience::enter(door, target.demand(), patience, clock).await;
+    if began.elapsed() >= WAIT_WORTH_TELLING {
+        story.waited(what, began.elapsed());
+    }
+    result
+}
+
+/// What a caller hears whom a limit does not let in.
+fn limited(owner: Owner, away: &TurnedAway) -> Blocked {
+    let kind = match away.obstacle {
+        Obstacle::Limit(Exceeded { dimension, limit, .. }) => Kind::LimitExceeded { owner, dimension, limit },
+        Obstacle::Saturated(Saturated { limit }) => {
+            Kind::Saturated { owner, what: format!("{limit} are in flight, as many as there may be") }
+        }
+        Obstacle::Paced { .. } | Obstacle::Queue(_) => Kind::Saturated { owner, what: "others came first".into() },
+        Obstacle::Full(Full::Queue) => Kind::Saturated { owner, what: "the queue of those who wait is full".into() },
+        Obstacle::Full(Full::Tenant) => Kind::Saturated { owner, what: "as many of this tenant's wait as may".into() },
+    };
+    Blocked::before_sending(Refusal::after(kind, away.retry_after), Outcome::Limited)
+}
+
+fn tenant_of(target: &Target) -> Owner {
+    // Only a configured tenant has a door, and it has a name.
+    Owner::Tenant(target.request.caller.name.as_deref().unwrap_or_default().to_owned())
+}
+
+/// Waits for a circuit that refuses, for its cooldown or for somebody else's probe to close it.
+///
+/// # Errors
+/// What the caller hears, without the patience for that.
+async fn wait_for_circuit(
+    target: &Target,
+    refused: &Refused,
+    patience: Instant,
+    clock: Clock,
+    story: &mut Story,
+) -> Result<(), Blocked> {
+    let (began, wait) = (Instant::now(), clock.until(refused.rejected.retry_at()));
+    // While a probe is under way its verdict is worth waiting for, however far off the next one is.
+    // Who fails slowly may have too much to do, and those who wait would be a herd.
+    let patience = if refused.is_slow { began } else { patience };
+    let (probed, over) = (matches!(refused.rejected, Rejected::ProbesInFlight { .. }), began >= patience);
+    if over || began + wait > patience && !probed {
+        let refusal = Refusal::after(circuit_open(target, refused), wait);
+        return Err(Blocked::before_sending(refusal, Outcome::CircuitOpen));
+    }
+    let wait = wait.min(patience.saturating_duration_since(began));
+    tokio::select! {
+        () = clock.sleep(wait) => {}
+        () = target.upstream.circuits.changed() => {}
+    }
+    story.waited("the circuit", began.elapsed());
+    Ok(())
+}

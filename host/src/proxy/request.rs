@@ -1,0 +1,251 @@
+//! A request as its caller made it, read once and never changed.
+
+use crate::dialect::{Dialect, Operation, Parameters, compression, headers};
+use crate::proxy::refusal::{Kind, Refusal};
+use crate::proxy::route::Route;
+use crate::proxy::worker::HeldBytes;
+use crate::runtime::upload::{Upload, UploadError};
+use crate::tenants::callers::Caller;
+use bytes::Bytes;
+use http::{HeaderMap, Method, header, request};
+use http_body_util::BodyExt;
+use spillway_resilience::ShedSettings;
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// In which official SDKs say how often they have sent a request before.
+const RETRY_COUNT: &str = "x-stainless-retry-count";
+
+/// Of a compressed request so much is decoded, to be read; what goes upstream stays as it came. What is asked for beyond
+/// that is not known.
+const READABLE_BYTES_MAX: usize = 16 << 20;
+
+/// Longest name of a model that is told from others. Providers' own are a tenth of that.
+const MODEL_BYTES_MAX: usize = 256;
+
+/// A request's body on its way upstream.
+#[derive(Debug)]
+pub enum InboundBody {
+    /// Held, so that it can be sent again.
+    Whole(Bytes),
+    /// Passing through, once.
+    Streaming(RefCell<Option<Upload>>),
+}
+
+/// A request as its caller made it. It knows nothing of who serves it.
+#[derive(Debug)]
+pub struct InboundRequest {
+    /// Under which the log knows it.
+    pub id: String,
+    /// The API spoken.
+    pub dialect: Dialect,
+    /// What its path asks for.
+    pub operation: Operation,
+    /// Its method.
+    pub method: Method,
+    /// Its path and query, without the name of an upstream before them.
+    pub path_and_query: String,
+    /// Its headers, as they came.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: InboundBody,
+    /// What the body asks for.
+    pub parameters: Parameters,
+    /// Who made it.
+    pub caller: Caller,
+    /// When it must be answered.
+    pub deadline: Instant,
+    /// Whether the deadline is the caller's own wish, and so no fault of an upstream's when it passes.
+    pub deadline_is_callers: bool,
+}
+
+impl InboundRequest {
+    /// Reads a request whose route is known, its body included.
+    ///
+    /// # Errors
+    /// When the body is too large or breaks off, or the request has been here before.
+    pub async fn receive(
+        route: &Route,
+        head: request::Parts,
+        body: Upload,
+        id: String,
+        caller: Caller,
+        (max_body, timeout): (usize, Duration),
+        held: &mut HeldBytes,
+    ) -> Result<InboundRequest, Refusal> {
+        if headers::is_loop(&head.headers) {
+            return Err(Kind::BadRequest {
+                reason: "it has passed through Spillway before: an upstream points back here".into(),
+            }
+            .into());
+        }
+        let has_body = !http_body::Body::is_end_stream(&body);
+        let body = if route.operation == Operation::Generate || !has_body {
+            InboundBody::Whole(read(body, &head.headers, max_body, &caller, held).await?)
+        } else {
+            InboundBody::Streaming(RefCell::new(Some(body)))
+        };
+        let wish = callers_timeout(&head.headers).filter(|wish| *wish < timeout);
+        let deadline = Instant::now() + wish.unwrap_or(timeout);
+        let request = InboundRequest::new(route, head.method, head.headers, body, id, caller, deadline);
+        Ok(InboundRequest { deadline_is_callers: wish.is_some(), ..request })
+    }
+
+    /// As [`InboundRequest::receive`], of parts that are at hand.
+    pub fn new(
+        route: &Route,
+        method: Method,
+        headers: HeaderMap,
+        body: InboundBody,
+        id: String,
+        caller: Caller,
+        deadline: Instant,
+    ) -> InboundRequest {
+        let mut request = InboundRequest {
+            id,
+            dialect: route.dialect,
+            operation: route.operation,
+            method,
+            path_and_query: route.path_and_query.clone(),
+            headers,
+            body,
+            parameters: Parameters::default(),
+            caller,
+            deadline,
+            deadline_is_callers: false,
+        };
+        if let Some(readable) = request.readable() {
+            let dialect = request.dialect.in_body(request.path(), &readable);
+            let mut parameters = dialect.read_request(request.path(), &readable);
+            // Models name circuits and stand in logs; what goes upstream is the body.
+            if let Some(model) = &mut parameters.model {
+                model.truncate(model.floor_char_boundary(MODEL_BYTES_MAX));
+            }
+            (request.dialect, request.parameters) = (dialect, parameters);
+        }
+        request
+    }
+
+    /// Its path, without the query.
+    pub fn path(&self) -> &str {
+        self.path_and_query.split('?').next().unwrap_or_default()
+    }
+
+    /// The body of one that generates, decoded if it is compressed: what is sent on stays as it came.
+    pub fn readable(&self) -> Option<Cow<'_, [u8]>> {
+        match &self.body {
+            InboundBody::Whole(bytes) if self.operation == Operation::Generate => {
+                Some(compression::decoded(&self.headers, bytes, READABLE_BYTES_MAX))
+            }
+            InboundBody::Whole(_) | InboundBody::Streaming(_) => None,
+        }
+    }
+
+    /// Whether its caller sends it again by itself when it fails.
+    pub fn is_repeated_by_its_caller(&self) -> bool {
+        is_repeated_by_its_caller(&self.headers)
+    }
+
+    /// Whether this attempt is the first of all: ours, and as far as is known its caller's.
+    pub fn is_first(&self, attempt: u32) -> bool {
+        attempt == 1 && !self.has_come_back()
+    }
+
+    /// Whether its caller has sent it before, and says so.
+    pub fn has_come_back(&self) -> bool {
+        has_come_back(&self.headers)
+    }
+}
+
+/// Official SDKs say it with every call; Vercel's is known by its name.
+fn is_repeated_by_its_caller(headers: &HeaderMap) -> bool {
+    let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+    headers.contains_key(RETRY_COUNT) || agent.starts_with("ai/") || agent.starts_with("ai-sdk")
+}
+
+fn has_come_back(headers: &HeaderMap) -> bool {
+    let count = headers.get(RETRY_COUNT).and_then(|count| count.to_str().ok()?.trim().parse::<u32>().ok());
+    count.is_some_and(|count| count > 0)
+}
+
+/// Reads a body within its own bound, and within that of all bodies together.
+async fn read(
+    mut body: Upload,
+    headers: &HeaderMap,
+    limit: usize,
+    caller: &Caller,
+    held: &mut HeldBytes,
+) -> Result<Bytes, Refusal> {
+    let too_large = || Refusal::from(Kind::BodyTooLarge { limit });
+    let no_room =
+        || Refusal::after(Kind::Overloaded { priority: caller.priority }, ShedSettings::DEFAULT_RETRY_AFTER_MIN);
+    // Refused before a byte of it is read, when its length is announced, and held from then on.
+    let announced =
+        headers.get(http::header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > limit) {
+        return Err(too_large());
+    }
+    held.grow_to(announced.unwrap_or(0)).then_some(()).ok_or_else(no_room)?;
+    let (mut frames, mut length) = (Vec::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let broken = |error| match error {
+            UploadError::Broken(_) => Kind::BadRequest { reason: format!("its body broke off: {error}") },
+            UploadError::Late { timeout } => Kind::BodyLate { timeout },
+        };
+        let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
+        length += data.len();
+        if length > limit {
+            return Err(too_large());
+        }
+        held.grow_to(length).then_some(()).ok_or_else(no_room)?;
+        frames.push(data);
+    }
+    Ok(match frames.len() {
+        1 => frames.swap_remove(0),
+        _ => Bytes::from(frames.concat()),
+    })
+}
+
+/// The caller's own patience, which SDKs announce in seconds.
+fn callers_timeout(headers: &HeaderMap) -> Option<Duration> {
+    ["x-stainless-read-timeout", "x-stainless-timeout", "x-server-timeout"]
+        .iter()
+        .filter_map(|name| headers.get(*name)?.to_str().ok()?.parse::<f64>().ok())
+        .find(|seconds| *seconds > 0.0)
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    #[test]
+    fn callers_that_repeat_by_themselves_are_known_by_what_they_say() {
+        let of = |name: &'static str, value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, HeaderValue::from_static(value));
+            (is_repeated_by_its_caller(&headers), has_come_back(&headers))
+        };
+        assert_eq!(of("x-stainless-retry-count", "0"), (true, false));
+        assert_eq!(of("x-stainless-retry-count", "2"), (true, true));
+        assert_eq!(of("x-stainless-retry-count", "often"), (true, false));
+        assert_eq!(of("user-agent", "ai/6.0.14 ai-sdk/provider-utils/4.0.3"), (true, false));
+        assert_eq!(of("user-agent", "ai-sdk/openai/3.0.1"), (true, false));
+        assert_eq!(of("user-agent", "curl/8.14.1"), (false, false));
+    }
+
+    #[test]
+    fn the_callers_timeout_counts_when_it_is_a_number() {
+        let of = |name: &'static str, value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, HeaderValue::from_static(value));
+            callers_timeout(&headers)
+        };
+        assert_eq!(of("x-stainless-read-timeout", "30"), Some(Duration::from_secs(30)));
+        assert_eq!(of("x-stainless-timeout", "NOT_GIVEN"), None);
+        assert_eq!(of("x-server-timeout", "0"), None);
+    }
+}
