@@ -1,9 +1,10 @@
 //! The control plane's own address: probes, metrics and status.
 
-use crate::downstream::guard::Guard;
+use crate::downstream::accept::{ACCEPT_PAUSE, Complaint};
+use crate::proxy::refusal::Refusal;
 use crate::proxy::worker::Shared;
 use crate::spool::Spool;
-use crate::start::{ACCEPT_PAUSE, Complaint};
+use crate::tenants::guard::Guard;
 use crate::upstream::Upstream;
 use crate::upstream::circuit::CircuitLook;
 use crate::upstream::client::Way;
@@ -66,6 +67,7 @@ pub async fn serve(shared: Arc<Shared>, listener: TcpListener) {
 async fn answer(shared: &Shared, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     // Pages have no business here either, and there is no setting that would let them in.
     if let Err(refusal) = Guard::default().check(request.headers()) {
+        let refusal = Refusal::from(refusal);
         return problem(refusal.status(), &refusal.message());
     }
     if request.method() != Method::GET && request.method() != Method::HEAD {

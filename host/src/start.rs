@@ -4,7 +4,7 @@ mod upkeep;
 
 use crate::admin;
 use crate::config::{Config, Policies, SpoolConfig};
-use crate::downstream::connection::{self, crowd::Crowd};
+use crate::downstream::accept::accept;
 use crate::jobs::drain;
 use crate::observe::recording;
 use crate::policy::{Bell, Registry, Role, Runtime, SettingsFile, watch_folder};
@@ -20,13 +20,10 @@ use prometheus_client::metrics::counter::Counter;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
-use std::mem::take;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::pin::pin;
-use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -34,11 +31,6 @@ use tokio::task::LocalSet;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1_024;
-/// How long to leave it when a connection cannot be accepted.
-pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How often to say so, while it goes on.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
-
 /// Descriptors for everything but callers' connections and those of their calls: listeners, spool, policies, probes.
 const DESCRIPTORS_OF_OURS: u64 = 96;
 
@@ -373,84 +365,4 @@ fn bind(address: SocketAddr, setting: &'static str, sharing: Sharing) -> Result<
             _ => error.to_string(),
         },
     })
-}
-
-/// Something that may go wrong many times a second, and is said now and then.
-#[derive(Debug, Default)]
-pub struct Complaint {
-    said: Option<Instant>,
-    unsaid: u64,
-}
-
-impl Complaint {
-    /// How often it went wrong unsaid, if it is to be said.
-    pub fn is_due(&mut self, now: Instant) -> Option<u64> {
-        if self.said.is_some_and(|said| now.saturating_duration_since(said) < COMPLAIN_EVERY) {
-            self.unsaid += 1;
-            return None;
-        }
-        self.said = Some(now);
-        Some(take(&mut self.unsaid))
-    }
-}
-
-/// Accepts connections until the process drains, and then waits for those that are open.
-async fn accept(worker: Rc<Worker>, listener: std::net::TcpListener) {
-    let listener = match TcpListener::from_std(listener) {
-        Ok(listener) => listener,
-        Err(error) => {
-            tracing::error!(%error, "a worker cannot listen");
-            return;
-        }
-    };
-    let crowd = Rc::new(Crowd::default());
-    let mut complaint = Complaint::default();
-    let mut crowded = pin!(worker.shared.crowded.notified());
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = &mut crowded => {
-                crowded.set(worker.shared.crowded.notified());
-                if worker.shared.has_too_many_connections() {
-                    crowd.close_longest_unused();
-                }
-                continue;
-            }
-            () = connection::drain_begun(&worker.shared, &worker.pulse) => break,
-        };
-        match accepted {
-            Ok((stream, _)) => {
-                tokio::task::spawn_local(connection::serve(Rc::clone(&worker), Rc::clone(&crowd), stream));
-            }
-            Err(error) => {
-                // Out of file descriptors, most likely: closing connections will help, accepting faster will not.
-                if let Some(unsaid) = complaint.is_due(Instant::now()) {
-                    tracing::error!(%error, unsaid, "a connection could not be accepted");
-                }
-                if !crowd.close_longest_unused() {
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
-    }
-    drop(listener);
-    if worker.shared.is_draining() {
-        worker.shared.idle().await;
-    }
-    worker.pulse.at_rest().await;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_goes_wrong_all_the_time_is_said_now_and_then_with_how_often_it_was_not() {
-        let (began, mut complaint) = (Instant::now(), Complaint::default());
-        let mut is_due = |ms: u64| complaint.is_due(began + Duration::from_millis(ms));
-        assert_eq!(is_due(0), Some(0));
-        assert_eq!((1..100).filter_map(|tenth| is_due(tenth * 100)).count(), 0);
-        assert_eq!(is_due(10_000), Some(99));
-        assert_eq!(is_due(20_000), Some(0));
-    }
 }

@@ -3,8 +3,8 @@
 use super::reader::{Document, Section, nearest};
 use super::upstreams::{fixed_concurrency, upstreams};
 use super::{Config, LogFormat, Mistake, Policies, Quota, Server, SpoolConfig, TenantConfig, UpstreamConfig, defaults};
-use crate::downstream::guard;
 use crate::policy::{PREVIOUS_SUFFIX, PublicKey, SHADOW_SUFFIX, Sha256Sum, Trust};
+use crate::tenants::guard;
 use spillway_resilience::{Priority, ShedSettings, Tenant};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;

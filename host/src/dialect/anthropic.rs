@@ -2,8 +2,8 @@
 
 use super::lenient::Scalar;
 use super::{EventKind, Parameters, Usage, has_objects, json_type, lacks, sum};
+use crate::dialect::error::{ApiError, ErrorKind};
 use crate::dialect::sse;
-use crate::proxy::refusal::{Kind, Refusal};
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -77,35 +77,27 @@ pub(super) fn usage(usage: &Value) -> Option<Usage> {
 }
 
 /// Anthropic says "try again soon" with 529, and its SDKs have a class of their own for it.
-pub(super) fn status(refusal: &Refusal) -> StatusCode {
-    match refusal.kind {
-        Kind::CircuitOpen { said: None, .. } | Kind::Overloaded { .. } | Kind::Short { .. } => {
-            StatusCode::from_u16(529).unwrap_or(StatusCode::SERVICE_UNAVAILABLE)
-        }
-        _ => refusal.status(),
+pub(super) fn status(error: &ApiError) -> StatusCode {
+    match error.kind {
+        ErrorKind::Overloaded => StatusCode::from_u16(529).unwrap_or(StatusCode::SERVICE_UNAVAILABLE),
+        _ => error.status,
     }
 }
 
-pub(super) fn envelope(refusal: &Refusal, request_id: &str) -> Value {
-    let kind = match refusal.kind {
-        Kind::LimitExceeded { .. } | Kind::Saturated { .. } | Kind::Paced { .. } => "rate_limit_error",
-        Kind::CircuitOpen { .. }
-        | Kind::Overloaded { .. }
-        | Kind::Short { .. }
-        | Kind::SpoolFull { .. }
-        | Kind::SpoolUnavailable { .. } => "overloaded_error",
-        Kind::TimedOut { .. } => "timeout_error",
-        Kind::Unreachable { .. } | Kind::JudgedFailed { .. } | Kind::StreamCut { .. } => "api_error",
-        Kind::BodyTooLarge { .. } => "request_too_large",
-        Kind::NoSuchRoute { .. } | Kind::NoSuchJob { .. } => "not_found_error",
-        Kind::Forbidden { .. } => "permission_error",
-        Kind::BadRequest { .. } | Kind::BodyLate { .. } | Kind::WrongMethod { .. } | Kind::Conflict { .. } => {
-            "invalid_request_error"
-        }
+pub(super) fn envelope(error: &ApiError, request_id: &str) -> Value {
+    let kind = match error.kind {
+        ErrorKind::RateLimited { .. } => "rate_limit_error",
+        ErrorKind::Overloaded | ErrorKind::Unavailable => "overloaded_error",
+        ErrorKind::TimedOut => "timeout_error",
+        ErrorKind::Unreachable | ErrorKind::Failed => "api_error",
+        ErrorKind::TooLarge => "request_too_large",
+        ErrorKind::NotFound => "not_found_error",
+        ErrorKind::Forbidden => "permission_error",
+        ErrorKind::Invalid | ErrorKind::Late | ErrorKind::Conflict => "invalid_request_error",
     };
     json!({
         "type": "error",
-        "error": {"type": kind, "message": refusal.message(), "details": {"error_code": refusal.code()}},
+        "error": {"type": kind, "message": error.message, "details": {"error_code": error.code}},
         "request_id": request_id,
     })
 }

@@ -3,7 +3,7 @@
 use super::lenient::{Scalar, Section};
 use super::paths::method;
 use super::{EventKind, Parameters, Usage, count_meant, has_key, has_objects, lacks, sum};
-use crate::proxy::refusal::{Kind, Refusal};
+use crate::dialect::error::{ApiError, ErrorKind};
 use http::HeaderMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -77,9 +77,9 @@ fn retry_info(wait: Duration) -> Value {
 }
 
 /// An error of Google's with the wait that is left.
-pub(super) fn with_wait(mut body: Value, refusal: &Refusal) -> Value {
+pub(super) fn with_wait(mut body: Value, wait: Option<Duration>) -> Value {
     let error = if body.is_array() { body.pointer_mut("/0/error") } else { body.pointer_mut("/error") };
-    if let (Some(wait), Some(error)) = (refusal.retry_after, error.and_then(Value::as_object_mut))
+    if let (Some(wait), Some(error)) = (wait, error.and_then(Value::as_object_mut))
         && let Some(details) = error.entry("details").or_insert_with(|| json!([])).as_array_mut()
     {
         details.push(retry_info(wait));
@@ -87,29 +87,24 @@ pub(super) fn with_wait(mut body: Value, refusal: &Refusal) -> Value {
     body
 }
 
-pub(super) fn envelope(refusal: &Refusal) -> Value {
-    let status = match refusal.kind {
-        Kind::LimitExceeded { .. } | Kind::Saturated { .. } | Kind::Paced { .. } => "RESOURCE_EXHAUSTED",
-        Kind::TimedOut { .. } | Kind::BodyLate { .. } => "DEADLINE_EXCEEDED",
-        Kind::CircuitOpen { .. }
-        | Kind::Overloaded { .. }
-        | Kind::Short { .. }
-        | Kind::Unreachable { .. }
-        | Kind::SpoolFull { .. }
-        | Kind::SpoolUnavailable { .. } => "UNAVAILABLE",
-        Kind::JudgedFailed { .. } | Kind::StreamCut { .. } => "INTERNAL",
-        Kind::NoSuchRoute { .. } | Kind::NoSuchJob { .. } => "NOT_FOUND",
-        Kind::Forbidden { .. } => "PERMISSION_DENIED",
-        Kind::BodyTooLarge { .. } | Kind::BadRequest { .. } | Kind::WrongMethod { .. } => "INVALID_ARGUMENT",
-        Kind::Conflict { .. } => "FAILED_PRECONDITION",
+pub(super) fn envelope(error: &ApiError) -> Value {
+    let status = match error.kind {
+        ErrorKind::RateLimited { .. } => "RESOURCE_EXHAUSTED",
+        ErrorKind::TimedOut | ErrorKind::Late => "DEADLINE_EXCEEDED",
+        ErrorKind::Overloaded | ErrorKind::Unavailable | ErrorKind::Unreachable => "UNAVAILABLE",
+        ErrorKind::Failed => "INTERNAL",
+        ErrorKind::NotFound => "NOT_FOUND",
+        ErrorKind::Forbidden => "PERMISSION_DENIED",
+        ErrorKind::TooLarge | ErrorKind::Invalid => "INVALID_ARGUMENT",
+        ErrorKind::Conflict => "FAILED_PRECONDITION",
     };
     let mut details = vec![json!({
-        "@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": refusal.code(), "domain": "spillway",
+        "@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": error.code, "domain": "spillway",
     })];
-    if let Some(wait) = refusal.retry_after {
+    if let Some(wait) = error.retry_after {
         details.push(retry_info(wait));
     }
     // Google's SDKs need a number here.
-    let code = refusal.status().as_u16();
-    json!({"error": {"code": code, "message": refusal.message(), "status": status, "details": details}})
+    let code = error.status.as_u16();
+    json!({"error": {"code": code, "message": error.message, "status": status, "details": details}})
 }

@@ -1,9 +1,13 @@
 //! Which headers pass through a proxy, and which do not.
 
-use crate::tenants::callers::{PRIORITY_HEADER, TENANT_HEADER};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::OnceLock;
+
+/// The header in which a caller names its tenant.
+pub const TENANT_HEADER: &str = "x-spillway-tenant";
+/// The header in which a caller says how much its request matters.
+pub const PRIORITY_HEADER: &str = "x-spillway-priority";
 
 /// How this Spillway calls itself in `Via`. A request that carries it has been here before; one that carries
 /// another Spillway's name has merely come through two of them.

@@ -1,6 +1,7 @@
 //! The APIs that callers speak. Each provider's habits stand in one file; here is what they have in common.
 
 pub mod compression;
+pub mod error;
 pub mod estimate;
 pub mod events;
 pub mod headers;
@@ -13,13 +14,14 @@ mod lenient;
 mod openai;
 mod paths;
 
-use crate::proxy::refusal::Refusal;
+use crate::dialect::error::ApiError;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use spillway_sdk::ProviderError;
 use std::borrow::Cow;
+use std::time::Duration;
 
 /// An API that a caller speaks and an upstream answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -252,32 +254,30 @@ impl Dialect {
         }
     }
 
-    /// The status with which this API says what a refusal says.
-    pub fn status(self, refusal: &Refusal) -> StatusCode {
+    /// The status with which this API says an error of Spillway's.
+    pub fn status(self, error: &ApiError) -> StatusCode {
         match self {
-            Dialect::Anthropic => anthropic::status(refusal),
-            Dialect::OpenAi | Dialect::Gemini | Dialect::Other => refusal.status(),
+            Dialect::Anthropic => anthropic::status(error),
+            Dialect::OpenAi | Dialect::Gemini | Dialect::Other => error.status,
         }
     }
 
-    /// A refusal's body in this API's envelope.
-    pub fn envelope(self, refusal: &Refusal, request_id: &str) -> Value {
-        // Where the provider's own words are the reason, they stay what they were.
-        if let Some(said) = refusal.said()
-            && let Some(body) = said.envelope(&refusal.message(), request_id)
-        {
-            return if self == Dialect::Gemini { gemini::with_wait(body, refusal) } else { body };
-        }
+    /// An error of Spillway's as this API's body of an answer.
+    pub fn envelope(self, error: &ApiError, request_id: &str) -> Value {
         match self {
-            Dialect::OpenAi | Dialect::Other => openai::envelope(refusal),
-            Dialect::Anthropic => anthropic::envelope(refusal, request_id),
-            Dialect::Gemini => gemini::envelope(refusal),
+            Dialect::OpenAi | Dialect::Other => openai::envelope(error),
+            Dialect::Anthropic => anthropic::envelope(error, request_id),
+            Dialect::Gemini => gemini::envelope(error),
         }
+    }
+
+    /// A provider's own error, with what is left of the wait that it named, where this API says that in the body.
+    pub fn with_wait(self, error: Value, wait: Option<Duration>) -> Value {
+        if self == Dialect::Gemini { gemini::with_wait(error, wait) } else { error }
     }
 
     /// The event that tells a reader of this API's streams that the stream has failed.
-    pub fn error_event(self, refusal: &Refusal, request_id: &str) -> Bytes {
-        let envelope = self.envelope(refusal, request_id);
+    pub fn error_event(self, envelope: &Value) -> Bytes {
         Bytes::from(match self {
             Dialect::OpenAi | Dialect::Gemini | Dialect::Other => format!("data: {envelope}\n\n"),
             Dialect::Anthropic => format!("event: error\ndata: {envelope}\n\n"),

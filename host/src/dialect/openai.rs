@@ -2,8 +2,8 @@
 
 use super::lenient::{Prompts, Scalar, Section};
 use super::{EventKind, Parameters, Usage, count_meant, has_key, has_list, has_objects, json_type, lacks, sum};
+use crate::dialect::error::{ApiError, ErrorKind};
 use crate::dialect::sse;
-use crate::proxy::refusal::{Kind, Refusal};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -139,26 +139,17 @@ pub(super) fn is_usage_event(data: &[u8]) -> bool {
         && serde_json::from_slice::<Chunk>(data).is_ok_and(|chunk| chunk.choices.is_empty() && chunk.usage.is_some())
 }
 
-pub(super) fn envelope(refusal: &Refusal) -> Value {
-    let kind = match refusal.kind {
-        Kind::LimitExceeded { dimension, .. } => dimension.as_str(),
-        Kind::Saturated { .. } | Kind::Paced { .. } => "requests",
-        Kind::CircuitOpen { .. }
-        | Kind::Overloaded { .. }
-        | Kind::Short { .. }
-        | Kind::SpoolFull { .. }
-        | Kind::SpoolUnavailable { .. } => "service_unavailable_error",
-        Kind::Unreachable { .. } | Kind::TimedOut { .. } | Kind::JudgedFailed { .. } | Kind::StreamCut { .. } => {
-            "server_error"
-        }
-        Kind::BodyTooLarge { .. }
-        | Kind::BodyLate { .. }
-        | Kind::BadRequest { .. }
-        | Kind::NoSuchRoute { .. }
-        | Kind::NoSuchJob { .. }
-        | Kind::WrongMethod { .. }
-        | Kind::Forbidden { .. }
-        | Kind::Conflict { .. } => "invalid_request_error",
+pub(super) fn envelope(error: &ApiError) -> Value {
+    let kind = match error.kind {
+        ErrorKind::RateLimited { of } => of,
+        ErrorKind::Overloaded | ErrorKind::Unavailable => "service_unavailable_error",
+        ErrorKind::Unreachable | ErrorKind::TimedOut | ErrorKind::Failed => "server_error",
+        ErrorKind::TooLarge
+        | ErrorKind::Late
+        | ErrorKind::Invalid
+        | ErrorKind::NotFound
+        | ErrorKind::Forbidden
+        | ErrorKind::Conflict => "invalid_request_error",
     };
-    json!({"error": {"message": refusal.message(), "type": kind, "param": null, "code": refusal.code()}})
+    json!({"error": {"message": error.message, "type": kind, "param": null, "code": error.code}})
 }

@@ -169,8 +169,8 @@ impl http_body::Body for Answer {
 
 impl Drop for Answer {
     fn drop(&mut self) {
-        if let (Body::Forward(forward), Some(why)) = (&mut self.body, self.under_way.given_up()) {
-            forward.give_up(why);
+        if let (Body::Arriving(arriving), Some(why)) = (&mut self.body, self.under_way.given_up()) {
+            arriving.give_up(why);
         }
     }
 }

@@ -34,8 +34,8 @@ pub async fn serve(worker: Rc<Worker>, request: Request<Upload>, request_id: Str
 
     // Accept.
     let guess = Dialect::recognise(head.uri.path(), &head.headers).unwrap_or(Dialect::OpenAi);
-    if let Err(refusal) = worker.shared.guard.check(&head.headers) {
-        return refused(refusal, guess, &request_id, &story);
+    if let Err(unwelcome) = worker.shared.guard.check(&head.headers) {
+        return refused(unwelcome.into(), guess, &request_id, &story);
     }
     if let Some(answer) = cors::preflight(&head, METHODS) {
         return answer;

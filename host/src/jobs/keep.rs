@@ -8,8 +8,9 @@ use crate::jobs::questions::{PATH, POLL_AFTER, json_response, word};
 use crate::observe::metrics::Outcome;
 use crate::proxy::attempts::attempts;
 use crate::proxy::body::Body;
-use crate::proxy::refusal::{self, Kind, Refusal};
+use crate::proxy::refusal::{Kind, Refusal};
 use crate::proxy::request::InboundBody;
+use crate::proxy::respond;
 use crate::proxy::target::{Target, Targets};
 use crate::proxy::trace::Story;
 use crate::proxy::unserved::Unserved;
@@ -208,7 +209,7 @@ fn accepted(
             headers.insert(name, value);
         }
     }
-    refusal::insert_wait(headers, wait.unwrap_or_default().max(POLL_AFTER).min(refusal::RETRY_AFTER_MAX));
+    respond::insert_wait(headers, wait.unwrap_or_default().max(POLL_AFTER).min(respond::RETRY_AFTER_MAX));
     story.insert_headers(headers);
     response
 }
@@ -241,7 +242,7 @@ fn failed(worker: &Worker, targets: &Targets) -> Response<Body> {
 
 fn enqueue_error(error: EnqueueError) -> Refusal {
     match error {
-        EnqueueError::Full { depth, .. } => Refusal::after(Kind::SpoolFull { depth }, refusal::RETRY_AFTER_MAX),
+        EnqueueError::Full { depth, .. } => Refusal::after(Kind::SpoolFull { depth }, respond::RETRY_AFTER_MAX),
         EnqueueError::TooLarge { limit_bytes, .. } => {
             Kind::BodyTooLarge { limit: usize::try_from(limit_bytes).unwrap_or(usize::MAX) }.into()
         }

@@ -2,7 +2,8 @@
 
 use crate::jobs::convert::headers_of;
 use crate::proxy::body::Body;
-use crate::proxy::refusal::{self, Kind, Refusal};
+use crate::proxy::refusal::{Kind, Refusal};
+use crate::proxy::respond;
 use crate::proxy::worker::Shared;
 use crate::runtime::clock::Clock;
 use crate::spool::{CancelOutcome, ENQUEUE_DEADLINE, JobId, JobState, JobView, Spool, StoreError, StoredResponse};
@@ -61,7 +62,7 @@ async fn show(spool: &Spool, id: JobId, clock: Clock) -> Result<Response<Body>, 
     };
     let mut answer = json_response(StatusCode::OK, &describe(&view, response.as_ref(), clock));
     if !view.state.is_terminal() {
-        refusal::insert_wait(answer.headers_mut(), POLL_AFTER);
+        respond::insert_wait(answer.headers_mut(), POLL_AFTER);
     }
     Ok(answer)
 }

@@ -4,10 +4,7 @@
 
 use crate::observe::recording::Recordings;
 use crate::policy::{self, PolicyStatus};
-use crate::runtime::clock::milliseconds;
 use crate::spool::Spool;
-use crate::upstream::circuit::Observer;
-use crate::upstream::scope::Protects;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -17,7 +14,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
-use spillway_resilience::{CircuitState, Transition};
+use spillway_resilience::CircuitState;
 use spillway_sdk::Class;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -229,7 +226,6 @@ impl Metrics {
         let state = self.circuit_state.get_or_create(&only()).clone();
         state.set(0);
         UpstreamMetrics {
-            upstream: upstream.to_owned(),
             requests: Outcome::ALL
                 .map(|outcome| counter(&self.requests, labels(upstream, "outcome", outcome.as_str()))),
             attempts: Class::ALL.map(|class| counter(&self.attempts, labels(upstream, "class", class.as_str()))),
@@ -267,7 +263,6 @@ impl Metrics {
 /// The counters of one upstream.
 #[derive(Debug)]
 pub struct UpstreamMetrics {
-    upstream: String,
     requests: [Counter; 9],
     attempts: [Counter; 8],
     retries: Counter,
@@ -306,6 +301,19 @@ impl UpstreamMetrics {
         self.tokens[1].inc_by(output);
     }
 
+    /// Notes that a circuit has changed its state. `is_whole` says that it is the upstream's own.
+    pub fn transition(&self, to: CircuitState, is_whole: bool) {
+        let (index, value) = match to {
+            CircuitState::Closed => (0, 0),
+            CircuitState::HalfOpen => (1, 1),
+            CircuitState::Open => (2, 2),
+        };
+        self.transitions[index].inc();
+        if is_whole {
+            self.state.set(value);
+        }
+    }
+
     /// Notes the time to first content of a call.
     pub fn first_content(&self, duration: Duration) {
         self.first_content.observe(duration.as_secs_f64());
@@ -314,40 +322,5 @@ impl UpstreamMetrics {
     /// Notes the time that a request spent in Spillway itself.
     pub fn overhead(&self, duration: Duration) {
         self.overhead.observe(duration.as_secs_f64());
-    }
-}
-
-impl Observer for UpstreamMetrics {
-    fn transition(&self, protects: &Protects, transition: &Transition) {
-        if transition.would {
-            tracing::warn!(
-                upstream = self.upstream,
-                scope = %protects,
-                from = %transition.from,
-                to = %transition.to,
-                cause = %transition.cause,
-                "circuit would have changed; it only watches"
-            );
-            return;
-        }
-        let (index, value) = match transition.to {
-            CircuitState::Closed => (0, 0),
-            CircuitState::HalfOpen => (1, 1),
-            CircuitState::Open => (2, 2),
-        };
-        self.transitions[index].inc();
-        if *protects == Protects::Upstream {
-            self.state.set(value);
-        }
-        let cooldown_ms = transition.until.map(|until| milliseconds(until.saturating_since(transition.at)));
-        tracing::warn!(
-            upstream = self.upstream,
-            scope = %protects,
-            from = %transition.from,
-            to = %transition.to,
-            cause = %transition.cause,
-            cooldown_ms,
-            "circuit changed"
-        );
     }
 }

@@ -1,8 +1,8 @@
-//! Bodies of responses: a whole one, or one that is forwarded from upstream.
+//! Bodies of responses: a whole one, or one that arrives from upstream.
 
-use crate::proxy::forward::Forward;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
+use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -11,13 +11,19 @@ use std::task::{Context, Poll};
 #[error("the upstream's answer broke off")]
 pub struct Aborted;
 
+/// A body that arrives while it is sent.
+pub trait Arriving: http_body::Body<Data = Bytes, Error = Aborted> + Unpin + fmt::Debug {
+    /// Its caller is given up: it is about to be dropped, for this reason.
+    fn give_up(&mut self, why: &'static str);
+}
+
 /// A response's body.
 #[derive(Debug)]
 pub enum Body {
     /// Known as a whole.
     Whole(Option<Bytes>),
     /// Arriving from upstream.
-    Forward(Box<Forward>),
+    Arriving(Box<dyn Arriving>),
 }
 
 impl Body {
@@ -48,21 +54,21 @@ impl http_body::Body for Body {
             Body::Whole(bytes) => {
                 Poll::Ready(bytes.take().filter(|bytes| !bytes.is_empty()).map(|b| Ok(Frame::data(b))))
             }
-            Body::Forward(forward) => Pin::new(forward).poll_frame(context),
+            Body::Arriving(arriving) => Pin::new(&mut **arriving).poll_frame(context),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Body::Whole(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
-            Body::Forward(_) => false,
+            Body::Arriving(_) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Body::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Body::Forward(forward) => forward.size_hint(),
+            Body::Arriving(arriving) => arriving.size_hint(),
         }
     }
 }

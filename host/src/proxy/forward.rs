@@ -6,7 +6,7 @@ use crate::dialect::sse;
 use crate::dialect::{Dialect, Operation, Usage};
 use crate::observe::metrics::Outcome;
 use crate::policy::Record;
-use crate::proxy::body::Aborted;
+use crate::proxy::body::{Aborted, Arriving};
 use crate::proxy::hold::{Held, OPEN_WHEN_OVER};
 use crate::proxy::permits::Charges;
 use crate::proxy::refusal::{Kind, Refusal};
@@ -201,11 +201,6 @@ impl Forward {
         forward
     }
 
-    /// Its caller is given up: it is about to be dropped, for this reason.
-    pub fn give_up(&mut self, why: &'static str) {
-        self.given_up = Some(why);
-    }
-
     /// Takes what was held: events as they were cut out, or pieces of a body.
     fn read(&mut self, bytes: Bytes) {
         match &mut self.reader {
@@ -332,7 +327,7 @@ impl Forward {
             if self.is_open {
                 self.ready.push_back(Bytes::from_static(b"\n\n"));
             }
-            self.ready.push_back(events.dialect().error_event(&refusal, &affair.target.request.id));
+            self.ready.push_back(refusal.into_event(events.dialect(), &affair.target.request.id));
         }
         self.upstream = None;
         self.broken = None;
@@ -503,6 +498,12 @@ impl http_body::Body for Forward {
                 rest.exact().map_or_else(SizeHint::default, |rest| SizeHint::with_exact(ready + rest))
             }
         }
+    }
+}
+
+impl Arriving for Forward {
+    fn give_up(&mut self, why: &'static str) {
+        self.given_up = Some(why);
     }
 }
 

@@ -10,6 +10,7 @@ pub mod hold;
 pub mod permits;
 pub mod refusal;
 pub mod request;
+pub mod respond;
 pub mod retry;
 pub mod route;
 pub mod served;

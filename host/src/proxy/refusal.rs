@@ -1,20 +1,14 @@
-//! Spillway's own errors, and the one place that turns them into responses.
+//! Spillway's own errors: what they are, whose fault, and what to do next.
 
-use crate::dialect::Dialect;
-use crate::proxy::body::Body;
-use crate::runtime::clock::milliseconds;
 use crate::runtime::shortage::Shortage;
+use crate::tenants::guard::Unwelcome;
 use crate::upstream::said::Said;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::StatusCode;
 use spillway_resilience::{Dimension, Priority};
-use spillway_sdk::{Fault, wait};
+use spillway_sdk::Fault;
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
-
-/// Longest `Retry-After` that every SDK acts on as it is meant. Beyond it some wait for ever and others ignore it, so they
-/// are asked not to retry.
-pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+use std::time::Duration;
 
 /// What Spillway refuses, or could not do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -184,6 +178,15 @@ pub struct Refusal {
     pub retry_after: Option<Duration>,
 }
 
+impl From<Unwelcome> for Refusal {
+    fn from(unwelcome: Unwelcome) -> Self {
+        match unwelcome {
+            Unwelcome::Malformed(reason) => Kind::BadRequest { reason: reason.to_owned() }.into(),
+            Unwelcome::Forbidden(reason) => Kind::Forbidden { reason }.into(),
+        }
+    }
+}
+
 impl From<Kind> for Refusal {
     fn from(kind: Kind) -> Self {
         Refusal { kind, retry_after: None }
@@ -344,134 +347,6 @@ impl Refusal {
             }
             Some(said) => format!(" The provider last said ({}): {:?}", said.status.as_u16(), said.message),
             None => String::new(),
-        }
-    }
-
-    /// Whether the same caller has no use in trying again by itself: a spent quota is refilled by nobody's trying, and a
-    /// certificate is mended by somebody else.
-    fn is_final_for_now(&self) -> bool {
-        match &self.kind {
-            Kind::CircuitOpen { .. } => self.said().is_some_and(|said| matches!(said.status.as_u16(), 402 | 403 | 429)),
-            Kind::Unreachable { fault, .. } => *fault == Fault::Tls,
-            _ => false,
-        }
-    }
-
-    /// The response, in the words of the API that was called.
-    pub fn into_response(self, dialect: Dialect, request_id: &str) -> Response<Body> {
-        let mut response = Response::new(Body::from(dialect.envelope(&self, request_id).to_string()));
-        *response.status_mut() = dialect.status(&self);
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert("x-spillway-refusal", HeaderValue::from_static(self.code()));
-        if let Ok(id) = HeaderValue::from_str(request_id) {
-            headers.insert(dialect.request_id_header(), id);
-        }
-        if let Kind::WrongMethod { allowed } = self.kind {
-            headers.insert(header::ALLOW, HeaderValue::from_static(allowed));
-        }
-        if let Kind::BodyLate { .. } = self.kind {
-            // The rest of the body may still come, and must not be taken for a request.
-            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
-        if let Some(wait) = self.retry_after {
-            insert_wait(headers, wait);
-        }
-        if self.is_final_for_now() {
-            headers.insert("x-should-retry", HeaderValue::from_static("false"));
-        }
-        response
-    }
-}
-
-/// Says a wait so that every SDK acts on it as it is meant.
-pub fn insert_wait(headers: &mut http::HeaderMap, wait: Duration) {
-    // Some SDKs take 0 as "at once, as often as you like".
-    let wait_ms = milliseconds(wait).max(1);
-    headers.insert(header::RETRY_AFTER, HeaderValue::from(wait_ms.div_ceil(1_000)));
-    headers.insert("retry-after-ms", HeaderValue::from(wait_ms));
-    if wait > RETRY_AFTER_MAX {
-        headers.insert("x-should-retry", HeaderValue::from_static("false"));
-    }
-}
-
-/// Raises the wait that an answer of the provider's names to the one that is kept here. Where it names none, none is
-/// added, and a little more is none: whoever comes a moment too early waits here for that moment.
-pub fn raise_wait(headers: &mut http::HeaderMap, wait: Duration) {
-    const A_LITTLE: f64 = 1.1;
-    let named = wait::from_headers(|name| headers.get(name).map(HeaderValue::as_bytes), SystemTime::now());
-    if named.is_some_and(|named| named.mul_f64(A_LITTLE) < wait) {
-        headers.remove(header::RETRY_AFTER);
-        headers.remove("retry-after-ms");
-        insert_wait(headers, wait);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn limited(wait: Duration) -> Response<Body> {
-        let kind =
-            Kind::LimitExceeded { owner: Owner::Upstream("openai".into()), dimension: Dimension::Tokens, limit: 100 };
-        Refusal::after(kind, wait).into_response(Dialect::OpenAi, "id")
-    }
-
-    #[test]
-    fn a_wait_is_rounded_up_and_never_zero() {
-        let headers = limited(Duration::from_millis(1_001)).headers().clone();
-        assert_eq!(
-            (&headers["retry-after"], &headers["retry-after-ms"]),
-            (&HeaderValue::from(2), &HeaderValue::from(1_001))
-        );
-        let headers = limited(Duration::ZERO).headers().clone();
-        assert_eq!(
-            (&headers["retry-after"], &headers["retry-after-ms"]),
-            (&HeaderValue::from(1), &HeaderValue::from(1))
-        );
-    }
-
-    #[test]
-    fn a_forwarded_header_promises_no_less_than_is_waited_here_in_all_its_forms() {
-        let raised = |name: &'static str, value: &str, wait: Duration| {
-            let mut headers = http::HeaderMap::new();
-            headers.insert(name, HeaderValue::from_str(value).expect("it is a header's value"));
-            raise_wait(&mut headers, wait);
-            headers
-        };
-        let long = Duration::from_secs(30);
-        for (name, value) in
-            [("retry-after", "1"), ("retry-after-ms", "900"), ("retry-after", "Sun, 06 Nov 1994 08:49:47 GMT")]
-        {
-            let headers = raised(name, value, long);
-            assert_eq!(headers["retry-after"], HeaderValue::from(30), "{name}: {value}");
-            assert_eq!(headers["retry-after-ms"], HeaderValue::from(30_000), "{name}: {value}");
-        }
-        // What is longer, or hardly less, or no promise at all stays as it was.
-        for (name, value) in [("retry-after", "60"), ("retry-after", "29"), ("retry-after", "soon"), ("x-other", "1")] {
-            let headers = raised(name, value, long);
-            assert_eq!((headers.len(), &headers[name]), (1, &HeaderValue::from_str(value).expect("as above")));
-        }
-    }
-
-    #[test]
-    fn a_wait_that_sdks_would_not_act_on_asks_them_not_to_retry() {
-        let headers = limited(Duration::from_secs(61)).headers().clone();
-        assert_eq!(headers["retry-after"], "61");
-        assert_eq!(headers["x-should-retry"], "false");
-    }
-
-    #[test]
-    fn the_same_refusal_wears_each_apis_status_and_envelope() {
-        let refusal = Refusal::from(Kind::CircuitOpen { upstream: "u".into(), cause: "c".into(), said: None });
-        let cases = [
-            (Dialect::OpenAi, 503, "/error/code", "spillway_circuit_open"),
-            (Dialect::Anthropic, 529, "/error/type", "overloaded_error"),
-            (Dialect::Gemini, 503, "/error/status", "UNAVAILABLE"),
-        ];
-        for (dialect, status, pointer, word) in cases {
-            assert_eq!(dialect.status(&refusal).as_u16(), status);
-            assert_eq!(dialect.envelope(&refusal, "id").pointer(pointer).and_then(|v| v.as_str()), Some(word));
         }
     }
 }

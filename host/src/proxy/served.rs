@@ -70,7 +70,7 @@ impl Served {
             outcome: self.outcome,
             has_failed: self.has_failed,
         };
-        *response.body_mut() = Body::Forward(Box::new(Forward::new(self.held, affair)));
+        *response.body_mut() = Body::Arriving(Box::new(Forward::new(self.held, affair)));
         response
     }
 }

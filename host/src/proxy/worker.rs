@@ -1,7 +1,6 @@
 //! What all workers share, and what each has for itself.
 
 use crate::config::Config;
-use crate::downstream::guard::Guard;
 use crate::observe::metrics::Metrics;
 use crate::observe::recording::Recorder;
 use crate::policy::{Judge, Registry};
@@ -10,6 +9,7 @@ use crate::runtime::gauge::{Counted, Gauge};
 use crate::runtime::heartbeat::Pulse;
 use crate::spool::Spool;
 use crate::tenants::callers::{Callers, FingerprintKey};
+use crate::tenants::guard::Guard;
 use crate::upstream::Upstream;
 use crate::upstream::client::Client;
 use prometheus_client::metrics::counter::Counter;
@@ -258,7 +258,7 @@ pub struct Worker {
 impl Worker {
     /// A worker without connections or instances yet.
     pub fn new(shared: Arc<Shared>, pulse: Arc<Pulse>) -> Rc<Self> {
-        let client = |upstream: &Arc<Upstream>| (Arc::clone(&upstream.name), Client::of(upstream, shared.clock));
+        let client = |upstream: &Arc<Upstream>| (Arc::clone(&upstream.name), upstream.client());
         Rc::new(Worker {
             clients: shared.upstreams.values().map(client).collect(),
             judge: RefCell::new(Judge::new(shared.clock)),
@@ -272,7 +272,7 @@ impl Worker {
         match self.clients.get(&upstream.name) {
             Some(client) => client.clone(),
             // Upstreams come from the same configuration as the clients, so this is never reached.
-            None => Client::of(upstream, self.shared.clock),
+            None => upstream.client(),
         }
     }
 }

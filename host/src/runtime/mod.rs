@@ -1,5 +1,6 @@
 //! What the machine gives: time, locks, counts, and what it can run out of.
 
+pub mod causes;
 pub mod clock;
 pub mod gauge;
 pub mod heartbeat;

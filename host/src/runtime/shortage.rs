@@ -1,6 +1,6 @@
 //! What this machine can run out of. It is no provider's fault, and nothing that happens for want of it counts against one.
 
-use crate::upstream::client::causes;
+use crate::runtime::causes::causes;
 use std::error::Error;
 use std::fmt;
 use std::io;

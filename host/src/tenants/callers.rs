@@ -1,24 +1,20 @@
 //! Who calls: the tenant whose share and limits a request counts against, its priority, and its credential.
 
 use crate::config::{Config, Quota, TenantConfig};
-use crate::dialect::headers;
+use crate::dialect::headers::{self, PRIORITY_HEADER, TENANT_HEADER};
 use crate::runtime::clock::{Clock, random};
 use crate::upstream::gate::Door;
+use crate::upstream::limiter;
 use http::HeaderMap;
 use ring::rand::{SecureRandom, SystemRandom};
 use spillway_resilience::{
-    AdaptiveLimitSettings, AdmissionQueue, Bulkhead, Concurrency, FairQueueSettings, Limiter, Priority, Tenant,
-    TokenBucket,
+    AdaptiveLimitSettings, AdmissionQueue, Bulkhead, Concurrency, FairQueueSettings, Priority, Tenant,
 };
 use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-/// The header in which a caller names its tenant.
-pub const TENANT_HEADER: &str = "x-spillway-tenant";
-/// The header in which a caller says how much its request matters.
-pub const PRIORITY_HEADER: &str = "x-spillway-priority";
 /// Longest name of a tenant that is not configured. A longer one is cut, so that what is logged stays readable.
 const NAME_BYTES_MAX: usize = 64;
 
@@ -144,13 +140,6 @@ impl Callers {
     pub fn doors(&self) -> impl Iterator<Item = (&str, &Door)> {
         self.configured.values().filter_map(|tenant| Some((&*tenant.name, &**tenant.door.as_ref()?)))
     }
-}
-
-/// The buckets of a quota: a minute's worth may come at once, as providers allow it.
-pub fn limiter(quota: Quota, clock: Clock) -> Limiter {
-    let now = clock.now();
-    let bucket = |per_minute: u64| TokenBucket::new(per_minute, per_minute, now);
-    Limiter::new(quota.requests_per_minute.map(bucket), quota.tokens_per_minute.map(bucket))
 }
 
 #[cfg(test)]

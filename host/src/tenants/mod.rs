@@ -1,3 +1,4 @@
 //! Who calls, and what its requests may do.
 
 pub mod callers;
+pub mod guard;

@@ -8,7 +8,7 @@ mod trouble;
 mod trust;
 mod way;
 
-pub use self::trouble::{Trouble, causes, fault_of};
+pub use self::trouble::{Trouble, fault_of};
 pub use self::trust::{Trust, certificates_in, mistakes_of_system};
 pub use self::way::{Proxy, Way, mistakes_of_environment};
 
@@ -17,10 +17,10 @@ use self::pool::{Connected, Pool, UNUSED_MAX};
 use self::stream::{Stream, encrypted};
 use self::through::{refused, through_socks, to_proxy, tunnelled};
 use self::way::ProxyKind;
+use crate::config::UpstreamConfig;
 use crate::runtime::clock::Clock;
 use crate::runtime::shortage::Shortage;
 use crate::runtime::upload::Upload;
-use crate::upstream::Upstream;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, Uri, header};
 use http_body::{Frame, SizeHint};
@@ -80,8 +80,8 @@ pub struct Unanswered {
 
 impl Client {
     /// A client without connections yet.
-    pub fn of(upstream: &Upstream, clock: Clock) -> Self {
-        let destination = Destination::of(upstream, clock);
+    pub fn of(config: &UpstreamConfig, trust: Trust, clock: Clock) -> Self {
+        let destination = Destination::of(config, trust, clock);
         Client(Rc::new(Inner { clock, destination, pool: RefCell::default(), is_swept: Cell::new(false) }))
     }
 
@@ -219,10 +219,10 @@ enum Stage {
 }
 
 impl Destination {
-    fn of(upstream: &Upstream, clock: Clock) -> Destination {
-        let base = &upstream.config.base;
+    fn of(config: &UpstreamConfig, trust: Trust, clock: Clock) -> Destination {
+        let base = &config.base;
         let (host, port) = (base.host().to_owned(), base.port());
-        let way = upstream.way();
+        let way = Way::to(base, &config.proxy);
         let own = || Addresses::of(&host, port, clock);
         let (addresses, own_addresses) = match &way {
             Way::Straight => (own(), None),
@@ -235,11 +235,11 @@ impl Destination {
             target: format!("{host}:{port}"),
             host,
             is_encrypted: base.is_encrypted(),
-            trust: upstream.trust.clone(),
+            trust,
             way,
             addresses,
             own_addresses,
-            timeout: upstream.config.connect_timeout,
+            timeout: config.connect_timeout,
         }
     }
 

@@ -1,5 +1,6 @@
 //! One upstream at run time: its settings, and the state that all workers share.
 
+pub mod announce;
 pub mod circuit;
 pub mod client;
 pub mod consequence;
@@ -10,21 +11,21 @@ pub mod patience;
 pub mod said;
 pub mod scope;
 
-use crate::config::{ConcurrencyConfig, UpstreamConfig};
+use crate::config::{ConcurrencyConfig, Quota, UpstreamConfig};
 use crate::observe::metrics::UpstreamMetrics;
 use crate::policy::Record;
 use crate::policy::Slot;
 use crate::runtime::clock::Clock;
 use crate::runtime::sync::lock;
-use crate::tenants::callers;
+use crate::upstream::announce::Announcer;
 use crate::upstream::circuit::Circuits;
-use crate::upstream::client::{Trust, Way};
+use crate::upstream::client::{Client, Trust, Way};
 use crate::upstream::gate::Door;
 use crate::upstream::lanes::Lanes;
 use crate::upstream::scope::Subject;
 use spillway_resilience::{
-    AdaptiveLimit, AdmissionQueue, Bulkhead, Concurrency, Dimension, LoadTrial, Promptness, Reported, RetryBudget,
-    ServedLog, Timestamp,
+    AdaptiveLimit, AdmissionQueue, Bulkhead, Concurrency, Dimension, Limiter, LoadTrial, Promptness, Reported,
+    RetryBudget, ServedLog, Timestamp, TokenBucket,
 };
 use spillway_sdk::{Class, Verdict, rate_limits};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -90,9 +91,9 @@ impl Upstream {
             ConcurrencyConfig::Fixed(calls) => Concurrency::Fixed(Bulkhead::new(calls)),
             ConcurrencyConfig::Adaptive(settings) => Concurrency::Adaptive(AdaptiveLimit::new(settings)),
         };
-        let limiter = callers::limiter(config.limits.quota, clock);
+        let limiter = limiter(config.limits.quota, clock);
         let queue = AdmissionQueue::new(limiter, concurrency, config.limits.queue);
-        let observer = Arc::clone(&metrics);
+        let observer = Arc::new(Announcer { upstream: Arc::clone(&name), metrics: Arc::clone(&metrics) });
         let (settings, watch_only) = (config.breaker, config.watch_only);
         Upstream {
             lanes: Lanes::new(config.pacing, config.limits.queue, clock, Arc::clone(&circuit_changed)),
@@ -113,6 +114,11 @@ impl Upstream {
             policy,
             metrics,
         }
+    }
+
+    /// A client of it, without connections yet.
+    pub fn client(&self) -> Client {
+        Client::of(&self.config, self.trust.clone(), self.clock)
     }
 
     /// The way to it.
@@ -192,6 +198,13 @@ impl Upstream {
             self.lanes.acquit(subject);
         }
     }
+}
+
+/// The buckets of a quota: a minute's worth may come at once, as providers allow it.
+pub fn limiter(quota: Quota, clock: Clock) -> Limiter {
+    let now = clock.now();
+    let bucket = |per_minute: u64| TokenBucket::new(per_minute, per_minute, now);
+    Limiter::new(quota.requests_per_minute.map(bucket), quota.tokens_per_minute.map(bucket))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What can go wrong between here and an upstream, in a word for policies and in a sentence for people.
 
+use crate::runtime::causes::find;
 use crate::runtime::shortage::Shortage;
 use rustls::CertificateError;
 use spillway_sdk::Fault;
@@ -123,23 +124,6 @@ pub fn fault_of(error: &(dyn Error + 'static)) -> Fault {
         return Fault::Protocol;
     }
     Fault::Reset
-}
-
-/// The first error of this kind among an error and its causes.
-fn find<'e, E: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e E> {
-    causes(error).find_map(|cause| cause.downcast_ref::<E>())
-}
-
-/// An error and everything that has caused it, one after the other.
-pub fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |error| {
-        let error: &'e (dyn Error + 'static) = *error;
-        // What an error of the system is wrapped around it names as no source of its own, but skips.
-        match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-            Some(inner) => Some(inner as &(dyn Error + 'static)),
-            None => error.source(),
-        }
-    })
 }
 
 #[cfg(test)]

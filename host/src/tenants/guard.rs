@@ -4,9 +4,17 @@
 //! own. The first shows in `Origin`, or where a browser sends none (an image, a script, a link) in `Sec-Fetch-Site`; the
 //! second in `Host`.
 
-use crate::proxy::refusal::{Kind, Refusal};
 use http::uri::{Authority, Parts};
 use http::{HeaderMap, HeaderValue, Uri, header};
+
+/// Why a request is not let in, in words for whoever sent it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unwelcome {
+    /// It does not say where it was sent.
+    Malformed(&'static str),
+    /// It comes from where none should come from.
+    Forbidden(String),
+}
 
 /// Which hosts and origins are let in, besides the loopback's own names.
 #[derive(Clone, Debug, Default)]
@@ -21,30 +29,30 @@ impl Guard {
     /// Lets the request pass, or says why not.
     ///
     /// # Errors
-    /// A refusal that names the header and the setting that would allow it.
-    pub fn check(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+    /// What names the header and the setting that would allow it.
+    pub fn check(&self, headers: &HeaderMap) -> Result<(), Unwelcome> {
         let mut hosts = headers.get_all(header::HOST).iter();
         let host = match (hosts.next(), hosts.next()) {
             (Some(host), None) => host.to_str().ok().and_then(|host| host.parse::<Authority>().ok()),
-            (None, _) => return Err(bad("it has no Host header")),
-            (Some(_), Some(_)) => return Err(bad("it has more than one Host header")),
+            (None, _) => return Err(Unwelcome::Malformed("it has no Host header")),
+            (Some(_), Some(_)) => return Err(Unwelcome::Malformed("it has more than one Host header")),
         };
-        let Some(host) = host else { return Err(bad("its Host header is no host name")) };
+        let Some(host) = host else { return Err(Unwelcome::Malformed("its Host header is no host name")) };
         if !self.knows(host.host()) {
-            return Err(forbidden(format!(
+            return Err(Unwelcome::Forbidden(format!(
                 "it was sent to the name {}, which server.allowed_hosts does not list",
                 host.host()
             )));
         }
         for origin in headers.get_all(header::ORIGIN) {
             if !self.origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes()) {
-                return Err(forbidden(
+                return Err(Unwelcome::Forbidden(
                     "a web page sent it, and server.allowed_origins does not list the page's origin".into(),
                 ));
             }
         }
         if !headers.contains_key(header::ORIGIN) && is_a_pages_doing(headers) {
-            return Err(forbidden(
+            return Err(Unwelcome::Forbidden(
                 "a web page sent it without saying which one (Sec-Fetch-Site); one whose origin \
                  server.allowed_origins lists must fetch it in cors mode"
                     .into(),
@@ -119,14 +127,6 @@ pub fn origin(text: &str) -> Result<String, String> {
     }
 }
 
-fn bad(reason: &str) -> Refusal {
-    Kind::BadRequest { reason: reason.to_owned() }.into()
-}
-
-fn forbidden(reason: String) -> Refusal {
-    Kind::Forbidden { reason }.into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,7 +138,10 @@ mod tests {
             headers.append(name, HeaderValue::from_static(value));
         }
         let guard = Guard { hosts: vec!["proxy.internal".into()], origins: vec!["https://app.example".into()] };
-        guard.check(&headers).map_err(|refusal| refusal.status().as_u16())
+        guard.check(&headers).map_err(|unwelcome| match unwelcome {
+            Unwelcome::Malformed(_) => 400,
+            Unwelcome::Forbidden(_) => 403,
+        })
     }
 
     #[test]

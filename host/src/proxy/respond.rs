@@ -1,0 +1,192 @@
+//! The one place where Spillway's own errors become responses, in the words of the API that was called.
+
+use crate::dialect::Dialect;
+use crate::dialect::error::{ApiError, ErrorKind};
+use crate::proxy::body::Body;
+use crate::proxy::refusal::{Kind, Refusal};
+use crate::runtime::clock::milliseconds;
+use bytes::Bytes;
+use http::{HeaderValue, Response, header};
+use serde_json::Value;
+use spillway_sdk::{Fault, wait};
+use std::time::{Duration, SystemTime};
+
+/// Longest `Retry-After` that every SDK acts on as it is meant. Beyond it some wait for ever and others ignore it, so they
+/// are asked not to retry.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+
+impl Refusal {
+    fn as_api_error(&self) -> ApiError {
+        ApiError {
+            kind: self.error_kind(),
+            status: self.status(),
+            code: self.code(),
+            message: self.message(),
+            retry_after: self.retry_after,
+        }
+    }
+
+    fn error_kind(&self) -> ErrorKind {
+        match &self.kind {
+            Kind::LimitExceeded { dimension, .. } => ErrorKind::RateLimited { of: dimension.as_str() },
+            Kind::Saturated { .. } | Kind::Paced { .. } => ErrorKind::RateLimited { of: "requests" },
+            Kind::CircuitOpen { .. } | Kind::Overloaded { .. } | Kind::Short { .. } => ErrorKind::Overloaded,
+            Kind::SpoolFull { .. } | Kind::SpoolUnavailable { .. } => ErrorKind::Unavailable,
+            Kind::TimedOut { .. } => ErrorKind::TimedOut,
+            Kind::Unreachable { .. } => ErrorKind::Unreachable,
+            Kind::JudgedFailed { .. } | Kind::StreamCut { .. } => ErrorKind::Failed,
+            Kind::BodyTooLarge { .. } => ErrorKind::TooLarge,
+            Kind::BodyLate { .. } => ErrorKind::Late,
+            Kind::BadRequest { .. } | Kind::WrongMethod { .. } => ErrorKind::Invalid,
+            Kind::NoSuchRoute { .. } | Kind::NoSuchJob { .. } => ErrorKind::NotFound,
+            Kind::Forbidden { .. } => ErrorKind::Forbidden,
+            Kind::Conflict { .. } => ErrorKind::Conflict,
+        }
+    }
+
+    /// The body, in an API's words. Where the provider's own words are the reason, they stay what they were.
+    fn envelope(&self, error: &ApiError, dialect: Dialect, request_id: &str) -> Value {
+        match self.said().and_then(|said| said.envelope(&error.message, request_id)) {
+            Some(body) => dialect.with_wait(body, self.retry_after),
+            None => dialect.envelope(error, request_id),
+        }
+    }
+
+    /// The event that ends a stream of this API's that has failed.
+    pub fn into_event(self, dialect: Dialect, request_id: &str) -> Bytes {
+        dialect.error_event(&self.envelope(&self.as_api_error(), dialect, request_id))
+    }
+
+    /// Whether the same caller has no use in trying again by itself: a spent quota is refilled by nobody's trying, and a
+    /// certificate is mended by somebody else.
+    fn is_final_for_now(&self) -> bool {
+        match &self.kind {
+            Kind::CircuitOpen { .. } => self.said().is_some_and(|said| matches!(said.status.as_u16(), 402 | 403 | 429)),
+            Kind::Unreachable { fault, .. } => *fault == Fault::Tls,
+            _ => false,
+        }
+    }
+
+    /// The response, in the words of the API that was called.
+    pub fn into_response(self, dialect: Dialect, request_id: &str) -> Response<Body> {
+        let error = self.as_api_error();
+        let mut response = Response::new(Body::from(self.envelope(&error, dialect, request_id).to_string()));
+        // What the provider said keeps the provider's status.
+        *response.status_mut() = if self.said().is_some() { error.status } else { dialect.status(&error) };
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert("x-spillway-refusal", HeaderValue::from_static(self.code()));
+        if let Ok(id) = HeaderValue::from_str(request_id) {
+            headers.insert(dialect.request_id_header(), id);
+        }
+        if let Kind::WrongMethod { allowed } = self.kind {
+            headers.insert(header::ALLOW, HeaderValue::from_static(allowed));
+        }
+        if let Kind::BodyLate { .. } = self.kind {
+            // The rest of the body may still come, and must not be taken for a request.
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        if let Some(wait) = self.retry_after {
+            insert_wait(headers, wait);
+        }
+        if self.is_final_for_now() {
+            headers.insert("x-should-retry", HeaderValue::from_static("false"));
+        }
+        response
+    }
+}
+
+/// Says a wait so that every SDK acts on it as it is meant.
+pub fn insert_wait(headers: &mut http::HeaderMap, wait: Duration) {
+    // Some SDKs take 0 as "at once, as often as you like".
+    let wait_ms = milliseconds(wait).max(1);
+    headers.insert(header::RETRY_AFTER, HeaderValue::from(wait_ms.div_ceil(1_000)));
+    headers.insert("retry-after-ms", HeaderValue::from(wait_ms));
+    if wait > RETRY_AFTER_MAX {
+        headers.insert("x-should-retry", HeaderValue::from_static("false"));
+    }
+}
+
+/// Raises the wait that an answer of the provider's names to the one that is kept here. Where it names none, none is
+/// added, and a little more is none: whoever comes a moment too early waits here for that moment.
+pub fn raise_wait(headers: &mut http::HeaderMap, wait: Duration) {
+    const A_LITTLE: f64 = 1.1;
+    let named = wait::from_headers(|name| headers.get(name).map(HeaderValue::as_bytes), SystemTime::now());
+    if named.is_some_and(|named| named.mul_f64(A_LITTLE) < wait) {
+        headers.remove(header::RETRY_AFTER);
+        headers.remove("retry-after-ms");
+        insert_wait(headers, wait);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::refusal::Owner;
+    use spillway_resilience::Dimension;
+
+    fn limited(wait: Duration) -> Response<Body> {
+        let kind =
+            Kind::LimitExceeded { owner: Owner::Upstream("openai".into()), dimension: Dimension::Tokens, limit: 100 };
+        Refusal::after(kind, wait).into_response(Dialect::OpenAi, "id")
+    }
+
+    #[test]
+    fn a_wait_is_rounded_up_and_never_zero() {
+        let headers = limited(Duration::from_millis(1_001)).headers().clone();
+        assert_eq!(
+            (&headers["retry-after"], &headers["retry-after-ms"]),
+            (&HeaderValue::from(2), &HeaderValue::from(1_001))
+        );
+        let headers = limited(Duration::ZERO).headers().clone();
+        assert_eq!(
+            (&headers["retry-after"], &headers["retry-after-ms"]),
+            (&HeaderValue::from(1), &HeaderValue::from(1))
+        );
+    }
+
+    #[test]
+    fn a_forwarded_header_promises_no_less_than_is_waited_here_in_all_its_forms() {
+        let raised = |name: &'static str, value: &str, wait: Duration| {
+            let mut headers = http::HeaderMap::new();
+            headers.insert(name, HeaderValue::from_str(value).expect("it is a header's value"));
+            raise_wait(&mut headers, wait);
+            headers
+        };
+        let long = Duration::from_secs(30);
+        for (name, value) in
+            [("retry-after", "1"), ("retry-after-ms", "900"), ("retry-after", "Sun, 06 Nov 1994 08:49:47 GMT")]
+        {
+            let headers = raised(name, value, long);
+            assert_eq!(headers["retry-after"], HeaderValue::from(30), "{name}: {value}");
+            assert_eq!(headers["retry-after-ms"], HeaderValue::from(30_000), "{name}: {value}");
+        }
+        // What is longer, or hardly less, or no promise at all stays as it was.
+        for (name, value) in [("retry-after", "60"), ("retry-after", "29"), ("retry-after", "soon"), ("x-other", "1")] {
+            let headers = raised(name, value, long);
+            assert_eq!((headers.len(), &headers[name]), (1, &HeaderValue::from_str(value).expect("as above")));
+        }
+    }
+
+    #[test]
+    fn a_wait_that_sdks_would_not_act_on_asks_them_not_to_retry() {
+        let headers = limited(Duration::from_secs(61)).headers().clone();
+        assert_eq!(headers["retry-after"], "61");
+        assert_eq!(headers["x-should-retry"], "false");
+    }
+
+    #[test]
+    fn the_same_refusal_wears_each_apis_status_and_envelope() {
+        let refusal = Refusal::from(Kind::CircuitOpen { upstream: "u".into(), cause: "c".into(), said: None });
+        let cases = [
+            (Dialect::OpenAi, 503, "/error/code", "spillway_circuit_open"),
+            (Dialect::Anthropic, 529, "/error/type", "overloaded_error"),
+            (Dialect::Gemini, 503, "/error/status", "UNAVAILABLE"),
+        ];
+        for (dialect, status, pointer, word) in cases {
+            let error = refusal.as_api_error();
+            assert_eq!(dialect.status(&error).as_u16(), status);
+            assert_eq!(dialect.envelope(&error, "id").pointer(pointer).and_then(|v| v.as_str()), Some(word));
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! What an error was caused by, as far as it says so.
+
+use std::error::Error;
+use std::io;
+
+/// An error and everything that has caused it, one after the other.
+pub fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error| {
+        let error: &'e (dyn Error + 'static) = *error;
+        // What an error of the system is wrapped around it names as no source of its own, but skips.
+        match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner as &(dyn Error + 'static)),
+            None => error.source(),
+        }
+    })
+}
+
+/// The first error of this kind among an error and its causes.
+pub fn find<'e, E: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e E> {
+    causes(error).find_map(|cause| cause.downcast_ref::<E>())
+}
