@@ -2,13 +2,14 @@
 //!
 //! A look at the circuits, before anything is waited for; the lanes of what has said "too much"; the admission queue,
 //! which holds the limits on tokens and on calls in flight; and the circuits' admission last, after all waits. Every
-//! part is the real one of `spillway-resilience` with its default settings. It decides as `spillway` does in
-//! `request.rs`, `consequence.rs`, `lanes.rs` and `circuit.rs`.
+//! part is the real one of `spillway-resilience` with its default settings, and what an answer means is said by the same
+//! table ([`Consequence`]), what follows it by the same functions ([`next_step`], [`may_retry`]).
 //!
 //! # What differs
 //!
-//! - What the proxy decides by a policy's verdict is decided here by the outcome alone: a failure is worth repeating
-//!   unless it is a time-out, and nothing but a limit or an overload names a pause.
+//! - What the proxy's policy judges is judged here by the outcome alone: a failure is worth repeating unless it is a
+//!   time-out, and nothing but a limit or an overload names a pause. Every call reaches the provider, and every request may
+//!   be repeated.
 //! - A tenant stands for its credential. Parts are models, and models under a credential; no limit and no failure is a
 //!   credential's as a whole.
 //! - Whether callers try again by themselves is known here of all; the proxy knows it of official SDKs, which say so.
@@ -17,32 +18,29 @@
 //! - No limits of a tenant's own, no priorities, no hedges, no spool.
 
 mod circuits;
-mod consequence;
 mod lanes;
 mod part;
+mod verdict;
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use spillway_resilience::{
-    AdaptiveLimit, AdaptiveLimitSettings, AdmissionQueue, Advice, Concurrency, Demand, Entry, FairQueueSettings,
-    Feedback, Leaving, Limiter, LoadTrial, Outcome, Pass, Priority, Promptness, Rejected, RetryBudget,
-    RetryBudgetSettings, RetrySettings, ServedLog, Settlement, Spend, Step, Tenant, Ticket, Timestamp, TokenBucket,
-    next_step,
+    AdaptiveLimit, AdaptiveLimitSettings, AdmissionQueue, BreakerKind, Circumstances, Concurrency, Consequence, Demand,
+    Entry, FailedAttempt, FairQueueSettings, Feedback, FirstContent, Leaving, Limiter, LoadTrial, Outcome,
+    PacerSettings, Pass, Priority, Progress, Promptness, Retry, RetryBudget, RetryBudgetSettings, RetrySettings,
+    ServedLog, Settlement, Spend, Step, Teaches, Tenant, Ticket, Timestamp, TokenBucket, may_retry, next_step,
 };
 
 use crate::protection::{Answer, Call, Order, Orders, Protection, RequestId, Told};
 use crate::scenario;
 use circuits::{Admission, Circuits, Refused};
-use consequence::Consequence;
 use lanes::{Lanes, Left};
 use part::Part;
+use verdict::verdict;
 
 /// How long a request waits at an open circuit for a probe to show whether the upstream is back.
 const CIRCUIT_PATIENCE: Duration = Duration::from_secs(1);
-/// A run of failing attempts whose chance is below this ends retries; beside a caller's own retries, sooner.
-const REPEAT_CHANCE_MIN: f64 = 1e-7;
-const REPEAT_CHANCE_MIN_BESIDE_THE_CALLERS: f64 = 3e-5;
 
 /// Where a request stands on its way to the provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -128,15 +126,15 @@ impl Stack {
 
     /// Takes a request along its way from the beginning, as far as it comes without waiting.
     fn begin(&mut self, call: &Call, orders: &mut Orders) {
-        self.go_on(call, Stage::Lane(Part::model(call)), orders);
+        // Whom a circuit would refuse in the end has nothing to wait for before it.
+        match self.circuits.peek(call, orders.now()) {
+            Ok(()) => self.go_on(call, Stage::Lane(Part::model(call)), orders),
+            Err(refused) => self.wait_for_circuit(call, refused, orders),
+        }
     }
 
     fn go_on(&mut self, call: &Call, from: Stage, orders: &mut Orders) {
         let now = orders.now();
-        // Whom a circuit would refuse in the end has nothing to wait for before it.
-        if let Err(refused) = self.circuits.peek(call, now) {
-            return self.wait_for_circuit(call, refused, orders);
-        }
         for part in Part::widest_first(call) {
             let stage = Stage::Lane(part);
             if stage < from {
@@ -182,15 +180,14 @@ impl Stack {
 
     /// A request waits for a probe's verdict, or for its own turn to probe, if it has the patience.
     fn wait_for_circuit(&mut self, call: &Call, refused: Refused, orders: &mut Orders) {
-        let (now, at) = (orders.now(), refused.rejected.retry_at());
-        // Who fails slowly may have too much to do, and those who wait would be a herd.
-        let patience = if refused.is_slow { now } else { circuit_patience(call) };
-        // While a probe is under way its verdict is worth waiting for, however far off the next one is.
-        let probed = matches!(refused.rejected, Rejected::ProbesInFlight { .. });
-        if now >= patience || at > patience && !probed {
-            return self.refuse(call, at.saturating_since(now), orders);
+        let now = orders.now();
+        let patience = circuit_patience(call).saturating_since(now);
+        match refused.rejected.worth_waiting(refused.is_slow, patience, now) {
+            Some(wait) => {
+                self.at_circuit.insert((now.saturating_add(wait), call.request), *call);
+            }
+            None => self.refuse(call, refused.rejected.retry_at().saturating_since(now), orders),
         }
-        self.at_circuit.insert((at.min(patience), call.request), *call);
     }
 
     fn refuse(&mut self, call: &Call, wait: Duration, orders: &mut Orders) {
@@ -263,51 +260,73 @@ impl Stack {
     }
 
     /// What an answer leads to.
-    fn judge(&self, call: &Call, answer: &Answer) -> Consequence {
+    fn consequence(&self, call: &Call, answer: &Answer) -> Consequence {
         let took = answer.at.saturating_since(answer.sent);
-        match answer.outcome {
-            Outcome::Success => Consequence::Served,
-            Outcome::Overloaded => Consequence::Overloaded { suspected: false },
-            Outcome::Throttled => Consequence::Limited,
-            // A caller that hangs up says nothing, unless it has waited far longer than others do.
-            Outcome::Failure if hung_up(call, answer) => match self.circuits.is_overdue(took, answer.at) {
-                true => Consequence::Overdue,
-                false => Consequence::Nothing,
+        if hung_up(call, answer) {
+            return Consequence::of_leaving(self.circuits.is_overdue(took, answer.at));
+        }
+        let served = answer.outcome == Outcome::Success;
+        let circumstances = Circumstances {
+            breaker: BreakerKind::Adaptive,
+            named: answer.retry_after,
+            named_pause_max: PacerSettings::default().named_pause_max,
+            progress: if answer.timed_out { Progress::Unanswered } else { Progress::Answered },
+            took,
+            quick_attempt_max: self.retry.quick_attempt_max,
+            first_content: match (served, answer.timed_out) {
+                (true, _) => FirstContent::After(took),
+                (false, true) => {
+                    FirstContent::Late { hangs_alone: self.promptness.hangs_alone(answer.sent, answer.at) }
+                }
+                (false, false) => FirstContent::Missing,
             },
-            Outcome::Failure
-                if !answer.timed_out
-                    && took <= self.retry.quick_attempt_max
-                    && self.trial.suspects_overload(model(call)) =>
-            {
-                Consequence::Overloaded { suspected: true }
-            }
-            Outcome::Failure => Consequence::Failed {
-                again: self.pasts.get(&call.request).is_some_and(|past| past.has_failed),
-                returned: has_come_back(call),
-            },
-            _ => Consequence::Nothing,
+            // How long an answer takes does not depend on the request's tokens here.
+            input_tokens: 0,
+            used_tokens: served.then_some(answer.tokens),
+            has_failed_before: self.pasts.get(&call.request).is_some_and(|past| past.has_failed),
+            has_come_back: has_come_back(call),
+            was_slept_through: false,
+            suspects_overload: self.trial.suspects_overload(model(call)),
+        };
+        Consequence::of(verdict(answer), &circumstances)
+    }
+
+    /// What an answer teaches beside what it counts in circuits.
+    fn learn(&mut self, call: &Call, answer: &Answer) {
+        let now = answer.at;
+        let teaches = match hung_up(call, answer) {
+            true => Teaches::Nothing,
+            false => verdict(answer).class.teaches(false),
+        };
+        let served = teaches == Teaches::Served;
+        if served {
+            self.budget.earn(self.trial.factor());
+            self.served.served(Part::key(call), now);
+            self.promptness.answered(now.saturating_since(answer.sent), now);
+            self.lanes.served(call, now);
+        }
+        let is_first = call.attempt == 1 && !has_come_back(call);
+        if is_first && teaches != Teaches::Nothing && self.trial.observe(model(call), answer.sent, served, now) {
+            self.lanes.acquit(call, now);
         }
     }
 
     /// Gives back what a call held at the limits.
-    fn give_back(&mut self, call: &Call, pass: Pass, waited: bool, answer: &Answer, orders: &mut Orders) {
-        let settlement = settlement(answer);
-        let given_back = match settlement {
+    fn give_back(
+        &mut self,
+        call: &Call,
+        pass: Pass,
+        waited: bool,
+        consequence: &Consequence,
+        now: Timestamp,
+        orders: &mut Orders,
+    ) {
+        let given_back = match consequence.settlement {
             Settlement::Used(used) if waited => pass.tokens().saturating_sub(used),
             Settlement::Refund if waited => pass.tokens(),
             Settlement::Used(_) | Settlement::Refund | Settlement::AsEstimated => 0,
         };
-        let late = answer.timed_out && !hung_up(call, answer);
-        let feedback = match answer.outcome {
-            // How long an answer takes does not depend on the request's tokens here.
-            Outcome::Success => {
-                Feedback::Answered { first_token: answer.at.saturating_since(answer.sent), input_tokens: 0 }
-            }
-            Outcome::Failure if late && !self.promptness.hangs_alone(answer.sent, answer.at) => Feedback::TimedOut,
-            // What asks for less load is paced.
-            _ => Feedback::Neutral,
-        };
-        self.limits.settle(pass, settlement, feedback, answer.at);
+        self.limits.settle(pass, consequence.settlement, consequence.feedback, now);
         orders.push(Order::GivenBack(call.tenant, given_back));
     }
 
@@ -316,7 +335,7 @@ impl Stack {
         &mut self,
         call: &Call,
         admission: Admission,
-        consequence: Consequence,
+        consequence: &Consequence,
         answer: &Answer,
         orders: &mut Orders,
     ) {
@@ -331,44 +350,42 @@ impl Stack {
     }
 
     /// What follows a failed attempt.
-    fn next(&mut self, call: &Call, answer: &Answer, consequence: Consequence, random: u64) -> Next {
+    fn next(&mut self, call: &Call, answer: &Answer, consequence: &Consequence, random: u64) -> Next {
         let now = answer.at;
         if hung_up(call, answer) {
             return Next::GiveUp(None);
         }
-        // As soon as its lane lets it out; the lane keeps a pause that is named. Where nobody is served
-        // and nobody else waits, turns are attempts like others.
-        if let Some((part, _)) = consequence.too_much(call, answer) {
-            let is_of_use = call.attempt < self.retry.max_attempts || self.lanes.is_of_use(part, call.entered);
-            return if is_of_use { Next::Again(Duration::ZERO) } else { Next::GiveUp(answer.retry_after) };
-        }
-        let (remaining, took) = (call.deadline.saturating_since(now), now.saturating_since(answer.sent));
-        // Whoever has kept a call for so long is not asked the same again, and here is no other upstream.
-        let advice = if answer.timed_out { Advice::NextUpstream } else { Advice::Retry };
-        let step = next_step(&self.retry, call.attempt, took, answer.retry_after, Some(remaining), advice, random);
-        let Step::RetryAfter(wait) = step else { return Next::GiveUp(answer.retry_after) };
-        // Waiting for a circuit that will still be open is waiting for nothing.
-        if let Err(Refused { rejected, .. }) = self.circuits.peek(call, now) {
-            let at = rejected.retry_at();
-            if at > now.saturating_add(wait) && at > circuit_patience(call) {
-                return Next::GiveUp(Some(at.saturating_since(now)));
-            }
-        }
-        let chance_min = if call.caller_retries { REPEAT_CHANCE_MIN_BESIDE_THE_CALLERS } else { REPEAT_CHANCE_MIN };
-        let allowed = self.circuits.may_repeat(call, chance_min)
-            && (has_come_back(call) || self.retry.allows(call.attempt, self.circuits.served_share(call)))
-            && self.budget.try_spend(Spend::Retry, now);
-        if !allowed {
-            return Next::GiveUp(None);
+        let remaining = call.deadline.saturating_since(now);
+        let failed = FailedAttempt {
+            number: call.attempt,
+            took: now.saturating_since(answer.sent),
+            requested_wait: answer.retry_after,
+            remaining: Some(remaining),
+            advice: verdict(answer).advice,
+            may_repeat: true,
+            pacing: consequence.pacing,
+            is_turn_of_use: consequence.pacing.is_some() && self.lanes.is_of_use(call, call.entered),
+        };
+        let wait = match next_step(&self.retry, &failed, None, random) {
+            Step::Paced => return Next::Again(Duration::ZERO),
+            Step::RetryAfter(wait) => wait,
+            // Here is no other upstream.
+            Step::NextUpstream { hint } | Step::GiveUp { hint, .. } => return Next::GiveUp(hint),
+        };
+        let retry = Retry {
+            attempts: call.attempt,
+            wait,
+            blocked_for: self.circuits.peek(call, now).err().map(|at| at.rejected.retry_at().saturating_since(now)),
+            circuit_patience: circuit_patience(call).saturating_since(now),
+            may_be_chance: self.circuits.may_repeat(call, RetrySettings::repeat_chance_min(call.caller_retries)),
+            served_share: self.circuits.served_share(call),
+            has_come_back: has_come_back(call),
+        };
+        if let Err(no_retry) = may_retry(&self.retry, &retry, &mut self.budget, now) {
+            return Next::GiveUp(no_retry.wait());
         }
         self.pasts.entry(call.request).or_default().holds_token = true;
-        Next::Again(wait.max(self.held_back(call, now)))
-    }
-
-    /// How long a repetition is held back. Whoever has not the time for the trial takes no part in it.
-    fn held_back(&self, call: &Call, now: Timestamp) -> Duration {
-        let wait = self.trial.retries_wait(model(call), now);
-        if wait > call.deadline.saturating_since(now) / 2 { Duration::ZERO } else { wait }
+        Next::Again(wait.max(self.trial.held_back(model(call), remaining, now)))
     }
 }
 
@@ -402,20 +419,15 @@ fn demand_of_a_turn(call: &Call) -> Demand {
     Demand { tokens: 0, ..demand(call) }
 }
 
-/// What a call cost. A provider that refuses does not count it; one that fails may have.
-fn settlement(answer: &Answer) -> Settlement {
-    match answer.outcome {
-        Outcome::Success => Settlement::Used(answer.tokens),
-        Outcome::Overloaded | Outcome::Throttled => Settlement::Refund,
-        _ => Settlement::AsEstimated,
-    }
-}
-
 impl Protection for Stack {
     fn asked(&mut self, call: &Call, orders: &mut Orders) {
         // What a caller repeats is a retry like ours.
         let now = orders.now();
-        let wait = if has_come_back(call) { self.held_back(call, now) } else { Duration::ZERO };
+        let remaining = call.deadline.saturating_since(now);
+        let wait = match has_come_back(call) {
+            true => self.trial.held_back(model(call), remaining, now),
+            false => Duration::ZERO,
+        };
         if !wait.is_zero() {
             return orders.push(Order::AskAgain(call.request, now.saturating_add(wait)));
         }
@@ -429,30 +441,20 @@ impl Protection for Stack {
 
     fn answered(&mut self, call: &Call, answer: &Answer, orders: &mut Orders) {
         let Some(Held { pass, admission, waited }) = self.under_way.remove(&call.request) else { return };
-        let served = answer.outcome == Outcome::Success;
-        let is_new = call.attempt == 1 && !has_come_back(call);
-        let is_telling = served || answer.outcome == Outcome::Failure && !hung_up(call, answer);
-        if is_new && is_telling && self.trial.observe(model(call), answer.sent, served, answer.at) {
-            self.lanes.acquit(call, answer.at);
+        self.learn(call, answer);
+        let mut consequence = self.consequence(call, answer);
+        self.give_back(call, pass, waited, &consequence, answer.at, orders);
+        if let (Some(pause), Some(part)) = (consequence.pause, Part::reached(call, consequence.reach)) {
+            let is_fruitless = self.lanes.told(part, pause, answer, &self.served, orders.random());
+            consequence = consequence.heard_by_lane(Some(is_fruitless));
         }
-        self.give_back(call, pass, waited, answer, orders);
-        let consequence = self.judge(call, answer);
-        if let Some((part, pause)) = consequence.too_much(call, answer) {
-            self.lanes.told(part, pause, answer, &self.served, orders.random());
-        }
-        self.count(call, admission, consequence, answer, orders);
-        if served {
-            self.budget.earn(self.trial.factor());
-            self.served.served(Part::key(call), answer.at);
-            self.promptness.answered(answer.at.saturating_since(answer.sent), answer.at);
-            self.lanes.served(call, answer.at);
+        self.count(call, admission, &consequence, answer, orders);
+        if answer.outcome == Outcome::Success {
             self.forget(call.request);
             orders.deliver(call, answer);
         } else {
-            if matches!(consequence, Consequence::Failed { .. } | Consequence::Overloaded { .. }) {
-                self.pasts.entry(call.request).or_default().has_failed = true;
-            }
-            match self.next(call, answer, consequence, orders.random()) {
+            self.pasts.entry(call.request).or_default().has_failed |= consequence.request_has_failed;
+            match self.next(call, answer, &consequence, orders.random()) {
                 Next::Again(Duration::ZERO) => self.begin(call, orders),
                 Next::Again(wait) => orders.push(Order::AskAgain(call.request, answer.at.saturating_add(wait))),
                 Next::GiveUp(wait) => {

@@ -19,7 +19,7 @@ use half_open::HalfOpen;
 
 pub use permit::{Admitted, Pending, Permit, Recorded, TripDecision};
 pub use report::{Cause, CircuitState, Mode, Rejected, Transition, WindowStatistics};
-pub use settings::{BreakerSettings, ProbeSpacing};
+pub use settings::{BreakerKind, BreakerSettings, ProbeSpacing};
 pub use snapshot::Snapshot;
 
 /// One circuit: closed, open or half-open.

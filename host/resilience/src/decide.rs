@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use crate::Mistake;
 use crate::backoff::Backoff;
-use crate::time::{share_of, uniform_below};
+use crate::budget::{RetryBudget, Spend};
+use crate::consequence::Pacing;
+use crate::time::{Timestamp, share_of, uniform_below};
 
 /// The numbers behind [`next_step`].
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -40,6 +42,18 @@ impl RetrySettings {
     /// The last attempt is made only where at least so large a share of the requests is served: where less is, it mostly
     /// fails as well.
     pub const LAST_ATTEMPT_SHARE_MIN: f64 = 0.62;
+
+    /// A run of failing attempts whose chance is below this is no chance any more, so that retries are of no use.
+    pub const REPEAT_CHANCE_MIN: f64 = 1e-7;
+    /// The same for a caller that repeats by itself, who is left to do so sooner: then a provider that fails every time
+    /// gets one call more than it would without us, and a hiccup is survived by the caller's own, longer waits.
+    pub const REPEAT_CHANCE_MIN_BESIDE_THE_CALLERS: f64 = 3e-5;
+
+    /// The chance below which a run of failing attempts ends retries.
+    #[must_use]
+    pub const fn repeat_chance_min(is_repeated_by_its_caller: bool) -> f64 {
+        if is_repeated_by_its_caller { Self::REPEAT_CHANCE_MIN_BESIDE_THE_CALLERS } else { Self::REPEAT_CHANCE_MIN }
+    }
 
     /// Whether another attempt is worth making after so many, where this share of the requests is served.
     #[must_use]
@@ -86,7 +100,7 @@ impl Default for RetrySettings {
 }
 
 /// What the classifier advises about the request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Advice {
     /// Another attempt at the same upstream may succeed.
     Retry,
@@ -96,14 +110,69 @@ pub enum Advice {
     GiveUp,
 }
 
+/// What a policy decides about a request whose attempt has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryDecision {
+    /// The same upstream, after this wait. One that would end after the deadline is as good as `SpoolFor`.
+    After(Duration),
+    /// Another upstream, if there is one.
+    NextUpstream,
+    /// The caller is answered.
+    GiveUp,
+    /// The request is put aside for so long, or its caller told so.
+    SpoolFor(Duration),
+}
+
+/// A failed attempt, as far as it matters for what follows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FailedAttempt {
+    /// Its number; 1 is the first.
+    pub number: u32,
+    /// How long it took.
+    pub took: Duration,
+    /// What the provider asked for (`Retry-After` and its like), or who judged the attempt.
+    pub requested_wait: Option<Duration>,
+    /// The time left to the request's deadline.
+    pub remaining: Option<Duration>,
+    /// Where the request may be tried again.
+    pub advice: Advice,
+    /// Whether the request may be sent again at all: to do it twice means the same as to do it once, or it was
+    /// [certainly not done](crate::Consequence::is_untouched), and no part of an answer has come.
+    pub may_repeat: bool,
+    /// How the next attempt would wait in a lane: see [`Consequence::pacing`](crate::Consequence::pacing).
+    pub pacing: Option<Pacing>,
+    /// Whether another turn there is of use: somebody was served since the request came, or others wait as well.
+    pub is_turn_of_use: bool,
+}
+
+impl FailedAttempt {
+    /// Whether there is anything to decide for a policy. Budget, attempt limit and deadline hold whatever it answers.
+    #[must_use]
+    pub fn may_be_decided(&self, settings: &RetrySettings) -> bool {
+        self.may_repeat && self.advice == Advice::Retry && self.number < settings.max_attempts
+    }
+}
+
 /// What follows a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Another attempt at the same upstream after this wait, provided that the retry budget grants
-    /// a token.
+    /// Another attempt at the same upstream as soon as its lane lets it out.
+    Paced,
+    /// Another attempt at the same upstream after this wait, provided that [`may_retry`] grants it.
     RetryAfter(Duration),
-    /// No further attempt at this upstream.
-    GiveUp(Reason),
+    /// No further attempt at this upstream; another one may serve the request. Where there is none, the caller hears of
+    /// the failure, and of this wait.
+    NextUpstream {
+        /// The wait that is worth telling.
+        hint: Option<Duration>,
+    },
+    /// No further attempt at this upstream, and the caller hears of the failure.
+    GiveUp {
+        /// Why.
+        reason: Reason,
+        /// The wait that is worth telling.
+        hint: Option<Duration>,
+    },
 }
 
 /// Why there is no further attempt at this upstream.
@@ -111,20 +180,20 @@ pub enum Step {
 pub enum Reason {
     /// The request fails everywhere; no other upstream should see it.
     Advised,
-    /// The advice is to try another upstream.
-    NextUpstreamAdvised,
+    /// It may have been done, or a part of its answer has come: doing it twice is not the same as doing it once.
+    NotRepeatable,
+    /// A policy wants it put aside.
+    PutAside,
     /// All attempts that this upstream gets per request are made.
     AttemptsSpent,
     /// The attempt took too long to be worth another, or longer than there is time left.
     TooSlow,
-    /// The least sensible wait leaves too little time before the deadline. The wait is the hint to
-    /// pass on.
+    /// The least sensible wait leaves too little time before the deadline.
     PastDeadline {
         /// The wait that did not fit.
         wait: Duration,
     },
-    /// The least sensible wait is longer than a connection is held for. The wait is the hint to
-    /// pass on.
+    /// The least sensible wait is longer than a connection is held for.
     WaitTooLong {
         /// The wait that was asked for.
         wait: Duration,
@@ -136,80 +205,171 @@ impl Reason {
     #[must_use]
     pub const fn allows_next_upstream(self) -> bool {
         match self {
-            Self::Advised => false,
-            Self::NextUpstreamAdvised
-            | Self::AttemptsSpent
-            | Self::TooSlow
-            | Self::PastDeadline { .. }
-            | Self::WaitTooLong { .. } => true,
+            Self::Advised | Self::NotRepeatable | Self::PutAside => false,
+            Self::AttemptsSpent | Self::TooSlow | Self::PastDeadline { .. } | Self::WaitTooLong { .. } => true,
         }
     }
 }
 
-/// Decides what follows attempt number `attempt` (1 is the first), which failed after `took`.
+/// Decides what follows a failed attempt: what a policy has `decided`, else the lane, else the backoff.
 ///
-/// `requested_wait` is what the provider asked for (`Retry-After` and its like). It is a floor:
-/// jitter comes on top, up to a quarter of it, and the own backoff still applies when it is longer.
-/// `remaining` is the time left to the request's deadline. A wait that would not leave
-/// `deadline_reserve` of it gives up now rather than at the deadline.
+/// Attempts and deadline bound them all, but for a lane in which somebody is served: there patience does. Where nobody is
+/// served and nobody else waits, a turn in a lane is an attempt like others.
+///
+/// The wait that the provider asked for is a floor: jitter comes on top, up to a quarter of it, and the own backoff still
+/// applies when it is longer. A lane keeps it by itself. A wait that would not leave
+/// [`deadline_reserve`](RetrySettings::deadline_reserve) of the time left gives up now rather than at the deadline.
 #[must_use]
 pub fn next_step(
     settings: &RetrySettings,
-    attempt: u32,
-    took: Duration,
-    requested_wait: Option<Duration>,
-    remaining: Option<Duration>,
-    advice: Advice,
+    failed: &FailedAttempt,
+    decided: Option<RetryDecision>,
     random: u64,
 ) -> Step {
-    next_step_after(settings, attempt, took, None, requested_wait, remaining, advice, random)
+    let &FailedAttempt { number, remaining, advice, may_repeat, is_turn_of_use, .. } = failed;
+    if !may_repeat {
+        return Step::GiveUp { reason: Reason::NotRepeatable, hint: None };
+    }
+    match decided.filter(|_| failed.may_be_decided(settings)) {
+        Some(RetryDecision::After(wait)) if remaining.is_none_or(|left| wait < left) => return Step::RetryAfter(wait),
+        Some(RetryDecision::After(wait) | RetryDecision::SpoolFor(wait)) => {
+            return Step::GiveUp { reason: Reason::PutAside, hint: Some(wait) };
+        }
+        Some(RetryDecision::NextUpstream) => return Step::NextUpstream { hint: None },
+        Some(RetryDecision::GiveUp) => return Step::GiveUp { reason: Reason::Advised, hint: None },
+        None => {}
+    }
+    let pacing = failed.pacing.filter(|_| number < settings.max_attempts || is_turn_of_use);
+    let hint = failed.requested_wait;
+    match advice {
+        Advice::Retry if pacing == Some(Pacing::Turn) => return Step::Paced,
+        Advice::Retry => {}
+        Advice::NextUpstream => return Step::NextUpstream { hint },
+        Advice::GiveUp => return Step::GiveUp { reason: Reason::Advised, hint },
+    }
+    let wait = failed.requested_wait.filter(|_| pacing.is_none());
+    match backoff(settings, failed, wait.unwrap_or_default(), random) {
+        Ok(wait) => Step::RetryAfter(wait),
+        Err(reason) => Step::GiveUp { reason, hint },
+    }
 }
 
-/// [`next_step`] for a backoff with [`Jitter::Decorrelated`](crate::Jitter::Decorrelated), which
-/// needs `previous_wait`: the wait before the attempt that failed, `None` if it was the first.
-#[must_use]
-#[expect(clippy::too_many_arguments, reason = "each is a fact of its own")]
-pub fn next_step_after(
+/// The wait before another attempt, by the operator's settings.
+fn backoff(
     settings: &RetrySettings,
-    attempt: u32,
-    took: Duration,
-    previous_wait: Option<Duration>,
-    requested_wait: Option<Duration>,
-    remaining: Option<Duration>,
-    advice: Advice,
+    failed: &FailedAttempt,
+    requested: Duration,
     random: u64,
-) -> Step {
-    match advice {
-        Advice::Retry => {}
-        Advice::NextUpstream => return Step::GiveUp(Reason::NextUpstreamAdvised),
-        Advice::GiveUp => return Step::GiveUp(Reason::Advised),
-    }
-    if attempt >= settings.max_attempts {
-        return Step::GiveUp(Reason::AttemptsSpent);
+) -> Result<Duration, Reason> {
+    let &FailedAttempt { number, took, remaining, .. } = failed;
+    if number >= settings.max_attempts {
+        return Err(Reason::AttemptsSpent);
     }
     if took > settings.quick_attempt_max || remaining.is_some_and(|left| took > left && !left.is_zero()) {
-        return Step::GiveUp(Reason::TooSlow);
+        return Err(Reason::TooSlow);
     }
-
-    let backoff = match attempt {
+    let backoff = match number {
         0 | 1 => Duration::ZERO,
-        _ => settings.backoff.delay_after(attempt - 1, previous_wait, random),
+        _ => settings.backoff.delay(number - 1, random),
     };
-    let requested = requested_wait.unwrap_or_default();
     let floor = backoff.max(requested);
     if let Some(left) = remaining
         && (left.is_zero() || floor > affordable(left, settings))
     {
-        return Step::GiveUp(Reason::PastDeadline { wait: floor });
+        return Err(Reason::PastDeadline { wait: floor });
     }
     if floor > settings.wait_cap {
-        return Step::GiveUp(Reason::WaitTooLong { wait: floor });
+        return Err(Reason::WaitTooLong { wait: floor });
     }
 
     // The spread never turns a wait that fits into one that does not.
     let jittered = requested.saturating_add(uniform_below(requested / 4, random)).max(backoff);
     let longest = remaining.map_or(settings.wait_cap, |left| affordable(left, settings).min(settings.wait_cap));
-    Step::RetryAfter(jittered.min(longest))
+    Ok(jittered.min(longest))
+}
+
+/// A retry that was decided on, as far as it matters for whether it is granted.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Retry {
+    /// Attempts made so far.
+    pub attempts: u32,
+    /// The wait before it.
+    pub wait: Duration,
+    /// For how long the call's circuits will refuse it yet; `None` if they would let it through.
+    pub blocked_for: Option<Duration>,
+    /// How much longer the request has the patience to wait for a circuit.
+    pub circuit_patience: Duration,
+    /// Whether so many attempts that failed in a row may still be chance: [`Breaker::may_repeat`](crate::Breaker) with
+    /// [`RetrySettings::repeat_chance_min`].
+    pub may_be_chance: bool,
+    /// The share of such requests that is served.
+    pub served_share: f64,
+    /// Whether the request's caller has sent it before.
+    pub has_come_back: bool,
+}
+
+/// Why a retry is not granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoRetry {
+    /// The circuit will still be open when the wait for it and the patience are over.
+    CircuitOpen {
+        /// For how long.
+        wait: Duration,
+    },
+    /// So many attempts have failed in a row that it is no chance.
+    NoChance,
+    /// Too few are served for one more attempt.
+    TooFewServed,
+    /// The retry budget has no token.
+    BudgetSpent,
+}
+
+impl NoRetry {
+    /// Why, in a sentence's words.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::CircuitOpen { .. } => "the circuit is open",
+            Self::NoChance => "so many failures in a row are no chance",
+            Self::TooFewServed => "too few are served for another attempt",
+            Self::BudgetSpent => "the retry budget is spent",
+        }
+    }
+
+    /// The wait that is worth telling.
+    #[must_use]
+    pub const fn wait(self) -> Option<Duration> {
+        match self {
+            Self::CircuitOpen { wait } => Some(wait),
+            Self::NoChance | Self::TooFewServed | Self::BudgetSpent => None,
+        }
+    }
+}
+
+/// Whether a retry is granted. Then a token of the budget is spent, which goes back by
+/// [`RetryBudget::refund`] if it is not sent after all.
+///
+/// # Errors
+///
+/// Why not; nothing is spent.
+pub fn may_retry(
+    settings: &RetrySettings,
+    retry: &Retry,
+    budget: &mut RetryBudget,
+    now: Timestamp,
+) -> Result<(), NoRetry> {
+    // Waiting for a circuit that will still be open is waiting for nothing.
+    if let Some(wait) = retry.blocked_for.filter(|blocked| *blocked > retry.wait && *blocked > retry.circuit_patience) {
+        return Err(NoRetry::CircuitOpen { wait });
+    }
+    if !retry.may_be_chance {
+        return Err(NoRetry::NoChance);
+    }
+    // Who has come back would go away unserved.
+    if !retry.has_come_back && !settings.allows(retry.attempts, retry.served_share) {
+        return Err(NoRetry::TooFewServed);
+    }
+    if budget.try_spend(Spend::Retry, now) { Ok(()) } else { Err(NoRetry::BudgetSpent) }
 }
 
 fn affordable(left: Duration, settings: &RetrySettings) -> Duration {
@@ -217,119 +377,4 @@ fn affordable(left: Duration, settings: &RetrySettings) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const QUICK: Duration = Duration::from_millis(200);
-
-    const fn seconds(seconds: u64) -> Duration {
-        Duration::from_secs(seconds)
-    }
-
-    fn step(attempt: u32, requested: Option<u64>, remaining: Option<u64>, advice: Advice) -> Step {
-        let settings = RetrySettings::default();
-        next_step(&settings, attempt, QUICK, requested.map(seconds), remaining.map(seconds), advice, 0)
-    }
-
-    #[test]
-    fn advice_and_attempts_come_before_any_wait() {
-        let give_up = |step| match step {
-            Step::GiveUp(reason) => (reason, reason.allows_next_upstream()),
-            Step::RetryAfter(wait) => panic!("retried after {wait:?}"),
-        };
-        assert_eq!(give_up(step(1, None, None, Advice::GiveUp)), (Reason::Advised, false));
-        assert_eq!(give_up(step(1, None, None, Advice::NextUpstream)), (Reason::NextUpstreamAdvised, true));
-        assert_eq!(give_up(step(5, None, None, Advice::Retry)), (Reason::AttemptsSpent, true));
-        assert_eq!(step(2, None, None, Advice::Retry), Step::RetryAfter(Duration::ZERO));
-    }
-
-    #[test]
-    fn the_second_attempt_follows_at_once_and_only_further_ones_wait() {
-        let settings = RetrySettings::default();
-        let after = |attempt| next_step(&settings, attempt, QUICK, None, None, Advice::Retry, u64::MAX);
-        let most = |longest: Duration| Step::RetryAfter(longest - Duration::from_micros(1));
-        assert_eq!(after(1), Step::RetryAfter(Duration::ZERO));
-        assert_eq!((after(2), after(3)), (most(Backoff::DEFAULT_BASE), most(Backoff::DEFAULT_BASE * 2)));
-    }
-
-    #[test]
-    fn a_slow_failure_is_not_repeated() {
-        let settings = RetrySettings::default();
-        let after = |took, left| next_step(&settings, 1, seconds(took), None, Some(seconds(left)), Advice::Retry, 0);
-        assert_eq!(after(10, 100), Step::RetryAfter(Duration::ZERO));
-        assert_eq!(after(11, 100), Step::GiveUp(Reason::TooSlow));
-        assert_eq!(after(5, 4), Step::GiveUp(Reason::TooSlow), "it would not end in time, judged by the last one");
-    }
-
-    #[test]
-    fn case_33_a_retry_after_beyond_the_deadline_fails_now_with_the_hint() {
-        let late = Step::GiveUp(Reason::PastDeadline { wait: seconds(30) });
-        assert_eq!(step(1, Some(30), Some(20), Advice::Retry), late);
-        assert_eq!(step(1, Some(30), Some(39), Advice::Retry), late, "a quarter is kept");
-        assert_eq!(step(1, Some(30), Some(40), Advice::Retry), Step::RetryAfter(seconds(30)));
-        let spent = Step::GiveUp(Reason::PastDeadline { wait: Duration::ZERO });
-        assert_eq!(step(1, None, Some(0), Advice::Retry), spent);
-    }
-
-    #[test]
-    fn a_backoff_beyond_the_deadline_fails_now_too() {
-        let (settings, left) = (RetrySettings::default(), Duration::from_millis(500));
-        let after = |random| next_step(&settings, 4, QUICK, None, Some(left), Advice::Retry, random);
-        let wait = settings.backoff.delay(3, u64::MAX);
-        assert_eq!(after(u64::MAX), Step::GiveUp(Reason::PastDeadline { wait }));
-        assert_eq!(after(1 << 63), Step::RetryAfter(settings.backoff.delay(3, 1 << 63)));
-    }
-
-    #[test]
-    fn a_wait_of_days_is_not_sat_out() {
-        let days = 6 * 24 * 3600;
-        let too_long = Step::GiveUp(Reason::WaitTooLong { wait: seconds(days) });
-        assert_eq!(step(1, Some(days), None, Advice::Retry), too_long);
-        assert_eq!(step(1, Some(120), None, Advice::Retry), Step::RetryAfter(seconds(120)));
-    }
-
-    #[test]
-    fn a_decorrelated_backoff_grows_from_the_wait_before() {
-        let backoff = Backoff { jitter: crate::Jitter::Decorrelated, ..Backoff::default() };
-        let settings = RetrySettings { backoff, ..RetrySettings::default() };
-        let after = |previous| next_step_after(&settings, 2, QUICK, previous, None, None, Advice::Retry, 1 << 63);
-        assert_eq!(after(None), Step::RetryAfter(Duration::from_millis(200)));
-        assert_eq!(after(Some(seconds(2))), Step::RetryAfter(Duration::from_millis(3050)));
-    }
-
-    #[test]
-    fn every_mistake_is_listed() {
-        let broken = RetrySettings {
-            max_attempts: 0,
-            backoff: Backoff { base: Duration::ZERO, ..Backoff::default() },
-            quick_attempt_max: Duration::ZERO,
-            deadline_reserve: 1.0,
-            ..RetrySettings::default()
-        };
-        let fields: Vec<_> = broken.validate().into_iter().map(|m| m.field).collect();
-        assert_eq!(fields, ["base", "max_attempts", "quick_attempt_max", "deadline_reserve"]);
-        assert_eq!(RetrySettings::default().validate(), []);
-    }
-
-    proptest! {
-        #[test]
-        fn a_provider_is_never_asked_again_before_the_wait_it_named(
-            requested in 0_u64..200_000,
-            remaining in prop::option::of(0_u64..400_000),
-            attempt in 1_u32..6,
-            random: u64,
-        ) {
-            let requested = Duration::from_millis(requested);
-            let remaining = remaining.map(Duration::from_millis);
-            let settings = RetrySettings::default();
-            match next_step(&settings, attempt, Duration::ZERO, Some(requested), remaining, Advice::Retry, random) {
-                Step::RetryAfter(wait) => {
-                    prop_assert!(wait >= requested && wait <= settings.wait_cap);
-                    prop_assert!(remaining.is_none_or(|left| wait <= left - left / 4));
-                }
-                Step::GiveUp(_) => {}
-            }
-        }
-    }
-}
+mod tests;

@@ -10,7 +10,8 @@
 //! |---|---|
 //! | May this call go to this upstream now? | [`Breaker`] |
 //! | Does it fit the quota of requests and tokens? | [`Limiter`], made of [`TokenBucket`]s |
-//! | Is another attempt sensible, and when? | [`next_step`], with [`Backoff`] |
+//! | What does an outcome mean for all of them? | [`Consequence::of`] |
+//! | Is another attempt sensible, and when? | [`next_step`], with [`Backoff`], and [`may_retry`] |
 //! | Is there room for it at all? | [`ShedSettings::decide`] |
 //! | Whose turn is it while tokens or slots are short? | [`AdmissionQueue`], with a [`FairQueue`] |
 //! | How many calls may be in flight? | [`Bulkhead`], [`AdaptiveLimit`] |
@@ -25,6 +26,7 @@ mod breaker;
 mod bucket;
 mod budget;
 mod concurrency;
+mod consequence;
 mod decide;
 mod fair_queue;
 mod hedge;
@@ -41,13 +43,18 @@ mod window;
 pub use admission::{AdmissionQueue, Concurrency, Demand, Entry, Leaving, Obstacle, Pass, TurnedAway};
 pub use backoff::{Backoff, Jitter};
 pub use breaker::{
-    Admitted, Breaker, BreakerSettings, Cause, CircuitState, Mode, Pending, Permit, ProbeSpacing, Recorded, Rejected,
-    Snapshot, Transition, TripDecision, WindowStatistics,
+    Admitted, Breaker, BreakerKind, BreakerSettings, Cause, CircuitState, Mode, Pending, Permit, ProbeSpacing,
+    Recorded, Rejected, Snapshot, Transition, TripDecision, WindowStatistics,
 };
 pub use bucket::{TokenBucket, Wait};
 pub use budget::{RetryBudget, RetryBudgetSettings, Spend};
 pub use concurrency::{AdaptiveLimit, AdaptiveLimitSettings, Bulkhead, Feedback, Saturated, Slot};
-pub use decide::{Advice, Reason, RetrySettings, Step, next_step, next_step_after};
+pub use consequence::{
+    Circumstances, Class, Consequence, FirstContent, Hears, Pacing, Progress, Reach, Scope, Teaches, Verdict,
+};
+pub use decide::{
+    Advice, FailedAttempt, NoRetry, Reason, Retry, RetryDecision, RetrySettings, Step, may_retry, next_step,
+};
 pub use fair_queue::{FairQueue, FairQueueSettings, Full, Granted, Tenant, Ticket, Turn};
 pub use hedge::{Hedge, HedgeSettings, NoHedge, Race, when_to_hedge};
 pub use histogram::Histogram;

@@ -95,6 +95,14 @@ impl LoadTrial {
         if fails && self.is_quiet(slot, now) { Self::SLOT.saturating_sub(into) } else { Duration::ZERO }
     }
 
+    /// How long a repetition is held back whose request has so much time left: as long as [repetitions
+    /// wait](Self::retries_wait). Whoever has not the time for that takes no part in the trial.
+    #[must_use]
+    pub fn held_back(&self, model: u64, remaining: Duration, now: Timestamp) -> Duration {
+        let wait = self.retries_wait(model, now);
+        if wait > remaining / 2 { Duration::ZERO } else { wait }
+    }
+
     /// What share of the usual a success earns for retries, 0 to 1.
     #[must_use]
     pub const fn factor(&self) -> f64 {
@@ -295,6 +303,17 @@ mod tests {
         }
         assert!(!trial.suspects_overload(MODEL));
         assert!((trial.factor() - 1.0).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn who_has_not_the_time_for_a_quiet_slot_is_not_held_back() {
+        let trial = suspected(0.9, 0.9, 0.9, 20, 20, 1).0;
+        let quiet = (20..28).map(|second| Timestamp::from_micros(second * 1_000_000));
+        let waits = quiet.map(|now| (now, trial.retries_wait(MODEL, now)));
+        let (now, wait) = waits.max_by_key(|(_, wait)| *wait).expect("eight moments");
+        assert!(!wait.is_zero(), "one slot in four is quiet");
+        assert_eq!(trial.held_back(MODEL, 2 * wait, now), wait);
+        assert_eq!(trial.held_back(MODEL, 2 * wait - Duration::from_millis(1), now), Duration::ZERO);
     }
 
     #[test]

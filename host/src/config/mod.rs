@@ -14,7 +14,7 @@ use http::Uri;
 use http::uri::{Authority, Scheme};
 use rustls::pki_types::CertificateDer;
 use spillway_resilience::{
-    AdaptiveLimitSettings, BreakerSettings, FairQueueSettings, HedgeSettings, PacerSettings, Priority,
+    AdaptiveLimitSettings, BreakerKind, BreakerSettings, FairQueueSettings, HedgeSettings, PacerSettings, Priority,
     RetryBudgetSettings, RetrySettings,
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -225,15 +225,6 @@ pub enum ProxyConfig {
     None,
     /// This one.
     Through(Proxy),
-}
-
-/// What a circuit opens for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BreakerKind {
-    /// A total outage, and what a policy says: it does no harm at any failure rate.
-    Adaptive,
-    /// Failures in a row and rates, by the operator's thresholds, for the upstream as a whole.
-    Plain,
 }
 
 impl UpstreamConfig {

@@ -2,12 +2,12 @@
 
 use super::load::{QUOTA_MAX, quota, set};
 use super::reader::Section;
-use super::{BaseUrl, BreakerKind, ConcurrencyConfig, Limits, ProxyConfig, UpstreamConfig, defaults};
+use super::{BaseUrl, ConcurrencyConfig, Limits, ProxyConfig, UpstreamConfig, defaults};
 use crate::dialect::Dialect;
 use crate::upstream::client::{Proxy, certificates_in};
 use rustls::pki_types::CertificateDer;
 use spillway_resilience::{
-    AdaptiveLimitSettings, BreakerSettings, FairQueueSettings, HedgeSettings, PacerSettings, ProbeSpacing,
+    AdaptiveLimitSettings, BreakerKind, BreakerSettings, FairQueueSettings, HedgeSettings, PacerSettings, ProbeSpacing,
     RetryBudgetSettings, RetrySettings, WindowKind,
 };
 use std::collections::BTreeMap;

@@ -12,7 +12,7 @@ use crate::upstream::gate::{Door, Entered};
 use crate::upstream::lanes::Lane;
 use crate::upstream::patience::{self, Patience};
 use crate::upstream::scope::Protects;
-use spillway_resilience::{Demand, Exceeded, Full, Obstacle, Rejected, Saturated, Ticket, TurnedAway};
+use spillway_resilience::{Demand, Exceeded, Full, Obstacle, Saturated, Ticket, TurnedAway};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -164,16 +164,13 @@ async fn wait_for_circuit(
     clock: Clock,
     story: &mut Story,
 ) -> Result<(), Blocked> {
-    let (began, wait) = (Instant::now(), clock.until(refused.rejected.retry_at()));
-    // While a probe is under way its verdict is worth waiting for, however far off the next one is.
-    // Who fails slowly may have too much to do, and those who wait would be a herd.
-    let patience = if refused.is_slow { began } else { patience };
-    let (probed, over) = (matches!(refused.rejected, Rejected::ProbesInFlight { .. }), began >= patience);
-    if over || began + wait > patience && !probed {
+    let began = Instant::now();
+    let patience = patience.saturating_duration_since(began);
+    let Some(wait) = refused.rejected.worth_waiting(refused.is_slow, patience, clock.now()) else {
+        let wait = clock.until(refused.rejected.retry_at());
         let refusal = Refusal::after(circuit_open(target, refused), wait);
         return Err(Blocked::before_sending(refusal, Outcome::CircuitOpen));
-    }
-    let wait = wait.min(patience.saturating_duration_since(began));
+    };
     tokio::select! {
         () = clock.sleep(wait) => {}
         () = target.upstream.circuits.changed() => {}

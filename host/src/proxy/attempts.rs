@@ -8,18 +8,19 @@ use crate::proxy::body::Body;
 use crate::proxy::hedge;
 use crate::proxy::hold::Held;
 use crate::proxy::permits::{Charges, Permits};
-use crate::proxy::retry::{AfterFailure, NoRetry, RetryToken, held_back, may_retry, next};
+use crate::proxy::retry::{RetryToken, grant, held_back, next};
 use crate::proxy::served::Served;
-use crate::proxy::settle::{self, Recorded, is_answer};
+use crate::proxy::settle::{self, Recorded};
 use crate::proxy::target::{Target, Targets};
 use crate::proxy::trace::Story;
 use crate::proxy::unserved::{Blocked, Failed, Unserved, refusal_for};
 use crate::proxy::worker::Worker;
 use crate::upstream::gate::Entered;
 use crate::upstream::patience::Patience;
+use crate::upstream::verdict;
 use http::Response;
-use spillway_resilience::{Settlement, Timestamp};
-use spillway_sdk::{Class, Phase};
+use spillway_resilience::{FailedAttempt, Hears, Settlement, Step, Timestamp};
+use spillway_sdk::{AttemptFacts, Class};
 use std::cell::Cell;
 use std::rc::Rc;
 
@@ -167,10 +168,10 @@ impl Run<'_> {
 
             // Record.
             let is_probe = attempted.permits.admission.is_probe();
-            let Recorded { record, held, verdict, note, settlement, paces } =
+            let Recorded { record, held, verdict, note, consequence } =
                 settle::record(worker, target, attempted, has_failed);
-            has_failed |= verdict.class == Class::Failure;
-            self.was_counted |= settlement != Settlement::Refund;
+            has_failed |= consequence.request_has_failed;
+            self.was_counted |= consequence.settlement != Settlement::Refund;
             if let (false, Some(charge)) = (self.was_counted, &mut self.charge) {
                 charge.not_counted();
             }
@@ -183,56 +184,55 @@ impl Run<'_> {
             }
 
             // What is the caller's own affair is answered as it is.
-            if is_answer(&verdict)
+            if consequence.hears == Hears::Answer
                 && let Some(held) = held
             {
-                return Ok(Served::settled(held, record, verdict, Outcome::Answered));
+                return Ok(Served::settled(held, record, verdict, &consequence, Outcome::Answered));
             }
 
             // Again, or out.
-            // What makes something that stays is sent again only if it has certainly not been done.
-            let untouched =
-                record.phase == Phase::Connecting || matches!(verdict.class, Class::Throttled | Class::Overloaded);
-            // Where nobody is served and nobody else waits, a turn in a lane is an attempt like others.
-            let max_attempts = upstream.config.retry.max_attempts;
-            let paces = paces.filter(|_| self.number < max_attempts || upstream.lanes.is_of_use(subject, self.came));
-            let may_repeat = target.is_repeatable() || target.request.parameters.creates && untouched;
-            // Where part of an answer has come, another one would be made and paid for that its caller has not asked for.
-            let step = if may_repeat && !held.as_ref().is_some_and(Held::is_part) {
-                next(worker, target, &record, &verdict, self.number, paces, note)
-            } else {
-                AfterFailure::GiveUp(None)
+            let is_repeatable = target.is_repeatable() || target.request.parameters.creates && consequence.is_untouched;
+            let failed = FailedAttempt {
+                number: self.number,
+                took: record.elapsed,
+                requested_wait: verdict.cool_off.or_else(|| record.retry_after()),
+                remaining: record.remaining(),
+                advice: verdict::advice(verdict.advice),
+                // Where part of an answer has come, another one would be made and paid for that its caller has not asked
+                // for.
+                may_repeat: is_repeatable && !held.as_ref().is_some_and(Held::is_part),
+                pacing: consequence.pacing,
+                is_turn_of_use: consequence.pacing.is_some() && upstream.lanes.is_of_use(subject, self.came),
             };
-            let refusal = refusal_for(target, &record, &verdict);
-            let may_be_its_own = !is_probe && upstream.circuits.are_trusted(subject);
-            let failed = last.insert(Failed { held, record, verdict, may_be_its_own, refusal });
-            let (wait, may_be_served_elsewhere) = match step {
-                AfterFailure::Paced => {
+            let step = next(worker, target, &record, &verdict, &failed, note);
+            let refusal = refusal_for(target, &record, &verdict, consequence.hears);
+            let upstream_is_trusted = !is_probe && upstream.circuits.are_trusted(subject);
+            let failed = last.insert(Failed { held, record, verdict, consequence, upstream_is_trusted, refusal });
+            let (hint, may_be_served_elsewhere) = match step {
+                Step::Paced => {
                     self.story.tell("waits for its turn");
                     continue;
                 }
-                AfterFailure::RetryAfter(wait) => {
-                    match may_retry(target, self.number, wait, self.patience.circuits, clock) {
-                        Ok((token, wait)) => {
-                            retry = Some(token);
-                            if !wait.is_zero() {
-                                self.story.waited("a retry", wait);
-                                clock.sleep(wait).await;
-                            }
-                            continue;
+                Step::RetryAfter(wait) => match grant(target, self.number, wait, self.patience.circuits, clock) {
+                    Ok((token, wait)) => {
+                        retry = Some(token);
+                        if !wait.is_zero() {
+                            self.story.waited("a retry", wait);
+                            clock.sleep(wait).await;
                         }
-                        Err(NoRetry { why, wait }) => {
-                            self.story.tell(&format!("no retry: {why}"));
-                            (wait, false)
-                        }
+                        continue;
                     }
-                }
-                AfterFailure::NextTarget(wait) => (wait, true),
-                AfterFailure::GiveUp(wait) => (wait, false),
+                    Err(no_retry) => {
+                        self.story.tell(&format!("no retry: {}", no_retry.as_str()));
+                        (no_retry.wait(), false)
+                    }
+                },
+                Step::NextUpstream { hint } => (hint, true),
+                Step::GiveUp { hint, .. } => (hint, false),
             };
             // What is told to the caller is never less than what it would wait here.
             let own = Some(upstream.lanes.wait(subject)).filter(|wait| !wait.is_zero());
-            failed.refusal.retry_after = wait.or(failed.refusal.retry_after).max(own);
+            failed.refusal.retry_after = hint.or(failed.refusal.retry_after).max(own);
             let blocked = Blocked { refusal: failed.refusal.clone(), outcome: Outcome::Failed, was_sent: true };
             return Err(Out { last, blocked, may_be_served_elsewhere });
         }
@@ -244,7 +244,8 @@ fn served(held: Held, attempted: Attempted, charge: Option<Entered>, has_failed:
     let Attempted { record, held: _, judged, permits: Permits { entered, admission }, note: _ } = attempted;
     let charges = Charges { upstream: Some(entered), tenant: charge };
     let (verdict, admission) = (judged.verdict, Some(admission));
-    Served { held, record, verdict, outcome: Outcome::Answered, admission, charges, has_failed }
+    let is_final = false;
+    Served { held, record, verdict, outcome: Outcome::Answered, admission, charges, has_failed, is_final }
 }
 
 /// Whether a strict server refuses a request for a field that we have put into it.

@@ -10,7 +10,7 @@ use crate::proxy::body::{Aborted, Arriving};
 use crate::proxy::hold::{Held, OPEN_WHEN_OVER};
 use crate::proxy::permits::Charges;
 use crate::proxy::refusal::{Kind, Refusal};
-use crate::proxy::settle::{conclude, feedback, overdue};
+use crate::proxy::settle::{Ending, conclude};
 use crate::proxy::target::Target;
 use crate::proxy::trace::Story;
 use crate::proxy::worker::Worker;
@@ -19,7 +19,7 @@ use crate::upstream::client::fault_of;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
-use spillway_resilience::Settlement;
+use spillway_resilience::Consequence;
 use spillway_sdk::{AttemptFacts, Class, Fault, Phase, ProviderError, Verdict};
 use std::cell::OnceCell;
 use std::collections::VecDeque;
@@ -374,8 +374,14 @@ impl Affair {
         }
         // A probe has shown what it was sent for: nobody should wait for the end of its stream.
         if let Some(probe) = self.admission.take_if(|admission| admission.is_probe()) {
-            conclude(&self.worker, &self.target, probe, &self.record, &self.verdict, self.has_failed);
+            conclude(&self.worker, &self.target, probe, &self.record, self.consequence(None, None));
         }
+    }
+
+    /// What the verdict so far means, where the attempt has ended with this fault and has cost so many tokens.
+    fn consequence(&self, fault: Option<Fault>, used_tokens: Option<u64>) -> Consequence {
+        let (target, record, verdict, has_failed) = (&*self.target, &*self.record, &self.verdict, self.has_failed);
+        Ending { target, record, verdict, fault, used_tokens, has_failed }.consequence(self.worker.shared.clock)
     }
 
     /// Settles everything, once.
@@ -384,16 +390,13 @@ impl Affair {
         if let Some(usage) = usage {
             metrics.tokens(usage.input, usage.output);
         }
-        // What was first said of the attempt is what it says of the upstream's room: an end much later says nothing.
-        let clock = self.worker.shared.clock;
-        let feedback = match end {
-            End::Broken(Fault::FirstContentTimeout) => overdue(&self.target, &self.record, clock),
-            End::Whole | End::Failed(_) | End::Broken(_) | End::Abandoned(_) => {
-                feedback(&self.target, &self.record, &self.verdict, clock)
-            }
+        let fault = match end {
+            End::Broken(fault) => Some(fault),
+            End::Whole | End::Failed(_) | End::Abandoned(_) => None,
         };
-        let settlement = usage.map_or(Settlement::AsEstimated, |usage| Settlement::Used(usage.total()));
-        std::mem::take(&mut self.charges).settle(settlement, feedback);
+        // What was first said of the attempt is what it says of the upstream's room: an end much later says nothing.
+        let consequence = self.consequence(fault, usage.map(Usage::total));
+        std::mem::take(&mut self.charges).settle(consequence.settlement, consequence.feedback);
         let outcome = match end {
             End::Whole => self.outcome,
             End::Failed(error) => {
@@ -414,7 +417,7 @@ impl Affair {
             }
         };
         if let Some(admission) = self.admission.take() {
-            conclude(&self.worker, &self.target, admission, &self.record, &self.verdict, self.has_failed);
+            conclude(&self.worker, &self.target, admission, &self.record, self.consequence(fault, None));
         }
         self.story.end(outcome, self.record.status.unwrap_or(0));
     }

@@ -2,16 +2,16 @@
 
 use crate::proxy::attempt::{Attempt, Attempted, EndedElsewhere};
 use crate::proxy::permits::Permits;
-use crate::proxy::settle::{is_answer, record};
+use crate::proxy::settle::record;
 use crate::proxy::target::Target;
 use crate::proxy::trace::Story;
 use crate::proxy::worker::Worker;
 use crate::upstream::client::Connection;
 use crate::upstream::gate::Asked;
+use crate::upstream::verdict::is_answer;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use spillway_resilience::{Hedge, HedgeSettings, Priority, Race, Spend, when_to_hedge};
-use spillway_sdk::Class;
 use std::cell::Cell;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -126,8 +126,7 @@ pub async fn race(
             () = tokio::time::sleep(alarm.unwrap_or_default()), if alarm.is_some() => continue,
         };
         let attempted = story.attempted(ended)?;
-        let verdict = &attempted.judged.verdict;
-        let answers = (verdict.class == Class::Success || is_answer(verdict)) && attempted.held.is_some();
+        let answers = is_answer(&attempted.judged.verdict) && attempted.held.is_some();
         if answers || running.is_empty() {
             return Ok(attempted);
         }

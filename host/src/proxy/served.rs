@@ -12,7 +12,8 @@ use crate::proxy::trace::Story;
 use crate::proxy::worker::Worker;
 use crate::upstream::circuit::Admission;
 use http::{HeaderValue, Response, header};
-use spillway_sdk::{Class, Verdict};
+use spillway_resilience::Consequence;
+use spillway_sdk::Verdict;
 use std::rc::Rc;
 
 /// A response of the provider's that becomes the caller's.
@@ -32,12 +33,21 @@ pub struct Served {
     pub charges: Charges,
     /// Whether a failure of its request is counted already.
     pub has_failed: bool,
+    /// Whether its caller should not try again by itself.
+    pub is_final: bool,
 }
 
 impl Served {
     /// A response whose attempt is settled already.
-    pub fn settled(held: Held, record: Rc<Record>, verdict: Verdict, outcome: Outcome) -> Served {
-        Served { held, record, verdict, outcome, admission: None, charges: Charges::default(), has_failed: false }
+    pub fn settled(
+        held: Held,
+        record: Rc<Record>,
+        verdict: Verdict,
+        consequence: &Consequence,
+        outcome: Outcome,
+    ) -> Served {
+        let (charges, is_final) = (Charges::default(), consequence.is_final);
+        Served { held, record, verdict, outcome, admission: None, charges, has_failed: false, is_final }
     }
 
     /// Sends the head, and lets the rest follow.
@@ -48,8 +58,7 @@ impl Served {
         headers.clone_from(&self.held.headers);
         strip_hop_by_hop(headers);
         story.insert_headers(headers);
-        if self.verdict.class == Class::Exhausted {
-            // Trying again does not fill a purse.
+        if self.is_final {
             headers.insert("x-should-retry", HeaderValue::from_static("false"));
         }
         if self.held.splitter.is_some() {

@@ -9,10 +9,10 @@ use crate::proxy::target::Target;
 use crate::proxy::worker::Worker;
 use crate::runtime::clock::Clock;
 use crate::upstream::circuit::Admission;
-use crate::upstream::consequence::{Circumstances, Consequence};
 use crate::upstream::said::Said;
-use spillway_resilience::{Feedback, Outcome as Counted, Pause, Settlement};
-use spillway_sdk::{Advice, AttemptFacts, Class, Fault, Phase, Verdict};
+use crate::upstream::verdict;
+use spillway_resilience::{Circumstances, Consequence, FirstContent, Outcome, Progress, Teaches};
+use spillway_sdk::{AttemptFacts, Class, Fault, Phase, Verdict};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -27,20 +27,62 @@ pub struct Recorded {
     pub verdict: Verdict,
     /// What is recorded of it.
     pub note: Option<Note>,
-    /// What it cost.
-    pub settlement: Settlement,
-    /// How the next attempt waits in a lane, if it does.
-    pub paces: Option<Pacing>,
+    /// What that means.
+    pub consequence: Consequence,
 }
 
-/// How the next attempt waits in a lane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pacing {
-    /// For its turn, as long as there is patience and others are served: the upstream has said "too much", or is taken to
-    /// have said so.
-    Turn,
-    /// For a pause that a failure has named. It is a retry like any other.
-    Pause,
+/// How an attempt has ended, as far as it matters for what that means.
+#[derive(Clone, Copy, Debug)]
+pub struct Ending<'a> {
+    /// Who was asked, and for what.
+    pub target: &'a Target,
+    /// What policies may see of it.
+    pub record: &'a Record,
+    /// What it was judged to be.
+    pub verdict: &'a Verdict,
+    /// What ended it, if it did not end well.
+    pub fault: Option<Fault>,
+    /// Tokens that it cost, by the provider's report.
+    pub used_tokens: Option<u64>,
+    /// Whether a failure of its request is counted already.
+    pub has_failed: bool,
+}
+
+impl Ending<'_> {
+    /// What it means.
+    pub fn consequence(&self, clock: Clock) -> Consequence {
+        let &Ending { target, record, verdict, fault, used_tokens, has_failed } = self;
+        let (upstream, began) = (&target.upstream, clock.at(record.began));
+        let circumstances = Circumstances {
+            breaker: upstream.config.breaker_kind,
+            named: if verdict.cool_off.is_some() { record.retry_after() } else { None },
+            named_pause_max: upstream.config.pacing.named_pause_max,
+            progress: match (record.phase, record.status) {
+                (Phase::Connecting, _) => Progress::Unsent,
+                (_, None) => Progress::Unanswered,
+                (_, Some(_)) => Progress::Answered,
+            },
+            took: record.elapsed,
+            quick_attempt_max: upstream.config.retry.quick_attempt_max,
+            first_content: match (fault, record.first_content.get()) {
+                (Some(Fault::FirstContentTimeout), _) => {
+                    let hangs_alone = upstream.experience().promptness.hangs_alone(began, clock.now());
+                    FirstContent::Late { hangs_alone }
+                }
+                (_, Some(after)) => FirstContent::After(after),
+                // Nothing has come, or a preamble was passed on and no content has followed.
+                (_, None) => FirstContent::Missing,
+            },
+            input_tokens: target.estimate.input,
+            used_tokens,
+            has_failed_before: has_failed,
+            has_come_back: target.request.has_come_back(),
+            was_slept_through: was_slept_through(record, fault, clock),
+            suspects_overload: verdict.class == Class::Failure
+                && upstream.experience().trial.suspects_overload(target.subject().model_key()),
+        };
+        Consequence::of(verdict::verdict(verdict), &circumstances)
+    }
 }
 
 /// Records an attempt that is no answer: in the circuits, the lanes and the limits. `has_failed` says that a failure of
@@ -48,109 +90,45 @@ pub enum Pacing {
 pub fn record(worker: &Worker, target: &Target, attempted: Attempted, has_failed: bool) -> Recorded {
     let Attempted { record, held, judged, permits: Permits { entered, admission }, note } = attempted;
     let verdict = judged.verdict;
-    let settlement = settlement(&record, &verdict);
     let clock = worker.shared.clock;
-    entered.settle(settlement, feedback(target, &record, &verdict, clock));
-    if verdict.class == Class::Failure && target.request.is_first(record.number) {
+    let teaches = verdict::class(verdict.class).teaches(was_slept_through(&record, record.fault, clock));
+    if teaches == Teaches::Failed && target.request.is_first(record.number) {
         target.upstream.first_failed(target.subject(), clock.at(record.began));
     }
-    let paces = conclude(worker, target, admission, &record, &verdict, has_failed);
-    Recorded { record, held, verdict, note, settlement, paces }
+    let (fault, used_tokens) = (record.fault, None);
+    let ending = Ending { target, record: &record, verdict: &verdict, fault, used_tokens, has_failed };
+    let consequence = ending.consequence(clock);
+    entered.settle(consequence.settlement, consequence.feedback);
+    let consequence = conclude(worker, target, admission, &record, consequence);
+    Recorded { record, held, verdict, note, consequence }
 }
 
-/// Draws the consequence of a verdict for circuits and lanes. Answers whether callers wait in a lane from here on.
+/// Draws a consequence for circuits and lanes. Answers what is left of it when the lane has heard of it.
 pub fn conclude(
     worker: &Worker,
     target: &Target,
     admission: Admission,
     record: &Record,
-    verdict: &Verdict,
-    has_failed: bool,
-) -> Option<Pacing> {
-    let (upstream, clock) = (&target.upstream, worker.shared.clock);
-    let config = &upstream.config;
-    let circumstances = Circumstances {
-        kind: config.breaker_kind,
-        named: if verdict.cool_off.is_some() { record.retry_after() } else { None },
-        named_pause_max: config.pacing.named_pause_max,
-        has_failed_before: has_failed,
-        has_come_back: target.request.has_come_back(),
-        was_slept_through: was_slept_through(record, clock),
-        suspects_overload: verdict.class == Class::Failure
-            && record.status.is_some()
-            && record.elapsed <= config.retry.quick_attempt_max
-            && upstream.experience().trial.suspects_overload(target.subject().model_key()),
+    mut consequence: Consequence,
+) -> Consequence {
+    let (upstream, subject) = (&target.upstream, target.subject());
+    let said = match consequence.counts {
+        Outcome::Success => None,
+        _ => Said::of(record, consequence.hears).map(Arc::new),
     };
-    let mut consequence = Consequence::of(verdict, target.subject(), circumstances);
-    let said = if verdict.class == Class::Success { None } else { Said::of(record, verdict).map(Arc::new) };
-    let fruitless = consequence.too_much.and_then(|pause| {
-        let (reach, sent) = (&consequence.reach, clock.at(record.began));
-        upstream.lanes.told(reach, pause, sent, said.clone(), || upstream.experience().served.clone())
-    });
-    // What a lane deals with does not count against a circuit.
-    if fruitless == Some(false) && consequence.counts_for_upstream == Counted::Overloaded {
-        consequence.counts_for_upstream = Counted::Throttled;
+    if let Some(pause) = consequence.pause {
+        let (reached, sent) = (subject.reached(consequence.reach), worker.shared.clock.at(record.began));
+        let log = || upstream.experience().served.clone();
+        consequence = consequence.heard_by_lane(upstream.lanes.told(&reached, pause, sent, said.clone(), log));
     }
     let duration = record.first_content.get().unwrap_or(record.elapsed);
-    let mut judge = worker.judge.borrow_mut();
-    upstream.circuits.settle(admission, &consequence, said, duration, &mut judge, &upstream.policy);
-    fruitless?;
-    Some(match (verdict.class, consequence.too_much) {
-        (Class::Failure, Some(Pause::Named(_) | Pause::Ordered(_))) => Pacing::Pause,
-        _ => Pacing::Turn,
-    })
-}
-
-/// What an attempt says about the upstream's room for calls.
-pub fn feedback(target: &Target, record: &Record, verdict: &Verdict, clock: Clock) -> Feedback {
-    match verdict.class {
-        Class::Success => match record.first_content.get() {
-            Some(first_token) => Feedback::Answered { first_token, input_tokens: target.estimate.input },
-            // A preamble was passed on, and no content has followed.
-            None => Feedback::Neutral,
-        },
-        Class::Failure if record.fault == Some(Fault::FirstContentTimeout) => overdue(target, record, clock),
-        // What asks for less load is paced.
-        Class::Overloaded
-        | Class::Throttled
-        | Class::Ignored
-        | Class::Failure
-        | Class::Rejected
-        | Class::Unauthorized
-        | Class::Exhausted => Feedback::Neutral,
-    }
+    let policy = (&mut *worker.judge.borrow_mut(), &*upstream.policy);
+    upstream.circuits.settle(admission, subject, &consequence, said, duration, policy);
+    consequence
 }
 
 /// Whether an attempt was cut off though its provider had nothing to do with it: the machine slept while it was under way,
 /// and connections do not outlive that.
-fn was_slept_through(record: &Record, clock: Clock) -> bool {
-    record.fault.is_some() && clock.has_slept_since(clock.at(record.began))
-}
-
-/// What an attempt says about room whose first content did not come in time.
-pub fn overdue(target: &Target, record: &Record, clock: Clock) -> Feedback {
-    let hangs_alone = target.upstream.experience().promptness.hangs_alone(clock.at(record.began), clock.now());
-    if hangs_alone || was_slept_through(record, clock) { Feedback::Neutral } else { Feedback::TimedOut }
-}
-
-/// What a failed call cost. A provider that refuses does not count; one that fails may have.
-fn settlement(record: &Record, verdict: &Verdict) -> Settlement {
-    if record.phase == Phase::Connecting {
-        return Settlement::Refund;
-    }
-    match verdict.class {
-        Class::Rejected | Class::Unauthorized | Class::Throttled | Class::Exhausted | Class::Overloaded => {
-            Settlement::Refund
-        }
-        Class::Success | Class::Ignored | Class::Failure => Settlement::AsEstimated,
-    }
-}
-
-/// Whether a verdict makes the provider's response the caller's answer, rather than a failure to serve it.
-pub fn is_answer(verdict: &Verdict) -> bool {
-    match verdict.class {
-        Class::Success | Class::Rejected | Class::Unauthorized => true,
-        Class::Ignored => verdict.advice == Advice::GiveUp,
-        Class::Failure | Class::Overloaded | Class::Throttled | Class::Exhausted => false,
-    }
+fn was_slept_through(record: &Record, fault: Option<Fault>, clock: Clock) -> bool {
+    fault.is_some() && clock.has_slept_since(clock.at(record.began))
 }

@@ -15,8 +15,8 @@ use crate::upstream::circuit::Refused;
 use crate::upstream::said::fitting;
 use crate::upstream::scope::Protects;
 use http::Response;
-use spillway_resilience::{Rejected, ShedSettings};
-use spillway_sdk::{Class, Fault, Verdict};
+use spillway_resilience::{Consequence, Hears, Rejected, ShedSettings};
+use spillway_sdk::{Fault, Verdict};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -53,17 +53,13 @@ impl Unserved {
             refusal = Refusal { retry_after: refusal.retry_after, kind: failed.refusal.kind.clone() };
             outcome = Outcome::Failed;
         }
-        let throttled =
-            last.as_ref().is_some_and(|failed| matches!(failed.verdict.class, Class::Throttled | Class::Overloaded));
+        let throttled = last.as_ref().is_some_and(|failed| failed.consequence.asks_for_less);
         let tried = was_sent || last.is_some();
-        let suspect = last.as_ref().is_some_and(|failed| {
-            let failing = matches!(failed.verdict.class, Class::Failure | Class::Ignored);
-            failing && failed.record.status.is_some() && failed.may_be_its_own
-        });
+        let suspect = last.as_ref().is_some_and(|failed| failed.consequence.is_suspect && failed.upstream_is_trusted);
         let answer = last.and_then(|failed| {
             // A failure that looks like a success must not reach the caller as one, unless it shows that it is none.
             let held = failed.held.filter(|held| held.shows_its_failure(&failed.record))?;
-            Some(Served::settled(held, failed.record, failed.verdict, Outcome::Failed))
+            Some(Served::settled(held, failed.record, failed.verdict, &failed.consequence, Outcome::Failed))
         });
         Unserved { refusal, answer, outcome, suspect, tried, throttled, target, story }
     }
@@ -130,9 +126,10 @@ pub struct Failed {
     pub record: Rc<Record>,
     /// What it was judged to be.
     pub verdict: Verdict,
-    /// Whether the failure may be the request's own: its circuits are closed and were no probe's, and others were served
-    /// of late.
-    pub may_be_its_own: bool,
+    /// What that means.
+    pub consequence: Consequence,
+    /// Whether the upstream is otherwise well: its circuits are closed and were no probe's, and others were served of late.
+    pub upstream_is_trusted: bool,
     /// What Spillway says of it where its own answer cannot be passed on.
     pub refusal: Refusal,
 }
@@ -172,7 +169,7 @@ impl Blocked {
 }
 
 /// What Spillway says of a failed attempt where the provider's answer cannot be passed on.
-pub fn refusal_for(target: &Target, record: &Record, verdict: &Verdict) -> Refusal {
+pub fn refusal_for(target: &Target, record: &Record, verdict: &Verdict, hears: Hears) -> Refusal {
     let upstream = target.upstream.name.to_string();
     let kind = match record.fault {
         Some(
@@ -186,7 +183,7 @@ pub fn refusal_for(target: &Target, record: &Record, verdict: &Verdict) -> Refus
             | Fault::Protocol
             | Fault::Truncated),
         ) => Kind::Unreachable { upstream, fault, cause: record.cause.as_deref().map(str::to_owned) },
-        None => Kind::JudgedFailed { upstream, reason: verdict.reason.to_string(), status: fitting(verdict.class) },
+        None => Kind::JudgedFailed { upstream, reason: verdict.reason.to_string(), status: fitting(hears) },
     };
     Refusal::after(kind, verdict.cool_off)
 }

@@ -4,13 +4,12 @@
 use crate::policy::{Judge, Slot};
 use crate::runtime::clock::{Clock, random};
 use crate::runtime::sync::lock;
-use crate::upstream::consequence::Consequence;
 use crate::upstream::parts::Parts;
 use crate::upstream::said::Said;
 use crate::upstream::scope::{Protects, Subject};
 use spillway_resilience::{
-    Breaker, BreakerSettings, Cause, CircuitState, Mode, Outcome, Pending, Permit, Recorded, Rejected, Snapshot,
-    Timestamp, Transition, TripDecision, WindowStatistics,
+    Breaker, BreakerSettings, Cause, CircuitState, Consequence, Mode, Outcome, Pending, Permit, Reach, Recorded,
+    Rejected, Snapshot, Timestamp, Transition, TripDecision, WindowStatistics,
 };
 use spillway_sdk::WindowFacts;
 use std::borrow::Cow;
@@ -179,8 +178,8 @@ impl CircuitPermit {
 impl Drop for CircuitPermit {
     fn drop(&mut self) {
         let overdue = self.overdue();
-        let outcome = if overdue.is_some() { Outcome::Overdue } else { Outcome::Ignored };
-        let Some(pending) = self.record(outcome, overdue.unwrap_or_default(), None, false) else { return };
+        let left = Consequence::of_leaving(overdue.is_some());
+        let Some(pending) = self.record(left.counts, overdue.unwrap_or_default(), None, false) else { return };
         // No policy is asked what it means: the thresholds alone decide.
         let transition = self.circuit.lock().judge(pending, None, self.circuit.clock.now(), random());
         self.circuit.tell(transition);
@@ -371,15 +370,15 @@ impl Circuits {
     /// The others saw nothing.
     ///
     /// `duration` is the time to first content: how long an answer is says nothing about health. `said` is what those
-    /// hear who are refused for it.
+    /// hear who are refused for it. The policy in the slot is asked whether a circuit opens.
     pub fn settle(
         &self,
         mut admission: Admission,
+        subject: Subject<'_>,
         consequence: &Consequence,
         said: Option<Arc<Said>>,
         duration: Duration,
-        judge: &mut Judge,
-        slot: &Slot,
+        (judge, slot): (&mut Judge, &Slot),
     ) {
         let asks = judge.serving_wants_trip(slot);
         let now = self.whole.clock.now();
@@ -390,27 +389,29 @@ impl Circuits {
             }
             return;
         }
-        let Consequence { reach, part, counts, counts_for_upstream, shuts_for, .. } = consequence;
+        let &Consequence { reach, part, counts, counts_for_upstream, opens_for, .. } = consequence;
         let sent = admission.whole.as_ref().and_then(CircuitPermit::admitted).unwrap_or(now);
-        let open_until = shuts_for.map(|wait| now.saturating_add(wait));
-        let of_upstream = *reach == Protects::Upstream;
+        let open_until = opens_for.map(|wait| now.saturating_add(wait));
+        let of_upstream = reach == Reach::Upstream;
         if let Some(mut whole) = admission.whole.take_if(|_| !of_upstream) {
-            let pending = whole.record(*counts_for_upstream, duration, None, asks);
+            let pending = whole.record(counts_for_upstream, duration, None, asks);
             self.judge(&whole.circuit, pending, judge, slot);
         }
-        for (protects, open_until) in [(Some(reach), open_until), (part.as_ref(), None)] {
-            let Some(protects) = protects else { continue };
-            let permit = match admission.parts.iter().position(|permit| permit.circuit.protects == *protects) {
+        for (reach, open_until) in [(Some(reach), open_until), (part, None)] {
+            let Some(reach) = reach else { continue };
+            let protects = subject.reached(reach);
+            let permit = match admission.parts.iter().position(|permit| permit.circuit.protects == protects) {
                 Some(place) => Some(admission.parts.swap_remove(place)),
                 None if of_upstream => admission.whole.take(),
-                None => self.late_permit(protects, *counts, sent, open_until),
+                None if consequence.makes_circuit() => self.late_permit(&protects, sent, open_until),
+                None => None,
             };
             // What is left in the admission is dropped, and so settled as neutral.
             let Some(mut permit) = permit else { continue };
-            if said.is_some() && *counts != Outcome::Ignored {
+            if said.is_some() && counts != Outcome::Ignored {
                 lock(&permit.circuit.said).clone_from(&said);
             }
-            let pending = permit.record(*counts, duration, open_until, asks);
+            let pending = permit.record(counts, duration, open_until, asks);
             self.judge(&permit.circuit, pending, judge, slot);
         }
     }
@@ -419,16 +420,9 @@ impl Circuits {
     fn late_permit(
         &self,
         protects: &Protects,
-        outcome: Outcome,
         sent: Timestamp,
         open_until: Option<Timestamp>,
     ) -> Option<CircuitPermit> {
-        // A circuit that would count nothing need not exist.
-        let counts =
-            matches!(outcome, Outcome::Failure | Outcome::FailedAgain | Outcome::FailedOnReturn | Outcome::Overloaded);
-        if !counts && open_until.is_none() {
-            return None;
-        }
         let circuit = self.find_or_make(protects)?;
         match circuit.admit() {
             Ok(mut permit) => {

@@ -3,13 +3,13 @@
 pub mod announce;
 pub mod circuit;
 pub mod client;
-pub mod consequence;
 pub mod gate;
 pub mod lanes;
 pub mod parts;
 pub mod patience;
 pub mod said;
 pub mod scope;
+pub mod verdict;
 
 use crate::config::{ConcurrencyConfig, Quota, UpstreamConfig};
 use crate::observe::metrics::UpstreamMetrics;

@@ -5,7 +5,8 @@ use crate::policy::Record;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use spillway_sdk::{AttemptFacts, Class, Verdict};
+use spillway_resilience::Hears;
+use spillway_sdk::AttemptFacts;
 
 /// A provider's error as it was: status and, where it was JSON, the body with its type, its code and whatever else
 /// there was.
@@ -22,9 +23,9 @@ pub struct Said {
 
 impl Said {
     /// What an attempt was answered with; `None` when there was no answer.
-    pub fn of(record: &Record, verdict: &Verdict) -> Option<Said> {
+    pub fn of(record: &Record, hears: Hears) -> Option<Said> {
         let status = StatusCode::from_u16(record.status?).ok()?;
-        let status = if status.is_success() { fitting(verdict.class) } else { status };
+        let status = if status.is_success() { fitting(hears) } else { status };
         let error = serde_json::from_slice(&record.prefix).ok().or_else(|| {
             // A stream's error is an event of it.
             serde_json::from_slice(&sse::data(&record.prefix)).ok()
@@ -62,14 +63,12 @@ fn has_error(body: &Value) -> bool {
     body.as_array().and_then(|list| list.first()).unwrap_or(body).get("error").is_some()
 }
 
-/// The status that fits a verdict whose answer had none of its own.
-pub fn fitting(class: Class) -> StatusCode {
-    match class {
-        Class::Throttled | Class::Exhausted => StatusCode::TOO_MANY_REQUESTS,
-        Class::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
-        Class::Success | Class::Ignored | Class::Failure | Class::Rejected | Class::Unauthorized => {
-            StatusCode::BAD_GATEWAY
-        }
+/// The status that fits what a caller hears, where the answer had none of its own.
+pub fn fitting(hears: Hears) -> StatusCode {
+    match hears {
+        Hears::Limit => StatusCode::TOO_MANY_REQUESTS,
+        Hears::Overload => StatusCode::SERVICE_UNAVAILABLE,
+        Hears::Failure | Hears::Answer => StatusCode::BAD_GATEWAY,
     }
 }
 

@@ -1,7 +1,6 @@
 //! How far something reaches that was said of a call: to all of its upstream, or to a part.
 
-use crate::config::BreakerKind;
-use spillway_sdk::{Class, Scope};
+use spillway_resilience::Reach;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -58,16 +57,13 @@ impl Subject<'_> {
         [self.of_model_and_credential(), Protects::Credential(self.credential), self.of_model()]
     }
 
-    /// What a verdict of this class and scope reaches. A limit and a spent quota are always some credential's, and a
-    /// plain breaker knows nothing narrower than its upstream.
-    pub fn reach(self, class: Class, scope: Scope, kind: BreakerKind) -> Protects {
-        let of_credential = matches!(class, Class::Throttled | Class::Exhausted);
-        match (scope, kind) {
-            (Scope::Upstream, _) => Protects::Upstream,
-            (Scope::Credential, _) => Protects::Credential(self.credential),
-            (Scope::Model, _) if of_credential => self.of_model_and_credential(),
-            (Scope::Model, BreakerKind::Plain) if class == Class::Failure => Protects::Upstream,
-            (Scope::Model, _) => self.of_model(),
+    /// What a consequence of this call reaches.
+    pub fn reached(self, reach: Reach) -> Protects {
+        match reach {
+            Reach::Upstream => Protects::Upstream,
+            Reach::Credential => Protects::Credential(self.credential),
+            Reach::Model => self.of_model(),
+            Reach::ModelOfCredential => self.of_model_and_credential(),
         }
     }
 
@@ -114,20 +110,6 @@ mod tests {
     use super::*;
 
     const CALL: Subject<'_> = Subject { model: Some("m"), credential: 7 };
-
-    #[test]
-    fn a_verdict_reaches_no_further_than_what_was_said() {
-        let reach = |class, scope| CALL.reach(class, scope, BreakerKind::Adaptive);
-        let (model, key, both) =
-            (Protects::Model("m".into()), Protects::Credential(7), Protects::ModelOfCredential("m".into(), 7));
-        assert_eq!(reach(Class::Throttled, Scope::Model), both);
-        assert_eq!(reach(Class::Exhausted, Scope::Model), both);
-        assert_eq!(reach(Class::Exhausted, Scope::Credential), key);
-        assert_eq!(reach(Class::Failure, Scope::Model), model);
-        assert_eq!(reach(Class::Overloaded, Scope::Model), model);
-        assert_eq!(reach(Class::Failure, Scope::Upstream), Protects::Upstream);
-        assert_eq!(CALL.reach(Class::Failure, Scope::Model, BreakerKind::Plain), Protects::Upstream);
-    }
 
     #[test]
     fn a_call_belongs_to_its_parts_and_another_does_not() {

@@ -1,11 +1,11 @@
 use super::*;
-use crate::config::{BreakerKind, parse};
+use crate::config::parse;
 use crate::observe::metrics::Metrics;
 use crate::policy::{Judge, Registry};
-use crate::upstream::consequence::{Circumstances, Consequence};
 use crate::upstream::gate::{Asked, Entered, Turn};
+use crate::upstream::verdict::consequence;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use spillway_resilience::{Demand, Feedback, Priority, Settlement, Tenant, Timestamp};
+use spillway_resilience::{BreakerKind, Demand, Feedback, Priority, Settlement, Tenant, Timestamp};
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::path::Path;
@@ -63,17 +63,10 @@ async fn request(upstream: Arc<Upstream>, judge: Rc<RefCell<Judge>>, tenant: u64
     let subject = Subject { model: Some("model"), credential: tenant };
     let Ok(admission) = upstream.circuits.admit(subject) else { return };
     await_point().await;
-    let circumstances = Circumstances {
-        kind: BreakerKind::Adaptive,
-        named: None,
-        named_pause_max: Duration::ZERO,
-        has_failed_before: false,
-        has_come_back: false,
-        was_slept_through: false,
-        suspects_overload: false,
-    };
-    let consequence = Consequence::of(&verdict, subject, circumstances);
-    upstream.circuits.settle(admission, &consequence, None, Duration::ZERO, &mut judge.borrow_mut(), &upstream.policy);
+    let consequence = consequence(&verdict, BreakerKind::Adaptive);
+    let policy = &*upstream.policy;
+    let none = Duration::ZERO;
+    upstream.circuits.settle(admission, subject, &consequence, None, none, (&mut judge.borrow_mut(), policy));
     await_point().await;
     entered.settle(Settlement::Used(0), Feedback::Neutral);
     await_point().await;

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use spillway_resilience::{
-    Admitted, Breaker, BreakerSettings, CircuitState, Outcome, Permit, Recorded, Rejected, Timestamp, Transition,
+    Admitted, Breaker, BreakerSettings, CircuitState, Consequence, Outcome, Permit, Recorded, Rejected, Timestamp,
+    Transition,
 };
 
-use super::consequence::Consequence;
 use super::part::Part;
 use crate::protection::{Answer, Call};
 
@@ -106,25 +106,30 @@ impl Circuits {
         ask(&mut self.whole, now)
     }
 
-    /// Counts an answer in every circuit that it concerns.
+    /// Settles a call by the consequence of its answer: in the circuit of what that reaches, in a part's, and in the
+    /// upstream's own. The others saw nothing.
     pub(super) fn settle(
         &mut self,
         call: &Call,
         admission: Admission,
-        consequence: Consequence,
+        consequence: &Consequence,
         answer: &Answer,
         random: u64,
     ) -> Changed {
         let now = answer.at;
         let mut changed = Changed::default();
         let Admission { whole, parts: mut permits } = admission;
-        changed.note(count(&mut self.whole, whole, consequence.for_whole(), answer, random));
+        let reached = Part::reached(call, consequence.reach);
+        let is_served = consequence.counts == Outcome::Success;
+        let for_whole = if reached.is_none() { consequence.counts } else { consequence.counts_for_upstream };
+        changed.note(count(&mut self.whole, whole, for_whole, answer, random));
         for part in Part::widest_first(call) {
-            let outcome = consequence.for_part(part);
+            let is_concerned =
+                Some(part) == reached || consequence.part.is_some_and(|reach| Part::reached(call, reach) == Some(part));
+            let outcome = if is_served || is_concerned { consequence.counts } else { Outcome::Ignored };
             let place = permits.iter().position(|(of, _)| *of == part);
             let mut permit = place.map(|place| permits.swap_remove(place).1);
-            if permit.is_none() && matches!(outcome, Outcome::Failure | Outcome::FailedAgain | Outcome::FailedOnReturn)
-            {
+            if permit.is_none() && is_concerned && consequence.makes_circuit() {
                 // Its circuit did not exist when the call went out. If another call has opened it meanwhile, that
                 // has been counted enough.
                 let whole = &self.whole;

@@ -83,15 +83,17 @@ impl Lanes {
         }
     }
 
-    /// A part has said "too much". `log` tells what was served of late.
-    pub(super) fn told(&mut self, part: Part, pause: Pause, answer: &Answer, log: &ServedLog, random: u64) {
+    /// A part has said "too much". `log` tells what was served of late. Whether it has said so for a while, and served
+    /// nobody meanwhile.
+    pub(super) fn told(&mut self, part: Part, pause: Pause, answer: &Answer, log: &ServedLog, random: u64) -> bool {
         let lane = self.lanes.entry(part).or_insert_with(|| {
             let pacer = Pacer::new(PacerSettings::default(), log.of(|key| part.has_key(key)));
             AdmissionQueue::paced(pacer, FairQueueSettings::default())
         });
-        if let Some(pacer) = lane.pacer_mut() {
+        lane.pacer_mut().is_some_and(|pacer| {
             pacer.told(pause, answer.sent, answer.at, random);
-        }
+            pacer.is_fruitless(answer.at)
+        })
     }
 
     /// How long a call would have to wait if nobody came before it; `None` if it would not.
@@ -100,10 +102,13 @@ impl Lanes {
         pacers.map(|pacer| pacer.wait(now)).filter(|wait| !wait.is_zero()).max()
     }
 
-    /// Whether another turn in a lane may be of use: somebody has been served since then, or others wait as well.
-    pub(super) fn is_of_use(&self, part: Part, since: Timestamp) -> bool {
-        let Some(lane) = self.lanes.get(&part) else { return false };
-        lane.waiting() > 0 || lane.pacer().is_some_and(|pacer| pacer.has_served_since(since))
+    /// Whether another turn in one of a call's lanes may be of use: somebody has been served since then, or others wait as
+    /// well.
+    pub(super) fn is_of_use(&self, call: &Call, since: Timestamp) -> bool {
+        let is_of_use = |lane: &AdmissionQueue| {
+            lane.waiting() > 0 || lane.pacer().is_some_and(|pacer| pacer.has_served_since(since))
+        };
+        Part::widest_first(call).iter().any(|part| self.lanes.get(part).is_some_and(is_of_use))
     }
 
     /// Ends the lanes in which nobody is paced any more.

@@ -1,5 +1,7 @@
 //! The parts of an upstream of which something can be said apart from the whole.
 
+use spillway_resilience::Reach;
+
 use crate::protection::Call;
 
 /// A model, or a model as far as one credential is concerned. A tenant stands for its credential.
@@ -20,6 +22,16 @@ impl Part {
     /// The model that a call asks for, under its tenant's credential.
     pub(super) const fn model_of_tenant(call: &Call) -> Self {
         Self::ModelOf(call.model, call.tenant)
+    }
+
+    /// The part of a call's that a consequence reaches; `None` for the upstream as a whole. Nothing is said here of a
+    /// credential as a whole.
+    pub(super) const fn reached(call: &Call, reach: Reach) -> Option<Self> {
+        match reach {
+            Reach::Upstream | Reach::Credential => None,
+            Reach::Model => Some(Self::model(call)),
+            Reach::ModelOfCredential => Some(Self::model_of_tenant(call)),
+        }
     }
 
     /// The parts that a call belongs to, the widest first: it goes through their lanes in this order.

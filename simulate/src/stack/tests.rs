@@ -223,7 +223,7 @@ fn a_limit_that_is_said_makes_callers_wait_and_is_not_counted() {
     let (orders, woken) = desk.wakes(20.2);
     assert!((21.1..21.2).contains(&woken), "{woken}");
     assert_eq!(orders, [Order::Send(calls[0].request)], "one by one, in the order of their coming");
-    assert!(desk.stack.is_closed() && desk.stack.circuits.may_repeat(&late, REPEAT_CHANCE_MIN));
+    assert!(desk.stack.is_closed() && desk.stack.circuits.may_repeat(&late, RetrySettings::REPEAT_CHANCE_MIN));
     assert!(!desk.stack.pasts[&calls[0].request].has_failed);
 }
 
@@ -494,7 +494,8 @@ fn retries_end_with_the_budget() {
     let granted = (0..1_000).filter(|number| {
         let call = Call { deadline: at(1e6), ..desk.call(20.0) };
         let failed = answer(20.0, 20.01);
-        let next = desk.stack.next(&call, &failed, Consequence::Failed { again: false, returned: false }, *number);
+        let consequence = desk.stack.consequence(&call, &failed);
+        let next = desk.stack.next(&call, &failed, &consequence, *number);
         desk.stack.pasts.clear();
         next != Next::GiveUp(None)
     });

@@ -209,6 +209,22 @@ impl Rejected {
         }
     }
 
+    /// How long to wait before asking again, for whoever has so much patience: for the cooldown, or for somebody else's
+    /// probe to close the circuit. `None` if there is no use in waiting.
+    ///
+    /// Where the upstream [fails slowly](crate::Breaker::fails_slowly) it may have too much to do, and those who wait
+    /// would be a herd.
+    #[must_use]
+    pub fn worth_waiting(&self, fails_slowly: bool, patience: Duration, now: Timestamp) -> Option<Duration> {
+        let wait = self.retry_at().saturating_since(now);
+        // While a probe is under way its verdict is worth waiting for, however far off the next one is.
+        let is_probed = matches!(self, Self::ProbesInFlight { .. });
+        if fails_slowly || patience.is_zero() || wait > patience && !is_probed {
+            return None;
+        }
+        Some(wait.min(patience))
+    }
+
     /// The transition that the refused call caused, if any.
     #[must_use]
     pub const fn transition(&self) -> Option<Transition> {
@@ -290,6 +306,28 @@ const OVERDUE_FACTOR: u32 = 5;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_circuit_is_waited_for_as_long_as_there_is_patience_and_not_where_it_fails_slowly() {
+        let now = Timestamp::from_micros(5_000_000);
+        let at = |wait| now.saturating_add(wait);
+        let open = Rejected::Open { until: at(SECOND), cause: Cause::Policy, transition: None };
+        let probed = Rejected::ProbesInFlight { retry_at: at(60 * SECOND) };
+        let ramping = Rejected::Ramping { retry_at: at(SECOND / 2) };
+        for (rejected, fails_slowly, patience, worth) in [
+            (&open, false, SECOND, Some(SECOND)),
+            (&open, false, SECOND / 2, None),
+            (&open, true, SECOND, None),
+            (&probed, false, SECOND, Some(SECOND)),
+            (&probed, true, SECOND, None),
+            (&probed, false, Duration::ZERO, None),
+            (&ramping, false, SECOND, Some(SECOND / 2)),
+        ] {
+            assert_eq!(rejected.worth_waiting(fails_slowly, patience, now), worth, "{rejected:?} {patience:?}");
+        }
+    }
 
     #[test]
     fn a_cause_is_the_same_after_it_was_kept_as_parts() {

@@ -46,6 +46,15 @@ impl Default for ProbeSpacing {
     }
 }
 
+/// What a circuit opens for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BreakerKind {
+    /// A total outage, and what a policy says: it does no harm at any failure rate.
+    Adaptive,
+    /// Failures in a row and rates, by the operator's thresholds, for the upstream as a whole.
+    Plain,
+}
+
 /// When a circuit opens, for how long, and what closes it again.
 ///
 /// There are two kinds. [`BreakerSettings::adaptive`] opens for a total outage alone, never for a failure rate, and

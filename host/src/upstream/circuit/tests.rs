@@ -1,7 +1,7 @@
 use super::*;
-use crate::config::BreakerKind;
 use crate::policy::Registry;
-use crate::upstream::consequence::Circumstances;
+use crate::upstream::verdict::consequence;
+use spillway_resilience::BreakerKind;
 use spillway_sdk::Verdict;
 
 #[derive(Debug, Default)]
@@ -49,17 +49,9 @@ impl Fixture {
         match self.circuits.admit(subject) {
             Err(_) => false,
             Ok(admission) => {
-                let circumstances = Circumstances {
-                    kind: self.kind,
-                    named: None,
-                    named_pause_max: HOUR,
-                    has_failed_before: false,
-                    has_come_back: false,
-                    was_slept_through: false,
-                    suspects_overload: false,
-                };
-                let consequence = Consequence::of(&verdict, subject, circumstances);
-                self.circuits.settle(admission, &consequence, None, Duration::ZERO, &mut self.judge, &self.slot);
+                let consequence = consequence(&verdict, self.kind);
+                let policy = (&mut self.judge, &*self.slot);
+                self.circuits.settle(admission, subject, &consequence, None, Duration::ZERO, policy);
                 true
             }
         }
