@@ -5,7 +5,7 @@ use crate::downstream::cors;
 use crate::jobs::keep::serve_or_keep;
 use crate::jobs::preference::Preference;
 use crate::jobs::questions;
-use crate::observe::metrics::Outcome;
+use crate::observe::metrics::RequestOutcome;
 use crate::proxy::attempts::attempts;
 use crate::proxy::body::Body;
 use crate::proxy::refusal::{Kind, Refusal};
@@ -60,7 +60,7 @@ pub async fn serve(worker: Rc<Worker>, request: Request<Upload>, request_id: Str
     // Shed what matters least while there is too much in hand.
     let load = worker.shared.load(body.size_hint().lower());
     if let ShedDecision::Shed { retry_after } = worker.shared.shed.decide(load, caller.priority) {
-        upstream.metrics.request(Outcome::Shed);
+        upstream.metrics.request(RequestOutcome::Shed);
         let refusal = Refusal::after(Kind::Overloaded { priority: caller.priority }, retry_after);
         return refused(refusal, dialect, &request_id, &story);
     }
@@ -75,7 +75,7 @@ pub async fn serve(worker: Rc<Worker>, request: Request<Upload>, request_id: Str
         Ok(targets) => targets,
         Err(refusal) => {
             let shed = matches!(refusal.kind, Kind::Overloaded { .. });
-            upstream.metrics.request(if shed { Outcome::Shed } else { Outcome::Refused });
+            upstream.metrics.request(if shed { RequestOutcome::Shed } else { RequestOutcome::Refused });
             return refused(refusal, dialect, &request_id, &story);
         }
     };

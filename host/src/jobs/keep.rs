@@ -5,7 +5,7 @@ use crate::jobs::convert::stored;
 use crate::jobs::drain;
 use crate::jobs::preference::Preference;
 use crate::jobs::questions::{PATH, POLL_AFTER, json_response, word};
-use crate::observe::metrics::Outcome;
+use crate::observe::metrics::RequestOutcome;
 use crate::proxy::attempts::attempts;
 use crate::proxy::body::Body;
 use crate::proxy::refusal::{Kind, Refusal};
@@ -99,7 +99,7 @@ async fn keep(
             story.tell(unserved.refusal.code());
             story.tell(&format!("kept as {id}"));
             let response = accepted(preference, id, JobState::Queued, unserved.refusal.retry_after, &story);
-            story.end(Outcome::Spooled, StatusCode::ACCEPTED.as_u16());
+            story.end(RequestOutcome::Spooled, StatusCode::ACCEPTED.as_u16());
             worker.shared.spool_bell.notify_one();
             response
         }
@@ -145,7 +145,7 @@ async fn adopt(
             let mut story = begin(worker, targets);
             story.tell(&format!("kept as {id} while its call goes on"));
             let response = accepted(preference, id, JobState::Leased, None, &story);
-            story.end(Outcome::Spooled, StatusCode::ACCEPTED.as_u16());
+            story.end(RequestOutcome::Spooled, StatusCode::ACCEPTED.as_u16());
             response
         }
         Ok(Err((error, mut task))) => {
@@ -218,7 +218,7 @@ fn refuse(targets: &Targets, refusal: Refusal, mut story: Story) -> Response<Bod
     story.tell(&format!("not kept: {}", refusal.code()));
     let mut response = refusal.into_response(targets.first().request.dialect, &targets.first().request.id);
     story.insert_headers(response.headers_mut());
-    story.end(Outcome::Failed, response.status().as_u16());
+    story.end(RequestOutcome::Failed, response.status().as_u16());
     response
 }
 

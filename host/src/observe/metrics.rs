@@ -22,7 +22,7 @@ use std::time::Duration;
 
 /// How a request ended, as its caller saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum RequestOutcome {
     /// The provider's answer, as it was.
     Answered,
     /// The provider's or the network's failure.
@@ -43,31 +43,31 @@ pub enum Outcome {
     Abandoned,
 }
 
-impl Outcome {
-    const ALL: [Outcome; 9] = [
-        Outcome::Answered,
-        Outcome::Failed,
-        Outcome::CircuitOpen,
-        Outcome::Limited,
-        Outcome::Shed,
-        Outcome::Spooled,
-        Outcome::Refused,
-        Outcome::Broken,
-        Outcome::Abandoned,
+impl RequestOutcome {
+    const ALL: [RequestOutcome; 9] = [
+        RequestOutcome::Answered,
+        RequestOutcome::Failed,
+        RequestOutcome::CircuitOpen,
+        RequestOutcome::Limited,
+        RequestOutcome::Shed,
+        RequestOutcome::Spooled,
+        RequestOutcome::Refused,
+        RequestOutcome::Broken,
+        RequestOutcome::Abandoned,
     ];
 
     /// The metric's label, and the log's word.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Outcome::Answered => "answered",
-            Outcome::Failed => "failed",
-            Outcome::CircuitOpen => "circuit_open",
-            Outcome::Limited => "limited",
-            Outcome::Shed => "shed",
-            Outcome::Spooled => "spooled",
-            Outcome::Refused => "refused",
-            Outcome::Broken => "broken",
-            Outcome::Abandoned => "abandoned",
+            RequestOutcome::Answered => "answered",
+            RequestOutcome::Failed => "failed",
+            RequestOutcome::CircuitOpen => "circuit_open",
+            RequestOutcome::Limited => "limited",
+            RequestOutcome::Shed => "shed",
+            RequestOutcome::Spooled => "spooled",
+            RequestOutcome::Refused => "refused",
+            RequestOutcome::Broken => "broken",
+            RequestOutcome::Abandoned => "abandoned",
         }
     }
 }
@@ -226,7 +226,7 @@ impl Metrics {
         let state = self.circuit_state.get_or_create(&only()).clone();
         state.set(0);
         UpstreamMetrics {
-            requests: Outcome::ALL
+            requests: RequestOutcome::ALL
                 .map(|outcome| counter(&self.requests, labels(upstream, "outcome", outcome.as_str()))),
             attempts: Class::ALL.map(|class| counter(&self.attempts, labels(upstream, "class", class.as_str()))),
             retries: counter(&self.retries, only()),
@@ -276,7 +276,7 @@ pub struct UpstreamMetrics {
 
 impl UpstreamMetrics {
     /// Counts a request that has ended.
-    pub fn request(&self, outcome: Outcome) {
+    pub fn request(&self, outcome: RequestOutcome) {
         self.requests[outcome as usize].inc();
     }
 

@@ -1,6 +1,6 @@
 //! What a call waits for before it goes out: circuits, its tenant's limits, lanes, and the limits of its upstream.
 
-use crate::observe::metrics::Outcome;
+use crate::observe::metrics::RequestOutcome;
 use crate::proxy::permits::Permits;
 use crate::proxy::refusal::{Kind, Owner, Refusal};
 use crate::proxy::target::Target;
@@ -114,7 +114,7 @@ impl Places {
 fn paced(target: &Target, lane: &Lane, away: &TurnedAway) -> Blocked {
     let upstream = named(target, &lane.protects);
     let refusal = Refusal::after(Kind::Paced { upstream, said: lane.said() }, away.retry_after);
-    Blocked::before_sending(refusal, Outcome::Limited)
+    Blocked::before_sending(refusal, RequestOutcome::Limited)
 }
 
 /// Goes through a door, waiting as long as there is patience.
@@ -145,7 +145,7 @@ fn limited(owner: Owner, away: &TurnedAway) -> Blocked {
         Obstacle::Full(Full::Queue) => Kind::Saturated { owner, what: "the queue of those who wait is full".into() },
         Obstacle::Full(Full::Tenant) => Kind::Saturated { owner, what: "as many of this tenant's wait as may".into() },
     };
-    Blocked::before_sending(Refusal::after(kind, away.retry_after), Outcome::Limited)
+    Blocked::before_sending(Refusal::after(kind, away.retry_after), RequestOutcome::Limited)
 }
 
 fn tenant_of(target: &Target) -> Owner {
@@ -169,7 +169,7 @@ async fn wait_for_circuit(
     let Some(wait) = refused.rejected.worth_waiting(refused.is_slow, patience, clock.now()) else {
         let wait = clock.until(refused.rejected.retry_at());
         let refusal = Refusal::after(circuit_open(target, refused), wait);
-        return Err(Blocked::before_sending(refusal, Outcome::CircuitOpen));
+        return Err(Blocked::before_sending(refusal, RequestOutcome::CircuitOpen));
     };
     tokio::select! {
         () = clock.sleep(wait) => {}

@@ -1,6 +1,6 @@
 //! The attempt loop: the order in which a request is let out, sent, judged, and sent again.
 
-use crate::observe::metrics::Outcome;
+use crate::observe::metrics::RequestOutcome;
 use crate::policy::Record;
 use crate::proxy::admission::{Obstruction, Places, admit};
 use crate::proxy::attempt::{Attempt, Attempted};
@@ -187,7 +187,7 @@ impl Run<'_> {
             if consequence.hears == Hears::Answer
                 && let Some(held) = held
             {
-                return Ok(Served::settled(held, record, verdict, &consequence, Outcome::Answered));
+                return Ok(Served::settled(held, record, verdict, &consequence, RequestOutcome::Answered));
             }
 
             // Again, or out.
@@ -233,7 +233,7 @@ impl Run<'_> {
             // What is told to the caller is never less than what it would wait here.
             let own = Some(upstream.lanes.wait(subject)).filter(|wait| !wait.is_zero());
             failed.refusal.retry_after = hint.or(failed.refusal.retry_after).max(own);
-            let blocked = Blocked { refusal: failed.refusal.clone(), outcome: Outcome::Failed, was_sent: true };
+            let blocked = Blocked { refusal: failed.refusal.clone(), outcome: RequestOutcome::Failed, was_sent: true };
             return Err(Out { last, blocked, may_be_served_elsewhere });
         }
     }
@@ -245,7 +245,7 @@ fn served(held: Held, attempted: Attempted, charge: Option<Entered>, has_failed:
     let charges = Charges { upstream: Some(entered), tenant: charge };
     let (verdict, admission) = (judged.verdict, Some(admission));
     let is_final = false;
-    Served { held, record, verdict, outcome: Outcome::Answered, admission, charges, has_failed, is_final }
+    Served { held, record, verdict, outcome: RequestOutcome::Answered, admission, charges, has_failed, is_final }
 }
 
 /// Whether a strict server refuses a request for a field that we have put into it.

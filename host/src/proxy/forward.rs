@@ -4,7 +4,7 @@ use crate::dialect::events::{Event, Events, Stage};
 use crate::dialect::json_end::JsonEnd;
 use crate::dialect::sse;
 use crate::dialect::{Dialect, Operation, Usage};
-use crate::observe::metrics::Outcome;
+use crate::observe::metrics::RequestOutcome;
 use crate::policy::Record;
 use crate::proxy::body::{Aborted, Arriving};
 use crate::proxy::hold::{Held, OPEN_WHEN_OVER};
@@ -142,7 +142,7 @@ pub struct Affair {
     /// Why.
     pub story: Story,
     /// How the request ended, should the answer arrive whole.
-    pub outcome: Outcome,
+    pub outcome: RequestOutcome,
     /// Whether a failure of its request is counted already.
     pub has_failed: bool,
 }
@@ -151,7 +151,7 @@ impl Forward {
     /// Takes over a response whose head is on its way to the caller.
     pub fn new(held: Held, mut affair: Affair) -> Forward {
         let target = &affair.target;
-        let is_answer = affair.outcome == Outcome::Answered && held.status.is_success();
+        let is_answer = affair.outcome == RequestOutcome::Answered && held.status.is_success();
         let generates = target.request.operation == Operation::Generate;
         let mut forward = Forward {
             ready: VecDeque::new(),
@@ -351,7 +351,11 @@ impl Forward {
             (_, usage) => usage,
         };
         // What is passed on although it is no answer has been judged already.
-        let end = if affair.outcome == Outcome::Failed && !matches!(end, End::Abandoned(_)) { End::Whole } else { end };
+        let end = if affair.outcome == RequestOutcome::Failed && !matches!(end, End::Abandoned(_)) {
+            End::Whole
+        } else {
+            end
+        };
         affair.settle(end, usage);
     }
 }
@@ -359,7 +363,7 @@ impl Forward {
 impl Affair {
     /// The first content is on its way to the caller.
     fn content_began(&mut self) {
-        if self.outcome != Outcome::Answered || self.verdict.class != Class::Success {
+        if self.outcome != RequestOutcome::Answered || self.verdict.class != Class::Success {
             return;
         }
         let upstream = &self.target.upstream;
@@ -402,18 +406,18 @@ impl Affair {
             End::Failed(error) => {
                 self.story.tell(&format!("the provider failed inside of its answer: {}", error.message));
                 self.judge_again(None, Some(error));
-                Outcome::Broken
+                RequestOutcome::Broken
             }
             End::Broken(fault) => {
                 self.story.tell(&format!("the answer broke off: {}", fault.as_str()));
                 self.judge_again(Some(fault), None);
-                Outcome::Broken
+                RequestOutcome::Broken
             }
             End::Abandoned(given_up) => {
                 self.story.tell(given_up.unwrap_or("the caller went away"));
                 // The permits are dropped with this, which counts nowhere.
                 self.admission = None;
-                Outcome::Abandoned
+                RequestOutcome::Abandoned
             }
         };
         if let Some(admission) = self.admission.take() {

@@ -1,7 +1,7 @@
 //! A response of the provider's on the point of becoming the caller's.
 
 use crate::dialect::headers::strip_hop_by_hop;
-use crate::observe::metrics::Outcome;
+use crate::observe::metrics::RequestOutcome;
 use crate::policy::Record;
 use crate::proxy::body::Body;
 use crate::proxy::forward::{Affair, Forward};
@@ -26,7 +26,7 @@ pub struct Served {
     /// What it was judged to be.
     pub verdict: Verdict,
     /// How the request has ended, should it arrive whole.
-    pub outcome: Outcome,
+    pub outcome: RequestOutcome,
     /// The circuits' permits, unless they are settled already.
     pub admission: Option<Admission>,
     /// What is settled when the answer has ended.
@@ -44,7 +44,7 @@ impl Served {
         record: Rc<Record>,
         verdict: Verdict,
         consequence: &Consequence,
-        outcome: Outcome,
+        outcome: RequestOutcome,
     ) -> Served {
         let (charges, is_final) = (Charges::default(), consequence.is_final);
         Served { held, record, verdict, outcome, admission: None, charges, has_failed: false, is_final }

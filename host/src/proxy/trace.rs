@@ -1,6 +1,6 @@
 //! One record per request that says why it ended as it did. It becomes one line of the log, and a few headers.
 
-use crate::observe::metrics::{Outcome, UpstreamMetrics};
+use crate::observe::metrics::{RequestOutcome, UpstreamMetrics};
 use crate::policy::Record;
 use crate::policy::{By, Judged};
 use crate::proxy::attempt::{Attempted, Elsewhere, EndedElsewhere};
@@ -152,7 +152,7 @@ impl Story {
     }
 
     /// Ends: counted, with a line in the log, once.
-    pub fn end(&mut self, outcome: Outcome, status: u16) {
+    pub fn end(&mut self, outcome: RequestOutcome, status: u16) {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
@@ -185,7 +185,7 @@ impl Drop for Story {
     /// A story that nobody has ended is that of a caller who went away.
     fn drop(&mut self) {
         if !self.upstream.is_empty() {
-            self.end(Outcome::Abandoned, 0);
+            self.end(RequestOutcome::Abandoned, 0);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Requests that were understood and that nobody has served: what is left of them, and what to tell their callers.
 
-use crate::observe::metrics::Outcome;
+use crate::observe::metrics::RequestOutcome;
 use crate::policy::Record;
 use crate::proxy::attempt::{Elsewhere, EndedElsewhere};
 use crate::proxy::body::Body;
@@ -31,7 +31,7 @@ pub struct Unserved {
     /// The provider's last answer, when it gave one that can be passed on.
     answer: Option<Served>,
     /// How the request ended.
-    pub outcome: Outcome,
+    pub outcome: RequestOutcome,
     /// Whether the failure may be this request's own: a healthy upstream answered it with an error.
     pub suspect: bool,
     /// Whether a call was made at all.
@@ -48,10 +48,10 @@ impl Unserved {
     /// Where an attempt was made, its failure is what the caller hears of, not what kept the next one from being made.
     pub fn new(target: Rc<Target>, last: Option<Failed>, blocked: Blocked, mut story: Story) -> Unserved {
         let Blocked { mut refusal, mut outcome, was_sent } = blocked;
-        if let (Some(failed), true) = (&last, outcome != Outcome::Failed) {
+        if let (Some(failed), true) = (&last, outcome != RequestOutcome::Failed) {
             story.tell(&format!("no retry: {}", refusal.code()));
             refusal = Refusal { retry_after: refusal.retry_after, kind: failed.refusal.kind.clone() };
-            outcome = Outcome::Failed;
+            outcome = RequestOutcome::Failed;
         }
         let throttled = last.as_ref().is_some_and(|failed| failed.consequence.asks_for_less);
         let tried = was_sent || last.is_some();
@@ -59,7 +59,7 @@ impl Unserved {
         let answer = last.and_then(|failed| {
             // A failure that looks like a success must not reach the caller as one, unless it shows that it is none.
             let held = failed.held.filter(|held| held.shows_its_failure(&failed.record))?;
-            Some(Served::settled(held, failed.record, failed.verdict, &failed.consequence, Outcome::Failed))
+            Some(Served::settled(held, failed.record, failed.verdict, &failed.consequence, RequestOutcome::Failed))
         });
         Unserved { refusal, answer, outcome, suspect, tried, throttled, target, story }
     }
@@ -95,7 +95,7 @@ impl Unserved {
         }
         let (mut story, refusal) = (self.story, self.refusal);
         let lost = matches!(refusal.kind, Kind::Unreachable { fault: Fault::Reset, cause: None, .. })
-            && self.outcome == Outcome::Failed;
+            && self.outcome == RequestOutcome::Failed;
         target.upstream.metrics.overhead(story.overhead());
         story.tell(refusal.code());
         let mut response = refusal.into_response(target.request.dialect, &target.request.id);
@@ -140,14 +140,14 @@ pub struct Blocked {
     /// What it says.
     pub refusal: Refusal,
     /// How the request has ended, unless an attempt was made.
-    pub outcome: Outcome,
+    pub outcome: RequestOutcome,
     /// Whether it was a call that it ended with.
     pub was_sent: bool,
 }
 
 impl Blocked {
     /// Nothing was sent.
-    pub fn before_sending(refusal: Refusal, outcome: Outcome) -> Blocked {
+    pub fn before_sending(refusal: Refusal, outcome: RequestOutcome) -> Blocked {
         Blocked { refusal, outcome, was_sent: false }
     }
 
@@ -156,12 +156,14 @@ impl Blocked {
         let EndedElsewhere { what, elapsed: _ } = ended;
         let upstream = target.upstream.name.to_string();
         let (kind, outcome) = match what {
-            Elsewhere::BodyBroken => (Kind::BadRequest { reason: "its body broke off".into() }, Outcome::Abandoned),
-            Elsewhere::BodyLate => (Kind::BodyLate { timeout: body_timeout }, Outcome::Refused),
-            Elsewhere::Impatient => {
-                (Kind::TimedOut { upstream, fault: Fault::AttemptTimeout, cause: None }, Outcome::Failed)
+            Elsewhere::BodyBroken => {
+                (Kind::BadRequest { reason: "its body broke off".into() }, RequestOutcome::Abandoned)
             }
-            Elsewhere::Short(shortage) => (Kind::Short { shortage }, Outcome::Shed),
+            Elsewhere::BodyLate => (Kind::BodyLate { timeout: body_timeout }, RequestOutcome::Refused),
+            Elsewhere::Impatient => {
+                (Kind::TimedOut { upstream, fault: Fault::AttemptTimeout, cause: None }, RequestOutcome::Failed)
+            }
+            Elsewhere::Short(shortage) => (Kind::Short { shortage }, RequestOutcome::Shed),
         };
         let wait = matches!(what, Elsewhere::Short(_)).then_some(ShedSettings::DEFAULT_RETRY_AFTER_MIN);
         Blocked { refusal: Refusal::after(kind, wait), outcome, was_sent: true }
