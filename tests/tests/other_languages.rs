@@ -42,7 +42,7 @@ fn a_policy_in_c_judges() {
     let provider = Provider::start();
     let setup = Setup::with(&provider).set("upstreams.openai", "policy = \"error-in-success\"");
     let spillway = setup.set("upstreams.openai.retry", "max_attempts = 1").start();
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/other-languages/error-in-success.wasm");
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../policies/other-languages/error-in-success.wasm");
     spillway.drop_policy(&file, "error-in-success");
     eventually("it serves", || (spillway.policy("error-in-success")["source"] == "module").then_some(()));
     let healthy = spillway.send(&chat());
