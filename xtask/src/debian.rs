@@ -1,21 +1,28 @@
 //! Debian's packages: whether they are there, and installing them if that is allowed.
 
+use crate::consent::Consent;
 use crate::process::{is_root, line, output, run};
 use std::process::Command;
 
 /// Sees to it that these packages are installed.
 ///
 /// # Errors
-/// On other systems, and without the right to install; the message then says what to run.
-pub(crate) fn require(packages: &[&str]) -> Result<(), String> {
+/// On other systems, without the user's word, and without the right to install; the message then says what to run.
+pub(crate) fn require(packages: &[&str], consent: Consent) -> Result<(), String> {
     if are_installed(packages) {
         return Ok(());
     }
     if !is_debian(&std::fs::read_to_string("/etc/os-release").unwrap_or_default()) {
         return Err(format!("this is not Debian, which would have the packages {}", packages.join(", ")));
     }
+    let typed = as_typed(packages);
+    if consent == Consent::Withheld {
+        return Err(format!(
+            "run this, and then try again (or let it be done, as root, by adding --install):\n\n  {typed}"
+        ));
+    }
     if !is_root() {
-        return Err(format!("run this, and then try again:\n\n  {}", as_typed(packages)));
+        return Err(format!("only root may install packages; run this, and then try again:\n\n  {typed}"));
     }
     run(&mut update())?;
     run(&mut install(packages)).map_err(|message| {
@@ -76,5 +83,12 @@ mod tests {
     #[test]
     fn a_package_that_no_one_has_is_not_installed() {
         assert!(!are_installed(&["spillway-no-such-package"]));
+    }
+
+    #[test]
+    fn nothing_is_installed_unasked() {
+        let refused = require(&["spillway-no-such-package"], Consent::Withheld);
+        // Elsewhere than on Debian there is nothing to ask for.
+        assert!(refused.is_err_and(|advice| advice.contains("--install") || advice.contains("not Debian")));
     }
 }

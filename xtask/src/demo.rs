@@ -1,5 +1,6 @@
 //! `cargo xtask demo`: builds what the demo needs, and becomes the demo.
 
+use crate::consent::Consent;
 use crate::policies::{self, POLICIES};
 use crate::process::{line, run};
 use crate::wasm::Source;
@@ -10,8 +11,8 @@ use std::os::unix::process::CommandExt;
 ///
 /// # Errors
 /// When something does not build or the demo cannot be started; on success this does not return.
-pub(crate) fn run_demo(workspace: &Workspace, stay: bool) -> Result<(), String> {
-    policies::build(workspace, Source::Any, &[POLICIES])?;
+pub(crate) fn run_demo(workspace: &Workspace, stay: bool, consent: Consent) -> Result<(), String> {
+    policies::build(workspace, Source::Any, consent, &[POLICIES])?;
     run(&mut workspace.build_binaries())?;
     let mut demo =
         workspace.with_products(workspace.command(workspace.binary("demo", Profile::Release)), Profile::Release);

@@ -1,5 +1,6 @@
 //! `cargo xtask`: everything that is done to this repository, in one place that needs nothing but Cargo.
 
+mod consent;
 mod debian;
 mod demo;
 mod policies;
@@ -9,6 +10,7 @@ mod test;
 mod wasm;
 mod workspace;
 
+use consent::Consent;
 use std::process::ExitCode;
 use wasm::Source;
 use workspace::{Profile, Workspace};
@@ -29,6 +31,9 @@ Usage: cargo xtask COMMAND
         --debian          with Debian's Rust packages, even where rustup has the Wasm target
   help                    this text
 
+  --install               test, demo, bench and policies then install Debian's packages that are missing, as root;
+                          without it they say which are and how they are had
+
 CARGO_TARGET_DIR is respected. Exit codes: 0 well, 1 something failed, 2 the arguments are wrong.
 ";
 
@@ -36,10 +41,10 @@ CARGO_TARGET_DIR is respected. Exit codes: 0 well, 1 something failed, 2 the arg
 #[derive(Debug, PartialEq, Eq)]
 enum Request {
     Help,
-    Policies(Source),
+    Policies { source: Source, consent: Consent },
     Test(test::Options),
-    Demo { stay: bool },
-    Bench { proxy_only: bool },
+    Demo { stay: bool, consent: Consent },
+    Bench { proxy_only: bool, consent: Consent },
     Simulate(Vec<String>),
 }
 
@@ -53,26 +58,28 @@ impl Request {
             None => Ok(()),
         };
         let given = |option: &str| options.contains(&option);
+        let consent = if given("--install") { Consent::Given } else { Consent::Withheld };
         match command {
             None => Err("a command is missing".to_owned()),
             Some("help" | "--help" | "-h") => Ok(Request::Help),
             Some("policies") => {
-                only(&["--debian"])?;
-                Ok(Request::Policies(if given("--debian") { Source::Debian } else { Source::Any }))
+                only(&["--debian", "--install"])?;
+                let source = if given("--debian") { Source::Debian } else { Source::Any };
+                Ok(Request::Policies { source, consent })
             }
             Some("test") => {
-                only(&["--fast", "--long"])?;
-                Ok(Request::Test(test::Options { python: !given("--fast"), long: given("--long") }))
+                only(&["--fast", "--long", "--install"])?;
+                Ok(Request::Test(test::Options { python: !given("--fast"), long: given("--long"), consent }))
             }
             Some("demo") => {
-                only(&["--stay"])?;
-                Ok(Request::Demo { stay: given("--stay") })
+                only(&["--stay", "--install"])?;
+                Ok(Request::Demo { stay: given("--stay"), consent })
             }
             // Its options are its own.
             Some("simulate") => Ok(Request::Simulate(options.iter().map(|option| (*option).to_owned()).collect())),
             Some("bench") => {
-                only(&["--proxy"])?;
-                Ok(Request::Bench { proxy_only: given("--proxy") })
+                only(&["--proxy", "--install"])?;
+                Ok(Request::Bench { proxy_only: given("--proxy"), consent })
             }
             Some(unknown) => Err(format!("there is no command {unknown}")),
         }
@@ -104,21 +111,21 @@ fn serve(request: &Request) -> Result<(), String> {
             print!("{USAGE}");
             Ok(())
         }
-        Request::Policies(source) => policies::build(&workspace, *source, &[policies::POLICIES]),
+        Request::Policies { source, consent } => policies::build(&workspace, *source, *consent, &[policies::POLICIES]),
         Request::Test(options) => test::run_steps(&workspace, *options),
-        Request::Demo { stay } => demo::run_demo(&workspace, *stay),
+        Request::Demo { stay, consent } => demo::run_demo(&workspace, *stay, *consent),
         Request::Simulate(options) => {
             let package = ["run", "--release", "--quiet", "--package", "spillway-simulate", "--"];
             process::run(workspace.cargo().args(package).args(options))
         }
-        Request::Bench { proxy_only } => bench(&workspace, *proxy_only),
+        Request::Bench { proxy_only, consent } => bench(&workspace, *proxy_only, *consent),
     }
 }
 
 /// What is measured is what is shipped. Everything is built by one command: with link-time optimisation, another selection
 /// would compile all dependencies another time.
-fn bench(workspace: &Workspace, proxy_only: bool) -> Result<(), String> {
-    policies::build(workspace, Source::Any, &[policies::POLICIES, policies::GUESTS])?;
+fn bench(workspace: &Workspace, proxy_only: bool, consent: Consent) -> Result<(), String> {
+    policies::build(workspace, Source::Any, consent, &[policies::POLICIES, policies::GUESTS])?;
     let benches = |only: &[&str]| {
         let mut cargo = workspace.with_products(workspace.cargo(), Profile::Dist);
         cargo.args(["bench", "--profile", Profile::Dist.name(), "--workspace"]);
@@ -143,15 +150,27 @@ mod tests {
 
     #[test]
     fn commands_and_their_options_are_understood() {
+        let consent = Consent::Withheld;
+        let policies = |source| Ok(Request::Policies { source, consent });
         assert_eq!(parse("--help"), Ok(Request::Help));
-        assert_eq!(parse("policies"), Ok(Request::Policies(Source::Any)));
-        assert_eq!(parse("policies --debian"), Ok(Request::Policies(Source::Debian)));
-        assert_eq!(parse("test"), Ok(Request::Test(test::Options { python: true, long: false })));
-        assert_eq!(parse("test --long --fast"), Ok(Request::Test(test::Options { python: false, long: true })));
-        assert_eq!(parse("demo --stay"), Ok(Request::Demo { stay: true }));
-        assert_eq!(parse("bench"), Ok(Request::Bench { proxy_only: false }));
-        assert_eq!(parse("bench --proxy"), Ok(Request::Bench { proxy_only: true }));
+        assert_eq!(parse("policies"), policies(Source::Any));
+        assert_eq!(parse("policies --debian"), policies(Source::Debian));
+        let test = |python, long| Ok(Request::Test(test::Options { python, long, consent }));
+        assert_eq!((parse("test"), parse("test --long --fast")), (test(true, false), test(false, true)));
+        assert_eq!(parse("demo --stay"), Ok(Request::Demo { stay: true, consent }));
+        assert_eq!(parse("bench"), Ok(Request::Bench { proxy_only: false, consent }));
+        assert_eq!(parse("bench --proxy"), Ok(Request::Bench { proxy_only: true, consent }));
         assert_eq!(parse("simulate --seeds 7"), Ok(Request::Simulate(vec!["--seeds".into(), "7".into()])));
+    }
+
+    #[test]
+    fn only_the_users_word_allows_to_install() {
+        let consent = Consent::Given;
+        assert_eq!(parse("policies --install"), Ok(Request::Policies { source: Source::Any, consent }));
+        let options = test::Options { python: false, long: false, consent };
+        assert_eq!(parse("test --fast --install"), Ok(Request::Test(options)));
+        assert_eq!(parse("demo --install"), Ok(Request::Demo { stay: false, consent }));
+        assert_eq!(parse("bench --install"), Ok(Request::Bench { proxy_only: false, consent }));
     }
 
     #[test]
@@ -165,7 +184,7 @@ mod tests {
     #[test]
     fn the_usage_text_names_every_command_and_option() {
         let words = ["test", "--fast", "--long", "demo", "--stay", "bench", "--proxy", "simulate", "policies"];
-        for word in words.into_iter().chain(["--debian", "help"]) {
+        for word in words.into_iter().chain(["--debian", "help", "--install"]) {
             assert!(USAGE.contains(&format!("  {word}")), "{word}");
         }
     }

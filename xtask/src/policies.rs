@@ -1,5 +1,6 @@
 //! Builds policies to Wasm and puts each under its own name where the proxy looks for it.
 
+use crate::consent::Consent;
 use crate::process::run;
 use crate::wasm::{Source, TARGET, Toolchain};
 use crate::workspace::Workspace;
@@ -24,8 +25,8 @@ pub(crate) const GUESTS: Set = Set { sources: "tests/guests", place: "guests" };
 ///
 /// # Errors
 /// When there is no toolchain, a policy does not compile, or a file cannot be written.
-pub(crate) fn build(workspace: &Workspace, source: Source, sets: &[Set]) -> Result<(), String> {
-    let mut cargo = Toolchain::prepare(workspace, source)?.cargo_build(workspace);
+pub(crate) fn build(workspace: &Workspace, source: Source, consent: Consent, sets: &[Set]) -> Result<(), String> {
+    let mut cargo = Toolchain::prepare(workspace, source, consent)?.cargo_build(workspace);
     cargo.args(["--profile", "policy"]);
     let mut collected = Vec::new();
     for set in sets {

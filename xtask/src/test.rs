@@ -1,5 +1,6 @@
 //! `cargo xtask test`: everything that a change must pass, cheapest to build first, stopping at the first failure.
 
+use crate::consent::Consent;
 use crate::policies::{self, GUESTS, POLICIES};
 use crate::process::{run, step, succeeds};
 use crate::python;
@@ -14,6 +15,8 @@ pub(crate) struct Options {
     pub(crate) python: bool,
     /// Run the tests that take minutes.
     pub(crate) long: bool,
+    /// Whether what is missing may be installed.
+    pub(crate) consent: Consent,
 }
 
 /// Runs the steps.
@@ -21,7 +24,7 @@ pub(crate) struct Options {
 /// # Errors
 /// The first step's that fails.
 pub(crate) fn run_steps(workspace: &Workspace, options: Options) -> Result<(), String> {
-    step("policies", || policies::build(workspace, Source::Any, &[POLICIES, GUESTS]))?;
+    step("policies", || policies::build(workspace, Source::Any, options.consent, &[POLICIES, GUESTS]))?;
     step("binaries", || run(&mut workspace.build_binaries()))?;
     step("generator of hostile files", || run(&mut workspace.build_smith()))?;
     step("clocks that can be moved", || run(&mut workspace.build_moved_clock()))?;
@@ -36,7 +39,9 @@ pub(crate) fn run_steps(workspace: &Workspace, options: Options) -> Result<(), S
     step("rustfmt", || component(workspace, "fmt", &["--all", "--check"]))?;
     if options.python {
         step("Python SDKs", || {
-            let python = python::environment(workspace)?;
+            let python = python::SDKS
+                .prepare(workspace, options.consent)
+                .map_err(|message| format!("{message}\n`cargo xtask test --fast` does without the SDKs."))?;
             let mut pytest = workspace.with_products(workspace.command(python), Profile::Release);
             // The sources stay as clean as they were.
             pytest.env("PYTHONDONTWRITEBYTECODE", "1");

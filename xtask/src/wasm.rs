@@ -1,7 +1,8 @@
-//! The Wasm toolchain: found, added, or as a last resort taken from Debian.
+//! The Wasm toolchain: found, added by rustup, or as a last resort taken from Debian.
 //!
 //! Nothing else knows how code for `wasm32-unknown-unknown` is compiled.
 
+use crate::consent::Consent;
 use crate::debian;
 use crate::process::{line, output, run};
 use crate::workspace::Workspace;
@@ -39,7 +40,7 @@ impl Toolchain {
     ///
     /// # Errors
     /// When there is no way, with what to do about it.
-    pub(crate) fn prepare(workspace: &Workspace, source: Source) -> Result<Toolchain, String> {
+    pub(crate) fn prepare(workspace: &Workspace, source: Source, consent: Consent) -> Result<Toolchain, String> {
         let mut obstacles = Vec::new();
         if source == Source::Any {
             if has_target(workspace) {
@@ -52,7 +53,7 @@ impl Toolchain {
                 Err(message) => obstacles.push(message),
             }
         }
-        match debian::require(&DEBIAN_PACKAGES) {
+        match debian::require(&DEBIAN_PACKAGES, consent) {
             Ok(()) => {
                 println!("Policies are compiled with Debian's Rust; the first time this builds the standard library.");
                 Ok(Toolchain::Debian)
