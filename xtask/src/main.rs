@@ -3,6 +3,7 @@
 mod consent;
 mod debian;
 mod demo;
+mod deny;
 mod policies;
 mod process;
 mod python;
@@ -19,7 +20,7 @@ const USAGE: &str = "\
 Usage: cargo xtask COMMAND
 
   test [--fast] [--long]  everything a change must pass: policies, binaries, all Rust tests, clippy, rustfmt,
-                          and the official Python SDKs driving the real proxy
+                          cargo-deny, and the official Python SDKs driving the real proxy
         --fast            without the Python SDKs
         --long            with the tests that take minutes (SPILLWAY_LONG=1)
   demo [--stay]           a provider fails, and the application behind Spillway does not notice
@@ -31,8 +32,8 @@ Usage: cargo xtask COMMAND
         --debian          with Debian's Rust packages, even where rustup has the Wasm target
   help                    this text
 
-  --install               test, demo, bench and policies then install Debian's packages that are missing, as root;
-                          without it they say which are and how they are had
+  --install               test, demo, bench and policies then install what is missing: Debian's packages as root, and
+                          cargo-deny into the target folder; without it they say what is missing and how it is had
 
 CARGO_TARGET_DIR is respected. Exit codes: 0 well, 1 something failed, 2 the arguments are wrong.
 ";

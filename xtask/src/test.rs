@@ -1,6 +1,7 @@
 //! `cargo xtask test`: everything that a change must pass, cheapest to build first, stopping at the first failure.
 
 use crate::consent::Consent;
+use crate::deny;
 use crate::policies::{self, GUESTS, POLICIES};
 use crate::process::{run, step, succeeds};
 use crate::python;
@@ -37,6 +38,7 @@ pub(crate) fn run_steps(workspace: &Workspace, options: Options) -> Result<(), S
     let clippy = ["--release", "--workspace", "--all-targets", "--", "-D", "warnings"];
     step("clippy", || component(workspace, "clippy", &clippy))?;
     step("rustfmt", || component(workspace, "fmt", &["--all", "--check"]))?;
+    step("dependencies", || deny::check(workspace, options.consent))?;
     if options.python {
         step("Python SDKs", || {
             let python = python::SDKS
