@@ -105,3 +105,33 @@ fn exports(config: &Config) -> String {
     text.push_str("export NO_PROXY=\"$no_proxy\"\n");
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{ArgAction, Command, CommandFactory};
+
+    /// Each command that does something, with its whole name.
+    fn leaves(command: &Command, name: &str) -> Vec<(String, Command)> {
+        let within = command.get_subcommands().flat_map(|one| leaves(one, &format!("{name} {}", one.get_name())));
+        let within: Vec<_> = within.collect();
+        if within.is_empty() { vec![(name.to_owned(), command.clone())] } else { within }
+    }
+
+    #[test]
+    fn the_reference_has_every_command_and_every_option() {
+        let reference = include_str!("../../docs/commands.md");
+        let rows: Vec<&str> = reference.lines().filter(|line| line.starts_with("| `spillway ")).collect();
+        let commands = leaves(&Arguments::command(), "spillway");
+        assert_eq!(rows.len(), commands.len(), "one row for each command");
+        for (name, command) in commands {
+            let row = rows.iter().find(|row| row.starts_with(&format!("| `{name}")));
+            let row = row.unwrap_or_else(|| unreachable!("docs/commands.md has no row for `{name}`"));
+            for option in command.get_arguments().filter(|option| !matches!(option.get_action(), ArgAction::Help)) {
+                // Told once, for all of them.
+                let Some(long) = option.get_long().filter(|long| *long != "config") else { continue };
+                assert!(row.contains(&format!("--{long}")), "docs/commands.md does not name --{long} of `{name}`");
+            }
+        }
+    }
+}

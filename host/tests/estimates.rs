@@ -153,7 +153,7 @@ fn results() -> Vec<Prompt> {
 
 /// Conversations of code, prose and other languages, of 10 to 60 turns.
 fn long_histories() -> Vec<Prompt> {
-    let prose = pieces_of(&["README.md", "ARCHITECTURE.md"], 700);
+    let prose = pieces_of(&["README.md", "docs/policies.md", "ARCHITECTURE.md"], 700);
     let code = pieces_of(&["host/src/proxy/attempts.rs", "tests/sdk/harness.py"], 1_500);
     let foreign = paragraphs(&["chinese", "russian", "german"]);
     let turns: Vec<&str> =
@@ -305,7 +305,11 @@ fn by_bytes(prompt: &Prompt) -> u64 {
 fn the_estimate_of_every_kind_of_prompt_is_near_what_it_costs() {
     let languages = ["german", "french", "spanish", "russian", "arabic", "hindi"];
     let kinds = [
-        ("prose", 15.0, asking(&pieces_of(&["README.md", "ARCHITECTURE.md", "docs/answers.md"], 2_000))),
+        (
+            "prose",
+            15.0,
+            asking(&pieces_of(&["README.md", "docs/policies.md", "ARCHITECTURE.md", "docs/answers.md"], 2_000)),
+        ),
         (
             "code",
             12.0,

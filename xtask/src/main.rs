@@ -183,10 +183,12 @@ mod tests {
     }
 
     #[test]
-    fn the_usage_text_names_every_command_and_option() {
+    fn the_usage_text_and_the_reference_name_every_command_and_option() {
+        const REFERENCE: &str = include_str!("../../docs/commands.md");
         let words = ["test", "--fast", "--long", "demo", "--stay", "bench", "--proxy", "simulate", "policies"];
         for word in words.into_iter().chain(["--debian", "help", "--install"]) {
             assert!(USAGE.contains(&format!("  {word}")), "{word}");
+            assert!(word == "help" || REFERENCE.contains(word), "docs/commands.md does not name {word}");
         }
     }
 }

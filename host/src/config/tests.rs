@@ -307,9 +307,9 @@ fn credentials_in_a_url_are_refused() {
 }
 
 #[test]
-fn the_readmes_configuration_is_the_default_one() {
-    let readme = include_str!("../../../README.md");
-    let example = readme.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+fn the_documented_configuration_is_the_default_one() {
+    let reference = include_str!("../../../docs/configuration.md");
+    let example = reference.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
     // What is shown but is no default: a tenant, and the number of this machine's cores.
     let example = example.replace("workers = 2 ", "# ");
     let mut shown = parse(&example, Path::new("")).expect("a valid example");

@@ -256,7 +256,7 @@ mod tests {
         let rule =
             format!("quarantined for {} s after {}, or after {}", Health::QUARANTINE.as_secs(), words[0], words[1]);
         for (file, text) in [
-            ("README.md", include_str!("../../../README.md")),
+            ("docs/policies.md", include_str!("../../../docs/policies.md")),
             ("ARCHITECTURE.md", include_str!("../../../ARCHITECTURE.md")),
         ] {
             assert!(text.contains(&rule), "{file} does not say: {rule}");
