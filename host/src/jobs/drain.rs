@@ -226,12 +226,12 @@ pub async fn settle(
             let blocked = target.upstream.circuits.call_blocked_until(target.subject());
             let blocked = blocked.map(|until| clock.until(until));
             let delay = unserved.delay(blocked, JOB_BACKOFF.delay(lease.attempt(), random()));
-            if unserved.suspect && is_last(worker, counted) {
+            if unserved.is_suspect() && is_last(worker, counted) {
                 // The last answer is kept with a job that dies of it.
                 let answer = whole(unserved.into_response(worker)).await.ok();
                 bury(spool, lease, reason, answer, clock).await;
             } else {
-                let counts = unserved.suspect;
+                let counts = unserved.is_suspect();
                 unserved.close();
                 release(spool, lease, reason, delay, counts, clock).await;
             }

@@ -44,11 +44,9 @@ pub struct Attempted {
     /// What policies may see of it.
     pub record: Rc<Record>,
     /// Its response, when one came.
-    pub held: Option<Held>,
+    pub response: Option<Held>,
     /// What it was judged to be.
     pub judged: Judged,
-    /// What it still holds.
-    pub permits: Permits,
     /// What is recorded of it, where that is switched on.
     pub note: Option<Note>,
 }
@@ -100,7 +98,7 @@ pub struct Attempt<'a> {
 
 impl Attempt<'_> {
     /// Makes it, over a connection that was used before if there is one: sends the request, holds the response, has it judged
-    /// and learns from it. `heard` tells from outside whether the head of an answer has come.
+    /// and learns from it. Answers what came of it, and what it still holds. `heard` tells from outside whether the head of an answer has come.
     ///
     /// # Errors
     /// When it ended without any doing of the upstream's.
@@ -109,12 +107,12 @@ impl Attempt<'_> {
         connection: Option<Connection>,
         mut permits: Permits,
         heard: &Cell<bool>,
-    ) -> Result<Attempted, EndedElsewhere> {
+    ) -> Result<(Attempted, Permits), EndedElsewhere> {
         let Attempt { worker, client, target, number } = self;
         permits.entered.sent();
         permits.admission.sent();
         // If it fails here, the permits are dropped, which counts nowhere: the upstream had no part in it.
-        let (record, held) = send(client, connection, target, number, heard).await?;
+        let (record, response) = send(client, connection, target, number, heard).await?;
         let record = Rc::new(record);
         let facts = Rc::clone(&record) as Rc<dyn AttemptFacts>;
         let judged = worker.judge.borrow_mut().classify(&target.upstream.policy, facts);
@@ -125,7 +123,7 @@ impl Attempt<'_> {
             .recorder
             .as_ref()
             .map(|recorder| recorder.note(&target.request.id, target.sent(), &record, &judged));
-        Ok(Attempted { record, held, judged, permits, note })
+        Ok((Attempted { record, response, judged, note }, permits))
     }
 }
 

@@ -3,14 +3,15 @@
 use crate::observe::metrics::RequestOutcome;
 use crate::policy::Record;
 use crate::proxy::admission::{Obstruction, Places, admit};
-use crate::proxy::attempt::{Attempt, Attempted};
+use crate::proxy::answer::answer;
+use crate::proxy::attempt::Attempt;
 use crate::proxy::body::Body;
+use crate::proxy::completion::Completion;
 use crate::proxy::hedge;
 use crate::proxy::hold::Held;
 use crate::proxy::permits::{Charges, Permits};
 use crate::proxy::retry::{RetryToken, grant, held_back, next};
-use crate::proxy::served::Served;
-use crate::proxy::settle::{self, Recorded};
+use crate::proxy::settle::settle;
 use crate::proxy::target::{Target, Targets};
 use crate::proxy::trace::Story;
 use crate::proxy::unserved::{Blocked, Failed, Unserved, refusal_for};
@@ -51,8 +52,11 @@ pub async fn attempts(
     };
     loop {
         let out = match run.at(&target).await {
-            Ok(served) => return Ok(served.forward(worker, &target, run.story)),
-            Err(out) => out,
+            Ok(response) => return Ok(response),
+            Err((went_on, out)) => {
+                run = went_on;
+                out
+            }
         };
         let next = if out.may_be_served_elsewhere { others.next() } else { None };
         let (asked_first, out) = first.take().unwrap_or((target, out));
@@ -98,7 +102,10 @@ struct Run<'a> {
 
 impl Run<'_> {
     /// Has one target serve.
-    async fn at(&mut self, target: &Rc<Target>) -> Result<Served, Out> {
+    ///
+    /// # Errors
+    /// Why it has not.
+    async fn at(mut self, target: &Rc<Target>) -> Result<Response<Body>, (Self, Out)> {
         let (worker, clock) = (self.worker, self.worker.shared.clock);
         let (upstream, subject) = (&*target.upstream, target.subject());
         let client = worker.client(upstream);
@@ -124,9 +131,9 @@ impl Run<'_> {
             let admitted = admit(target, self.patience, &mut self.charge, &mut places, clock, &mut self.story).await;
             let permits = match admitted {
                 Ok(permits) => permits,
-                Err(Obstruction::OfUpstream(blocked)) => return Err(Out::of(last, blocked)),
+                Err(Obstruction::OfUpstream(blocked)) => return Err((self, Out::of(last, blocked))),
                 // What an upstream said is no reason any more.
-                Err(Obstruction::OfTenant(blocked)) => return Err(Out::of(None, blocked)),
+                Err(Obstruction::OfTenant(blocked)) => return Err((self, Out::of(None, blocked))),
             };
 
             // Send, hold until first content, classify.
@@ -143,11 +150,12 @@ impl Run<'_> {
                 None => self.story.attempted(attempt.make(connection, permits, &Cell::default()).await),
                 Some(plan) => hedge::race(attempt, plan, connection, permits, &mut self.story).await,
             };
-            let mut attempted = match ended {
+            let (mut attempted, permits) = match ended {
                 Ok(attempted) => attempted,
                 Err(ended) => {
                     let body_timeout = worker.shared.config.server.body_timeout;
-                    return Err(Out::of(None, Blocked::elsewhere(target, ended, body_timeout)));
+                    let blocked = Blocked::elsewhere(target, ended, body_timeout);
+                    return Err((self, Out::of(None, blocked)));
                 }
             };
 
@@ -161,15 +169,21 @@ impl Run<'_> {
 
             // Commit.
             if attempted.judged.verdict.class == Class::Success
-                && let Some(held) = attempted.held.take()
+                && let Some(held) = attempted.response.take()
             {
-                return Ok(served(held, attempted, self.charge.take(), has_failed));
+                let Permits { entered, admission } = permits;
+                let completion = Completion {
+                    admission: Some(admission),
+                    charges: Charges { upstream: Some(entered), tenant: self.charge },
+                    has_failed,
+                    ..Completion::of_settled(worker, target, attempted, RequestOutcome::Answered, self.story)
+                };
+                return Ok(answer(held, completion, false));
             }
 
-            // Record.
-            let is_probe = attempted.permits.admission.is_probe();
-            let Recorded { record, held, verdict, note, consequence } =
-                settle::record(worker, target, attempted, has_failed);
+            // Settle.
+            let is_probe = permits.admission.is_probe();
+            let consequence = settle(worker, target, &attempted, permits, has_failed);
             has_failed |= consequence.request_has_failed;
             self.was_counted |= consequence.settlement != Settlement::Refund;
             if let (false, Some(charge)) = (self.was_counted, &mut self.charge) {
@@ -177,7 +191,8 @@ impl Run<'_> {
             }
 
             // What we have added ourselves must not be its caller's mistake.
-            if verdict.class == Class::Rejected && refuses_what_we_ask_for(target, &record) {
+            let (record, verdict) = (&attempted.record, &attempted.judged.verdict);
+            if verdict.class == Class::Rejected && refuses_what_we_ask_for(target, record) {
                 target.demands_usage.set(false);
                 self.story.tell("again without asking for usage, which this upstream seems not to know");
                 continue;
@@ -185,9 +200,11 @@ impl Run<'_> {
 
             // What is the caller's own affair is answered as it is.
             if consequence.hears == Hears::Answer
-                && let Some(held) = held
+                && let Some(held) = attempted.response.take()
             {
-                return Ok(Served::settled(held, record, verdict, &consequence, RequestOutcome::Answered));
+                let outcome = RequestOutcome::Answered;
+                let completion = Completion::of_settled(worker, target, attempted, outcome, self.story);
+                return Ok(answer(held, completion, consequence.is_final));
             }
 
             // Again, or out.
@@ -200,14 +217,14 @@ impl Run<'_> {
                 advice: verdict::advice(verdict.advice),
                 // Where part of an answer has come, another one would be made and paid for that its caller has not asked
                 // for.
-                may_repeat: is_repeatable && !held.as_ref().is_some_and(Held::is_part),
+                may_repeat: is_repeatable && !attempted.response.as_ref().is_some_and(Held::is_part),
                 pacing: consequence.pacing,
                 is_turn_of_use: consequence.pacing.is_some() && upstream.lanes.is_of_use(subject, self.came),
             };
-            let step = next(worker, target, &record, &verdict, &failed, note);
-            let refusal = refusal_for(target, &record, &verdict, consequence.hears);
+            let refusal = refusal_for(target, record, verdict, consequence.hears);
+            let step = next(worker, target, &mut attempted, &failed);
             let upstream_is_trusted = !is_probe && upstream.circuits.are_trusted(subject);
-            let failed = last.insert(Failed { held, record, verdict, consequence, upstream_is_trusted, refusal });
+            let failed = last.insert(Failed { attempted, consequence, upstream_is_trusted, refusal });
             let (hint, may_be_served_elsewhere) = match step {
                 Step::Paced => {
                     self.story.tell("waits for its turn");
@@ -234,18 +251,9 @@ impl Run<'_> {
             let own = Some(upstream.lanes.wait(subject)).filter(|wait| !wait.is_zero());
             failed.refusal.retry_after = hint.or(failed.refusal.retry_after).max(own);
             let blocked = Blocked { refusal: failed.refusal.clone(), outcome: RequestOutcome::Failed, was_sent: true };
-            return Err(Out { last, blocked, may_be_served_elsewhere });
+            return Err((self, Out { last, blocked, may_be_served_elsewhere }));
         }
     }
-}
-
-/// An answer that becomes the caller's, with all that is settled when it ends.
-fn served(held: Held, attempted: Attempted, charge: Option<Entered>, has_failed: bool) -> Served {
-    let Attempted { record, held: _, judged, permits: Permits { entered, admission }, note: _ } = attempted;
-    let charges = Charges { upstream: Some(entered), tenant: charge };
-    let (verdict, admission) = (judged.verdict, Some(admission));
-    let is_final = false;
-    Served { held, record, verdict, outcome: RequestOutcome::Answered, admission, charges, has_failed, is_final }
 }
 
 /// Whether a strict server refuses a request for a field that we have put into it.

@@ -5,28 +5,19 @@ use crate::dialect::json_end::JsonEnd;
 use crate::dialect::sse;
 use crate::dialect::{Dialect, Operation, Usage};
 use crate::observe::metrics::RequestOutcome;
-use crate::policy::Record;
 use crate::proxy::body::{Aborted, Arriving};
+use crate::proxy::completion::{Completion, End};
 use crate::proxy::hold::{Held, OPEN_WHEN_OVER};
-use crate::proxy::permits::Charges;
 use crate::proxy::refusal::{Kind, Refusal};
-use crate::proxy::settle::{Ending, conclude};
-use crate::proxy::target::Target;
-use crate::proxy::trace::Story;
-use crate::proxy::worker::Worker;
-use crate::upstream::circuit::Admission;
 use crate::upstream::client::fault_of;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
-use spillway_resilience::Consequence;
-use spillway_sdk::{AttemptFacts, Class, Fault, Phase, ProviderError, Verdict};
-use std::cell::OnceCell;
+use spillway_sdk::Fault;
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -37,19 +28,6 @@ const USAGE_TAIL_BYTES: usize = 64 << 10;
 /// How long an answer that is whole may stay open in silence: what is counted may follow, and what marks the end. Then it
 /// is closed, as it is whole.
 const OPEN_WHEN_FINISHED: Duration = Duration::from_secs(10);
-/// How an answer ended.
-#[derive(Debug)]
-enum End {
-    /// As it should.
-    Whole,
-    /// With an error event of the provider's.
-    Failed(ProviderError),
-    /// Before its time.
-    Broken(Fault),
-    /// Its caller went away, or was given up for this reason.
-    Abandoned(Option<&'static str>),
-}
-
 /// An answer on its way to the caller.
 pub struct Forward {
     /// What can be passed on at once.
@@ -69,7 +47,7 @@ pub struct Forward {
     abort: Abort,
     /// Why its caller is given up.
     given_up: Option<&'static str>,
-    affair: Option<Affair>,
+    completion: Option<Completion>,
 }
 
 /// How the connection is aborted after a break.
@@ -125,33 +103,11 @@ impl Tail {
     }
 }
 
-/// What is to be settled when the answer has ended.
-pub struct Affair {
-    /// Where policies and circuits are at hand.
-    pub worker: Rc<Worker>,
-    /// What was asked.
-    pub target: Rc<Target>,
-    /// What policies may see.
-    pub record: Rc<Record>,
-    /// The verdict so far.
-    pub verdict: Verdict,
-    /// The circuits' permits, unless they are settled already.
-    pub admission: Option<Admission>,
-    /// What was taken of limits.
-    pub charges: Charges,
-    /// Why.
-    pub story: Story,
-    /// How the request ended, should the answer arrive whole.
-    pub outcome: RequestOutcome,
-    /// Whether a failure of its request is counted already.
-    pub has_failed: bool,
-}
-
 impl Forward {
     /// Takes over a response whose head is on its way to the caller.
-    pub fn new(held: Held, mut affair: Affair) -> Forward {
-        let target = &affair.target;
-        let is_answer = affair.outcome == RequestOutcome::Answered && held.status.is_success();
+    pub fn new(held: Held, mut completion: Completion) -> Forward {
+        let target = &completion.target;
+        let is_answer = completion.outcome == RequestOutcome::Answered && held.status.is_success();
         let generates = target.request.operation == Operation::Generate;
         let mut forward = Forward {
             ready: VecDeque::new(),
@@ -178,21 +134,21 @@ impl Forward {
             is_open: false,
             idle: Box::pin(sleep_until(match held.has_content {
                 true => Instant::now() + target.upstream.config.idle_timeout,
-                false => affair.record.began + target.upstream.config.first_content_timeout,
+                false => completion.record.began + target.upstream.config.first_content_timeout,
             })),
             idle_timeout: target.upstream.config.idle_timeout,
             has_content: held.has_content,
             abort: Abort::No,
             given_up: None,
-            affair: None,
+            completion: None,
         };
         for bytes in held.arrived {
             forward.read(bytes);
         }
         if forward.has_content {
-            affair.content_began();
+            completion.content_began();
         }
-        forward.affair = Some(affair);
+        forward.completion = Some(completion);
         // Events behind the telling one may have arrived with it.
         forward.drain_events();
         if forward.has_content {
@@ -223,9 +179,9 @@ impl Forward {
         }
         if event.is_content
             && !std::mem::replace(&mut self.has_content, true)
-            && let Some(affair) = &mut self.affair
+            && let Some(completion) = &mut self.completion
         {
-            affair.content_began();
+            completion.content_began();
         }
     }
 
@@ -276,7 +232,7 @@ impl Forward {
     /// Ends the answer with its last byte: whoever knows its length does not ask for more.
     fn end_if_delivered(&mut self) {
         let all_arrived = self.upstream.as_ref().is_none_or(http_body::Body::is_end_stream) && self.broken.is_none();
-        if self.ready.is_empty() && all_arrived && self.abort == Abort::No && self.affair.is_some() {
+        if self.ready.is_empty() && all_arrived && self.abort == Abort::No && self.completion.is_some() {
             self.ended();
         }
     }
@@ -321,13 +277,13 @@ impl Forward {
 
     /// The answer will never be whole: says so in the stream, and then aborts the connection.
     fn broke(&mut self, fault: Fault) {
-        if let (Reader::Events(events), Some(affair)) = (&self.reader, &self.affair) {
-            let upstream = affair.target.upstream.name.to_string();
+        if let (Reader::Events(events), Some(completion)) = (&self.reader, &self.completion) {
+            let upstream = completion.target.upstream.name.to_string();
             let refusal = Refusal::from(Kind::StreamCut { upstream, fault });
             if self.is_open {
                 self.ready.push_back(Bytes::from_static(b"\n\n"));
             }
-            self.ready.push_back(refusal.into_event(events.dialect(), &affair.target.request.id));
+            self.ready.push_back(refusal.into_event(events.dialect(), &completion.target.request.id));
         }
         self.upstream = None;
         self.broken = None;
@@ -336,112 +292,27 @@ impl Forward {
     }
 
     fn settle(&mut self, end: End) {
-        let Some(affair) = self.affair.take() else { return };
+        let Some(completion) = self.completion.take() else { return };
         let usage = match &self.reader {
             Reader::Events(events) => events.usage(),
-            Reader::Body(tail) => tail.usage(affair.target.request.dialect),
+            Reader::Body(tail) => tail.usage(completion.target.request.dialect),
             Reader::Unread => None,
         };
         // Before its end a stream may count nothing, or less than it has sent: what was seen was made, and is paid for.
         let usage = match (&self.reader, usage) {
             (Reader::Events(events), Some(usage)) if !matches!(end, End::Whole) => Some(Usage {
-                input: if usage.input > 0 { usage.input } else { affair.target.estimate.input },
+                input: if usage.input > 0 { usage.input } else { completion.target.estimate.input },
                 output: usage.output.max(events.pieces()),
             }),
             (_, usage) => usage,
         };
         // What is passed on although it is no answer has been judged already.
-        let end = if affair.outcome == RequestOutcome::Failed && !matches!(end, End::Abandoned(_)) {
+        let end = if completion.outcome == RequestOutcome::Failed && !matches!(end, End::Abandoned(_)) {
             End::Whole
         } else {
             end
         };
-        affair.settle(end, usage);
-    }
-}
-
-impl Affair {
-    /// The first content is on its way to the caller.
-    fn content_began(&mut self) {
-        if self.outcome != RequestOutcome::Answered || self.verdict.class != Class::Success {
-            return;
-        }
-        let upstream = &self.target.upstream;
-        let duration = self.record.first_content.get().unwrap_or_else(|| self.record.began.elapsed());
-        self.record.first_content.set(Some(duration));
-        upstream.metrics.first_content(duration);
-        let is_first = self.target.request.is_first(self.record.number);
-        let first_sent = is_first.then(|| self.worker.shared.clock.at(self.record.began));
-        upstream.served(self.target.subject(), duration, first_sent);
-        if let Some(admission) = &mut self.admission {
-            admission.answered();
-        }
-        // A probe has shown what it was sent for: nobody should wait for the end of its stream.
-        if let Some(probe) = self.admission.take_if(|admission| admission.is_probe()) {
-            conclude(&self.worker, &self.target, probe, &self.record, self.consequence(None, None));
-        }
-    }
-
-    /// What the verdict so far means, where the attempt has ended with this fault and has cost so many tokens.
-    fn consequence(&self, fault: Option<Fault>, used_tokens: Option<u64>) -> Consequence {
-        let (target, record, verdict, has_failed) = (&*self.target, &*self.record, &self.verdict, self.has_failed);
-        Ending { target, record, verdict, fault, used_tokens, has_failed }.consequence(self.worker.shared.clock)
-    }
-
-    /// Settles everything, once.
-    fn settle(mut self, end: End, usage: Option<Usage>) {
-        let metrics = &self.target.upstream.metrics;
-        if let Some(usage) = usage {
-            metrics.tokens(usage.input, usage.output);
-        }
-        let fault = match end {
-            End::Broken(fault) => Some(fault),
-            End::Whole | End::Failed(_) | End::Abandoned(_) => None,
-        };
-        // What was first said of the attempt is what it says of the upstream's room: an end much later says nothing.
-        let consequence = self.consequence(fault, usage.map(Usage::total));
-        std::mem::take(&mut self.charges).settle(consequence.settlement, consequence.feedback);
-        let outcome = match end {
-            End::Whole => self.outcome,
-            End::Failed(error) => {
-                self.story.tell(&format!("the provider failed inside of its answer: {}", error.message));
-                self.judge_again(None, Some(error));
-                RequestOutcome::Broken
-            }
-            End::Broken(fault) => {
-                self.story.tell(&format!("the answer broke off: {}", fault.as_str()));
-                self.judge_again(Some(fault), None);
-                RequestOutcome::Broken
-            }
-            End::Abandoned(given_up) => {
-                self.story.tell(given_up.unwrap_or("the caller went away"));
-                // The permits are dropped with this, which counts nowhere.
-                self.admission = None;
-                RequestOutcome::Abandoned
-            }
-        };
-        if let Some(admission) = self.admission.take() {
-            conclude(&self.worker, &self.target, admission, &self.record, self.consequence(fault, None));
-        }
-        self.story.end(outcome, self.record.status.unwrap_or(0));
-    }
-
-    /// What is said about an attempt that broke after its first content.
-    fn judge_again(&mut self, fault: Option<Fault>, error: Option<ProviderError>) {
-        let mut record = Record::clone(&self.record);
-        record.phase = Phase::Committed;
-        record.elapsed = record.began.elapsed();
-        record.prefix = Bytes::new();
-        record.fault = fault;
-        record.error = OnceCell::from(error);
-        let upstream = &self.target.upstream;
-        let record = Rc::new(record);
-        let facts = Rc::clone(&record) as Rc<dyn AttemptFacts>;
-        let judged = self.worker.judge.borrow_mut().classify(&upstream.policy, facts);
-        if let Some(recorder) = &self.worker.shared.recorder {
-            drop(recorder.note(&self.target.request.id, self.target.sent(), &record, &judged));
-        }
-        self.verdict = judged.verdict;
+        completion.settle(end, usage);
     }
 }
 
@@ -470,7 +341,7 @@ impl http_body::Body for Forward {
                     this.broke(fault);
                     continue;
                 }
-                if this.affair.is_some() {
+                if this.completion.is_some() {
                     this.ended();
                     continue;
                 }
@@ -518,7 +389,10 @@ impl Drop for Forward {
     fn drop(&mut self) {
         self.end_if_delivered();
         // Many callers leave with the last event, and do not wait for the end of the connection.
-        if self.ready.is_empty() && self.abort == Abort::No && self.stage() >= Stage::Finished && self.affair.is_some()
+        if self.ready.is_empty()
+            && self.abort == Abort::No
+            && self.stage() >= Stage::Finished
+            && self.completion.is_some()
         {
             self.ended();
         }

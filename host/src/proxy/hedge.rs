@@ -2,7 +2,7 @@
 
 use crate::proxy::attempt::{Attempt, Attempted, EndedElsewhere};
 use crate::proxy::permits::Permits;
-use crate::proxy::settle::record;
+use crate::proxy::settle::settle;
 use crate::proxy::target::Target;
 use crate::proxy::trace::Story;
 use crate::proxy::worker::Worker;
@@ -67,7 +67,7 @@ pub async fn race(
     connection: Option<Connection>,
     first: Permits,
     story: &mut Story,
-) -> Result<Attempted, EndedElsewhere> {
+) -> Result<(Attempted, Permits), EndedElsewhere> {
     let Attempt { worker, client, target, .. } = attempt;
     let Plan { settings, of_late_ones, silence_max } = plan;
     let heard = Cell::new(false);
@@ -125,13 +125,13 @@ pub async fn race(
             Some(ended) = running.next() => ended,
             () = tokio::time::sleep(alarm.unwrap_or_default()), if alarm.is_some() => continue,
         };
-        let attempted = story.attempted(ended)?;
-        let answers = is_answer(&attempted.judged.verdict) && attempted.held.is_some();
+        let (attempted, permits) = story.attempted(ended)?;
+        let answers = is_answer(&attempted.judged.verdict) && attempted.response.is_some();
         if answers || running.is_empty() {
-            return Ok(attempted);
+            return Ok((attempted, permits));
         }
         // The attempt that is returned counts for its request.
-        record(worker, target, attempted, true);
+        settle(worker, target, &attempted, permits, true);
     }
 }
 

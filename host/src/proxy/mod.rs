@@ -1,9 +1,11 @@
 //! A request and its calls upstream, from the attempt loop to the end of its answer.
 
 pub mod admission;
+pub mod answer;
 pub mod attempt;
 pub mod attempts;
 pub mod body;
+pub mod completion;
 pub mod forward;
 pub mod hedge;
 pub mod hold;
@@ -13,7 +15,6 @@ pub mod request;
 pub mod respond;
 pub mod retry;
 pub mod route;
-pub mod served;
 pub mod settle;
 pub mod target;
 pub mod trace;

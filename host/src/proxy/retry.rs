@@ -1,14 +1,13 @@
 //! What follows an attempt that was no answer: another one, and when; another target; or none.
 
-use crate::observe::recording::Note;
-use crate::policy::Record;
+use crate::proxy::attempt::Attempted;
 use crate::proxy::target::Target;
 use crate::proxy::worker::Worker;
 use crate::runtime::clock::{Clock, random};
 use crate::upstream::Upstream;
 use crate::upstream::verdict;
 use spillway_resilience::{FailedAttempt, NoRetry, Retry, RetrySettings, Spend, Step, may_retry, next_step};
-use spillway_sdk::Verdict;
+use spillway_sdk::AttemptFacts;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -35,19 +34,14 @@ impl Drop for RetryToken<'_> {
 }
 
 /// What follows a failed attempt: what the policy decides, if it does, else the lane or the configured backoff.
-pub(super) fn next(
-    worker: &Worker,
-    target: &Target,
-    record: &Rc<Record>,
-    verdict: &Verdict,
-    failed: &FailedAttempt,
-    note: Option<Note>,
-) -> Step {
+pub(super) fn next(worker: &Worker, target: &Target, attempted: &mut Attempted, failed: &FailedAttempt) -> Step {
     let settings = &target.upstream.config.retry;
     let mut decided = None;
     if failed.may_be_decided(settings) {
-        decided = worker.judge.borrow_mut().backoff(&target.upstream.policy, record.clone(), verdict);
-        if let Some(mut note) = note {
+        let Attempted { record, judged, .. } = &*attempted;
+        let (policy, facts) = (&target.upstream.policy, Rc::clone(record) as Rc<dyn AttemptFacts>);
+        decided = worker.judge.borrow_mut().backoff(policy, facts, &judged.verdict);
+        if let Some(mut note) = attempted.note.take() {
             note.backed_off(decided);
         }
     }

@@ -1,9 +1,7 @@
 //! What an attempt means for what it held: the limits, the circuits, the lanes and what is learnt of its upstream.
 
-use crate::observe::recording::Note;
 use crate::policy::Record;
 use crate::proxy::attempt::Attempted;
-use crate::proxy::hold::Held;
 use crate::proxy::permits::Permits;
 use crate::proxy::target::Target;
 use crate::proxy::worker::Worker;
@@ -13,23 +11,7 @@ use crate::upstream::said::Said;
 use crate::upstream::verdict;
 use spillway_resilience::{Circumstances, Consequence, FirstContent, Outcome, Progress, Teaches};
 use spillway_sdk::{AttemptFacts, Class, Fault, Phase, Verdict};
-use std::rc::Rc;
 use std::sync::Arc;
-
-/// What remains of an attempt when it has given back what it held.
-#[derive(Debug)]
-pub struct Recorded {
-    /// What policies may see of it.
-    pub record: Rc<Record>,
-    /// Its response, when one came.
-    pub held: Option<Held>,
-    /// What it was judged to be.
-    pub verdict: Verdict,
-    /// What is recorded of it.
-    pub note: Option<Note>,
-    /// What that means.
-    pub consequence: Consequence,
-}
 
 /// How an attempt has ended, as far as it matters for what that means.
 #[derive(Clone, Copy, Debug)]
@@ -85,22 +67,25 @@ impl Ending<'_> {
     }
 }
 
-/// Records an attempt that is no answer: in the circuits, the lanes and the limits. `has_failed` says that a failure of
-/// its request is counted already.
-pub fn record(worker: &Worker, target: &Target, attempted: Attempted, has_failed: bool) -> Recorded {
-    let Attempted { record, held, judged, permits: Permits { entered, admission }, note } = attempted;
-    let verdict = judged.verdict;
-    let clock = worker.shared.clock;
-    let teaches = verdict::class(verdict.class).teaches(was_slept_through(&record, record.fault, clock));
+/// Settles an attempt that is no answer: in the circuits, the lanes and the limits. `has_failed` says that a failure of
+/// its request is counted already. Answers what it means.
+pub fn settle(
+    worker: &Worker,
+    target: &Target,
+    attempted: &Attempted,
+    permits: Permits,
+    has_failed: bool,
+) -> Consequence {
+    let (record, verdict, clock) = (&*attempted.record, &attempted.judged.verdict, worker.shared.clock);
+    let teaches = verdict::class(verdict.class).teaches(was_slept_through(record, record.fault, clock));
     if teaches == Teaches::Failed && target.request.is_first(record.number) {
         target.upstream.first_failed(target.subject(), clock.at(record.began));
     }
-    let (fault, used_tokens) = (record.fault, None);
-    let ending = Ending { target, record: &record, verdict: &verdict, fault, used_tokens, has_failed };
+    let ending = Ending { target, record, verdict, fault: record.fault, used_tokens: None, has_failed };
     let consequence = ending.consequence(clock);
+    let Permits { entered, admission } = permits;
     entered.settle(consequence.settlement, consequence.feedback);
-    let consequence = conclude(worker, target, admission, &record, consequence);
-    Recorded { record, held, verdict, note, consequence }
+    conclude(worker, target, admission, record, consequence)
 }
 
 /// Draws a consequence for circuits and lanes. Answers what is left of it when the lane has heard of it.

@@ -77,9 +77,12 @@ impl Story {
     ///
     /// # Errors
     /// As it has ended itself.
-    pub fn attempted(&mut self, ended: Result<Attempted, EndedElsewhere>) -> Result<Attempted, EndedElsewhere> {
+    pub fn attempted<Permits>(
+        &mut self,
+        ended: Result<(Attempted, Permits), EndedElsewhere>,
+    ) -> Result<(Attempted, Permits), EndedElsewhere> {
         match &ended {
-            Ok(attempted) => self.attempt(&attempted.record, &attempted.judged),
+            Ok((attempted, _)) => self.attempt(&attempted.record, &attempted.judged),
             Err(ended) => self.attempt_ended(ended.what, ended.elapsed),
         }
         ended

@@ -2,12 +2,12 @@
 
 use crate::observe::metrics::RequestOutcome;
 use crate::policy::Record;
-use crate::proxy::attempt::{Elsewhere, EndedElsewhere};
+use crate::proxy::answer::answer;
+use crate::proxy::attempt::{Attempted, Elsewhere, EndedElsewhere};
 use crate::proxy::body::Body;
-use crate::proxy::hold::Held;
+use crate::proxy::completion::Completion;
 use crate::proxy::refusal::{Kind, Refusal};
 use crate::proxy::respond::raise_wait;
-use crate::proxy::served::Served;
 use crate::proxy::target::Target;
 use crate::proxy::trace::Story;
 use crate::proxy::worker::Worker;
@@ -28,17 +28,13 @@ const PROBE_TURN: Duration = Duration::from_millis(500);
 pub struct Unserved {
     /// What to tell the caller, unless the provider's own answer does.
     pub refusal: Refusal,
-    /// The provider's last answer, when it gave one that can be passed on.
-    answer: Option<Served>,
     /// How the request ended.
     pub outcome: RequestOutcome,
-    /// Whether the failure may be this request's own: a healthy upstream answered it with an error.
-    pub suspect: bool,
+    /// The attempt of which the caller hears.
+    last: Option<Failed>,
     /// Whether a call was made at all.
     tried: bool,
-    /// Whether the upstream asked for less load.
-    throttled: bool,
-    /// Who was asked last.
+    /// Who was asked.
     target: Rc<Target>,
     /// Why.
     pub story: Story,
@@ -53,15 +49,13 @@ impl Unserved {
             refusal = Refusal { retry_after: refusal.retry_after, kind: failed.refusal.kind.clone() };
             outcome = RequestOutcome::Failed;
         }
-        let throttled = last.as_ref().is_some_and(|failed| failed.consequence.asks_for_less);
         let tried = was_sent || last.is_some();
-        let suspect = last.as_ref().is_some_and(|failed| failed.consequence.is_suspect && failed.upstream_is_trusted);
-        let answer = last.and_then(|failed| {
-            // A failure that looks like a success must not reach the caller as one, unless it shows that it is none.
-            let held = failed.held.filter(|held| held.shows_its_failure(&failed.record))?;
-            Some(Served::settled(held, failed.record, failed.verdict, &failed.consequence, RequestOutcome::Failed))
-        });
-        Unserved { refusal, answer, outcome, suspect, tried, throttled, target, story }
+        Unserved { refusal, outcome, last, tried, target, story }
+    }
+
+    /// Whether the failure may be this request's own: a healthy upstream answered it with an error.
+    pub fn is_suspect(&self) -> bool {
+        self.last.as_ref().is_some_and(|failed| failed.consequence.is_suspect && failed.upstream_is_trusted)
     }
 
     /// Ends the request without an answer: nobody waits for one.
@@ -76,9 +70,10 @@ impl Unserved {
     /// waits for that circuit and a moment more, so that another job gets the next probe.
     pub fn delay(&self, circuit: Option<Duration>, own: Duration) -> Duration {
         let asked = self.refusal.retry_after.unwrap_or_default();
+        let asks_for_less = self.last.as_ref().is_some_and(|failed| failed.consequence.asks_for_less);
         match (self.tried, circuit) {
             (false, _) => asked,
-            (true, Some(circuit)) if !self.suspect && !self.throttled => asked.max(circuit + PROBE_TURN),
+            (true, Some(circuit)) if !self.is_suspect() && !asks_for_less => asked.max(circuit + PROBE_TURN),
             (true, _) => asked.max(own),
         }
     }
@@ -86,8 +81,12 @@ impl Unserved {
     /// What the caller gets: the provider's own answer if there is one, with its `Retry-After`; else ours.
     pub fn into_response(self, worker: &Rc<Worker>) -> Response<Body> {
         let target = self.target;
-        if let Some(answer) = self.answer {
-            let mut response = answer.forward(worker, &target, self.story);
+        // A failure that looks like a success must not reach the caller as one, unless it shows that it is none.
+        if let Some(Failed { mut attempted, consequence, .. }) = self.last
+            && let Some(held) = attempted.response.take().filter(|held| held.shows_its_failure(&attempted.record))
+        {
+            let completion = Completion::of_settled(worker, &target, attempted, RequestOutcome::Failed, self.story);
+            let mut response = answer(held, completion, consequence.is_final);
             if let Some(wait) = self.refusal.retry_after {
                 raise_wait(response.headers_mut(), wait);
             }
@@ -120,15 +119,12 @@ pub struct BreakOff;
 /// An attempt that failed, kept in case it remains the last.
 #[derive(Debug)]
 pub struct Failed {
-    /// Its response, when one came.
-    pub held: Option<Held>,
-    /// What policies may see of it.
-    pub record: Rc<Record>,
-    /// What it was judged to be.
-    pub verdict: Verdict,
-    /// What that means.
+    /// The attempt.
+    pub attempted: Attempted,
+    /// What it means.
     pub consequence: Consequence,
-    /// Whether the upstream is otherwise well: its circuits are closed and were no probe's, and others were served of late.
+    /// Whether the upstream is known to serve others, so that the failure may be the request's own: its circuits are
+    /// closed, and the call was no probe.
     pub upstream_is_trusted: bool,
     /// What Spillway says of it where its own answer cannot be passed on.
     pub refusal: Refusal,

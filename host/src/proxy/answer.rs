@@ -1,0 +1,30 @@
+//! A response of the provider's on the point of becoming the caller's.
+
+use crate::dialect::headers::strip_hop_by_hop;
+use crate::proxy::body::Body;
+use crate::proxy::completion::Completion;
+use crate::proxy::forward::Forward;
+use crate::proxy::hold::Held;
+use http::{HeaderValue, Response, header};
+
+/// Sends the head, and lets the rest follow. `is_final` says that the caller should not try again by itself.
+pub fn answer(held: Held, completion: Completion, is_final: bool) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = held.status;
+    let headers = response.headers_mut();
+    headers.clone_from(&held.headers);
+    strip_hop_by_hop(headers);
+    completion.story.insert_headers(headers);
+    if is_final {
+        headers.insert("x-should-retry", HeaderValue::from_static("false"));
+    }
+    if held.splitter.is_some() {
+        // Whatever stands between here and the caller must not buffer, and events may come and go on the way.
+        headers.remove(header::CONTENT_LENGTH);
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
+        headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    }
+    completion.target.upstream.metrics.overhead(completion.story.overhead());
+    *response.body_mut() = Body::Arriving(Box::new(Forward::new(held, completion)));
+    response
+}

@@ -1,0 +1,159 @@
+//! What is settled when an answer has ended, exactly once, whatever ended it.
+
+use crate::dialect::Usage;
+use crate::observe::metrics::RequestOutcome;
+use crate::policy::Record;
+use crate::proxy::attempt::Attempted;
+use crate::proxy::permits::Charges;
+use crate::proxy::settle::{Ending, conclude};
+use crate::proxy::target::Target;
+use crate::proxy::trace::Story;
+use crate::proxy::worker::Worker;
+use crate::upstream::circuit::Admission;
+use bytes::Bytes;
+use spillway_resilience::Consequence;
+use spillway_sdk::{AttemptFacts, Class, Fault, Phase, ProviderError, Verdict};
+use std::cell::OnceCell;
+use std::rc::Rc;
+
+/// How an answer ended.
+#[derive(Debug)]
+pub enum End {
+    /// As it should.
+    Whole,
+    /// With an error event of the provider's.
+    Failed(ProviderError),
+    /// Before its time.
+    Broken(Fault),
+    /// Its caller went away, or was given up for this reason.
+    Abandoned(Option<&'static str>),
+}
+
+/// What is to be settled when the answer has ended.
+#[derive(Debug)]
+pub struct Completion {
+    /// Where policies and circuits are at hand.
+    pub worker: Rc<Worker>,
+    /// What was asked.
+    pub target: Rc<Target>,
+    /// What policies may see.
+    pub record: Rc<Record>,
+    /// The verdict so far.
+    pub verdict: Verdict,
+    /// The circuits' permits, unless they are settled already.
+    pub admission: Option<Admission>,
+    /// What was taken of limits.
+    pub charges: Charges,
+    /// Why.
+    pub story: Story,
+    /// How the request ended, should the answer arrive whole.
+    pub outcome: RequestOutcome,
+    /// Whether a failure of its request is counted already.
+    pub has_failed: bool,
+}
+
+impl Completion {
+    /// Of an attempt that is settled already, and is passed on.
+    pub fn of_settled(
+        worker: &Rc<Worker>,
+        target: &Rc<Target>,
+        attempted: Attempted,
+        outcome: RequestOutcome,
+        story: Story,
+    ) -> Completion {
+        Completion {
+            worker: Rc::clone(worker),
+            target: Rc::clone(target),
+            record: attempted.record,
+            verdict: attempted.judged.verdict,
+            admission: None,
+            charges: Charges::default(),
+            story,
+            outcome,
+            has_failed: false,
+        }
+    }
+
+    /// The first content is on its way to the caller.
+    pub(super) fn content_began(&mut self) {
+        if self.outcome != RequestOutcome::Answered || self.verdict.class != Class::Success {
+            return;
+        }
+        let upstream = &self.target.upstream;
+        let duration = self.record.first_content.get().unwrap_or_else(|| self.record.began.elapsed());
+        self.record.first_content.set(Some(duration));
+        upstream.metrics.first_content(duration);
+        let is_first = self.target.request.is_first(self.record.number);
+        let first_sent = is_first.then(|| self.worker.shared.clock.at(self.record.began));
+        upstream.served(self.target.subject(), duration, first_sent);
+        if let Some(admission) = &mut self.admission {
+            admission.answered();
+        }
+        // A probe has shown what it was sent for: nobody should wait for the end of its stream.
+        if let Some(probe) = self.admission.take_if(|admission| admission.is_probe()) {
+            conclude(&self.worker, &self.target, probe, &self.record, self.consequence(None, None));
+        }
+    }
+
+    /// What the verdict so far means, where the attempt has ended with this fault and has cost so many tokens.
+    fn consequence(&self, fault: Option<Fault>, used_tokens: Option<u64>) -> Consequence {
+        let (target, record, verdict, has_failed) = (&*self.target, &*self.record, &self.verdict, self.has_failed);
+        Ending { target, record, verdict, fault, used_tokens, has_failed }.consequence(self.worker.shared.clock)
+    }
+
+    /// Settles everything, once.
+    pub(super) fn settle(mut self, end: End, usage: Option<Usage>) {
+        let metrics = &self.target.upstream.metrics;
+        if let Some(usage) = usage {
+            metrics.tokens(usage.input, usage.output);
+        }
+        let fault = match end {
+            End::Broken(fault) => Some(fault),
+            End::Whole | End::Failed(_) | End::Abandoned(_) => None,
+        };
+        // What was first said of the attempt is what it says of the upstream's room: an end much later says nothing.
+        let consequence = self.consequence(fault, usage.map(Usage::total));
+        std::mem::take(&mut self.charges).settle(consequence.settlement, consequence.feedback);
+        let outcome = match end {
+            End::Whole => self.outcome,
+            End::Failed(error) => {
+                self.story.tell(&format!("the provider failed inside of its answer: {}", error.message));
+                self.judge_again(None, Some(error));
+                RequestOutcome::Broken
+            }
+            End::Broken(fault) => {
+                self.story.tell(&format!("the answer broke off: {}", fault.as_str()));
+                self.judge_again(Some(fault), None);
+                RequestOutcome::Broken
+            }
+            End::Abandoned(given_up) => {
+                self.story.tell(given_up.unwrap_or("the caller went away"));
+                // The permits are dropped with this, which counts nowhere.
+                self.admission = None;
+                RequestOutcome::Abandoned
+            }
+        };
+        if let Some(admission) = self.admission.take() {
+            conclude(&self.worker, &self.target, admission, &self.record, self.consequence(fault, None));
+        }
+        self.story.end(outcome, self.record.status.unwrap_or(0));
+    }
+
+    /// What is said about an attempt that broke after its first content.
+    fn judge_again(&mut self, fault: Option<Fault>, error: Option<ProviderError>) {
+        let mut record = Record::clone(&self.record);
+        record.phase = Phase::Committed;
+        record.elapsed = record.began.elapsed();
+        record.prefix = Bytes::new();
+        record.fault = fault;
+        record.error = OnceCell::from(error);
+        let upstream = &self.target.upstream;
+        let record = Rc::new(record);
+        let facts = Rc::clone(&record) as Rc<dyn AttemptFacts>;
+        let judged = self.worker.judge.borrow_mut().classify(&upstream.policy, facts);
+        if let Some(recorder) = &self.worker.shared.recorder {
+            drop(recorder.note(&self.target.request.id, self.target.sent(), &record, &judged));
+        }
+        self.verdict = judged.verdict;
+    }
+}
