@@ -152,7 +152,7 @@ fn limits(door: &Door) -> Value {
             "requests_available": available(Dimension::Requests),
             "tokens_available": available(Dimension::Tokens),
             "in_flight": queue.concurrency().in_flight(),
-            "in_flight_max": queue.concurrency().limit(),
+            "max_in_flight": queue.concurrency().limit(),
             "waiting": queue.waiting(),
         })
     })

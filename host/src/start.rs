@@ -235,8 +235,8 @@ impl Signals {
 /// folder is open, on the spool's own thread, and is not before what lies in it.
 fn start_spool(config: &SpoolConfig, clock: Clock, time: Arc<Mutex<SteadyTime>>) -> Result<(Spool, bool), OpenError> {
     let settings = SpoolSettings {
-        max_jobs: config.jobs_max,
-        max_bytes: config.bytes_max,
+        max_jobs: config.max_jobs,
+        max_size: config.max_size,
         retention: config.retention,
         dir: config.dir.clone(),
         sealer: None,

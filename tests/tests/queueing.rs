@@ -187,12 +187,12 @@ fn an_upstream_that_says_it_is_overloaded_is_called_more_slowly_and_not_by_fewer
         let shed = sent(scope, &spillway, named("shed").header("x-stainless-read-timeout", "0.5"));
         provider.wait_for_requests(8);
         assert_eq!(spillway.upstream("openai")["pacing"], json!([]), "nothing is paced at first");
-        let at_first = limits(&spillway)["in_flight_max"].clone();
+        let at_first = limits(&spillway)["max_in_flight"].clone();
         gate.open();
         assert_eq!(answer(shed).status(), 503);
         let pacing = spillway.upstream("openai")["pacing"][0].clone();
         assert!(pacing["calls_per_second"].as_f64().is_some_and(|rate| rate <= 1.0), "nobody was served yet: {pacing}");
-        assert_eq!(limits(&spillway)["in_flight_max"], at_first, "slow answers are no overload");
+        assert_eq!(limits(&spillway)["max_in_flight"], at_first, "slow answers are no overload");
         calls.push(sent(scope, &spillway, chat()));
         eventually("the next one waits for its turn", || {
             (spillway.upstream("openai")["pacing"][0]["waiting"] == 1).then_some(())

@@ -76,14 +76,14 @@ impl Backoff {
         Mistake::unless(
             &mut mistakes,
             !self.base.is_zero(),
-            "base",
+            "backoff",
             "must be longer than zero, or retries follow each other at once".to_owned(),
         );
         Mistake::unless(
             &mut mistakes,
             self.cap >= self.base,
-            "cap",
-            format!("{:?} must not be shorter than base ({:?})", self.cap, self.base),
+            "backoff_max",
+            format!("{:?} must not be shorter than backoff ({:?})", self.cap, self.base),
         );
         mistakes
     }
@@ -143,7 +143,7 @@ mod tests {
         let backoff = Backoff { base: Duration::ZERO, ..Backoff::default() };
         assert_eq!(backoff.validate().len(), 1);
         let backoff = Backoff { base: Duration::from_secs(9), ..Backoff::default() };
-        assert_eq!(backoff.validate()[0].field, "cap");
+        assert_eq!(backoff.validate()[0].field, "backoff_max");
         assert_eq!(Backoff::default().validate(), []);
     }
 

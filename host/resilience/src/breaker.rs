@@ -365,7 +365,7 @@ impl Breaker {
             },
             State::Disabled => Gate::Pass,
             State::ForcedOpen => Gate::Refuse(Rejected::Open {
-                until: now.saturating_add(self.settings.cooldown_cap),
+                until: now.saturating_add(self.settings.cooldown_max),
                 cause: Cause::Operator,
                 transition: None,
             }),
@@ -395,7 +395,7 @@ impl Breaker {
             // A probe under way is never thrown away: its verdict is awaited, for its lease at
             // most.
             Some(lease_end) => {
-                let soon = now.saturating_add(self.settings.cooldown_base);
+                let soon = now.saturating_add(self.settings.cooldown);
                 Gate::Refuse(Rejected::ProbesInFlight { retry_at: lease_end.min(soon) })
             }
             // The random number already made one cooldown of its high bits; the low ones are still
@@ -419,7 +419,7 @@ impl Breaker {
         let openings = self.consecutive_openings(now);
         let cooldown = match &settings.probe_spacing {
             Some(spacing) => spacing.interval,
-            None => exponential(settings.cooldown_base, settings.cooldown_cap, openings),
+            None => exponential(settings.cooldown, settings.cooldown_max, openings),
         };
         let jitter = uniform_below(share_of(cooldown, settings.cooldown_jitter), random);
         now.saturating_add(cooldown.saturating_add(jitter))

@@ -14,7 +14,7 @@ pub struct RetryBudgetSettings {
     pub ratio: f64,
     /// Retries earned by a second, whatever fails, 0 to [`FLOOR_MAX`](Self::FLOOR_MAX), rounded to a
     /// thousandth.
-    pub floor_per_second: f64,
+    pub floor: f64,
     /// Retries in hand at the start.
     pub reserve: u32,
     /// Most retries that can be saved up, and so the largest burst of retries when an outage
@@ -27,7 +27,7 @@ impl RetryBudgetSettings {
     /// do, and 7 at 90 %; an upstream that serves nobody earns none.
     pub const DEFAULT_RATIO: f64 = 10.0;
     /// One a second: what a lone caller needs, and two per cent of fifty requests a second.
-    pub const DEFAULT_FLOOR_PER_SECOND: f64 = 1.0;
+    pub const DEFAULT_FLOOR: f64 = 1.0;
     /// Enough for five requests of a fresh process to use their attempts.
     pub const DEFAULT_RESERVE: u32 = 20;
     /// What fails within a second at a hundred requests a second. An outage does not use it up: there retries end with the
@@ -35,7 +35,7 @@ impl RetryBudgetSettings {
     pub const DEFAULT_CAPACITY: u32 = 100;
     /// Highest allowed `ratio`: as many as a request has attempts.
     pub const RATIO_MAX: f64 = 20.0;
-    /// Highest allowed `floor_per_second`: ten times Finagle's.
+    /// Highest allowed `floor`: ten times Finagle's.
     pub const FLOOR_MAX: f64 = 100.0;
     /// Highest allowed `capacity`: a larger one bounds nothing.
     pub const CAPACITY_MAX: u32 = 1_000_000;
@@ -46,7 +46,7 @@ impl RetryBudgetSettings {
     /// A budget for hedges, which are to stay a small share of the traffic, whatever is slow.
     #[must_use]
     pub const fn for_hedges() -> Self {
-        Self { ratio: Self::HEDGE_RATIO, floor_per_second: 0.0, reserve: 3, capacity: 10 }
+        Self { ratio: Self::HEDGE_RATIO, floor: 0.0, reserve: 3, capacity: 10 }
     }
 
     /// Every mistake in these settings; none when they are sound.
@@ -61,9 +61,9 @@ impl RetryBudgetSettings {
         );
         Mistake::unless(
             &mut mistakes,
-            (0.0..=Self::FLOOR_MAX).contains(&self.floor_per_second),
-            "floor_per_second",
-            format!("{} must lie between 0 and {}", self.floor_per_second, Self::FLOOR_MAX),
+            (0.0..=Self::FLOOR_MAX).contains(&self.floor),
+            "floor",
+            format!("{} must lie between 0 and {}", self.floor, Self::FLOOR_MAX),
         );
         Mistake::unless(
             &mut mistakes,
@@ -85,7 +85,7 @@ impl Default for RetryBudgetSettings {
     fn default() -> Self {
         Self {
             ratio: Self::DEFAULT_RATIO,
-            floor_per_second: Self::DEFAULT_FLOOR_PER_SECOND,
+            floor: Self::DEFAULT_FLOOR,
             reserve: Self::DEFAULT_RESERVE,
             capacity: Self::DEFAULT_CAPACITY,
         }
@@ -147,7 +147,7 @@ impl RetryBudget {
         Self {
             milli_tokens: reserve * MILLI,
             milli_per_answer: thousandths(settings.ratio.clamp(0.0, RetryBudgetSettings::RATIO_MAX)),
-            milli_per_second: thousandths(settings.floor_per_second.clamp(0.0, RetryBudgetSettings::FLOOR_MAX)),
+            milli_per_second: thousandths(settings.floor.clamp(0.0, RetryBudgetSettings::FLOOR_MAX)),
             paid_until: now,
             capacity: capacity * MILLI,
             spent: [0; Spend::ALL.len()],

@@ -97,10 +97,10 @@ pub enum Feedback {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdaptiveLimitSettings {
     /// Calls that are always allowed, at least 1.
-    pub min: u32,
+    pub min_in_flight: u32,
     /// Most calls, at most [`LIMIT_MAX`](Self::LIMIT_MAX).
-    pub max: u32,
-    /// Calls allowed at the start, between `min` and `max`.
+    pub max_in_flight: u32,
+    /// Calls allowed at the start, between `min_in_flight` and `max_in_flight`.
     pub initial: u32,
     /// How many times its baseline the normalised time to first token may be before the limit
     /// shrinks; above 1. `None` looks at overloads alone.
@@ -111,20 +111,20 @@ impl AdaptiveLimitSettings {
     /// One call keeps finding out whether the upstream has recovered. More is better only where the
     /// upstream bears more: by simulation, four double what is served (from 23 % to 46 %) of an
     /// upstream with room for five calls of ten seconds each, while in front of one with a single
-    /// place already two cost an eighth of it (69 % instead of 80 %), because calls within `min` are
+    /// place already two cost an eighth of it (69 % instead of 80 %), because calls within `min_in_flight` are
     /// sent whatever the upstream says.
-    pub const DEFAULT_MIN: u32 = 1;
+    pub const DEFAULT_MIN_IN_FLIGHT: u32 = 1;
     /// More than one process usually has descriptors for: it is for the upstream to set the limit, not for
     /// this number.
-    pub const DEFAULT_MAX: u32 = 10_000;
+    pub const DEFAULT_MAX_IN_FLIGHT: u32 = 10_000;
     /// No bound until the upstream says that it has too much to do: the first decrease starts from
     /// what is in flight then, so it bites however high the limit was.
-    pub const DEFAULT_INITIAL: u32 = Self::DEFAULT_MAX;
+    pub const DEFAULT_INITIAL: u32 = Self::DEFAULT_MAX_IN_FLIGHT;
     /// Off: one upstream serves models of very different speed, and a slow model that follows a
     /// quick one looks like an overload. Where all models are alike, 2 is a sound value, because the
     /// time to first token of an idle model varies by half.
     pub const DEFAULT_LATENCY_TOLERANCE: Option<f64> = None;
-    /// Highest allowed `max`.
+    /// Highest allowed `max_in_flight`.
     pub const LIMIT_MAX: u32 = 1_000_000;
 
     /// Every mistake in these settings; none when they are sound.
@@ -133,21 +133,29 @@ impl AdaptiveLimitSettings {
         let mut mistakes = Vec::new();
         Mistake::unless(
             &mut mistakes,
-            self.min >= 1,
-            "min",
+            self.min_in_flight >= 1,
+            "min_in_flight",
             "must be at least 1, or a shrunk limit could never grow again".to_owned(),
         );
         Mistake::unless(
             &mut mistakes,
-            (self.min..=Self::LIMIT_MAX).contains(&self.max),
-            "max",
-            format!("{} must lie between min ({}) and {}", self.max, self.min, Self::LIMIT_MAX),
+            (self.min_in_flight..=Self::LIMIT_MAX).contains(&self.max_in_flight),
+            "max_in_flight",
+            format!(
+                "{} must lie between min_in_flight ({}) and {}",
+                self.max_in_flight,
+                self.min_in_flight,
+                Self::LIMIT_MAX
+            ),
         );
         Mistake::unless(
             &mut mistakes,
-            (self.min..=self.max).contains(&self.initial),
+            (self.min_in_flight..=self.max_in_flight).contains(&self.initial),
             "initial",
-            format!("{} must lie between min ({}) and max ({})", self.initial, self.min, self.max),
+            format!(
+                "{} must lie between min_in_flight ({}) and max_in_flight ({})",
+                self.initial, self.min_in_flight, self.max_in_flight
+            ),
         );
         Mistake::unless(
             &mut mistakes,
@@ -162,8 +170,8 @@ impl AdaptiveLimitSettings {
 impl Default for AdaptiveLimitSettings {
     fn default() -> Self {
         Self {
-            min: Self::DEFAULT_MIN,
-            max: Self::DEFAULT_MAX,
+            min_in_flight: Self::DEFAULT_MIN_IN_FLIGHT,
+            max_in_flight: Self::DEFAULT_MAX_IN_FLIGHT,
             initial: Self::DEFAULT_INITIAL,
             latency_tolerance: Self::DEFAULT_LATENCY_TOLERANCE,
         }
@@ -179,7 +187,7 @@ impl Default for AdaptiveLimitSettings {
 ///   it shrinks by a tenth, counted from the same. Both happen at most once per round trip: the calls
 ///   that were sent before a decrease can neither cause another one nor take it back. Late first
 ///   tokens count only while half of the limit is in use, since otherwise their cause lies elsewhere;
-///   an overload or a time-out counts always, unless no more than `min` calls were in flight: so few
+///   an overload or a time-out counts always, unless no more than `min_in_flight` calls were in flight: so few
 ///   cannot have been too many.
 /// - It **grows** only while at least half of it is in use: a limit that nobody presses against says
 ///   nothing. Each round trip takes it a good third of the way back to where it was too high, at most
@@ -189,7 +197,7 @@ impl Default for AdaptiveLimitSettings {
 ///   piece of news, and the place to return to is that of the first: a short outage does not make
 ///   the upstream forget its size.
 /// - The **baseline** of the time to first token falls with what is seen, and rises only with calls
-///   during which never more than `min` calls were in flight. So neither load nor a slow drift can
+///   during which never more than `min_in_flight` calls were in flight. So neither load nor a slow drift can
 ///   raise what is held to be normal, and an upstream that has become slower for good is
 ///   understood once the limit has shrunk.
 #[derive(Clone, Copy, Debug)]
@@ -203,7 +211,7 @@ pub struct AdaptiveLimit {
     decreased: Option<Timestamp>,
     /// Decreases since the limit last grew.
     decreases_in_a_row: u32,
-    /// When more than `min` calls were last in flight.
+    /// When more than `min_in_flight` calls were last in flight.
     congested: Option<Timestamp>,
     latency: Latency,
 }
@@ -217,11 +225,11 @@ impl AdaptiveLimit {
     /// A limit at `initial`. Settings out of range are brought to the nearer end.
     #[must_use]
     pub fn new(settings: AdaptiveLimitSettings) -> Self {
-        let min = settings.min.clamp(1, AdaptiveLimitSettings::LIMIT_MAX);
-        let max = settings.max.clamp(min, AdaptiveLimitSettings::LIMIT_MAX);
-        let initial = settings.initial.clamp(min, max);
+        let min_in_flight = settings.min_in_flight.clamp(1, AdaptiveLimitSettings::LIMIT_MAX);
+        let max_in_flight = settings.max_in_flight.clamp(min_in_flight, AdaptiveLimitSettings::LIMIT_MAX);
+        let initial = settings.initial.clamp(min_in_flight, max_in_flight);
         Self {
-            settings: AdaptiveLimitSettings { min, max, initial, ..settings },
+            settings: AdaptiveLimitSettings { min_in_flight, max_in_flight, initial, ..settings },
             milli_limit: u64::from(initial) * MILLI,
             milli_target: u64::from(initial) * MILLI,
             in_flight: 0,
@@ -253,7 +261,7 @@ impl AdaptiveLimit {
     /// hold it against the upstream. A circuit should take it for [`Outcome::Throttled`], or the load
     /// that the caller itself let through would open it. An overload is no longer excused when
     /// [`EXCUSED_DECREASES`](Self::EXCUSED_DECREASES) in a row have not helped, or when no more than
-    /// `min` calls were in flight; then the upstream is not overloaded by this caller, but ill.
+    /// `min_in_flight` calls were in flight; then the upstream is not overloaded by this caller, but ill.
     pub fn release(&mut self, slot: Slot, feedback: Feedback, now: Timestamp) -> bool {
         self.note_congestion(now);
         let used = u64::from(self.in_flight) * 2 * MILLI >= self.milli_limit;
@@ -296,13 +304,13 @@ impl AdaptiveLimit {
     }
 
     fn note_congestion(&mut self, now: Timestamp) {
-        if self.in_flight > self.settings.min {
+        if self.in_flight > self.settings.min_in_flight {
             self.congested = Some(now);
         }
     }
 
     fn increase(&mut self) {
-        let max = u64::from(self.settings.max) * MILLI;
+        let max = u64::from(self.settings.max_in_flight) * MILLI;
         let per_round_trip = if self.milli_limit < self.milli_target {
             ((self.milli_target - self.milli_limit) / 2).clamp(MILLI, self.milli_limit)
         } else {
@@ -316,10 +324,10 @@ impl AdaptiveLimit {
 
     /// Shrinks the limit to a share of the calls in flight; not if they are too few to matter.
     fn decrease(&mut self, numerator: u64, denominator: u64, now: Timestamp) -> bool {
-        if self.in_flight <= self.settings.min {
+        if self.in_flight <= self.settings.min_in_flight {
             return false;
         }
-        let min = u64::from(self.settings.min) * MILLI;
+        let min = u64::from(self.settings.min_in_flight) * MILLI;
         let from = self.milli_limit.min(u64::from(self.in_flight) * MILLI);
         if self.decreases_in_a_row == 0 {
             self.milli_target = from;

@@ -15,10 +15,10 @@ use band::{Band, Head};
 /// The numbers of a [`FairQueue`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FairQueueSettings {
-    /// Most waiters in the queue, 1 to [`CAPACITY_MAX`](Self::CAPACITY_MAX).
-    pub capacity: u32,
-    /// Most waiters of one tenant, at most `capacity`.
-    pub capacity_per_tenant: u32,
+    /// Most waiters in the queue, 1 to [`WAITING_MAX`](Self::WAITING_MAX).
+    pub max_waiting: u32,
+    /// Most waiters of one tenant, at most `max_waiting`.
+    pub max_waiting_per_tenant: u32,
     /// For so long, at least, waiters of a lower priority are passed over by those of a higher one
     /// before one of them goes first. Longer than zero.
     pub ageing: Duration,
@@ -29,9 +29,9 @@ pub struct FairQueueSettings {
 
 impl FairQueueSettings {
     /// Eight thousand held connections: what comes in ten seconds of patience at eight hundred a second.
-    pub const DEFAULT_CAPACITY: u32 = 8192;
+    pub const DEFAULT_MAX_WAITING: u32 = 8192;
     /// An eighth of the queue, so that it takes eight floods at once to fill it.
-    pub const DEFAULT_CAPACITY_PER_TENANT: u32 = 1024;
+    pub const DEFAULT_MAX_WAITING_PER_TENANT: u32 = 1024;
     /// A second: background work proceeds visibly under a steady load of interactive calls, and
     /// costs them at most one place per second.
     pub const DEFAULT_AGEING: Duration = Duration::from_secs(1);
@@ -41,8 +41,8 @@ impl FairQueueSettings {
     /// Turns of a higher priority that a lower one sees before it goes first, besides `ageing`: so it
     /// takes at most one turn in ten, however slow the turns are.
     pub const PASSED_OVER_TURNS: u32 = 9;
-    /// Highest allowed `capacity`: a waiter takes some hundred bytes here and a connection outside.
-    pub const CAPACITY_MAX: u32 = 1_000_000;
+    /// Highest allowed `max_waiting`: a waiter takes some hundred bytes here and a connection outside.
+    pub const WAITING_MAX: u32 = 1_000_000;
 
     /// Every mistake in these settings; none when they are sound.
     #[must_use]
@@ -50,15 +50,15 @@ impl FairQueueSettings {
         let mut mistakes = Vec::new();
         Mistake::unless(
             &mut mistakes,
-            (1..=Self::CAPACITY_MAX).contains(&self.capacity),
-            "capacity",
-            format!("{} must lie between 1 and {}", self.capacity, Self::CAPACITY_MAX),
+            (1..=Self::WAITING_MAX).contains(&self.max_waiting),
+            "max_waiting",
+            format!("{} must lie between 1 and {}", self.max_waiting, Self::WAITING_MAX),
         );
         Mistake::unless(
             &mut mistakes,
-            (1..=self.capacity.max(1)).contains(&self.capacity_per_tenant),
-            "capacity_per_tenant",
-            format!("{} must lie between 1 and capacity ({})", self.capacity_per_tenant, self.capacity),
+            (1..=self.max_waiting.max(1)).contains(&self.max_waiting_per_tenant),
+            "max_waiting_per_tenant",
+            format!("{} must lie between 1 and max_waiting ({})", self.max_waiting_per_tenant, self.max_waiting),
         );
         Mistake::unless(
             &mut mistakes,
@@ -73,8 +73,8 @@ impl FairQueueSettings {
 impl Default for FairQueueSettings {
     fn default() -> Self {
         Self {
-            capacity: Self::DEFAULT_CAPACITY,
-            capacity_per_tenant: Self::DEFAULT_CAPACITY_PER_TENANT,
+            max_waiting: Self::DEFAULT_MAX_WAITING,
+            max_waiting_per_tenant: Self::DEFAULT_MAX_WAITING_PER_TENANT,
             ageing: Self::DEFAULT_AGEING,
             turn_tokens: Self::DEFAULT_TURN_TOKENS,
         }
@@ -195,12 +195,12 @@ impl FairQueue {
     /// An empty queue. Settings out of range are brought to the nearer end.
     #[must_use]
     pub fn new(settings: FairQueueSettings) -> Self {
-        let capacity = settings.capacity.clamp(1, FairQueueSettings::CAPACITY_MAX);
-        let capacity_per_tenant = settings.capacity_per_tenant.clamp(1, capacity);
+        let max_waiting = settings.max_waiting.clamp(1, FairQueueSettings::WAITING_MAX);
+        let max_waiting_per_tenant = settings.max_waiting_per_tenant.clamp(1, max_waiting);
         Self {
             settings: FairQueueSettings {
-                capacity,
-                capacity_per_tenant,
+                max_waiting,
+                max_waiting_per_tenant,
                 turn_tokens: settings.turn_tokens.min(TokenBucket::TOKENS_MAX),
                 ..settings
             },
@@ -245,11 +245,11 @@ impl FairQueue {
         deadline: Timestamp,
         now: Timestamp,
     ) -> Result<Ticket, Full> {
-        if self.len() >= self.settings.capacity as usize {
+        if self.len() >= self.settings.max_waiting as usize {
             return Err(Full::Queue);
         }
         let tenant = Tenant { weight: tenant.weight.clamp(1, Tenant::WEIGHT_MAX), ..tenant };
-        if self.per_tenant.get(&tenant.id).is_some_and(|count| *count >= self.settings.capacity_per_tenant) {
+        if self.per_tenant.get(&tenant.id).is_some_and(|count| *count >= self.settings.max_waiting_per_tenant) {
             return Err(Full::Tenant);
         }
         *self.per_tenant.entry(tenant.id).or_default() += 1;

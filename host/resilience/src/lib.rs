@@ -69,7 +69,8 @@ pub use window::{Outcome, Tally, Window, WindowKind};
 /// One thing wrong with a settings value: which field, and what it should be instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistake {
-    /// The field's name, as it is spelled in the settings struct.
+    /// The field's name, as it is spelled in the settings struct; for one that is part of another, the name under which
+    /// that is configured.
     pub field: &'static str,
     /// What is wrong, and which values are allowed.
     pub message: String,

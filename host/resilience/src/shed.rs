@@ -47,18 +47,18 @@ pub struct Load {
     /// Requests in hand, waiting ones included.
     pub in_flight: u64,
     /// Most requests in hand.
-    pub in_flight_max: u64,
+    pub max_in_flight: u64,
     /// Memory in use, in bytes.
-    pub memory_bytes: u64,
+    pub held_bytes: u64,
     /// Most memory, in bytes.
-    pub memory_max_bytes: u64,
+    pub max_held_bytes: u64,
 }
 
 impl Load {
     /// The fuller of the two, as a share of its bound: 1 is full, and more is possible.
     #[must_use]
     pub fn share(&self) -> f64 {
-        share(self.in_flight, self.in_flight_max).max(share(self.memory_bytes, self.memory_max_bytes))
+        share(self.in_flight, self.max_in_flight).max(share(self.held_bytes, self.max_held_bytes))
     }
 }
 
@@ -175,7 +175,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn requests(in_flight: u64) -> Load {
-        Load { in_flight, in_flight_max: 100, memory_bytes: 0, memory_max_bytes: 1 }
+        Load { in_flight, max_in_flight: 100, held_bytes: 0, max_held_bytes: 1 }
     }
 
     fn admitted(load: Load) -> [bool; 3] {
@@ -192,9 +192,9 @@ mod tests {
 
     #[test]
     fn either_bound_is_enough() {
-        let memory = Load { in_flight: 0, in_flight_max: 100, memory_bytes: 900, memory_max_bytes: 1000 };
+        let memory = Load { in_flight: 0, max_in_flight: 100, held_bytes: 900, max_held_bytes: 1000 };
         assert_eq!(admitted(memory), [true, false, false]);
-        assert_eq!(admitted(Load { memory_max_bytes: 0, ..memory }), [false; 3], "no bound is no room");
+        assert_eq!(admitted(Load { max_held_bytes: 0, ..memory }), [false; 3], "no bound is no room");
     }
 
     #[test]
@@ -228,7 +228,7 @@ mod tests {
             more in 0_u64..50,
             memory in 0_u64..120,
         ) {
-            let load = |in_flight| Load { in_flight, in_flight_max: 100, memory_bytes: memory, memory_max_bytes: 100 };
+            let load = |in_flight| Load { in_flight, max_in_flight: 100, held_bytes: memory, max_held_bytes: 100 };
             let settings = ShedSettings::default();
             let wait = |load, priority| match settings.decide(load, priority) {
                 ShedDecision::Admit => None,

@@ -60,9 +60,9 @@ fn server(section: Option<Section<'_>>) -> Server {
     let mut server = Server {
         listen: fixed_address(defaults::LISTEN),
         workers,
-        body_bytes_max: usize::try_from(defaults::BODY_BYTES_MAX).unwrap_or(usize::MAX),
-        in_flight_max: defaults::IN_FLIGHT_MAX,
-        held_bytes_max: defaults::HELD_BYTES_MAX,
+        max_body: usize::try_from(defaults::BODY_BYTES_MAX).unwrap_or(usize::MAX),
+        max_in_flight: defaults::IN_FLIGHT_MAX,
+        max_held: defaults::HELD_BYTES_MAX,
         request_timeout: defaults::REQUEST_TIMEOUT,
         head_timeout: defaults::HEAD_TIMEOUT,
         body_timeout: defaults::BODY_TIMEOUT,
@@ -78,12 +78,12 @@ fn server(section: Option<Section<'_>>) -> Server {
         server.workers = usize::try_from(workers).unwrap_or(1);
     }
     if let Some(bytes) = section.size("max_body", BODY_BYTES_MIN) {
-        server.body_bytes_max = usize::try_from(bytes).unwrap_or(usize::MAX);
+        server.max_body = usize::try_from(bytes).unwrap_or(usize::MAX);
     }
-    set(&mut server.in_flight_max, section.integer("max_in_flight", 1..=1_000_000));
-    set(&mut server.held_bytes_max, section.size("max_held", BODY_BYTES_MIN));
-    let room = server.held_bytes_max as f64 * ShedSettings::DEFAULT_NORMAL;
-    if room < server.body_bytes_max as f64 {
+    set(&mut server.max_in_flight, section.integer("max_in_flight", 1..=1_000_000));
+    set(&mut server.max_held, section.size("max_held", BODY_BYTES_MIN));
+    let room = server.max_held as f64 * ShedSettings::DEFAULT_NORMAL;
+    if room < server.max_body as f64 {
         section.mistake("max_held", "must leave room for max_body below the share at which requests are shed (85 %)");
     }
     set(&mut server.request_timeout, section.positive("request_timeout"));
@@ -184,7 +184,7 @@ fn tenant(name: &str, section: Section<'_>) -> TenantConfig {
         weight: 1,
         priority: None,
         quota: quota(&section),
-        in_flight_max: fixed_concurrency(&section, "max_in_flight"),
+        max_in_flight: fixed_concurrency(&section, "max_in_flight"),
     };
     set(&mut tenant.weight, section.small("weight", 1..=Tenant::WEIGHT_MAX));
     if let Some(word) = section.string("priority") {
@@ -208,11 +208,11 @@ pub(super) fn quota(section: &Section<'_>) -> Quota {
 fn spool(section: Option<Section<'_>>, folder: &Path) -> Option<SpoolConfig> {
     let mut spool = SpoolConfig {
         dir: folder.join(defaults::DATA_DIR),
-        jobs_max: defaults::SPOOL_JOBS_MAX,
-        bytes_max: defaults::SPOOL_BYTES_MAX,
+        max_jobs: defaults::SPOOL_JOBS_MAX,
+        max_size: defaults::SPOOL_BYTES_MAX,
         retention: defaults::SPOOL_RETENTION,
         expiry: defaults::SPOOL_EXPIRY,
-        attempts_max: defaults::SPOOL_ATTEMPTS_MAX,
+        max_attempts: defaults::SPOOL_ATTEMPTS_MAX,
         concurrency: defaults::SPOOL_CONCURRENCY,
     };
     let Some(section) = section else { return Some(spool) };
@@ -220,11 +220,11 @@ fn spool(section: Option<Section<'_>>, folder: &Path) -> Option<SpoolConfig> {
     if let Some(dir) = section.string("dir") {
         spool.dir = folder.join(dir);
     }
-    set(&mut spool.jobs_max, section.integer("max_jobs", 1..=100_000_000));
-    set(&mut spool.bytes_max, section.size("max_size", SPOOL_BYTES_MIN));
+    set(&mut spool.max_jobs, section.integer("max_jobs", 1..=100_000_000));
+    set(&mut spool.max_size, section.size("max_size", SPOOL_BYTES_MIN));
     set(&mut spool.retention, section.at_least("retention", KEPT_MIN));
     set(&mut spool.expiry, section.at_least("expiry", KEPT_MIN));
-    set(&mut spool.attempts_max, section.small("max_attempts", 1..=1_000));
+    set(&mut spool.max_attempts, section.small("max_attempts", 1..=1_000));
     set(&mut spool.concurrency, section.small("concurrency", 1..=1_000));
     section.finish();
     enabled.then_some(spool)

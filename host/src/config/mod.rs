@@ -121,11 +121,11 @@ pub struct Server {
     /// Worker threads, each with a listener of its own.
     pub workers: usize,
     /// Largest request body held, in bytes.
-    pub body_bytes_max: usize,
+    pub max_body: usize,
     /// Most requests in hand. Those of low priority are refused from 70 % of it on, normal ones from 85 %.
-    pub in_flight_max: u64,
+    pub max_in_flight: u64,
     /// Most bytes of request bodies in hand, with the same shares.
-    pub held_bytes_max: u64,
+    pub max_held: u64,
     /// Longest life of a request.
     pub request_timeout: Duration,
     /// How long the head of a request may take.
@@ -292,7 +292,7 @@ pub struct TenantConfig {
     /// What it may use of all upstreams together.
     pub quota: Quota,
     /// Most calls of its own in flight.
-    pub in_flight_max: Option<u32>,
+    pub max_in_flight: Option<u32>,
 }
 
 /// The durable queue's settings.
@@ -301,15 +301,15 @@ pub struct SpoolConfig {
     /// Its folder.
     pub dir: PathBuf,
     /// Most jobs kept.
-    pub jobs_max: u64,
+    pub max_jobs: u64,
     /// Most bytes kept.
-    pub bytes_max: u64,
+    pub max_size: u64,
     /// How long answers and dead letters are kept.
     pub retention: Duration,
     /// How long a job may wait to be served.
     pub expiry: Duration,
     /// Calls of one job that may fail before it is dead.
-    pub attempts_max: u32,
+    pub max_attempts: u32,
     /// Jobs being served at once.
     pub concurrency: u32,
 }

@@ -242,24 +242,19 @@ fn breaker(section: Option<Section<'_>>, upstream: &mut UpstreamConfig, request_
     section.within("stall_duration", &mut settings.stall_duration, (REQUEST_TIMEOUT, request_timeout));
     set(&mut settings.probes, section.small("probes", 1..=BreakerSettings::PROBES_MAX));
     set(&mut settings.probe_successes, section.small("probe_successes", 1..=1_000));
-    set(&mut settings.cooldown_base, section.positive("cooldown"));
-    set(&mut settings.cooldown_cap, section.positive("cooldown_max"));
+    set(&mut settings.cooldown, section.positive("cooldown"));
+    set(&mut settings.cooldown_max, section.positive("cooldown_max"));
     set(&mut settings.cooldown_jitter, section.share("cooldown_jitter"));
     // A plain breaker has no spacing, and a key that sets one has been called a mistake by now.
     let mut elsewhere = ProbeSpacing::default();
     let spacing = settings.probe_spacing.as_mut().unwrap_or(&mut elsewhere);
     set(&mut spacing.interval, section.positive("probe_interval"));
-    set(&mut spacing.age_share, section.share("probe_interval_share"));
+    set(&mut spacing.interval_share, section.share("probe_interval_share"));
     set(&mut spacing.interval_max, section.positive("probe_interval_max"));
     set(&mut settings.ramp, section.duration("ramp"));
     upstream.watch_only = section.boolean("watch_only", false);
     for mistake in settings.validate() {
-        let key = match mistake.field {
-            "cooldown_base" => "cooldown",
-            "cooldown_cap" => "cooldown_max",
-            field => field,
-        };
-        section.mistake(key, mistake.message);
+        section.mistake(mistake.field, mistake.message);
     }
     section.finish();
 }
@@ -276,13 +271,11 @@ fn retry(
     section.within("backoff_max", &mut settings.backoff.cap, outer);
     set(&mut settings.quick_attempt_max, section.positive("quick_attempt_max"));
     set(&mut budget.ratio, section.number("budget_ratio"));
-    set(&mut budget.floor_per_second, section.number("budget_floor"));
+    set(&mut budget.floor, section.number("budget_floor"));
     for mistake in settings.validate().into_iter().chain(budget.validate()) {
         let key = match mistake.field {
-            "base" => "backoff",
-            "cap" => "backoff_max",
             "ratio" => "budget_ratio",
-            "floor_per_second" => "budget_floor",
+            "floor" => "budget_floor",
             field => field,
         };
         section.mistake(key, mistake.message);
@@ -321,14 +314,13 @@ fn limits(section: Option<Section<'_>>, limits: &mut Limits, outer: (&str, Durat
     } else {
         section.within("patience", &mut limits.patience, outer);
     }
-    set(&mut limits.queue.capacity, section.small("max_waiting", 1..=FairQueueSettings::CAPACITY_MAX));
-    let per_tenant = section.small("max_waiting_per_tenant", 1..=FairQueueSettings::CAPACITY_MAX);
+    set(&mut limits.queue.max_waiting, section.small("max_waiting", 1..=FairQueueSettings::WAITING_MAX));
+    let per_tenant = section.small("max_waiting_per_tenant", 1..=FairQueueSettings::WAITING_MAX);
     // Whoever shortens the queue has not asked for a longer share of it.
-    limits.queue.capacity_per_tenant =
-        per_tenant.unwrap_or(limits.queue.capacity_per_tenant.min(limits.queue.capacity));
+    limits.queue.max_waiting_per_tenant =
+        per_tenant.unwrap_or(limits.queue.max_waiting_per_tenant.min(limits.queue.max_waiting));
     for mistake in limits.queue.validate() {
-        let key = if mistake.field == "capacity_per_tenant" { "max_waiting_per_tenant" } else { "max_waiting" };
-        section.mistake(key, mistake.message);
+        section.mistake(mistake.field, mistake.message);
     }
     section.finish();
 }
@@ -337,23 +329,22 @@ fn concurrency(section: Option<Section<'_>>, concurrency: &mut ConcurrencyConfig
     let Some(section) = section else { return };
     let mut settings = AdaptiveLimitSettings::default();
     if let Some(max) = fixed_concurrency(&section, "max_in_flight") {
-        (settings.max, settings.initial) = (max, max);
+        (settings.max_in_flight, settings.initial) = (max, max);
     }
-    set(&mut settings.min, fixed_concurrency(&section, "min_in_flight"));
+    set(&mut settings.min_in_flight, fixed_concurrency(&section, "min_in_flight"));
     let adaptive = section.boolean("adaptive", true);
     if let Some(tolerance) = section.number("latency_tolerance") {
         settings.latency_tolerance = (tolerance != 0.0).then_some(tolerance);
     }
     for mistake in settings.validate() {
         let key = match mistake.field {
-            "min" => "min_in_flight",
-            "max" | "initial" => "max_in_flight",
+            "initial" => "max_in_flight",
             field => field,
         };
         section.mistake(key, mistake.message);
     }
     *concurrency =
-        if adaptive { ConcurrencyConfig::Adaptive(settings) } else { ConcurrencyConfig::Fixed(settings.max) };
+        if adaptive { ConcurrencyConfig::Adaptive(settings) } else { ConcurrencyConfig::Fixed(settings.max_in_flight) };
     section.finish();
 }
 

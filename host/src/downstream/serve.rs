@@ -67,7 +67,7 @@ pub async fn serve(worker: Rc<Worker>, request: Request<Upload>, request_id: Str
 
     let preference = Preference::read(&head.headers);
     let server = &worker.shared.config.server;
-    let bounds = (server.body_bytes_max, server.request_timeout);
+    let bounds = (server.max_body, server.request_timeout);
     let mut held = worker.shared.hold();
     let received = InboundRequest::receive(&route, head, body, request_id.clone(), caller, bounds, &mut held).await;
     let Route { upstream, fallbacks, .. } = route;

@@ -240,7 +240,7 @@ pub async fn settle(
 }
 
 fn is_last(worker: &Worker, counted: u32) -> bool {
-    counted >= worker.shared.config.spool.as_ref().map_or(u32::MAX, |spool| spool.attempts_max)
+    counted >= worker.shared.config.spool.as_ref().map_or(u32::MAX, |spool| spool.max_attempts)
 }
 
 /// Stores an answer. It was paid for.

@@ -140,12 +140,9 @@ impl Shared {
         Load {
             // The one that asks is none of those in its way.
             in_flight: self.requests.count().saturating_sub(1),
-            in_flight_max: server.in_flight_max,
-            memory_bytes: self
-                .held_bytes
-                .load(Ordering::Relaxed)
-                .saturating_add(more_bytes.min(server.body_bytes_max as u64)),
-            memory_max_bytes: server.held_bytes_max,
+            max_in_flight: server.max_in_flight,
+            held_bytes: self.held_bytes.load(Ordering::Relaxed).saturating_add(more_bytes.min(server.max_body as u64)),
+            max_held_bytes: server.max_held,
         }
     }
 
@@ -233,7 +230,7 @@ impl HeldBytes {
         let more = (bytes as u64).saturating_sub(self.bytes);
         let before = self.shared.held_bytes.fetch_add(more, Ordering::Relaxed);
         self.bytes += more;
-        before.saturating_add(more) <= self.shared.config.server.held_bytes_max
+        before.saturating_add(more) <= self.shared.config.server.max_held
     }
 }
 

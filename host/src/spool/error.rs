@@ -10,7 +10,7 @@ use crate::runtime::size::size;
 pub enum Bound {
     /// `max_jobs`: queued and running jobs.
     Jobs,
-    /// `max_bytes`: requests and answers kept.
+    /// `max_size`: requests and answers kept.
     Bytes,
 }
 
@@ -39,7 +39,7 @@ pub enum EnqueueError {
     /// The request alone exceeds what one job may take, so waiting does not help.
     #[error(
         "the request takes {bytes} bytes and the spool keeps at most {limit_bytes} for one job; \
-         send less or raise the spool's `max_bytes`"
+         send less or raise the spool's `max_size`"
     )]
     TooLarge {
         /// What the request would take.

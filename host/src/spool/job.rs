@@ -312,7 +312,7 @@ pub struct Counts {
     pub cancelled: u64,
     /// Expired jobs still kept.
     pub expired: u64,
-    /// Bytes kept for all of them, as counted against `max_bytes`.
+    /// Bytes kept for all of them, as counted against `max_size`.
     pub stored_bytes: u64,
     /// Arrival of the oldest queued job.
     pub oldest_queued_created_ms: Option<u64>,

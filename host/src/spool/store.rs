@@ -72,7 +72,7 @@ pub struct SpoolSettings {
     /// Bytes of requests and answers at which new requests are refused. Answers to requests already
     /// taken are stored even beyond it. The database file keeps below about twice this, which is how
     /// badly its pages may be filled.
-    pub max_bytes: u64,
+    pub max_size: u64,
     /// How long ended jobs and their answers are kept.
     pub retention: Duration,
     /// The key for what is stored; without it, the folder's own `spool.key` is used and, in an empty
@@ -131,7 +131,7 @@ impl Spool {
             random_bytes(&SystemRandom::new()).ok_or_else(|| OpenError::System("random numbers".to_owned()))?;
         let limits = Limits {
             max_jobs: settings.max_jobs,
-            max_bytes: settings.max_bytes,
+            max_size: settings.max_size,
             retention_ms: crate::runtime::clock::milliseconds(settings.retention),
         };
         let standing = Arc::new(Standing::new(ENQUEUE_DEADLINE, settings.retention));

@@ -83,13 +83,13 @@ impl Callers {
     /// The tenants of a configuration.
     pub fn new(config: &Config, key: FingerprintKey, clock: Clock) -> Self {
         let configured = config.tenants.iter().map(|(name, config)| {
-            let limited = config.quota != Quota::default() || config.in_flight_max.is_some();
+            let limited = config.quota != Quota::default() || config.max_in_flight.is_some();
             let door = limited.then(|| {
-                let bulkhead = Bulkhead::new(config.in_flight_max.unwrap_or(AdaptiveLimitSettings::LIMIT_MAX));
+                let bulkhead = Bulkhead::new(config.max_in_flight.unwrap_or(AdaptiveLimitSettings::LIMIT_MAX));
                 let limiter = limiter(config.quota, clock);
                 // One tenant alone waits here, so its share of the queue is all of it.
                 let queue = FairQueueSettings {
-                    capacity_per_tenant: FairQueueSettings::DEFAULT_CAPACITY,
+                    max_waiting_per_tenant: FairQueueSettings::DEFAULT_MAX_WAITING,
                     ..FairQueueSettings::default()
                 };
                 Arc::new(Door::new(AdmissionQueue::new(limiter, Concurrency::Fixed(bulkhead), queue), clock))

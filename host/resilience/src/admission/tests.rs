@@ -128,7 +128,7 @@ fn a_drained_quota_holds_everybody_back_until_its_reset() {
 
 #[test]
 fn an_overload_shrinks_the_room_for_the_next_calls() {
-    let settings = AdaptiveLimitSettings { min: 1, max: 8, initial: 8, latency_tolerance: None };
+    let settings = AdaptiveLimitSettings { min_in_flight: 1, max_in_flight: 8, initial: 8, latency_tolerance: None };
     let concurrency = Concurrency::Adaptive(AdaptiveLimit::new(settings));
     let mut door = AdmissionQueue::new(Limiter::default(), concurrency, FairQueueSettings::default());
     let mut passes: Vec<Pass> = (0..8).map(|_| passed(door.enter(demand(1, 1), at(0), at(0)))).collect();

@@ -15,7 +15,7 @@ pub struct ProbeSpacing {
     pub interval: Duration,
     /// The interval grows by this share, 0 to 1, of the time for which the circuit has been open: so the end of an
     /// outage is noticed within `interval` and that share of its length.
-    pub age_share: f64,
+    pub interval_share: f64,
     /// Longest interval; at least `interval`.
     pub interval_max: Duration,
 }
@@ -25,14 +25,14 @@ impl ProbeSpacing {
     pub const DEFAULT_INTERVAL: Duration = Duration::from_millis(600);
     /// Less than a sixteenth: at fifty requests a second an outage of two minutes then wastes one per cent of them, and
     /// nobody is refused any more a twentieth of its length after its end, since callers wait a second for a probe.
-    pub const DEFAULT_AGE_SHARE: f64 = 0.06;
+    pub const DEFAULT_INTERVAL_SHARE: f64 = 0.06;
     /// Half a minute: longer would spare little and be noticed.
     pub const DEFAULT_INTERVAL_MAX: Duration = Duration::from_secs(30);
 
     /// The interval after a probe that goes out when the circuit has been open for so long.
     #[must_use]
     pub fn after(&self, open_for: Duration) -> Duration {
-        self.interval.saturating_add(share_of(open_for, self.age_share)).min(self.interval_max.max(self.interval))
+        self.interval.saturating_add(share_of(open_for, self.interval_share)).min(self.interval_max.max(self.interval))
     }
 }
 
@@ -40,7 +40,7 @@ impl Default for ProbeSpacing {
     fn default() -> Self {
         Self {
             interval: Self::DEFAULT_INTERVAL,
-            age_share: Self::DEFAULT_AGE_SHARE,
+            interval_share: Self::DEFAULT_INTERVAL_SHARE,
             interval_max: Self::DEFAULT_INTERVAL_MAX,
         }
     }
@@ -103,13 +103,13 @@ pub struct BreakerSettings {
     /// live probe is left.
     pub half_open_max_wait: Duration,
     /// The first opening's cooldown; every further one doubles it.
-    pub cooldown_base: Duration,
+    pub cooldown: Duration,
     /// Longest cooldown before jitter. It sets the time to recovery: an upstream that comes back
     /// waits this long for the probe that notices.
-    pub cooldown_cap: Duration,
+    pub cooldown_max: Duration,
     /// Share of the cooldown, 0 to 1, up to which chance lengthens it. It never shortens it.
     pub cooldown_jitter: f64,
-    /// Once the circuit has stayed closed this long, cooldowns start again at `cooldown_base`.
+    /// Once the circuit has stayed closed this long, cooldowns start again at `cooldown`.
     pub sustained_success: Duration,
     /// For this long after its probes closed the circuit only a growing share of the calls passes,
     /// from a tenth to all of them; the first ten always do. Zero is off; at most ten minutes.
@@ -163,14 +163,14 @@ impl BreakerSettings {
     /// Two leases: one lost probe is forgiven.
     pub const DEFAULT_HALF_OPEN_MAX_WAIT: Duration = Duration::from_secs(120);
     /// One second outlasts a hiccup without being noticed.
-    pub const DEFAULT_COOLDOWN_BASE: Duration = Duration::from_secs(1);
+    pub const DEFAULT_COOLDOWN: Duration = Duration::from_secs(1);
     /// With jitter the longest cooldown is 4.8 s, so that a recovered upstream is back in use
     /// within five. That is paid for with probes: at 50 calls a second that fail within 0.2 s, an
     /// outage of two minutes wastes 0.65 % of them, one of ten minutes 0.48 %, and 0.44 % are the
     /// probes. No rule that probes with callers' requests alone brings the first figure below 0.5 %
     /// without exceeding five seconds: one probe in five seconds is 0.40 %, and the ten calls that
     /// are in flight when the outage begins, with the one whose failure opens the circuit, 0.16 %.
-    pub const DEFAULT_COOLDOWN_CAP: Duration = Duration::from_secs(4);
+    pub const DEFAULT_COOLDOWN_MAX: Duration = Duration::from_secs(4);
     /// A fifth spreads the probes of many proxies.
     pub const DEFAULT_COOLDOWN_JITTER: f64 = 0.2;
     /// One window's worth of staying closed counts as recovered.
@@ -209,7 +209,7 @@ impl BreakerSettings {
         if let Some(spacing) = &self.probe_spacing {
             unless(!spacing.interval.is_zero(), "probe_interval", not_zero());
             unless(
-                (0.0..=1.0).contains(&spacing.age_share),
+                (0.0..=1.0).contains(&spacing.interval_share),
                 "probe_interval_share",
                 "must lie between 0 and 1".to_owned(),
             );
@@ -253,18 +253,18 @@ impl BreakerSettings {
         unless(self.probe_successes > 0, "probe_successes", at_least_one());
         unless(!self.probe_lease.is_zero(), "probe_lease", not_zero());
         unless(!self.half_open_max_wait.is_zero(), "half_open_max_wait", not_zero());
-        unless(!self.cooldown_base.is_zero(), "cooldown_base", not_zero());
+        unless(!self.cooldown.is_zero(), "cooldown", not_zero());
         unless(
-            self.cooldown_cap >= self.cooldown_base,
-            "cooldown_cap",
-            format!("must not be shorter than cooldown_base ({:?})", self.cooldown_base),
+            self.cooldown_max >= self.cooldown,
+            "cooldown_max",
+            format!("must not be shorter than cooldown ({:?})", self.cooldown),
         );
         unless((0.0..=1.0).contains(&self.cooldown_jitter), "cooldown_jitter", "must lie between 0 and 1".to_owned());
         unless(self.ramp <= Self::RAMP_MAX, "ramp", format!("must not be longer than {:?}", Self::RAMP_MAX));
         unless(
-            self.open_for_cap >= self.cooldown_cap,
+            self.open_for_cap >= self.cooldown_max,
             "open_for_cap",
-            format!("must not be shorter than cooldown_cap ({:?})", self.cooldown_cap),
+            format!("must not be shorter than cooldown_max ({:?})", self.cooldown_max),
         );
         mistakes
     }
@@ -308,8 +308,8 @@ impl Default for BreakerSettings {
             probe_successes: Self::DEFAULT_PROBE_SUCCESSES,
             probe_lease: Self::DEFAULT_PROBE_LEASE,
             half_open_max_wait: Self::DEFAULT_HALF_OPEN_MAX_WAIT,
-            cooldown_base: Self::DEFAULT_COOLDOWN_BASE,
-            cooldown_cap: Self::DEFAULT_COOLDOWN_CAP,
+            cooldown: Self::DEFAULT_COOLDOWN,
+            cooldown_max: Self::DEFAULT_COOLDOWN_MAX,
             cooldown_jitter: Self::DEFAULT_COOLDOWN_JITTER,
             sustained_success: Self::DEFAULT_SUSTAINED_SUCCESS,
             ramp: Self::DEFAULT_RAMP,
@@ -334,7 +334,7 @@ mod tests {
             surprise: Some(0.0),
             probe_spacing: Some(ProbeSpacing {
                 interval: Duration::ZERO,
-                age_share: 2.0,
+                interval_share: 2.0,
                 interval_max: Duration::ZERO,
             }),
             consecutive_failures: Some(0),
@@ -349,8 +349,8 @@ mod tests {
             probe_successes: 0,
             probe_lease: Duration::ZERO,
             half_open_max_wait: Duration::ZERO,
-            cooldown_base: Duration::ZERO,
-            cooldown_cap: Duration::from_secs(1),
+            cooldown: Duration::ZERO,
+            cooldown_max: Duration::from_secs(1),
             cooldown_jitter: -0.1,
             sustained_success: Duration::ZERO,
             ramp: Duration::MAX,
@@ -359,7 +359,7 @@ mod tests {
         let fields: Vec<_> = broken.validate().iter().map(|mistake| mistake.field).collect();
         let all = "surprise probe_interval probe_interval_share consecutive_failures failure_rate minimum_requests slow_call_duration \
                    slow_call_rate window stalled_calls stall_duration probes probe_successes probe_lease half_open_max_wait \
-                   cooldown_base cooldown_jitter ramp open_for_cap";
+                   cooldown cooldown_jitter ramp open_for_cap";
         assert_eq!(fields, all.split_whitespace().collect::<Vec<_>>());
         let few = BreakerSettings { window: WindowKind::Count(10), ..BreakerSettings::default() };
         assert_eq!(few.validate().iter().map(|mistake| mistake.field).collect::<Vec<_>>(), ["minimum_requests"]);
@@ -367,7 +367,7 @@ mod tests {
             let settings = BreakerSettings { window: WindowKind::Count(count), minimum_requests: 1, ..few };
             assert!(settings.validate().iter().any(|mistake| mistake.field == "window"), "{count}");
         }
-        let shrinking = BreakerSettings { cooldown_base: Duration::from_secs(9), ..BreakerSettings::default() };
-        assert_eq!(shrinking.validate()[0].to_string(), "cooldown_cap: must not be shorter than cooldown_base (9s)");
+        let shrinking = BreakerSettings { cooldown: Duration::from_secs(9), ..BreakerSettings::default() };
+        assert_eq!(shrinking.validate()[0].to_string(), "cooldown_max: must not be shorter than cooldown (9s)");
     }
 }

@@ -58,7 +58,7 @@ impl Circuit {
     /// Half-open, with its first probe in flight.
     fn probing(settings: BreakerSettings) -> (Self, Permit) {
         let mut circuit = Self::opened(settings);
-        circuit.pass(settings.cooldown_base);
+        circuit.pass(settings.cooldown);
         let probe = circuit.admit();
         assert!(probe.is_probe());
         (circuit, probe)

@@ -5,7 +5,7 @@ const NOW: Timestamp = Timestamp::ORIGIN;
 
 /// Without a floor.
 fn budget(ratio: f64, reserve: u32, capacity: u32) -> RetryBudget {
-    RetryBudget::new(RetryBudgetSettings { ratio, floor_per_second: 0.0, reserve, capacity }, NOW)
+    RetryBudget::new(RetryBudgetSettings { ratio, floor: 0.0, reserve, capacity }, NOW)
 }
 
 fn withdraw_all(budget: &mut RetryBudget) -> u32 {
@@ -124,9 +124,9 @@ fn savings_stop_at_the_capacity() {
 
 #[test]
 fn every_mistake_is_listed_and_survived() {
-    let broken = RetryBudgetSettings { ratio: f64::NAN, floor_per_second: -1.0, reserve: 5, capacity: 0 };
+    let broken = RetryBudgetSettings { ratio: f64::NAN, floor: -1.0, reserve: 5, capacity: 0 };
     let fields: Vec<_> = broken.validate().into_iter().map(|m| m.field).collect();
-    assert_eq!(fields, ["ratio", "floor_per_second", "capacity", "reserve"]);
+    assert_eq!(fields, ["ratio", "floor", "capacity", "reserve"]);
     let mut budget = RetryBudget::new(broken, NOW);
     budget.earn(1.0);
     assert_eq!(withdraw_all(&mut budget), 1);

@@ -9,8 +9,8 @@ fn answered(millis: u64) -> Feedback {
     Feedback::Answered { first_token: Duration::from_millis(millis), input_tokens: 1000 }
 }
 
-fn limit(min: u32, initial: u32, max: u32) -> AdaptiveLimit {
-    AdaptiveLimit::new(AdaptiveLimitSettings { min, initial, max, latency_tolerance: Some(2.0) })
+fn limit(min_in_flight: u32, initial: u32, max_in_flight: u32) -> AdaptiveLimit {
+    AdaptiveLimit::new(AdaptiveLimitSettings { min_in_flight, initial, max_in_flight, latency_tolerance: Some(2.0) })
 }
 
 /// One round trip: `calls` are sent together (as far as the limit allows) and end alike. Returns how
@@ -68,7 +68,7 @@ fn an_overload_halves_the_limit_once_per_round_trip() {
 #[test]
 fn a_decrease_starts_from_what_is_in_flight() {
     let (mut limit, mut clock) = (AdaptiveLimit::new(AdaptiveLimitSettings::default()), 0);
-    assert_eq!(limit.limit(), AdaptiveLimitSettings::DEFAULT_MAX);
+    assert_eq!(limit.limit(), AdaptiveLimitSettings::DEFAULT_MAX_IN_FLIGHT);
     round(&mut limit, 40, Feedback::Overloaded, &mut clock);
     assert_eq!(limit.limit(), 20, "a limit that nobody pressed against bites at once");
 }
@@ -242,9 +242,9 @@ fn case_40_a_million_cancellations_leak_no_slot() {
 
 #[test]
 fn every_mistake_is_listed() {
-    let broken = AdaptiveLimitSettings { min: 0, max: 0, initial: 7, latency_tolerance: Some(1.0) };
+    let broken = AdaptiveLimitSettings { min_in_flight: 0, max_in_flight: 0, initial: 7, latency_tolerance: Some(1.0) };
     let fields: Vec<_> = broken.validate().into_iter().map(|m| m.field).collect();
-    assert_eq!(fields, ["min", "initial", "latency_tolerance"]);
+    assert_eq!(fields, ["min_in_flight", "initial", "latency_tolerance"]);
     assert_eq!(AdaptiveLimit::new(broken).limit(), 1);
     assert_eq!(AdaptiveLimitSettings::default().validate(), []);
 }

@@ -202,7 +202,7 @@ fn the_last_attempt_is_for_where_many_are_served_and_for_who_has_come_back() {
 
 #[test]
 fn without_a_token_there_is_no_retry() {
-    let nothing = RetryBudgetSettings { ratio: 0.0, floor_per_second: 0.0, ..RetryBudgetSettings::default() };
+    let nothing = RetryBudgetSettings { ratio: 0.0, floor: 0.0, ..RetryBudgetSettings::default() };
     let mut budget = RetryBudget::new(nothing, Timestamp::ORIGIN);
     while budget.try_spend(Spend::Retry, Timestamp::ORIGIN) {}
     let granted = may_retry(&RetrySettings::default(), &RETRY, &mut budget, Timestamp::ORIGIN);
@@ -219,7 +219,7 @@ fn every_mistake_is_listed() {
         ..RetrySettings::default()
     };
     let fields: Vec<_> = broken.validate().into_iter().map(|m| m.field).collect();
-    assert_eq!(fields, ["base", "max_attempts", "quick_attempt_max", "deadline_reserve"]);
+    assert_eq!(fields, ["backoff", "max_attempts", "quick_attempt_max", "deadline_reserve"]);
     assert_eq!(RetrySettings::default().validate(), []);
 }
 

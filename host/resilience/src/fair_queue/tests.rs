@@ -18,8 +18,8 @@ fn up_to(tokens: u64) -> impl Fn(u64) -> bool {
 
 fn queue() -> FairQueue {
     FairQueue::new(FairQueueSettings {
-        capacity: 10_000,
-        capacity_per_tenant: 10_000,
+        max_waiting: 10_000,
+        max_waiting_per_tenant: 10_000,
         turn_tokens: 0,
         ..FairQueueSettings::default()
     })
@@ -233,7 +233,7 @@ fn calls_that_use_no_tokens_are_shared_by_turns() {
 #[test]
 fn bounds_hold_for_the_queue_and_for_each_tenant() {
     let mut queue =
-        FairQueue::new(FairQueueSettings { capacity: 3, capacity_per_tenant: 2, ..FairQueueSettings::default() });
+        FairQueue::new(FairQueueSettings { max_waiting: 3, max_waiting_per_tenant: 2, ..FairQueueSettings::default() });
     let mut push = |tenant| queue.push(Tenant::new(tenant), Priority::Low, 1, NEVER, at(0)).map(|_| ());
     assert_eq!([push(1), push(1), push(1)], [Ok(()), Ok(()), Err(Full::Tenant)]);
     assert_eq!([push(2), push(2)], [Ok(()), Err(Full::Queue)]);
@@ -300,9 +300,10 @@ fn the_largest_costs_and_weights_neither_overflow_nor_wrap() {
 
 #[test]
 fn every_mistake_is_listed() {
-    let broken = FairQueueSettings { capacity: 0, capacity_per_tenant: 5, ageing: Duration::ZERO, turn_tokens: 0 };
+    let broken =
+        FairQueueSettings { max_waiting: 0, max_waiting_per_tenant: 5, ageing: Duration::ZERO, turn_tokens: 0 };
     let fields: Vec<_> = broken.validate().into_iter().map(|m| m.field).collect();
-    assert_eq!(fields, ["capacity", "capacity_per_tenant", "ageing"]);
+    assert_eq!(fields, ["max_waiting", "max_waiting_per_tenant", "ageing"]);
     assert_eq!(FairQueueSettings::default().validate(), []);
 }
 

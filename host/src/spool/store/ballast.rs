@@ -18,7 +18,7 @@ use crate::spool::job::random_bytes;
 /// write-ahead log between two checkpoints and a group of answers.
 const BALLAST_BYTES: u64 = 16 << 20;
 
-/// The smallest `max_bytes` with which a ballast is kept; for less it would be out of proportion.
+/// The smallest `max_size` with which a ballast is kept; for less it would be out of proportion.
 const QUOTA_MIN_BYTES: u64 = 4 * BALLAST_BYTES;
 
 /// Free space at which a ballast is put back: as much again stays free for others.
@@ -40,9 +40,9 @@ pub(super) struct Ballast {
 }
 
 impl Ballast {
-    pub(super) fn new(dir: &Path, max_bytes: u64) -> Self {
+    pub(super) fn new(dir: &Path, max_size: u64) -> Self {
         let path = dir.join("spool.ballast");
-        let wanted = max_bytes >= QUOTA_MIN_BYTES;
+        let wanted = max_size >= QUOTA_MIN_BYTES;
         let size = std::fs::metadata(&path).map_or(0, |found| found.len());
         let mut ballast = Self { path, wanted, present: size > 0, failed: None };
         if size != 0 && (!wanted || size != BALLAST_BYTES) {
@@ -135,9 +135,9 @@ fn create(path: &Path) -> io::Result<()> {
 }
 
 /// Why nothing can be opened in `dir`, or where it would be made, if it is for want of space.
-pub(super) fn no_room_to_open(dir: &Path, max_bytes: u64) -> Option<NoRoom> {
+pub(super) fn no_room_to_open(dir: &Path, max_size: u64) -> Option<NoRoom> {
     let free_bytes = dir.ancestors().find_map(free_bytes)?;
-    let needed_bytes = needed_bytes(max_bytes >= QUOTA_MIN_BYTES);
+    let needed_bytes = needed_bytes(max_size >= QUOTA_MIN_BYTES);
     (free_bytes < OPEN_BYTES).then_some(NoRoom { needed_bytes, free_bytes })
 }
 

@@ -245,7 +245,7 @@ impl Home {
             None => Folder::lock(self.settings.dir.clone())?,
         };
         let folder = self.folder.insert(folder);
-        let mut ballast = Ballast::new(folder.dir(), self.settings.max_bytes);
+        let mut ballast = Ballast::new(folder.dir(), self.settings.max_size);
         ballast.make_room_to_open();
         let sealing = folder.sealing(self.settings.sealer.clone(), self.key.as_ref())?;
         let had_database = folder.has_database();
@@ -293,7 +293,7 @@ impl Home {
     fn explain(&self, error: OpenError) -> OpenError {
         match error {
             OpenError::Folder { .. } | OpenError::Database { .. } => {
-                no_room_to_open(&self.settings.dir, self.settings.max_bytes).map_or(error, OpenError::NoRoom)
+                no_room_to_open(&self.settings.dir, self.settings.max_size).map_or(error, OpenError::NoRoom)
             }
             error => error,
         }

@@ -11,7 +11,7 @@ use crate::spool::error::Bound;
 use crate::spool::job::{CancelOutcome, JobId, JobState, Lease, NewJob, StoredResponse};
 use crate::spool::seal::{Purpose, SEAL_BYTES};
 
-/// What a job counts against `max_bytes` besides its texts: its row, its place in the indexes, and
+/// What a job counts against `max_size` besides its texts: its row, its place in the indexes, and
 /// what is kept of it when it has ended.
 const JOB_OVERHEAD_BYTES: usize = 1024;
 
@@ -24,7 +24,7 @@ const REASON_MAX_BYTES: usize = 1024;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     pub(super) max_jobs: u64,
-    pub(super) max_bytes: u64,
+    pub(super) max_size: u64,
     pub(super) retention_ms: u64,
 }
 
@@ -50,7 +50,7 @@ pub(super) fn to_millis(value: i64) -> u64 {
     }
 }
 
-/// What a job counts against `max_bytes` while its request is kept.
+/// What a job counts against `max_size` while its request is kept.
 pub(super) fn job_bytes(job: &NewJob) -> usize {
     JOB_OVERHEAD_BYTES
         + SEAL_BYTES
@@ -61,7 +61,7 @@ pub(super) fn job_bytes(job: &NewJob) -> usize {
         + job.request_id.len()
 }
 
-/// What an answer counts against `max_bytes`.
+/// What an answer counts against `max_size`.
 pub(super) fn answer_bytes(response: Option<&StoredResponse>) -> usize {
     response.map_or(0, |response| SEAL_BYTES + codec::response_bytes(response))
 }
@@ -115,7 +115,7 @@ fn insert(store: &Store, job: &NewJob, state: JobState) -> Result<JobId, Failure
 /// Refuses at the door what is beyond a bound.
 fn admit(store: &Store, bytes: u64) -> Result<(), Failure> {
     let limits = &store.limits;
-    let limit_bytes = limits.max_bytes.min(RECORD_MAX_BYTES as u64);
+    let limit_bytes = limits.max_size.min(RECORD_MAX_BYTES as u64);
     if bytes > limit_bytes {
         return Err(Failure::TooLarge { bytes, limit_bytes });
     }
@@ -127,8 +127,8 @@ fn admit(store: &Store, bytes: u64) -> Result<(), Failure> {
     if jobs >= limits.max_jobs {
         return Err(Failure::Full { bound: Bound::Jobs, depth: jobs, limit: limits.max_jobs });
     }
-    if stored.saturating_add(bytes) > limits.max_bytes {
-        return Err(Failure::Full { bound: Bound::Bytes, depth: stored, limit: limits.max_bytes });
+    if stored.saturating_add(bytes) > limits.max_size {
+        return Err(Failure::Full { bound: Bound::Bytes, depth: stored, limit: limits.max_size });
     }
     Ok(())
 }

@@ -160,7 +160,7 @@ fn set_up(connection: &Connection) -> rusqlite::Result<()> {
 /// Bounds the file. Logical accounting refuses first; this holds even if a page is filled as badly as
 /// a page can be, which is a record of just over half of it.
 pub(super) fn limit_pages(connection: &Connection, limits: &Limits) -> rusqlite::Result<()> {
-    set_page_limit(connection, limits.max_bytes.div_ceil(PAGE_BYTES / 2) + PAGES_MIN)
+    set_page_limit(connection, limits.max_size.div_ceil(PAGE_BYTES / 2) + PAGES_MIN)
 }
 
 /// Lets the file grow as far as the disk goes, for the answers to what was already taken.

@@ -21,7 +21,7 @@ fn settings(dir: &Path) -> SpoolSettings {
     SpoolSettings {
         dir: dir.join("spool"),
         max_jobs: 1000,
-        max_bytes: 8 << 20,
+        max_size: 8 << 20,
         retention: Duration::from_secs(7 * 24 * 60 * 60),
         sealer: None,
     }

@@ -126,9 +126,9 @@ impl Model {
     }
 
     fn cooldown_end(&self, now: Timestamp) -> Timestamp {
-        let mut cooldown = self.rules.settings.cooldown_base;
+        let mut cooldown = self.rules.settings.cooldown;
         for _ in 0..self.openings {
-            cooldown = (cooldown * 2).min(self.rules.settings.cooldown_cap);
+            cooldown = (cooldown * 2).min(self.rules.settings.cooldown_max);
         }
         now.saturating_add(cooldown)
     }
@@ -208,11 +208,11 @@ impl Model {
         }
         match &self.phase {
             Phase::Open { until, cause } if now < *until => refuse(*until, *cause),
-            Phase::ForcedOpen => refuse(now.saturating_add(settings.cooldown_cap), Cause::Operator),
+            Phase::ForcedOpen => refuse(now.saturating_add(settings.cooldown_max), Cause::Operator),
             Phase::HalfOpen { .. } => {
                 let leases = self.running_leases(now);
                 let late = now.saturating_since(self.since) >= settings.half_open_max_wait;
-                let soon = now.saturating_add(settings.cooldown_base);
+                let soon = now.saturating_add(settings.cooldown);
                 match leases.iter().min() {
                     Some(end) if late || leases.len() == settings.probes as usize => {
                         Err(Rejected::ProbesInFlight { retry_at: soon.min(*end) })

@@ -104,8 +104,8 @@ fn a_total_outage_wastes_little_and_is_over_within_five_seconds() {
 fn no_cooldown_has_both_figures_in_short_outages_at_fifty_requests_a_second() {
     let keen = |millis| {
         let cooldown = Duration::from_millis(millis);
-        let settings = BreakerSettings { consecutive_failures: Some(1), cooldown_base: cooldown, ..plain() };
-        cost(BreakerSettings { cooldown_cap: cooldown, ..settings }, 50, 120, 60)
+        let settings = BreakerSettings { consecutive_failures: Some(1), cooldown, ..plain() };
+        cost(BreakerSettings { cooldown_max: cooldown, ..settings }, 50, 120, 60)
     };
     let prompt = keen(4_900);
     assert!(prompt.time_to_recovery <= seconds(5) && prompt.wasted > 0.005, "even if the first failure opens");

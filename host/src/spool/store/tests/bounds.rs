@@ -21,7 +21,7 @@ async fn the_job_bound_refuses_at_the_door_until_a_job_has_ended() {
 async fn the_byte_bound_refuses_requests_but_never_an_answer() {
     let dir = tempfile::tempdir().unwrap();
     let mut settings = settings(dir.path());
-    settings.max_bytes = 100_000;
+    settings.max_size = 100_000;
     let spool = try_open(settings, NOW).unwrap();
     let sized = |bytes| NewJob { body: vec![b'x'; bytes], ..job("sized") };
     let too_large = spool.enqueue(sized(100_000)).await;
@@ -43,7 +43,7 @@ async fn the_byte_bound_refuses_requests_but_never_an_answer() {
 async fn the_page_limit_refuses_requests_that_the_accounting_let_through() {
     let dir = tempfile::tempdir().unwrap();
     let mut settings = settings(dir.path());
-    settings.max_bytes = 2 << 20;
+    settings.max_size = 2 << 20;
     let spool = try_open(settings, NOW).unwrap();
     outside(dir.path()).execute_batch("CREATE TABLE hog AS SELECT zeroblob(4900000)").unwrap();
     let large = NewJob { body: vec![b'x'; 1 << 20], ..job("large") };
@@ -58,7 +58,7 @@ async fn ended_jobs_are_deleted_when_their_retention_is_over_and_the_file_shrink
     let dir = tempfile::tempdir().unwrap();
     let mut settings = settings(dir.path());
     settings.retention = Duration::from_millis(1000);
-    settings.max_bytes = 32 << 20;
+    settings.max_size = 32 << 20;
     let spool = try_open(settings, NOW).unwrap();
     let waiting = spool.enqueue(job("waiting")).await.unwrap();
     let mut last = None;
@@ -105,7 +105,7 @@ async fn a_spool_beyond_its_bounds_still_opens_and_takes_its_jobs_back() {
         spool.adopt(long).await.unwrap();
     }
     drop(spool);
-    let tiny = SpoolSettings { max_jobs: 1, max_bytes: 1, ..settings(dir.path()) };
+    let tiny = SpoolSettings { max_jobs: 1, max_size: 1, ..settings(dir.path()) };
     let spool = try_open(tiny, NOW).unwrap();
     assert_eq!(spool.counts().await.unwrap().queued, 100);
 }
@@ -117,7 +117,7 @@ async fn a_spool_beyond_its_bounds_still_opens_and_takes_its_jobs_back() {
 async fn a_full_disk_refuses_requests_and_still_drains_every_job() {
     let disk = std::path::PathBuf::from(std::env::var_os("SPILLWAY_SMALL_DISK").unwrap());
     let dir = tempfile::tempdir_in(&disk).unwrap();
-    let large = SpoolSettings { max_bytes: 1 << 30, ..settings(dir.path()) };
+    let large = SpoolSettings { max_size: 1 << 30, ..settings(dir.path()) };
     let spool = try_open(large.clone(), NOW).unwrap();
     let ballast = dir.path().join("spool/spool.ballast");
     assert!(ballast.exists());

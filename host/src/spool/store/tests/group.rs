@@ -9,7 +9,7 @@ type Answer<T> = oneshot::Receiver<Result<T, Failure>>;
 
 fn writer(dir: &Path) -> Writer {
     let settings = settings(dir);
-    let limits = Limits { max_jobs: settings.max_jobs, max_bytes: settings.max_bytes, retention_ms: 0 };
+    let limits = Limits { max_jobs: settings.max_jobs, max_size: settings.max_size, retention_ms: 0 };
     let standing = Arc::new(Standing::new(ENQUEUE_DEADLINE, settings.retention));
     let mut writer = Writer::new(Home::new(settings, limits, [1; 16], Box::new(|_| NOW), standing, Box::new(|| ())));
     writer.open().unwrap();
