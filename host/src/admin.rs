@@ -132,7 +132,7 @@ async fn status(shared: &Shared) -> Value {
 fn describe(upstream: &Upstream) -> Value {
     json!({
         "name": &*upstream.name,
-        "url": upstream.config.base.to_string(),
+        "url": upstream.config.url.to_string(),
         "proxy": match upstream.way() {
             Way::Straight => None,
             Way::Through(proxy) => Some(proxy.to_string()),

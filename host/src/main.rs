@@ -1,7 +1,7 @@
 //! The command line.
 
 use clap::{Parser, Subcommand};
-use spillway::cli::{self, PolicyArguments};
+use spillway::cli::{self, ConfigArguments, PolicyArguments};
 use spillway::config::{Config, UpstreamConfig};
 use spillway::dialect::Dialect;
 use spillway::observe::log::Log;
@@ -38,6 +38,8 @@ enum Command {
         #[arg(short, long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
+    /// Show the configuration, and what can be configured.
+    Config(ConfigArguments),
     /// Make, build, check, try, compare and promote policies.
     Policy(PolicyArguments),
 }
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
             print!("{}", exports(&config));
             ExitCode::SUCCESS
         }),
+        Command::Config(arguments) => cli::run_config(arguments),
         Command::Policy(arguments) => cli::run(arguments),
     }
 }
@@ -73,7 +76,8 @@ fn with_config(file: Option<&Path>, then: impl FnOnce(Config) -> ExitCode) -> Ex
 }
 
 fn run(config: Config) -> ExitCode {
-    let ended = Log::start(config.log).map_err(StartError::System).and_then(|log| start::run(config, log.lost()));
+    let ended =
+        Log::start(config.log.format).map_err(StartError::System).and_then(|log| start::run(config, log.lost()));
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

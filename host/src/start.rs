@@ -3,11 +3,11 @@
 mod upkeep;
 
 use crate::admin;
-use crate::config::{Config, Policies, SpoolConfig};
+use crate::config::{Config, LivePolicies, SpoolConfig};
 use crate::downstream::accept::accept;
 use crate::jobs::drain;
 use crate::observe::recording;
-use crate::policy::{Bell, Registry, Role, Runtime, SettingsFile, watch_folder};
+use crate::policy::{Bell, Registry, Role, Runtime, watch_folder};
 use crate::proxy::worker::{Means, Shared, Worker};
 use crate::runtime::clock::Clock;
 use crate::runtime::heartbeat::{Places, Pulse};
@@ -93,14 +93,14 @@ pub fn run(config: Config, log_lines_lost: Counter) -> Result<(), StartError> {
         listen = listener.local_addr()?;
         listeners.push(listener);
     }
-    let admin_listener = bind(config.admin_listen, "admin.listen", Sharing::Alone)?;
+    let admin_listener = bind(config.admin.listen, "admin.listen", Sharing::Alone)?;
     let admin_address = admin_listener.local_addr()?;
 
     // The spool first: it makes the data folder private, or says why it cannot, before anything else lies in it. A folder
     // that cannot be opened keeps nobody from being served, and one that does not answer is not touched again.
-    let folder = config.spool.as_ref().map(|spool| &*spool.dir);
+    let folder = config.spool().map(|spool| &*spool.dir);
     let time = Arc::new(Mutex::new(SteadyTime::kept_in(folder)));
-    let started = config.spool.as_ref().map(|settings| start_spool(settings, clock, Arc::clone(&time))).transpose()?;
+    let started = config.spool().map(|settings| start_spool(settings, clock, Arc::clone(&time))).transpose()?;
     let (spool, data_answers) = started.map_or((None, true), |(spool, answers)| (Some(spool), answers));
     let folder = folder.filter(|_| data_answers);
     if folder.is_some() {
@@ -118,11 +118,12 @@ pub fn run(config: Config, log_lines_lost: Counter) -> Result<(), StartError> {
     let registry = Arc::new(Registry::new(clock));
     let runtime = Runtime::start(config.policies.cache_dir.as_deref().filter(|_| data_answers));
     let runtime = Arc::new(runtime.map_err(|error| StartError::Engine(error.to_string()))?);
-    let settings = SettingsFile::new(&config);
-    let Policies { dir, trust, .. } = config.policies.clone();
+    let settings = Box::new(LivePolicies::new(&config));
+    let (dir, trust) = (config.policies.dir.clone(), config.policies.trust());
     let bell = watch_folder(dir, settings, trust, Arc::clone(&registry), runtime)?;
     let recording = config
-        .recording
+        .log
+        .requests
         .as_ref()
         .map(|path| recording::start(path).map_err(|source| StartError::Recording { path: path.clone(), source }));
     // The writer goes last, with all that was recorded until then.
@@ -157,7 +158,7 @@ pub fn run(config: Config, log_lines_lost: Counter) -> Result<(), StartError> {
     let control = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     control.block_on(async {
         let policies = shared.config.policies.dir.display();
-        let spool = shared.config.spool.as_ref().map_or("off".to_owned(), |spool| spool.dir.display().to_string());
+        let spool = shared.config.spool().map_or("off".to_owned(), |spool| spool.dir.display().to_string());
         tracing::info!(%listen, admin = %admin_address, %policies, spool, descriptors, "Spillway is ready");
         let admin = tokio::spawn(admin::serve(Arc::clone(&shared), TcpListener::from_std(admin_listener)?));
         let mut signals = Signals::listen()?;
@@ -265,7 +266,7 @@ fn warn_of_missing_policies(shared: &Shared) {
         // Of a file that is there, the log says why it does not serve.
         let missing =
             shared.policies.hash(policy, Role::Active).is_none() && !dir.join(format!("{policy}.wasm")).exists();
-        if missing && policy != crate::config::defaults::POLICY {
+        if missing && policy != crate::config::DEFAULT_POLICY {
             let dir = dir.display();
             tracing::warn!(upstream = &*upstream.name, policy, %dir, "no such policy file; the built-in policy judges until it appears");
         }

@@ -4,7 +4,7 @@ use super::cargo::Crate;
 use super::check::check;
 use super::subject::{Subject, engine};
 use super::{Answer, Failure, hear_policies};
-use crate::config::{Config, defaults};
+use crate::config::{Config, DEFAULT_POLICY};
 use crate::policy::{self, SHADOW_SUFFIX, SIGNATURE_BYTES};
 use crate::runtime::size::size;
 use std::fs;
@@ -88,7 +88,7 @@ fn who_uses(name: &str, config: &Config) -> String {
         false => format!("It judges {}.\n", users.join(", ")),
         true => {
             let file = config.file.as_deref().unwrap_or(Path::new(crate::config::DEFAULT_FILE)).display();
-            let default = defaults::POLICY;
+            let default = DEFAULT_POLICY;
             format!(
                 "No upstream names it yet: set policy = \"{name}\" in [upstreams.…] of {file}, or call the file\n\
                  {default}.wasm, which judges every upstream that names no policy.\n"

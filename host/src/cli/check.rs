@@ -120,7 +120,7 @@ pub(super) fn check(subject: &Subject, config: &Config, runtime: &Runtime) -> Ch
     }
     // Asked after what the file itself may be lacking: that is for its author, this for the operator.
     if checked.reason.is_none() {
-        checked.reason = subject.check_trust(&config.policies.trust).err();
+        checked.reason = subject.check_trust(&config.policies.trust()).err();
     }
     checked.would_be_served = checked.reason.is_none();
     checked

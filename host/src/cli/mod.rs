@@ -6,6 +6,7 @@ mod asked;
 mod build;
 mod cargo;
 mod check;
+mod config;
 mod exchanges;
 mod list;
 mod new;
@@ -16,6 +17,8 @@ mod shadow;
 mod subject;
 mod table;
 mod trial;
+
+pub use config::{ConfigArguments, run as run_config};
 
 use crate::config::Config;
 use clap::{Args, Subcommand};

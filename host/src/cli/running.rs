@@ -24,7 +24,7 @@ pub(super) struct AdminArgument {
 
 impl AdminArgument {
     pub(super) fn address(&self, config: &Config) -> SocketAddr {
-        self.admin.unwrap_or(config.admin_listen)
+        self.admin.unwrap_or(config.admin.listen)
     }
 }
 

@@ -78,7 +78,7 @@ impl Subject {
 
     /// Why it would not be served, in the loader's words; `None` when it would.
     pub(super) fn refusal(&self, runtime: &Runtime, config: &Config) -> Option<String> {
-        self.load(runtime).err().or_else(|| self.check_trust(&config.policies.trust).err())
+        self.load(runtime).err().or_else(|| self.check_trust(&config.policies.trust()).err())
     }
 
     /// `name@` and the first digits of the hash, as explanations name it.
@@ -89,7 +89,7 @@ impl Subject {
 
 /// A policy's own table in the configuration, as JSON.
 fn settings_of(name: &str, config: &Config) -> String {
-    config.policies.settings.get(name).cloned().unwrap_or_else(|| "{}".to_owned())
+    config.policies.settings_of(name).to_owned()
 }
 
 /// An engine that leaves nothing behind on disk.

@@ -6,14 +6,13 @@ use spillway_sdk::wait;
 use std::cell::RefCell;
 use std::fmt;
 use std::ops::{Range, RangeInclusive};
+use std::path::Path;
 use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 /// Longest duration that makes sense to write down, and short enough to be added to any instant.
 const DURATION_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
-/// Shortest duration that makes sense to write down, where none at all is not meant: no timer here is finer.
-const DURATION_MIN: Duration = Duration::from_millis(1);
 
 /// One thing wrong with a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,12 +38,14 @@ impl fmt::Display for Mistake {
 /// A document being read, and the mistakes found in it so far.
 pub(super) struct Document<'a> {
     text: &'a str,
+    /// Where it lies: relative paths in it are relative to this.
+    folder: &'a Path,
     mistakes: RefCell<Vec<Mistake>>,
 }
 
 impl<'a> Document<'a> {
-    pub(super) fn new(text: &'a str) -> Self {
-        Document { text, mistakes: RefCell::default() }
+    pub(super) fn new(text: &'a str, folder: &'a Path) -> Self {
+        Document { text, folder, mistakes: RefCell::default() }
     }
 
     /// Parses the text. Syntax errors are mistakes too; whatever could be read is returned.
@@ -75,22 +76,33 @@ impl<'a> Document<'a> {
     }
 }
 
-/// One table of the document. Each getter names a key it knows; [`Section::finish`] reports all others.
+/// One table of the document, empty where the document has none. Each getter names a key it knows; [`Section::finish`]
+/// reports all others.
 pub(super) struct Section<'a> {
     document: &'a Document<'a>,
-    table: &'a DeTable<'a>,
+    table: Option<&'a DeTable<'a>>,
     span: Range<usize>,
     path: String,
     known: RefCell<Vec<&'static str>>,
+    taken: RefCell<Vec<&'static str>>,
 }
 
 impl<'a> Section<'a> {
     pub(super) fn root(document: &'a Document<'a>, table: &'a Spanned<DeTable<'a>>) -> Self {
-        Section::new(document, table.get_ref(), 0..0, String::new())
+        Section::new(document, Some(table.get_ref()), 0..0, String::new())
     }
 
-    fn new(document: &'a Document<'a>, table: &'a DeTable<'a>, span: Range<usize>, path: String) -> Self {
-        Section { document, table, span, path, known: RefCell::default() }
+    fn new(document: &'a Document<'a>, table: Option<&'a DeTable<'a>>, span: Range<usize>, path: String) -> Self {
+        Section { document, table, span, path, known: RefCell::default(), taken: RefCell::default() }
+    }
+
+    /// The folder in which the file lies.
+    pub(super) fn folder(&self) -> &'a Path {
+        self.document.folder
+    }
+
+    fn get(&self, key: &str) -> Option<&'a Spanned<DeValue<'a>>> {
+        self.table?.get(key)
     }
 
     fn path_of(&self, key: &str) -> String {
@@ -103,7 +115,7 @@ impl<'a> Section<'a> {
 
     fn find(&self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
         self.known.borrow_mut().push(key);
-        self.table.get(key)
+        self.get(key)
     }
 
     fn wrong(&self, key: &str, value: &Spanned<DeValue<'_>>, expected: &str) {
@@ -113,35 +125,61 @@ impl<'a> Section<'a> {
 
     /// A mistake about this section as a whole, or about one of its keys.
     pub(super) fn mistake(&self, key: &str, message: impl Into<String>) {
-        let span = self.table.get(key).map_or_else(|| self.span.clone(), Spanned::span);
+        let span = self.get(key).map_or_else(|| self.span.clone(), Spanned::span);
         self.document.note(&span, self.path_of(key), message.into());
+    }
+
+    /// A mistake about one entry of the list that stands under a key.
+    pub(super) fn mistake_about(&self, key: &str, entry: &str, message: String) {
+        let list = self.get(key).and_then(|value| value.get_ref().as_array());
+        let place = list.and_then(|list| list.iter().find(|value| value.get_ref().as_str() == Some(entry)));
+        match place {
+            Some(place) => self.document.note(&place.span(), self.path_of(key), message),
+            None => self.mistake(key, message),
+        }
     }
 
     /// Whether the document has this key.
     pub(super) fn has(&self, key: &str) -> bool {
-        self.table.get(key).is_some()
+        self.get(key).is_some()
     }
 
-    /// The sub-table `key`, if there is one.
-    pub(super) fn section(&self, key: &'static str) -> Option<Section<'a>> {
-        let value = self.find(key)?;
+    /// Notes that what is said under this key has been taken.
+    pub(super) fn taken(&self, key: &'static str) {
+        self.taken.borrow_mut().push(key);
+    }
+
+    /// Whether what is said under this key has been taken: it is there, and there is nothing wrong with it.
+    pub(super) fn has_taken(&self, key: &str) -> bool {
+        self.taken.borrow().contains(&key)
+    }
+
+    /// The sub-table `key`, empty if there is none.
+    pub(super) fn section(&self, key: &'static str) -> Section<'a> {
+        let Some(value) = self.find(key) else { return self.empty(key) };
         match value.get_ref() {
-            DeValue::Table(table) => Some(Section::new(self.document, table, value.span(), self.path_of(key))),
+            DeValue::Table(table) => Section::new(self.document, Some(table), value.span(), self.path_of(key)),
             _ => {
                 self.wrong(key, value, "a table");
-                None
+                self.empty(key)
             }
         }
+    }
+
+    /// A sub-table of which nothing is said.
+    pub(super) fn empty(&self, key: &str) -> Section<'a> {
+        Section::new(self.document, None, self.span.clone(), self.path_of(key))
     }
 
     /// Every sub-table of this section, by name; for tables whose keys the operator chooses.
     pub(super) fn named_sections(&self) -> Vec<(String, Section<'a>)> {
         let mut sections = Vec::new();
-        for (name, value) in self.table {
+        for (name, value) in self.table.into_iter().flatten() {
             match value.get_ref() {
                 DeValue::Table(table) => {
                     let path = self.path_of(name.get_ref());
-                    sections.push((name.get_ref().to_string(), Section::new(self.document, table, value.span(), path)));
+                    let section = Section::new(self.document, Some(table), value.span(), path);
+                    sections.push((name.get_ref().to_string(), section));
                 }
                 _ => self.wrong(name.get_ref(), value, "a table"),
             }
@@ -151,7 +189,8 @@ impl<'a> Section<'a> {
 
     /// Every entry of this section as JSON, for tables that only a policy understands.
     pub(super) fn to_json(&self) -> serde_json::Value {
-        let entries = self.table.iter().map(|(key, value)| (key.get_ref().to_string(), json(value.get_ref())));
+        let entries =
+            self.table.into_iter().flatten().map(|(key, value)| (key.get_ref().to_string(), json(value.get_ref())));
         serde_json::Value::Object(entries.collect())
     }
 
@@ -167,13 +206,13 @@ impl<'a> Section<'a> {
     }
 
     /// A list of strings, each taken if `read` takes it; else what it answers is a mistake about that entry.
-    pub(super) fn strings<T>(&self, key: &'static str, read: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
-        let Some(value) = self.find(key) else { return Vec::new() };
+    pub(super) fn strings<T>(&self, key: &'static str, read: fn(&str) -> Result<T, String>) -> Option<Vec<T>> {
+        let value = self.find(key)?;
         let list = match value.get_ref() {
             DeValue::Array(list) => list,
             _ => {
                 self.wrong(key, value, "a list of strings");
-                return Vec::new();
+                return None;
             }
         };
         let mut strings = Vec::new();
@@ -186,16 +225,16 @@ impl<'a> Section<'a> {
                 _ => self.wrong(key, entry, "a string"),
             }
         }
-        strings
+        Some(strings)
     }
 
-    pub(super) fn boolean(&self, key: &'static str, default: bool) -> bool {
-        let Some(value) = self.find(key) else { return default };
+    pub(super) fn boolean(&self, key: &'static str) -> Option<bool> {
+        let value = self.find(key)?;
         match value.get_ref() {
-            DeValue::Boolean(boolean) => *boolean,
+            DeValue::Boolean(boolean) => Some(*boolean),
             _ => {
                 self.wrong(key, value, "true or false");
-                default
+                None
             }
         }
     }
@@ -219,12 +258,6 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// As [`Section::integer`], within 32 bits.
-    pub(super) fn small(&self, key: &'static str, range: RangeInclusive<u32>) -> Option<u32> {
-        let wide = u64::from(*range.start())..=u64::from(*range.end());
-        self.integer(key, wide).and_then(|number| u32::try_from(number).ok())
-    }
-
     /// A number, whole or not.
     pub(super) fn number(&self, key: &'static str) -> Option<f64> {
         let value = self.find(key)?;
@@ -236,16 +269,6 @@ impl<'a> Section<'a> {
                 None
             }
         }
-    }
-
-    /// A share from 0 to 1.
-    pub(super) fn share(&self, key: &'static str) -> Option<f64> {
-        let share = self.number(key)?;
-        if (0.0..=1.0).contains(&share) {
-            return Some(share);
-        }
-        self.mistake(key, "must be from 0 to 1");
-        None
     }
 
     /// A duration with its unit: `"500ms"`, `"30s"`, `"1h30m"`.
@@ -269,40 +292,31 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// As [`Section::duration`], and not zero or next to it.
-    pub(super) fn positive(&self, key: &'static str) -> Option<Duration> {
-        self.at_least(key, DURATION_MIN)
-    }
-
-    /// As [`Section::duration`], and not below `min`.
-    pub(super) fn at_least(&self, key: &'static str, min: Duration) -> Option<Duration> {
-        let duration = self.duration(key)?;
-        if duration < min {
-            self.mistake(key, format!("must be {min:?} or longer"));
-            return None;
-        }
-        Some(duration)
-    }
-
-    /// A duration that something ends in any case after `outer.1`, the setting `outer.0`. What is longer is a mistake, and a
-    /// default that is longer is shortened: whoever has set the other has said nothing of this one.
-    pub(super) fn within(&self, key: &'static str, place: &mut Duration, outer: (&str, Duration)) {
-        let (name, longest) = outer;
-        *place = (*place).min(longest);
-        match self.positive(key) {
-            Some(duration) if duration > longest => {
-                self.mistake(key, format!("must not be longer than {name} ({longest:?}), which ends first"));
+    /// Holds a duration within what ends it in any case: `longest`, the setting `outer`. What is longer by the document is
+    /// a mistake, and a default that is longer is shortened: whoever has set the other has said nothing of this one.
+    pub(super) fn within(&self, key: &'static str, place: &mut Duration, (outer, longest): (&str, Duration)) {
+        if *place > longest {
+            if self.has_taken(key) {
+                self.mistake(key, format!("must not be longer than {outer} ({longest:?}), which ends first"));
             }
-            Some(duration) => *place = duration,
-            None => {}
+            *place = longest;
         }
     }
 
     /// A duration with its unit, or else a whole number.
     pub(super) fn duration_or_count(&self, key: &'static str) -> Option<Result<Duration, u32>> {
-        match self.table.get(key).map(Spanned::get_ref) {
-            Some(DeValue::Integer(_)) => self.small(key, 1..=u32::MAX).map(Err),
+        match self.get(key).map(Spanned::get_ref) {
+            Some(DeValue::Integer(_)) => {
+                self.integer(key, 1..=u32::MAX.into()).and_then(|count| u32::try_from(count).ok()).map(Err)
+            }
             _ => self.duration(key).map(Ok),
+        }
+    }
+
+    /// What the core finds wrong with settings whose fields are keys of this section.
+    pub(super) fn mistakes(&self, mistakes: impl IntoIterator<Item = spillway_resilience::Mistake>) {
+        for mistake in mistakes {
+            self.mistake(mistake.field, mistake.message);
         }
     }
 
@@ -330,7 +344,7 @@ impl<'a> Section<'a> {
     /// Reports every key that no getter asked for.
     pub(super) fn finish(self) {
         let known = self.known.borrow();
-        for (key, value) in self.table {
+        for key in self.table.into_iter().flat_map(DeTable::keys) {
             let name: &str = key.get_ref();
             if known.contains(&name) {
                 continue;
@@ -339,7 +353,6 @@ impl<'a> Section<'a> {
                 Some(meant) => format!("unknown key; did you mean `{meant}`?"),
                 None => format!("unknown key; known here are: {}", known.join(", ")),
             };
-            let _ = value;
             self.document.note(&key.span(), self.path_of(name), message);
         }
     }
@@ -392,7 +405,7 @@ fn size_bytes(text: &str) -> Option<u64> {
 }
 
 /// A size as it is written.
-fn in_units(bytes: u64) -> String {
+pub(super) fn in_units(bytes: u64) -> String {
     let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     let fits = units.into_iter().find(|(unit, _)| bytes.is_multiple_of(*unit) && bytes > 0);
     fits.map_or_else(|| format!("{bytes}B"), |(unit, word)| format!("{}{word}", bytes / unit))

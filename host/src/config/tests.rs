@@ -1,4 +1,12 @@
 use super::*;
+use crate::dialect::Dialect;
+use crate::policy;
+use spillway_resilience::{
+    AdaptiveLimitSettings, BreakerKind, BreakerSettings, FairQueueSettings, HedgeSettings, PacerSettings,
+    RetryBudgetSettings, RetrySettings,
+};
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
 
 fn mistakes(text: &str) -> Vec<String> {
     parse(text, Path::new("")).expect_err("a wrong configuration").iter().map(ToString::to_string).collect()
@@ -8,8 +16,8 @@ fn mistakes(text: &str) -> Vec<String> {
 fn an_empty_file_serves_the_three_providers() {
     let config = parse("", Path::new("")).expect("the defaults");
     assert_eq!(config.upstreams.keys().collect::<Vec<_>>(), ["anthropic", "gemini", "openai"]);
-    assert_eq!(config.server.listen.to_string(), defaults::LISTEN);
-    assert_eq!(config.admin_listen.to_string(), defaults::ADMIN_LISTEN);
+    assert_eq!(config.server.listen.to_string(), "127.0.0.1:4141");
+    assert_eq!(config.admin.listen.to_string(), "127.0.0.1:4142");
 }
 
 #[test]
@@ -59,13 +67,15 @@ fn a_breaker_is_adaptive_unless_it_is_called_plain_or_has_a_plain_ones_keys() {
     };
     let adaptive = [kind(""), kind("kind = \"adaptive\""), kind("ramp = \"1s\"\nprobe_interval = \"2s\"")];
     for upstream in adaptive {
-        assert_eq!(upstream.breaker_kind, BreakerKind::Adaptive);
-        assert_eq!((upstream.breaker.consecutive_failures, upstream.breaker.failure_rate), (None, None));
+        assert_eq!(upstream.breaker.kind, BreakerKind::Adaptive);
+        let settings = upstream.breaker_settings();
+        assert_eq!((settings.consecutive_failures, settings.failure_rate), (None, None));
     }
     for lines in ["kind = \"plain\"", "cooldown = \"1s\"", "failure_rate = 0.4", "consecutive_failures = 5"] {
         let upstream = kind(lines);
-        assert_eq!((upstream.breaker_kind, upstream.breaker.surprise), (BreakerKind::Plain, None), "{lines}");
-        assert_eq!(upstream.breaker.consecutive_failures, Some(BreakerSettings::DEFAULT_CONSECUTIVE_FAILURES));
+        let settings = upstream.breaker_settings();
+        assert_eq!((upstream.breaker.kind, settings.surprise), (BreakerKind::Plain, None), "{lines}");
+        assert_eq!(settings.consecutive_failures, Some(BreakerSettings::DEFAULT_CONSECUTIVE_FAILURES));
     }
 }
 
@@ -92,7 +102,7 @@ fn a_wrong_backoff_and_a_reserved_name_are_mistakes() {
 #[test]
 fn a_retention_of_a_week_is_a_week() {
     let config = parse("[spool]\nretention = \"168h\"\n", Path::new("")).expect("valid");
-    assert_eq!(config.spool.expect("a spool").retention, Duration::from_secs(7 * 24 * 3600));
+    assert_eq!(config.spool().expect("a spool").retention, Duration::from_secs(7 * 24 * 3600));
 }
 
 #[test]
@@ -113,15 +123,15 @@ fn an_upstream_keeps_its_defaults_where_the_file_is_silent() {
     let config = parse("[upstreams.openai]\nurl = \"http://127.0.0.1:9/v1\"\n", Path::new("")).expect("valid");
     let openai = &config.upstreams["openai"];
     assert_eq!(openai.dialect, Dialect::OpenAi);
-    assert_eq!(openai.policy, defaults::POLICY);
-    assert_eq!(openai.connect_timeout, defaults::CONNECT_TIMEOUT);
+    assert_eq!(openai.policy, DEFAULT_POLICY);
+    assert_eq!(openai.connect_timeout, Duration::from_secs(5));
 }
 
 #[test]
 fn a_policys_table_becomes_its_json() {
     let text = "[upstreams.openai]\npolicy = \"slow\"\n[policies.settings.slow]\nslow_ms = 300\nquantile = 0.5\ncodes = [\"a\"]\n";
     let config = parse(text, Path::new("")).expect("valid");
-    assert_eq!(config.policies.settings["slow"], r#"{"codes":["a"],"quantile":0.5,"slow_ms":300}"#);
+    assert_eq!(config.policies.settings_of("slow"), r#"{"codes":["a"],"quantile":0.5,"slow_ms":300}"#);
 }
 
 #[test]
@@ -282,7 +292,7 @@ fn a_key_that_stands_twice_is_named() {
 #[test]
 fn paths_are_relative_to_the_files_folder() {
     let config = parse("[spool]\ndir = \"data\"\n", Path::new("/etc/spillway")).expect("valid");
-    assert_eq!(config.spool.expect("a spool").dir, Path::new("/etc/spillway/data"));
+    assert_eq!(config.spool().expect("a spool").dir, Path::new("/etc/spillway/data"));
     assert_eq!(config.policies.dir, Path::new("/etc/spillway/policies"));
 }
 
@@ -306,17 +316,203 @@ fn credentials_in_a_url_are_refused() {
     assert!(BaseUrl::parse("https://user:secret@host").is_err_and(|message| !message.contains("secret")));
 }
 
-#[test]
-fn the_documented_configuration_is_the_default_one() {
-    let reference = include_str!("../../../docs/configuration.md");
-    let example = reference.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
-    // What is shown but is no default: a tenant, and the number of this machine's cores.
-    let example = example.replace("workers = 2 ", "# ");
-    let mut shown = parse(&example, Path::new("")).expect("a valid example");
-    shown.tenants.clear();
-    let default = parse("", Path::new("")).expect("the defaults");
-    let (shown, default) = (format!("{shown:#?}"), format!("{default:#?}"));
-    let differs = shown.lines().zip(default.lines()).find(|(shown, default)| shown != default);
+/// A configuration of which nearly everything is something else than usual.
+const UNUSUAL: &str = r#"
+[server]
+listen = "[::1]:1"
+workers = 3
+max_body = "1025B"
+max_held = "3MiB"
+max_in_flight = 7
+request_timeout = "1h1s"
+drain_timeout = "0s"
+allowed_hosts = ["Proxy.internal"]
+allowed_origins = ["null", "https://app.example"]
+[admin]
+listen = "127.0.0.1:0"
+[policies]
+dir = "p"
+cache_dir = ""
+allow = ["e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"]
+signers = ["d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"]
+interpreted = ["mine"]
+[policies.settings.mine]
+"a key" = [1, 1.5, nan, true, 1979-05-27, { deep = { er = "two\nlines \u007f \\ \"" } }]
+large = 9223372036854775807
+[policies.settings.mine.table]
+of = { its = "own" }
+[upstreams.mine]
+url = "http://localhost:8000/v1"
+dialect = "other"
+policy = "mine"
+proxy = ""
+connect_timeout = "1001us"
+ask_for_usage = false
+honours_idempotency_keys = true
+[upstreams.mine.breaker]
+kind = "plain"
+window = 100
+failure_rate = 0
+consecutive_failures = 0
+slow_call_rate = 0.25
+stalled_calls = 4
+watch_only = true
+[upstreams.mine.retry]
+max_attempts = 1
+budget_ratio = 0.001
+[upstreams.mine.hedge]
+enabled = true
+max_hedges = 5
+[upstreams.mine.limits]
+requests_per_minute = 1
+context_tokens = 8192
+patience = "0s"
+max_waiting = 10
+[upstreams.mine.concurrency]
+adaptive = false
+max_in_flight = 2
+[upstreams.openai.breaker]
+probe_interval = "700ms"
+ramp = "0s"
+[upstreams.openai.concurrency]
+latency_tolerance = 1.5
+[tenants."a. \"b\""]
+[tenants.batch]
+priority = "low"
+tokens_per_minute = 5
+[spool]
+enabled = false
+max_size = "3000000B"
+[log]
+format = "json"
+requests = "requests.jsonl"
+"#;
+
+fn shown(text: &str) -> Shown {
+    Shown::parse(text.to_owned(), Path::new("/etc/spillway")).expect("a valid configuration")
+}
+
+/// Asserts that two texts mean the same, each in its folder.
+fn assert_same(one: (&str, &str), other: (&str, &str)) {
+    let meant = |(text, folder): (&str, &str)| match parse(text, Path::new(folder)) {
+        Ok(config) => format!("{config:#?}"),
+        Err(mistakes) => panic!("{mistakes:#?}\n{text}"),
+    };
+    let (one, other) = (meant(one), meant(other));
+    let differs = one.lines().zip(other.lines()).find(|(one, other)| one != other);
     assert_eq!(differs, None);
-    assert_eq!(shown.len(), default.len());
+    assert_eq!(one.lines().count(), other.lines().count());
+}
+
+#[test]
+fn what_is_shown_means_what_the_file_means() {
+    for text in ["", UNUSUAL] {
+        let file = (text, "/etc/spillway");
+        // All of it is shown, so it means the same wherever it is kept.
+        assert_same(file, (&shown(text).in_force(), "/elsewhere"));
+        assert_same(file, (&shown(text).as_said(), "/etc/spillway"));
+    }
+}
+
+#[test]
+fn what_is_in_force_is_told_from_what_the_file_says() {
+    let text = "[server]\nworkers = 3\n[upstreams.openai.retry]\n[tenants.batch]\n";
+    let in_force = shown(text).in_force();
+    let line = |begins: &str| in_force.lines().find(|line| line.starts_with(begins)).expect("a line");
+    assert_eq!(line("workers"), "workers = 3");
+    assert!(line("max_body").ends_with(" # default"), "{in_force}");
+    assert_eq!(line("# context_tokens"), "# context_tokens is not set");
+    assert_eq!(
+        shown(text).as_said(),
+        "[server]\nworkers = 3\n\n[upstreams.openai.retry]\n\n[tenants.batch]\n",
+        "nothing but that"
+    );
+}
+
+#[test]
+fn a_proxys_credentials_are_never_shown() {
+    for scheme in ["http", "socks5h"] {
+        let text = format!("[upstreams.openai]\nproxy = \"{scheme}://Aladdin:sesame@proxy.example:3128\"\n");
+        for shown in [shown(&text).in_force(), shown(&text).as_said()] {
+            assert!(shown.contains(&format!("proxy = \"{scheme}://***:***@proxy.example:3128\"")), "{shown}");
+            assert!(!shown.contains("sesame") && !shown.contains("Aladdin"), "{shown}");
+            assert!(parse(&shown, Path::new("")).is_ok(), "it can be checked all the same");
+        }
+    }
+    let text = "[upstreams.openai]\nproxy = \"https://proxy.example\"\n";
+    assert!(shown(text).as_said().contains("\"https://proxy.example:443\""));
+}
+
+#[test]
+fn the_reference_is_what_the_code_says_about_its_keys() {
+    let (written, made) = (include_str!("../../../docs/configuration.md"), reference());
+    let differs = written.lines().zip(made.lines()).find(|(written, made)| written != made);
+    let remedy = "make it anew: cargo run --release -p spillway config reference > docs/configuration.md";
+    assert_eq!(differs, None, "{remedy}");
+    assert!(written == made, "{remedy}");
+}
+
+#[test]
+fn whatever_can_be_configured_is_in_the_reference_in_the_schema_and_in_what_is_in_force() {
+    // Either kind of breaker has keys of its own.
+    let plain = "[upstreams.openai.breaker]\nkind = \"plain\"\n[tenants.openai]\n";
+    let shown = sections(&(shown(plain).in_force() + &shown("").in_force()));
+    let schema = schema();
+    let (mut section, mut keys) = (String::new(), 0);
+    for line in reference().lines() {
+        if let Some(path) = line.strip_prefix("## `[").and_then(|rest| rest.strip_suffix("]`")) {
+            section = path.to_owned();
+        }
+        let Some(key) = line.strip_prefix("| `").and_then(|rest| Some(rest.split_once('`')?.0)) else { continue };
+        // The commands that the introduction lists.
+        if section.is_empty() {
+            continue;
+        }
+        keys += 1;
+        let keys_shown = &shown[&section.replace("NAME", "openai")];
+        assert!(keys_shown.contains(key), "{section}.{key} is not shown");
+        let mut place = &schema;
+        for name in section.split('.') {
+            place = if name == "NAME" { &place["additionalProperties"] } else { &place["properties"][name] };
+            assert_eq!(place["type"], "object", "{section}");
+        }
+        assert_eq!(place["additionalProperties"], false, "{section}");
+        assert!(place["properties"][key]["description"].is_string(), "{section}.{key} is not in the schema");
+    }
+    assert!(keys > 80, "{keys} keys");
+}
+
+/// The keys of each section of a text as it is shown, those included that are not set.
+type Sections = HashMap<String, BTreeSet<String>>;
+
+fn sections(text: &str) -> Sections {
+    let mut sections = Sections::new();
+    let mut section = String::new();
+    for line in text.lines() {
+        if let Some(path) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            section = path.to_owned();
+        }
+        let key = line.split_once(" = ").map(|(key, _)| key);
+        let key = key.or_else(|| line.strip_prefix("# ")?.strip_suffix(" is not set"));
+        sections.entry(section.clone()).or_default().extend(key.map(str::to_owned));
+    }
+    sections
+}
+
+#[test]
+fn the_core_is_told_its_own_defaults_where_the_file_is_silent() {
+    let openai = &parse("", Path::new("")).expect("the defaults").upstreams["openai"];
+    let lease = openai.connect_timeout + openai.first_content_timeout;
+    let probed = BreakerSettings { probe_lease: lease, half_open_max_wait: 2 * lease, ..BreakerSettings::adaptive() };
+    assert_eq!(openai.breaker_settings(), probed);
+    assert_eq!(openai.retry.settings(), RetrySettings::default());
+    assert_eq!(openai.retry.budget(), RetryBudgetSettings::default());
+    assert_eq!(openai.hedge.settings(), HedgeSettings::default());
+    assert_eq!(openai.hedge.budget(), RetryBudgetSettings::for_hedges());
+    assert_eq!(openai.pacing.settings(), PacerSettings::default());
+    assert_eq!(openai.limits.queue(), FairQueueSettings::default());
+    assert_eq!(openai.concurrency.settings(), AdaptiveLimitSettings::default());
+    let plain = parse("[upstreams.openai.breaker]\nkind = \"plain\"\n", Path::new("")).expect("valid");
+    let plain = plain.upstreams["openai"].breaker_settings();
+    assert_eq!(plain, BreakerSettings { probe_lease: lease, half_open_max_wait: 2 * lease, ..Default::default() });
 }

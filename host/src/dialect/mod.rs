@@ -113,6 +113,9 @@ pub enum EventKind {
 }
 
 impl Dialect {
+    /// All dialects.
+    pub const ALL: [Dialect; 4] = [Dialect::OpenAi, Dialect::Anthropic, Dialect::Gemini, Dialect::Other];
+
     /// The word used in configuration, logs and policies.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -125,9 +128,7 @@ impl Dialect {
 
     /// The dialect that [`Dialect::as_str`] calls so.
     pub fn from_word(word: &str) -> Option<Dialect> {
-        [Dialect::OpenAi, Dialect::Anthropic, Dialect::Gemini, Dialect::Other]
-            .into_iter()
-            .find(|dialect| dialect.as_str() == word)
+        Dialect::ALL.into_iter().find(|dialect| dialect.as_str() == word)
     }
 
     /// The dialect of a request that names no upstream in its path.

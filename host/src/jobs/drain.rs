@@ -37,7 +37,7 @@ const JOB_BACKOFF: Backoff =
 /// Serves jobs until the process drains. Runs on a thread of its own, like a worker without a listener.
 pub async fn run(worker: Rc<Worker>, spool: Spool) {
     let shared = Arc::clone(&worker.shared);
-    let concurrency = shared.config.spool.as_ref().map_or(1, |spool| spool.concurrency);
+    let concurrency = shared.config.spool().map_or(1, |spool| spool.concurrency);
     let running = Rc::new(Cell::new(0));
     let mut upkeep = tokio::time::interval(UPKEEP);
     while !shared.is_draining() {
@@ -240,7 +240,7 @@ pub async fn settle(
 }
 
 fn is_last(worker: &Worker, counted: u32) -> bool {
-    counted >= worker.shared.config.spool.as_ref().map_or(u32::MAX, |spool| spool.max_attempts)
+    counted >= worker.shared.config.spool().map_or(u32::MAX, |spool| spool.max_attempts)
 }
 
 /// Stores an answer. It was paid for.

@@ -166,7 +166,7 @@ fn new_job(shared: &Shared, targets: &Targets) -> NewJob {
     strip_hop_by_hop(&mut headers);
     headers.remove("prefer");
     let now_ms = shared.clock.unix_ms();
-    let expiry = shared.config.spool.as_ref().map_or(Duration::ZERO, |spool| spool.expiry);
+    let expiry = shared.config.spool().map_or(Duration::ZERO, |spool| spool.expiry);
     NewJob {
         upstream: upstream.name.to_string(),
         dialect: request.dialect.as_str().to_owned(),

@@ -13,7 +13,7 @@ use super::artifact::Sha256Sum;
 use super::limits::Limits;
 use super::provenance::{SIGNATURE_BYTES, Trust, Untrusted};
 use super::registry::{Registry, Role};
-use super::settings::{Followed, SettingsFile};
+use super::settings::{Followed, PolicySettings};
 use super::wasm::{LoadError, Runtime};
 use crate::runtime::clock::milliseconds;
 use doorbell::{Doorbells, RINGS_MAX, Ring, wait};
@@ -47,7 +47,7 @@ const POLICIES_MAX: usize = 256;
 /// When no thread can be started.
 pub fn watch_folder(
     dir: PathBuf,
-    settings: SettingsFile,
+    settings: Box<dyn PolicySettings>,
     trust: Trust,
     registry: Arc<Registry>,
     runtime: Arc<Runtime>,
@@ -145,7 +145,7 @@ impl Rejection {
 
 struct Loader {
     dir: PathBuf,
-    settings: SettingsFile,
+    settings: Box<dyn PolicySettings>,
     trust: Trust,
     registry: Arc<Registry>,
     runtime: Arc<Runtime>,
@@ -159,7 +159,13 @@ struct Loader {
 }
 
 impl Loader {
-    fn new(dir: PathBuf, settings: SettingsFile, trust: Trust, registry: Arc<Registry>, runtime: Arc<Runtime>) -> Self {
+    fn new(
+        dir: PathBuf,
+        settings: Box<dyn PolicySettings>,
+        trust: Trust,
+        registry: Arc<Registry>,
+        runtime: Arc<Runtime>,
+    ) -> Self {
         let (seen, unreadable, left_out, is_starting) = (BTreeMap::new(), None, 0, true);
         Loader { dir, settings, trust, registry, runtime, seen, unreadable, left_out, is_starting }
     }

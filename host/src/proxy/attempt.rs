@@ -276,7 +276,7 @@ fn request(target: &Target, passing: &Arc<Passing>) -> Result<Request<RequestBod
         },
     };
     // Identifying the call has made sure that these parts make a request.
-    let uri = target.upstream.config.base.join(&target.path_and_query).map_err(|_| Fault::Protocol)?;
+    let uri = target.upstream.config.url.join(&target.path_and_query).map_err(|_| Fault::Protocol)?;
     let mut request = Request::new(body);
     *request.method_mut() = target.request.method.clone();
     *request.uri_mut() = uri;

@@ -45,7 +45,7 @@ impl Plan {
         let may_be_dead = connection.is_some_and(Connection::may_be_dead);
         let silence_max = may_be_dead.then(|| target.upstream.circuits.overdue_after().unwrap_or(SILENCE_MAX));
         let settings = match (of_late_ones, silence_max) {
-            (true, _) => target.upstream.config.hedge,
+            (true, _) => target.upstream.config.hedge.settings(),
             (false, Some(delay_min)) => HedgeSettings { enabled: true, max_hedges: 1, delay_min },
             (false, None) => return None,
         };

@@ -35,7 +35,7 @@ impl Drop for RetryToken<'_> {
 
 /// What follows a failed attempt: what the policy decides, if it does, else the lane or the configured backoff.
 pub(super) fn next(worker: &Worker, target: &Target, attempted: &mut Attempted, failed: &FailedAttempt) -> Step {
-    let settings = &target.upstream.config.retry;
+    let settings = &target.upstream.config.retry.settings();
     let mut decided = None;
     if failed.may_be_decided(settings) {
         let Attempted { record, judged, .. } = &*attempted;
@@ -67,7 +67,7 @@ pub(super) fn grant<'a>(
         served_share: upstream.circuits.served_share(subject),
         has_come_back: target.request.has_come_back(),
     };
-    may_retry(&upstream.config.retry, &retry, &mut upstream.experience().budget, clock.now())?;
+    may_retry(&upstream.config.retry.settings(), &retry, &mut upstream.experience().budget, clock.now())?;
     let token = RetryToken { upstream, sent: false };
     Ok((token, wait.max(held_back(target, clock))))
 }

@@ -36,7 +36,7 @@ impl Ending<'_> {
         let &Ending { target, record, verdict, fault, used_tokens, has_failed } = self;
         let (upstream, began) = (&target.upstream, clock.at(record.began));
         let circumstances = Circumstances {
-            breaker: upstream.config.breaker_kind,
+            breaker: upstream.config.breaker.kind,
             named: if verdict.cool_off.is_some() { record.retry_after() } else { None },
             named_pause_max: upstream.config.pacing.named_pause_max,
             progress: match (record.phase, record.status) {

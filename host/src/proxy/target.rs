@@ -76,10 +76,10 @@ impl Target {
     /// When path and base address make no URL.
     pub fn of(request: Rc<InboundRequest>, upstream: Arc<Upstream>) -> Result<Target, Refusal> {
         let config = &upstream.config;
-        let mut path_and_query = config.dialect.canonical_path(request.path(), config.base.adds_version());
+        let mut path_and_query = config.dialect.canonical_path(request.path(), config.url.adds_version());
         path_and_query.push_str(&request.path_and_query[request.path().len()..]);
         config
-            .base
+            .url
             .join(&path_and_query)
             .map_err(|error| Kind::BadRequest { reason: format!("its path is no URL's: {error}") })?;
         let (mut estimate, mut body_demanding_usage) = (Estimate::default(), None);
@@ -93,7 +93,7 @@ impl Target {
         }
         let is_held = matches!(request.body, InboundBody::Whole(_)) && request.operation == Operation::Generate;
         Ok(Target {
-            headers: headers::for_upstream(&request.headers, config.base.authority().as_str(), is_held),
+            headers: headers::for_upstream(&request.headers, config.url.authority().as_str(), is_held),
             path_and_query,
             demands_usage: Cell::new(body_demanding_usage.is_some()),
             body_demanding_usage,

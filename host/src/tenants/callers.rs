@@ -83,10 +83,10 @@ impl Callers {
     /// The tenants of a configuration.
     pub fn new(config: &Config, key: FingerprintKey, clock: Clock) -> Self {
         let configured = config.tenants.iter().map(|(name, config)| {
-            let limited = config.quota != Quota::default() || config.max_in_flight.is_some();
+            let limited = config.quota() != Quota::default() || config.max_in_flight.is_some();
             let door = limited.then(|| {
                 let bulkhead = Bulkhead::new(config.max_in_flight.unwrap_or(AdaptiveLimitSettings::LIMIT_MAX));
-                let limiter = limiter(config.quota, clock);
+                let limiter = limiter(config.quota(), clock);
                 // One tenant alone waits here, so its share of the queue is all of it.
                 let queue = FairQueueSettings {
                     max_waiting_per_tenant: FairQueueSettings::DEFAULT_MAX_WAITING,
@@ -94,7 +94,7 @@ impl Callers {
                 };
                 Arc::new(Door::new(AdmissionQueue::new(limiter, Concurrency::Fixed(bulkhead), queue), clock))
             });
-            (name.clone(), Configured { name: Arc::from(name.as_str()), config: *config, door })
+            (name.clone(), Configured { name: Arc::from(name.as_str()), config: config.clone(), door })
         });
         Callers { key, configured: configured.collect() }
     }

@@ -4,8 +4,8 @@
 //! own. The first shows in `Origin`, or where a browser sends none (an image, a script, a link) in `Sec-Fetch-Site`; the
 //! second in `Host`.
 
-use http::uri::{Authority, Parts};
-use http::{HeaderMap, HeaderValue, Uri, header};
+use http::uri::Authority;
+use http::{HeaderMap, HeaderValue, header};
 
 /// Why a request is not let in, in words for whoever sent it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,50 +81,6 @@ fn is_a_pages_doing(headers: &HeaderMap) -> bool {
     let says = |name: &str, word: &str| headers.get(name).is_some_and(|value| value.as_bytes() == word.as_bytes());
     let site = "sec-fetch-site";
     says(site, "cross-site") || says(site, "same-site") && !says("sec-fetch-mode", "navigate")
-}
-
-/// A name as [`Guard::hosts`] holds it.
-///
-/// # Errors
-/// What is wrong with it, in words for the operator.
-pub fn host(text: &str) -> Result<String, String> {
-    let plain = |authority: Authority| authority.as_str() == authority.host() && !text.contains(['*', '@']);
-    if text.parse().is_ok_and(plain) {
-        return Ok(text.to_owned());
-    }
-    let meant = text.parse::<Uri>().ok().and_then(|uri| Some(uri.authority()?.host().to_owned()));
-    let example = meant.filter(|host| host != text && !host.is_empty() && !host.contains('*'));
-    let example = example.unwrap_or_else(|| "proxy.internal".to_owned());
-    Err(format!("\"{text}\" is no host name alone, without scheme, port and wildcards, such as \"{example}\""))
-}
-
-/// An origin as [`Guard::origins`] holds it: as browsers write it, since it is compared letter by letter.
-///
-/// # Errors
-/// What is wrong with it, in words for the operator.
-pub fn origin(text: &str) -> Result<String, String> {
-    let (scheme, authority) = match text.parse::<Uri>().map(Uri::into_parts) {
-        // What pages send that have no origin, such as a file's.
-        _ if text == "null" => return Ok(text.to_owned()),
-        Ok(Parts { scheme: Some(scheme), authority: Some(authority), .. }) if !text.contains(['*', '@']) => {
-            (scheme, authority)
-        }
-        Ok(_) | Err(_) => {
-            return Err(format!("\"{text}\" is no origin: scheme and host, such as \"https://app.example\""));
-        }
-    };
-    let own_port = match scheme.as_str() {
-        "http" => Some(80),
-        "https" => Some(443),
-        _ => None,
-    };
-    let port = authority.port_u16().filter(|port| Some(*port) != own_port);
-    let port = port.map(|port| format!(":{port}")).unwrap_or_default();
-    let written = format!("{scheme}://{}{port}", authority.host()).to_ascii_lowercase();
-    match written == text {
-        true => Ok(written),
-        false => Err(format!("\"{text}\" is no origin as browsers send it; did you mean \"{written}\"?")),
-    }
 }
 
 #[cfg(test)]

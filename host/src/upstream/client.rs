@@ -9,15 +9,14 @@ mod trust;
 mod way;
 
 pub use self::trouble::{Trouble, fault_of};
-pub use self::trust::{Trust, certificates_in, mistakes_of_system};
-pub use self::way::{Proxy, Way, mistakes_of_environment};
+pub use self::trust::{Trust, mistakes_of_system};
+pub use self::way::{Way, mistakes_of_environment};
 
 use self::dial::Addresses;
 use self::pool::{Connected, Pool, UNUSED_MAX};
 use self::stream::{Stream, encrypted};
 use self::through::{refused, through_socks, to_proxy, tunnelled};
-use self::way::ProxyKind;
-use crate::config::UpstreamConfig;
+use crate::config::{Proxy, ProxyKind, UpstreamConfig};
 use crate::runtime::clock::Clock;
 use crate::runtime::shortage::Shortage;
 use crate::runtime::upload::Upload;
@@ -220,7 +219,7 @@ enum Stage {
 
 impl Destination {
     fn of(config: &UpstreamConfig, trust: Trust, clock: Clock) -> Destination {
-        let base = &config.base;
+        let base = &config.url;
         let (host, port) = (base.host().to_owned(), base.port());
         let way = Way::to(base, &config.proxy);
         let own = || Addresses::of(&host, port, clock);

@@ -11,7 +11,7 @@ pub mod said;
 pub mod scope;
 pub mod verdict;
 
-use crate::config::{ConcurrencyConfig, Quota, UpstreamConfig};
+use crate::config::{Quota, UpstreamConfig};
 use crate::observe::metrics::UpstreamMetrics;
 use crate::policy::Record;
 use crate::policy::Slot;
@@ -87,27 +87,27 @@ impl Upstream {
         circuit_changed: Arc<Notify>,
     ) -> Self {
         let name: Arc<str> = Arc::from(name);
-        let concurrency = match config.concurrency {
-            ConcurrencyConfig::Fixed(calls) => Concurrency::Fixed(Bulkhead::new(calls)),
-            ConcurrencyConfig::Adaptive(settings) => Concurrency::Adaptive(AdaptiveLimit::new(settings)),
+        let concurrency = match config.concurrency.adaptive {
+            true => Concurrency::Adaptive(AdaptiveLimit::new(config.concurrency.settings())),
+            false => Concurrency::Fixed(Bulkhead::new(config.concurrency.max_in_flight)),
         };
-        let limiter = limiter(config.limits.quota, clock);
-        let queue = AdmissionQueue::new(limiter, concurrency, config.limits.queue);
+        let limiter = limiter(config.limits.quota(), clock);
+        let queue = AdmissionQueue::new(limiter, concurrency, config.limits.queue());
         let observer = Arc::new(Announcer { upstream: Arc::clone(&name), metrics: Arc::clone(&metrics) });
-        let (settings, watch_only) = (config.breaker, config.watch_only);
+        let (settings, watch_only) = (config.breaker_settings(), config.breaker.watch_only);
         Upstream {
-            lanes: Lanes::new(config.pacing, config.limits.queue, clock, Arc::clone(&circuit_changed)),
+            lanes: Lanes::new(config.pacing.settings(), config.limits.queue(), clock, Arc::clone(&circuit_changed)),
             circuits: Circuits::new(Arc::clone(&name), settings, watch_only, clock, observer, circuit_changed),
             door: Arc::new(Door::new(queue, clock)),
             experience: Mutex::new(Experience {
-                budget: RetryBudget::new(config.retry_budget, clock.now()),
-                hedge_budget: RetryBudget::new(config.hedge_budget, clock.now()),
+                budget: RetryBudget::new(config.retry.budget(), clock.now()),
+                hedge_budget: RetryBudget::new(config.hedge.budget(), clock.now()),
                 trial: LoadTrial::new(clock.now()),
                 served: ServedLog::default(),
                 promptness: Promptness::default(),
             }),
             refuses_usage: AtomicBool::new(false),
-            trust: Trust::with(&config.authorities),
+            trust: Trust::with(config.authorities()),
             clock,
             name,
             config,
@@ -123,12 +123,12 @@ impl Upstream {
 
     /// The way to it.
     pub fn way(&self) -> Way {
-        Way::to(&self.config.base, &self.config.proxy)
+        Way::to(&self.config.url, &self.config.proxy)
     }
 
     /// Whether streams are asked to report their usage: tokens are counted here, and the upstream bears the question.
     pub fn asks_for_usage(&self) -> bool {
-        let counts_tokens = self.config.limits.quota.tokens_per_minute.is_some();
+        let counts_tokens = self.config.limits.quota().tokens_per_minute.is_some();
         counts_tokens && self.config.ask_for_usage && !self.refuses_usage.load(Ordering::Relaxed)
     }
 
@@ -142,7 +142,7 @@ impl Upstream {
     /// A report about a smaller limit than the configured one is left alone: it is the limit of one model or key among
     /// several, or else the configuration is too hopeful, and then refused calls will tell.
     pub fn learn(&self, record: &Record, verdict: &Verdict) {
-        let quota = self.config.limits.quota;
+        let quota = self.config.limits.quota();
         if quota.requests_per_minute.is_none() && quota.tokens_per_minute.is_none() {
             return;
         }

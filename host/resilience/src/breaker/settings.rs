@@ -55,6 +55,17 @@ pub enum BreakerKind {
     Plain,
 }
 
+impl BreakerKind {
+    /// The kind in lower case.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Adaptive => "adaptive",
+            Self::Plain => "plain",
+        }
+    }
+}
+
 /// When a circuit opens, for how long, and what closes it again.
 ///
 /// There are two kinds. [`BreakerSettings::adaptive`] opens for a total outage alone, never for a failure rate, and

@@ -1,5 +1,4 @@
 use super::*;
-use crate::config::Config;
 use crate::runtime::clock::Clock;
 use std::os::unix::fs::symlink;
 use std::sync::LazyLock;
@@ -12,11 +11,27 @@ const JUNK: &[u8] = b"hello";
 /// One for all tests: an engine is slow to start.
 static RUNTIME: LazyLock<Arc<Runtime>> = LazyLock::new(|| Arc::new(Runtime::start(None).expect("an engine")));
 
+/// Of no policy is anything said.
+#[derive(Debug)]
+struct NothingSaid;
+
+impl PolicySettings for NothingSaid {
+    fn of(&self, _policy: &str) -> &str {
+        "{}"
+    }
+
+    fn limits_of(&self, _policy: &str) -> Limits {
+        Limits::STANDARD
+    }
+
+    fn follow(&mut self, _settle: Duration) -> Followed {
+        Followed::AsBefore
+    }
+}
+
 fn loader() -> (Loader, TempDir) {
     let folder = tempfile::tempdir().expect("a folder");
-    let config = folder.path().join("spillway.toml");
-    fs::write(&config, "").expect("written");
-    let settings = SettingsFile::new(&Config::load(Some(&config)).expect("a configuration"));
+    let settings = Box::new(NothingSaid);
     let dir = folder.path().join("policies");
     fs::create_dir(&dir).expect("a folder");
     let registry = Arc::new(Registry::new(Clock::start()));

@@ -4,7 +4,7 @@ use super::dial::Addresses;
 use super::stream::{Stream, encrypted};
 use super::trouble::Trouble;
 use super::trust::Trust;
-use super::way::{Proxy, ProxyKind};
+use crate::config::{Proxy, ProxyKind};
 use crate::runtime::shortage::Shortage;
 use bytes::Bytes;
 use http::{Request, StatusCode, Uri, header};

@@ -2,11 +2,9 @@
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 /// How calls to an upstream begin TLS. Its clones share sessions, so that every worker can resume what one has begun.
@@ -76,19 +74,6 @@ fn system() -> &'static System {
 /// What could not be read of what the system believes.
 pub fn mistakes_of_system() -> &'static [String] {
     &system().mistakes
-}
-
-/// The certificates in a file in PEM.
-///
-/// # Errors
-/// What is wrong with it, in words for the operator.
-pub fn certificates_in(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let certificates = read.map_err(|error| format!("cannot read {}: {error}", file.display()))?;
-    if certificates.is_empty() {
-        return Err(format!("{} holds no certificate in PEM", file.display()));
-    }
-    Ok(certificates)
 }
 
 /// Believes chains that end in a trusted authority, and beside them a certificate that is itself trusted.

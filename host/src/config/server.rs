@@ -1,0 +1,116 @@
+//! `[server]`: where callers reach Spillway, and how much and how long it bears with them.
+
+use super::kind::{List, Loopback, Size, Time, Whole};
+use super::reader::Section;
+use super::section::section;
+use http::Uri;
+use http::uri::{Authority, Parts};
+use spillway_resilience::ShedSettings;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+/// Smallest bound on bodies: below it hardly a question fits with its model and its parameters.
+const BODY_MIN_BYTES: u64 = 1 << 10;
+/// The setting that ends every request.
+pub(super) const REQUEST_TIMEOUT: &str = "server.request_timeout";
+
+section! {
+    /// Where callers reach Spillway, and how much and how long it bears with them.
+    pub struct Server {
+        /// Where callers reach Spillway. There is no access control for others yet than this machine's own.
+        listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 4141)), Loopback;
+        /// Worker threads, each with a listener of its own.
+        workers: usize = std::thread::available_parallelism().map_or(1, usize::from), Whole(1..=256),
+            shown as "one per core";
+        /// Largest request body held; larger ones get a 413.
+        // Anthropic refuses larger messages anyway.
+        max_body: usize = 32 << 20, Size(BODY_MIN_BYTES);
+        /// Most requests in hand. Those of low priority are shed from 70 % of it on, normal ones from 85 %.
+        // Far more than providers serve one customer at once, far below what a process may have open.
+        max_in_flight: u64 = 10_000, Whole(1..=1_000_000);
+        /// Most bytes of request bodies in hand, with the same shares; room for `max_body` must be left below 85 %.
+        // Room for a thousand large conversations, in a fraction of a laptop's memory.
+        max_held: u64 = 1 << 30, Size(BODY_MIN_BYTES);
+        /// Longest life of a request, which the SDKs' own timeout headers shorten.
+        // The timeout that the official SDKs use.
+        request_timeout: Duration = Duration::from_secs(600), Time::POSITIVE;
+        /// How long the head of a request may take, from its first byte on.
+        head_timeout: Duration = Duration::from_secs(30), Time::POSITIVE;
+        /// Longest silence of a caller within the body of its request; then a 408.
+        // What nginx gives it.
+        body_timeout: Duration = Duration::from_secs(60), Time::POSITIVE;
+        /// How long a caller may take nothing of an answer of which more is ready; then its connection is cut.
+        // What nginx gives it, and long enough for whoever thinks about what it has read.
+        write_timeout: Duration = Duration::from_secs(60), Time::POSITIVE;
+        /// How long a connection may lie unused.
+        // Longer than any client is known to keep one (Java's did for 20 minutes), so that none is closed under a request.
+        keep_alive_timeout: Duration = Duration::from_secs(30 * 60), Time::POSITIVE;
+        /// How long requests in flight may take to finish after a termination signal; not longer than `request_timeout`.
+        drain_timeout: Duration = Duration::from_secs(30), Time::ANY;
+        /// `Host` names accepted besides the loopback's.
+        allowed_hosts: Vec<String> = Vec::new(), List("host names", host);
+        /// `Origin`s of web pages that may call.
+        // No page has a reason to spend the user's key.
+        allowed_origins: Vec<String> = Vec::new(), List("origins", origin);
+    }
+}
+
+impl Server {
+    pub(super) fn read(section: Section<'_>) -> Server {
+        let mut server = Server::fresh(section.folder());
+        server.take(&section);
+        let room = server.max_held as f64 * ShedSettings::DEFAULT_NORMAL;
+        if room < server.max_body as f64 {
+            section
+                .mistake("max_held", "must leave room for max_body below the share at which requests are shed (85 %)");
+        }
+        if server.drain_timeout > server.request_timeout {
+            if section.has_taken("drain_timeout") {
+                let said =
+                    "must not be longer than server.request_timeout, after which no request is under way any more";
+                section.mistake("drain_timeout", said);
+            }
+            server.drain_timeout = server.request_timeout;
+        }
+        section.finish();
+        server
+    }
+}
+
+/// The name of a host alone, as a `Host` header has it without its port.
+fn host(text: &str) -> Result<String, String> {
+    let plain = |authority: Authority| authority.as_str() == authority.host() && !text.contains(['*', '@']);
+    if text.parse().is_ok_and(plain) {
+        return Ok(text.to_owned());
+    }
+    let meant = text.parse::<Uri>().ok().and_then(|uri| Some(uri.authority()?.host().to_owned()));
+    let example = meant.filter(|host| host != text && !host.is_empty() && !host.contains('*'));
+    let example = example.unwrap_or_else(|| "proxy.internal".to_owned());
+    Err(format!("\"{text}\" is no host name alone, without scheme, port and wildcards, such as \"{example}\""))
+}
+
+/// An origin as browsers write it, since it is compared letter by letter.
+fn origin(text: &str) -> Result<String, String> {
+    let (scheme, authority) = match text.parse::<Uri>().map(Uri::into_parts) {
+        // What pages send that have no origin, such as a file's.
+        _ if text == "null" => return Ok(text.to_owned()),
+        Ok(Parts { scheme: Some(scheme), authority: Some(authority), .. }) if !text.contains(['*', '@']) => {
+            (scheme, authority)
+        }
+        Ok(_) | Err(_) => {
+            return Err(format!("\"{text}\" is no origin: scheme and host, such as \"https://app.example\""));
+        }
+    };
+    let own_port = match scheme.as_str() {
+        "http" => Some(80),
+        "https" => Some(443),
+        _ => None,
+    };
+    let port = authority.port_u16().filter(|port| Some(*port) != own_port);
+    let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+    let written = format!("{scheme}://{}{port}", authority.host()).to_ascii_lowercase();
+    match written == text {
+        true => Ok(written),
+        false => Err(format!("\"{text}\" is no origin as browsers send it; did you mean \"{written}\"?")),
+    }
+}

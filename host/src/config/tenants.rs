@@ -1,0 +1,51 @@
+//! `[tenants.NAME]`: shares and limits of those who call.
+
+use super::concurrency::IN_FLIGHT;
+use super::kind::{Maybe, Whole, Word};
+use super::limits::{QUOTA_MAX, Quota};
+use super::reader::Section;
+use super::section::section;
+use spillway_resilience::{Priority, Tenant};
+use std::collections::BTreeMap;
+
+section! {
+    /// A tenant's share, and its own limits over all upstreams together. Only those that differ need an entry. A tenant is
+    /// named in the header `x-spillway-tenant`; without one, each credential is a tenant of its own.
+    pub struct TenantConfig {
+        /// Its share relative to others', while they wait for the same upstream.
+        weight: u32 = 1, Whole(1..=u64::from(Tenant::WEIGHT_MAX));
+        /// The priority of its requests, and the highest that they may ask for.
+        priority: Option<Priority> = None, Maybe(Word(&Priority::ALL, Priority::as_str)),
+            shown as "normal, and any may be asked for";
+        /// Requests per minute.
+        requests_per_minute: Option<u64> = None, Maybe(Whole(1..=QUOTA_MAX));
+        /// Tokens per minute, input and output together.
+        tokens_per_minute: Option<u64> = None, Maybe(Whole(1..=QUOTA_MAX));
+        /// Most calls of its own in flight.
+        max_in_flight: Option<u32> = None, Maybe(IN_FLIGHT);
+    }
+}
+
+/// Every tenant of whom something is said.
+pub(super) fn read(section: Section<'_>) -> BTreeMap<String, TenantConfig> {
+    let named = section.named_sections();
+    named.into_iter().map(|(name, section)| (name.clone(), TenantConfig::read(&name, section))).collect()
+}
+
+impl TenantConfig {
+    fn read(name: &str, section: Section<'_>) -> TenantConfig {
+        let plain = name.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') && name == name.trim();
+        if name.is_empty() || !plain {
+            section.mistake("", "a tenant is named in a header: its name has visible ASCII characters only");
+        }
+        let mut tenant = TenantConfig::fresh(section.folder());
+        tenant.take(&section);
+        section.finish();
+        tenant
+    }
+
+    /// What it may use of all upstreams together.
+    pub fn quota(&self) -> Quota {
+        Quota { requests_per_minute: self.requests_per_minute, tokens_per_minute: self.tokens_per_minute }
+    }
+}
