@@ -413,22 +413,6 @@ pub(super) fn in_units(bytes: u64) -> String {
 
 /// The known key that differs from `name` by the fewest edits, if it differs by few.
 pub(super) fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
-    let best = known.iter().map(|candidate| (edits(name, candidate), *candidate)).min()?;
+    let best = known.iter().map(|candidate| (strsim::levenshtein(name, candidate), *candidate)).min()?;
     (best.0 <= 1 + name.len() / 4).then_some(best.1)
-}
-
-/// Levenshtein's distance.
-fn edits(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, to) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(from != *to);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
