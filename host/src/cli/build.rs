@@ -6,6 +6,7 @@ use super::subject::{Subject, engine};
 use super::{Answer, Failure, hear_policies};
 use crate::config::{Config, DEFAULT_POLICY};
 use crate::policy::{self, SHADOW_SUFFIX, SIGNATURE_BYTES};
+use crate::runtime::durable_file::{self, Access};
 use crate::runtime::size::size;
 use std::fs;
 use std::io;
@@ -61,19 +62,10 @@ pub(super) fn run(arguments: &Arguments, config: &Config) -> Result<Answer, Fail
     Ok(Answer::well(text))
 }
 
-/// Writes beside and renames, so that a watching Spillway never sees half a file.
+/// A watching Spillway never sees half a file.
 fn install(bytes: &[u8], place: &Path) -> io::Result<()> {
-    let dir = place.parent().unwrap_or(Path::new(""));
-    fs::create_dir_all(dir)?;
-    // The loader does not look at hidden files.
-    let name = place.file_name().unwrap_or_default().to_string_lossy();
-    let beside = dir.join(format!(".{name}.new-{}", std::process::id()));
-    let written = fs::write(&beside, bytes).and_then(|()| fs::rename(&beside, place));
-    if written.is_err() {
-        // It may not have come into being.
-        let _ = fs::remove_file(&beside);
-    }
-    written
+    fs::create_dir_all(place.parent().unwrap_or(Path::new("")))?;
+    durable_file::replace(place, Access::Umask, bytes)
 }
 
 fn absolute(path: &Path) -> PathBuf {

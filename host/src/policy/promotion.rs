@@ -2,7 +2,8 @@
 //! Spillway that does not run at the moment, changes nothing about it.
 
 use super::watch::{PREVIOUS_SUFFIX, SHADOW_SUFFIX, signature_of};
-use std::fs;
+use crate::runtime::durable_file::{self, Access};
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -76,15 +77,17 @@ fn keep(from: &Path, to: &Path) -> Result<(), PromotionError> {
     }
     for (from, to) in [(signature_of(from), signature_of(to)), (from.to_owned(), to.to_owned())] {
         if from.exists() {
-            let beside = to.with_extension("new");
-            fs::copy(&from, &beside)
-                .and_then(|_| fs::rename(&beside, &to))
-                .map_err(|source| PromotionError::Io { path: from, source })?;
+            copy(&from, &to).map_err(|source| PromotionError::Io { path: from, source })?;
         } else {
             remove(&to)?;
         }
     }
     Ok(())
+}
+
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    let from = File::open(from)?;
+    durable_file::replace(to, Access::Like(from.metadata()?.permissions()), from)
 }
 
 /// Moves a file and its signature to where another one is. The signature goes first: a file without its own is refused

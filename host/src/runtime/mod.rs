@@ -1,7 +1,8 @@
-//! What the machine gives: time, locks, counts, and what it can run out of.
+//! What the machine gives: time, locks, counts, files that are written whole, and what it can run out of.
 
 pub mod causes;
 pub mod clock;
+pub(crate) mod durable_file;
 pub mod gauge;
 pub mod heartbeat;
 pub mod shortage;

@@ -4,17 +4,15 @@
 //! has been down in a row.
 
 use crate::runtime::clock::{Clock, milliseconds};
+use crate::state::json_file;
 use crate::tenants::callers::FingerprintKey;
 use crate::upstream::Upstream;
 use crate::upstream::said::Said;
 use crate::upstream::scope::Protects;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use spillway_resilience::{Cause, CircuitState, Mode, Snapshot};
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -169,7 +167,7 @@ impl Memory {
         }
         let FingerprintKey(fingerprint_key) = self.key;
         let stored = Stored { version: VERSION, saved_at_unix_ms: now_ms, fingerprint_key, circuits, pauses };
-        match write(path, &stored) {
+        match json_file::write(path, &stored) {
             Ok(()) => (self.written, self.failed) = (gist, false),
             // Said once, and tried again every time.
             Err(error) if !std::mem::replace(&mut self.failed, true) => {
@@ -182,38 +180,11 @@ impl Memory {
 }
 
 fn read_stored(path: &Path) -> io::Result<Option<Stored>> {
-    let stored: Option<Stored> = read(path, FILE_BYTES_MAX)?;
+    let stored: Option<Stored> = json_file::read(path, FILE_BYTES_MAX)?;
     match stored.as_ref().map(|stored| stored.version).filter(|version| *version != VERSION) {
         Some(other) => Err(io::Error::other(format!("the file's layout is {other}, and {VERSION} is wanted"))),
         None => Ok(stored),
     }
-}
-
-/// Reads a small file of ours; `None` if it is not there.
-///
-/// # Errors
-/// When it cannot be read, is larger than `bytes_max`, or holds something else.
-pub(crate) fn read<T: DeserializeOwned>(path: &Path, bytes_max: u64) -> io::Result<Option<T>> {
-    match fs::metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-        Ok(metadata) if metadata.len() > bytes_max => Err(io::Error::other("the file is too large")),
-        Ok(_) => Ok(Some(serde_json::from_slice(&fs::read(path)?)?)),
-    }
-}
-
-/// Writes beside the file and renames, so that there is always a whole one, for its owner's eyes only.
-///
-/// # Errors
-/// When the disk does not take it; what was there before is still there then.
-pub(crate) fn write(path: &Path, stored: &impl Serialize) -> io::Result<()> {
-    let beside = path.with_extension("json.new");
-    let mut file: File = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-    // A file that was there already keeps its mode otherwise.
-    file.set_permissions(Permissions::from_mode(0o600))?;
-    file.write_all(&serde_json::to_vec_pretty(stored)?)?;
-    file.sync_all()?;
-    fs::rename(&beside, path)
 }
 
 impl From<Protects> for StoredScope {

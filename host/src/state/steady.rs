@@ -5,7 +5,7 @@
 //! back.
 
 use crate::runtime::clock::{Clock, counter_ms, wall_unix_ms};
-use crate::state::circuit_file;
+use crate::state::json_file;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -108,7 +108,7 @@ impl SteadyTime {
         if std::mem::replace(&mut self.is_resumed, true) {
             return;
         }
-        self.anchor = self.path.as_deref().and_then(|path| match circuit_file::read::<Anchor>(path, FILE_BYTES_MAX) {
+        self.anchor = self.path.as_deref().and_then(|path| match json_file::read::<Anchor>(path, FILE_BYTES_MAX) {
             Ok(anchor) => anchor.filter(|anchor| anchor.version == VERSION),
             Err(error) => {
                 let path = path.display();
@@ -131,7 +131,7 @@ impl SteadyTime {
         if self.anchor.as_ref().is_some_and(|anchor| !anchor.is_outdated_by(&later)) && path.exists() {
             return;
         }
-        match circuit_file::write(path, &later) {
+        match json_file::write(path, &later) {
             Ok(()) => {
                 let ahead_s = i128::from(later.reading.wall_unix_ms) / 1_000 - i128::from(later.unix_ms) / 1_000;
                 tracing::debug!(ahead_s, "how far the wall clock is ahead of the time by which things wait");

@@ -55,7 +55,7 @@ fn a_compilation_holds_up_no_end_and_what_it_leaves_behind_no_start() {
 
     // What an end in the middle of writing leaves.
     let half = fs::read(whole).unwrap();
-    fs::write(whole.with_extension("new-17"), &half[..half.len() / 2]).unwrap();
+    fs::write(whole.with_file_name(".spillway-a1b2c3.new"), &half[..half.len() / 2]).unwrap();
     fs::remove_file(whole).unwrap();
     spillway.restart();
     assert!(is_judged_by_it(&spillway));

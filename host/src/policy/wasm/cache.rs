@@ -2,12 +2,13 @@
 
 use super::super::artifact::Sha256Sum;
 use super::super::limits::Limits;
+use crate::runtime::durable_file::{self, Access};
 use rustix::process::geteuid;
 use std::ffi::OsStr;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 use wasmtime::Engine;
@@ -71,7 +72,9 @@ impl Cache {
     /// Keeps what was compiled. A cache that cannot be written to costs time, not answers.
     pub(super) fn put(&self, sha256: Sha256Sum, limits: Limits, component: &Component) {
         let path = self.path(sha256, limits);
-        let kept = component.serialize().map_err(io::Error::other).and_then(|code| write(&path, &code));
+        let kept = component.serialize().map_err(io::Error::other).and_then(|code| {
+            durable_file::replace(&path, Access::Owner, Sha256Sum::of(&code).bytes()[..].chain(&code[..]))
+        });
         if let Err(error) = kept {
             tracing::warn!(dir = %self.dir.display(), %error, "a compiled policy could not be kept");
         } else if let Err(error) = self.prune() {
@@ -120,25 +123,12 @@ impl Cache {
     }
 }
 
-/// Writes beside and renames, so that there is never half a file.
-fn write(path: &Path, code: &[u8]) -> io::Result<()> {
-    let beside = path.with_extension(format!("new-{}", std::process::id()));
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-    file.write_all(&Sha256Sum::of(code).bytes())?;
-    file.write_all(code)?;
-    drop(file);
-    fs::rename(&beside, path)
-}
-
-/// Whether a file has a name as a cache gives it, also while it is being written: the policy's hash, the engine's, and
-/// `.cwasm` or `.new-` with the writer's process id.
+/// Whether a file has a name as a cache gives it: the policy's hash, the engine's, and `.cwasm`.
 fn is_ours(path: &Path) -> bool {
-    let text = |part: Option<&OsStr>| part.and_then(OsStr::to_str).map(str::to_owned).unwrap_or_default();
-    let (stem, extension) = (text(path.file_stem()), text(path.extension()));
+    let name = path.file_name().and_then(OsStr::to_str).and_then(|name| name.strip_suffix(".cwasm"));
     let hexadecimal = |text: &str, digits| text.len() == digits && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let hashes = stem.split_once('-');
-    hashes.is_some_and(|(policy, engine)| hexadecimal(policy, 2 * SUM_BYTES) && hexadecimal(engine, ENGINE_DIGITS))
-        && (extension == "cwasm" || extension.starts_with("new-"))
+    name.and_then(|name| name.split_once('-'))
+        .is_some_and(|(policy, engine)| hexadecimal(policy, 2 * SUM_BYTES) && hexadecimal(engine, ENGINE_DIGITS))
 }
 
 /// Whether nobody but the user of this process can write here.
@@ -164,16 +154,14 @@ mod tests {
         for (path, second) in compiled.iter().zip(1_000..) {
             write_at(path, second);
         }
-        let abandoned = cache.path(Sha256Sum::of(b"abandoned"), Limits::STANDARD).with_extension("new-17");
-        write_at(&abandoned, 1);
-        let others = ["notes.txt", "mine.cwasm", "spool.new-1"].map(|name| folder.path().join(name));
+        let others = ["notes.txt", "mine.cwasm", "spool.new"].map(|name| folder.path().join(name));
         for path in &others {
             write_at(path, 0);
         }
         let inner = cache.path(Sha256Sum::of(b"a folder"), Limits::STANDARD);
         fs::create_dir(&inner).expect("a folder");
         cache.prune().expect("pruned");
-        assert!(!abandoned.exists() && !compiled[0].exists(), "the oldest are gone");
+        assert!(!compiled[0].exists(), "the oldest is gone");
         assert!(compiled[1..].iter().all(|path| path.exists()));
         assert!(others.iter().all(|path| path.exists()) && inner.exists(), "what others keep there stays");
     }

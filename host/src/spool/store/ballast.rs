@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use ring::rand::SystemRandom;
 
-use super::folder::sync_dir;
+use crate::runtime::durable_file::sync_folder;
 use crate::spool::error::NoRoom;
 use crate::spool::job::random_bytes;
 
@@ -131,7 +131,7 @@ fn create(path: &Path) -> io::Result<()> {
         file.write_all(&chunk)?;
     }
     file.sync_all()?;
-    path.parent().map_or(Ok(()), sync_dir)
+    path.parent().map_or(Ok(()), sync_folder)
 }
 
 /// Why nothing can be opened in `dir`, or where it would be made, if it is for want of space.

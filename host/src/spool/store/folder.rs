@@ -11,6 +11,7 @@ use super::file_system::FileSystem;
 use super::operations::Limits;
 use super::schema;
 use super::watch::{FileId, Watch};
+use crate::runtime::durable_file::{self, Access, sync_folder};
 use crate::spool::error::OpenError;
 use crate::spool::seal::{Key, Sealer};
 
@@ -136,7 +137,7 @@ impl Folder {
             (true, None) => return Err(OpenError::WrongKey { dir: self.dir.clone() }),
             (false, _) => (Key::generate().map_err(|error| OpenError::System(error.to_string()))?, true),
         };
-        create_private(&path, key.bytes()).map_err(|error| cannot(&path, &error))?;
+        durable_file::replace(&path, Access::Owner, &key.bytes()[..]).map_err(|error| cannot(&path, &error))?;
         Ok(Sealing { sealer: key.sealer(), key: Some(key), is_new })
     }
 
@@ -156,7 +157,7 @@ impl Folder {
         // opened here: closing it again would take away the locks that the reader's connection has on it.
         let prepared = match path.try_exists() {
             Ok(true) => make_private_file(&path),
-            Ok(false) => open_private(&path).and_then(|_| sync_dir(&self.dir)),
+            Ok(false) => open_private(&path).and_then(|_| sync_folder(&self.dir)),
             Err(error) => Err(error),
         };
         prepared.map_err(|error| cannot(&path, &error))?;
@@ -201,28 +202,6 @@ impl Folder {
     }
 }
 
-/// Creates the file at `path` with `content`, privately and at once: after a power cut it is either
-/// whole or not there.
-fn create_private(path: &Path, content: &[u8]) -> io::Result<()> {
-    let draft = path.with_extension("new");
-    // The folder is locked, so a draft that is already there was left behind by a crash.
-    if let Err(error) = std::fs::remove_file(&draft)
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        return Err(error);
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    std::fs::rename(&draft, path)?;
-    path.parent().map_or(Ok(()), sync_dir)
-}
-
-/// Makes the creation and removal of files in `dir` durable.
-pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
-}
-
 fn open_private(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
     make_private_file(path)?;
@@ -258,7 +237,7 @@ fn make_private_folder(dir: &Path) -> Result<(), OpenError> {
         Ok(true) => dir
             .parent()
             .filter(|parent| !parent.as_os_str().is_empty())
-            .map_or(Ok(()), sync_dir)
+            .map_or(Ok(()), sync_folder)
             .map_err(|error| cannot(dir, &error)),
         Ok(false) => Err(OpenError::Folder {
             path: dir.to_owned(),
