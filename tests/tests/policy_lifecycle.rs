@@ -157,14 +157,14 @@ fn only_listed_files_serve_where_hashes_are_listed() {
 /// The hash that `/status` shows of a file that serves.
 fn sha256_of(file: &Path) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, &fs::read(file).unwrap());
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(digest)
 }
 
 #[test]
 fn only_signed_files_serve_where_signers_are_listed() {
     let provider = Provider::start();
     let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
-    let key: String = pair.public_key().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let key = hex::encode(pair.public_key());
     let spillway = Setup::with(&provider).set("policies", &format!("signers = [\"{key}\"]")).start();
     spillway.drop_policy(&policy_file("default"), "default");
     wait_for_rejection(&spillway, "default", "default.wasm.sig");
@@ -181,7 +181,7 @@ fn only_signed_files_serve_where_signers_are_listed() {
 fn a_signature_that_cannot_be_one_is_told_what_is_wrong_and_nobody_waits_for_it() {
     let provider = Provider::start();
     let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
-    let key: String = pair.public_key().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let key = hex::encode(pair.public_key());
     let spillway = Setup::with(&provider).set("policies", &format!("signers = [\"{key}\"]")).start();
     spillway.drop_policy(&policy_file("default"), "default");
     let command = "openssl pkeyutl -sign -rawin -inkey key.pem -in default.wasm -out default.wasm.sig";

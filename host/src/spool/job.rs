@@ -5,6 +5,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use hex::FromHex;
 use ring::rand::{SecureRandom, SystemRandom};
 
 /// Random bytes in a [`JobId`].
@@ -36,8 +37,7 @@ impl JobId {
 
 impl fmt::Display for JobId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(ID_PREFIX)?;
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        write!(f, "{ID_PREFIX}{}", hex::encode(self.0))
     }
 }
 
@@ -57,22 +57,9 @@ impl FromStr for JobId {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let digits = text.strip_prefix(ID_PREFIX).ok_or(ParseJobIdError)?;
-        if digits.len() != 2 * ID_BYTES {
-            return Err(ParseJobIdError);
-        }
-        let mut bytes = [0; ID_BYTES];
-        for (byte, pair) in bytes.iter_mut().zip(digits.as_bytes().chunks_exact(2)) {
-            *byte = hex_digit(pair[0])? << 4 | hex_digit(pair[1])?;
-        }
-        Ok(Self(bytes))
-    }
-}
-
-fn hex_digit(digit: u8) -> Result<u8, ParseJobIdError> {
-    match digit {
-        b'0'..=b'9' => Ok(digit - b'0'),
-        b'a'..=b'f' => Ok(digit - b'a' + 10),
-        _ => Err(ParseJobIdError),
+        let bytes = FromHex::from_hex(digits).map_err(|_| ParseJobIdError)?;
+        // One job, one name.
+        if digits.bytes().any(|digit| digit.is_ascii_uppercase()) { Err(ParseJobIdError) } else { Ok(Self(bytes)) }
     }
 }
 

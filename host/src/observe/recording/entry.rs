@@ -67,7 +67,7 @@ impl Octets {
     pub(super) fn of(bytes: &[u8]) -> Octets {
         match std::str::from_utf8(bytes) {
             Ok(text) => Octets::Text(text.to_owned()),
-            Err(_) => Octets::Hex { hex: bytes.iter().map(|byte| format!("{byte:02x}")).collect() },
+            Err(_) => Octets::Hex { hex: hex::encode(bytes) },
         }
     }
 
@@ -75,9 +75,7 @@ impl Octets {
         match self {
             Octets::Text(text) => Ok(text.into_bytes()),
             Octets::Hex { hex } => {
-                let pairs = hex.as_bytes().chunks(2);
-                let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-                pairs.map(byte).collect::<Option<_>>().ok_or_else(|| "bytes that are no hexadecimal digits".to_owned())
+                hex::decode(hex).map_err(|error| format!("bytes that are no hexadecimal digits: {error}"))
             }
         }
     }
