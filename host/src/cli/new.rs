@@ -2,6 +2,7 @@
 
 use super::cargo::TARGET;
 use super::{Answer, Failure};
+use semver::VersionReq;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -187,12 +188,9 @@ impl Sdk {
             let path = fs::canonicalize(path).map_err(|error| Failure::Usage(format!("--sdk {said}: {error}")))?;
             return Ok(Sdk::Path(path));
         }
-        let version = said.trim_start_matches(['=', '^', '~']);
-        let is_version = version.starts_with(|first: char| first.is_ascii_digit())
-            && version.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-+".contains(&byte));
-        match is_version {
-            true => Ok(Sdk::Version(said.to_owned())),
-            false => Err(Failure::Usage(format!(
+        match VersionReq::parse(said) {
+            Ok(_) => Ok(Sdk::Version(said.to_owned())),
+            Err(_) => Err(Failure::Usage(format!(
                 "--sdk {said} is neither a folder with spillway-sdk in it nor a version such as {}",
                 env!("CARGO_PKG_VERSION")
             ))),
@@ -302,7 +300,10 @@ mod tests {
         let path = fs::canonicalize(&sdk).expect("the SDK");
         assert_eq!(Sdk::said(&sdk.to_string_lossy()).ok(), Some(Sdk::Path(path.clone())));
         assert_eq!(Sdk::said("0.1.2").ok(), Some(Sdk::Version("0.1.2".into())));
-        assert!(Sdk::said("nowhere").is_err_and(|failure| failure.to_string().contains("neither")));
+        assert_eq!(Sdk::said("^0.1").ok(), Some(Sdk::Version("^0.1".into())));
+        for neither in ["nowhere", "1.2.3.4", "0.1.2-"] {
+            assert!(Sdk::said(neither).is_err_and(|failure| failure.to_string().contains("neither")), "{neither}");
+        }
         let checkout = path.parent().expect("a checkout");
         assert_eq!(Sdk::Path(path.clone()).dependency(&checkout.join("a/b")), "{ path = \"../../sdk\" }");
         assert_eq!(Sdk::Version("1".into()).dependency(checkout), "\"1\"");

@@ -2,6 +2,7 @@
 
 use super::limits::Limits;
 use hex::FromHex;
+use semver::Version;
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -308,8 +309,8 @@ fn widest(types: wasmparser::TypeSectionReader<'_>) -> Option<u64> {
 
 /// Whether a name of the contract has a version that is compatible with ours: the same major and minor.
 fn is_served(name: &str) -> bool {
-    let minor = CONTRACT_VERSION.rsplit_once('.').map_or(CONTRACT_VERSION, |(minor, _)| minor);
-    name.split('@').nth(1).is_some_and(|version| version.rsplit_once('.').is_some_and(|(own, _)| own == minor))
+    let line = |version: &str| Version::parse(version).ok().map(|version| (version.major, version.minor, version.pre));
+    name.split_once('@').is_some_and(|(_, version)| line(version) == line(CONTRACT_VERSION))
 }
 
 #[cfg(test)]
@@ -341,7 +342,8 @@ mod tests {
     fn patch_versions_are_compatible_and_others_are_not() {
         assert!(is_served("spillway:policy/host@0.1.0"));
         assert!(is_served("spillway:policy/host@0.1.7"));
-        assert!(!is_served("spillway:policy/host@0.2.0"));
-        assert!(!is_served("spillway:policy/host"));
+        for other in ["host@0.2.0", "host@1.1.0", "host@0.1", "host@0.1.0-rc.1", "host@0.1.x", "host@", "host"] {
+            assert!(!is_served(&format!("spillway:policy/{other}")), "{other}");
+        }
     }
 }
