@@ -128,7 +128,7 @@ pub fn run(config: Config, log_lines_lost: Counter) -> Result<(), StartError> {
         .map(|path| recording::start(path).map_err(|source| StartError::Recording { path: path.clone(), source }));
     // The writer goes last, with all that was recorded until then.
     let (recorder, _writer) = recording.transpose()?.unzip();
-    let shared = Shared::new(config, clock, registry, spool.clone(), recorder, memory.key, means);
+    let shared = Shared::new(config, clock, registry, spool.clone(), recorder, memory.key.clone(), means);
     let shared = Arc::new(shared);
     memory.restore(&shared.upstreams, clock);
     warn_of_missing_policies(&shared);

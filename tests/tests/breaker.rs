@@ -413,10 +413,13 @@ fn a_restart_remembers_a_spent_credential_and_lets_others_call() {
 fn a_file_of_circuits_that_cannot_be_read_is_no_reason_not_to_start() {
     let provider = Provider::start();
     let mut spillway = single_calls(&provider, "").start();
-    std::fs::write(spillway.folder().join("spillway-data/circuits.json"), "{ nonsense").expect("written");
-    spillway.restart();
-    assert_eq!(spillway.send(&chat()).status(), 200);
-    spillway.log().wait_for(&["how the circuits stood is not known"]);
+    let other_layout = r#"{"version": 1, "saved_at_unix_ms": 0, "fingerprint_key": [1, 2], "circuits": []}"#;
+    for (left, why) in [("{ nonsense", "key must be a string"), (other_layout, "the file's layout is 1")] {
+        std::fs::write(spillway.folder().join("spillway-data/circuits.json"), left).expect("written");
+        spillway.restart();
+        assert_eq!(spillway.send(&chat()).status(), 200);
+        spillway.log().wait_for(&["how the circuits stood is not known", why]);
+    }
 }
 
 #[test]

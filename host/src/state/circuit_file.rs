@@ -5,7 +5,7 @@
 
 use crate::runtime::clock::{Clock, milliseconds};
 use crate::state::json_file;
-use crate::tenants::callers::FingerprintKey;
+use crate::tenants::fingerprint::FingerprintKey;
 use crate::upstream::Upstream;
 use crate::upstream::said::Said;
 use crate::upstream::scope::Protects;
@@ -20,7 +20,7 @@ use std::time::Duration;
 /// The file's name, in the data folder.
 const FILE: &str = "circuits.json";
 /// The layout of the file. Another one is not read.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Largest file read: more than all circuits of a hundred upstreams need.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
@@ -37,12 +37,18 @@ pub struct Memory {
     failed: bool,
 }
 
+/// What is read of a file of whatever layout.
+#[derive(Debug, Deserialize)]
+struct Layout {
+    version: u32,
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 struct Stored {
     version: u32,
     /// By [`Clock::unix_ms`], which the wall clock does not move.
     saved_at_unix_ms: u64,
-    fingerprint_key: [u64; 2],
+    fingerprint_key: FingerprintKey,
     circuits: Vec<StoredCircuit>,
     #[serde(default)]
     pauses: Vec<StoredPause>,
@@ -109,8 +115,7 @@ impl Memory {
                 None
             }
         });
-        let key =
-            stored.as_ref().map_or_else(FingerprintKey::generate, |stored| FingerprintKey(stored.fingerprint_key));
+        let key = stored.as_ref().map_or_else(FingerprintKey::generate, |stored| stored.fingerprint_key.clone());
         Memory { path, key, stored, written: String::new(), failed: false }
     }
 
@@ -165,7 +170,7 @@ impl Memory {
         if gist == self.written && (gist.is_empty() || path.exists()) {
             return;
         }
-        let FingerprintKey(fingerprint_key) = self.key;
+        let fingerprint_key = self.key.clone();
         let stored = Stored { version: VERSION, saved_at_unix_ms: now_ms, fingerprint_key, circuits, pauses };
         match json_file::write(path, &stored) {
             Ok(()) => (self.written, self.failed) = (gist, false),
@@ -180,10 +185,12 @@ impl Memory {
 }
 
 fn read_stored(path: &Path) -> io::Result<Option<Stored>> {
-    let stored: Option<Stored> = json_file::read(path, FILE_BYTES_MAX)?;
-    match stored.as_ref().map(|stored| stored.version).filter(|version| *version != VERSION) {
-        Some(other) => Err(io::Error::other(format!("the file's layout is {other}, and {VERSION} is wanted"))),
-        None => Ok(stored),
+    match json_file::read(path, FILE_BYTES_MAX)? {
+        None => Ok(None),
+        Some(Layout { version: VERSION }) => json_file::read(path, FILE_BYTES_MAX),
+        Some(Layout { version }) => {
+            Err(io::Error::other(format!("the file's layout is {version}, and {VERSION} is wanted")))
+        }
     }
 }
 

@@ -2,52 +2,19 @@
 
 use crate::config::{Config, Quota, TenantConfig};
 use crate::dialect::headers::{self, PRIORITY_HEADER, TENANT_HEADER};
-use crate::runtime::clock::{Clock, random};
+use crate::runtime::clock::Clock;
+use crate::tenants::fingerprint::FingerprintKey;
 use crate::upstream::gate::Door;
 use crate::upstream::limiter;
 use http::HeaderMap;
-use ring::rand::{SecureRandom, SystemRandom};
 use spillway_resilience::{
     AdaptiveLimitSettings, AdmissionQueue, Bulkhead, Concurrency, FairQueueSettings, Priority, Tenant,
 };
 use std::collections::BTreeMap;
-use std::fmt;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 /// Longest name of a tenant that is not configured. A longer one is cut, so that what is logged stays readable.
 const NAME_BYTES_MAX: usize = 64;
-
-/// Makes fingerprints of credentials: numbers that tell them apart and say nothing else about them to whoever does not
-/// have this key.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct FingerprintKey(pub [u64; 2]);
-
-impl FingerprintKey {
-    /// A key that no other process has.
-    pub fn generate() -> Self {
-        let mut bytes = [0; 16];
-        // A system without randomness has no TLS either; then the key is at least no other process's.
-        let strong = SystemRandom::new().fill(&mut bytes).is_ok();
-        let half = |from| <[u8; 8]>::try_from(&bytes[from..from + 8]).map_or_else(|_| random(), u64::from_ne_bytes);
-        if strong { FingerprintKey([half(0), half(8)]) } else { FingerprintKey([random(), random()]) }
-    }
-
-    /// The hash is the standard library's, which may change between releases: then a credential that is known to be
-    /// spent costs one more call.
-    fn of(self, what: &impl Hash) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        self.0.hash(&mut hasher);
-        what.hash(&mut hasher);
-        hasher.finish()
-    }
-}
-
-impl fmt::Debug for FingerprintKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("FingerprintKey(..)")
-    }
-}
 
 /// Who made one request.
 #[derive(Clone, Debug)]
@@ -76,6 +43,7 @@ pub struct Callers {
 struct Configured {
     name: Arc<str>,
     config: TenantConfig,
+    tenant: Tenant,
     door: Option<Arc<Door>>,
 }
 
@@ -94,9 +62,11 @@ impl Callers {
                 };
                 Arc::new(Door::new(AdmissionQueue::new(limiter, Concurrency::Fixed(bulkhead), queue), clock))
             });
-            (name.clone(), Configured { name: Arc::from(name.as_str()), config: config.clone(), door })
+            let tenant = Tenant { id: key.of_tenant(name), weight: config.weight };
+            (name.clone(), Configured { name: Arc::from(name.as_str()), config: config.clone(), tenant, door })
         });
-        Callers { key, configured: configured.collect() }
+        let configured = configured.collect();
+        Callers { key, configured }
     }
 
     /// Who made a request with these headers and this query.
@@ -104,7 +74,7 @@ impl Callers {
     /// A tenant's configured priority is also the highest that its requests may ask for.
     pub fn identify(&self, headers: &HeaderMap, query: &str) -> Caller {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-        let credential = self.key.of(&headers::credential(headers, query));
+        let credential = self.key.of_credential(headers::credential(headers, query));
         let asked = text(PRIORITY_HEADER)
             .and_then(|word| Priority::ALL.into_iter().find(|priority| priority.as_str().eq_ignore_ascii_case(word)));
         let Some(name) = text(TENANT_HEADER).filter(|name| !name.is_empty()) else {
@@ -112,10 +82,10 @@ impl Callers {
             return Caller { tenant, name: None, priority: asked.unwrap_or_default(), credential, door: None };
         };
         match self.configured.get(name) {
-            Some(Configured { name, config, door }) => {
+            Some(Configured { name, config, tenant, door }) => {
                 let highest = config.priority.unwrap_or(Priority::High);
                 Caller {
-                    tenant: Tenant { id: self.key.of(name), weight: config.weight },
+                    tenant: *tenant,
                     name: Some(Arc::clone(name)),
                     priority: asked.or(config.priority).unwrap_or_default().max(highest),
                     credential,
@@ -126,7 +96,7 @@ impl Callers {
                 // Header values that are text are ASCII, so any byte is a boundary.
                 let name: &str = name.get(..NAME_BYTES_MAX).unwrap_or(name);
                 Caller {
-                    tenant: Tenant::new(self.key.of(&name)),
+                    tenant: Tenant::new(self.key.of_tenant(name)),
                     name: Some(Arc::from(name)),
                     priority: asked.unwrap_or_default(),
                     credential,
@@ -152,7 +122,7 @@ mod tests {
     fn callers() -> Callers {
         let text = "[tenants.batch]\nweight = 3\npriority = \"normal\"\nmax_in_flight = 2\n[tenants.shop]\n";
         let config = parse(text, Path::new("")).expect("valid");
-        Callers::new(&config, FingerprintKey([1, 2]), Clock::start())
+        Callers::new(&config, FingerprintKey::from_bytes([1; 32]), Clock::start())
     }
 
     fn caller(pairs: &[(&'static str, &'static str)]) -> Caller {
@@ -190,12 +160,5 @@ mod tests {
         let named = caller(&[("authorization", "Bearer one"), (TENANT_HEADER, "elsewhere")]);
         assert_ne!(named.tenant.id, with("Bearer one"));
         assert_eq!(named.name.as_deref(), Some("elsewhere"));
-    }
-
-    #[test]
-    fn a_fingerprint_is_of_use_only_with_its_key() {
-        let one = FingerprintKey([1, 2]).of(&b"secret");
-        assert_eq!(one, FingerprintKey([1, 2]).of(&b"secret"));
-        assert_ne!(one, FingerprintKey([1, 3]).of(&b"secret"));
     }
 }

@@ -1,4 +1,5 @@
 //! Who calls, and what its requests may do.
 
 pub mod callers;
+pub mod fingerprint;
 pub mod guard;
