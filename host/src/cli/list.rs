@@ -1,11 +1,11 @@
 //! `spillway policy ls`: which policies serve, or which files would.
 
-use super::running::{self, AdminArgument, Policy};
+use super::running::{self, AdminArgument};
 use super::subject::{Subject, engine};
 use super::table::table;
 use super::{Answer, Failure, progress};
 use crate::config::Config;
-use crate::policy::{Role, place_of};
+use crate::policy::{PolicyStatus, Role, place_of};
 use serde::Serialize;
 use serde_json::json;
 use std::fs;
@@ -29,7 +29,7 @@ pub(super) fn run(arguments: &Arguments, config: &Config) -> Result<Answer, Fail
     if let Some(policies) = running::policies(admin)? {
         return match arguments.json {
             true => Answer::json(&json!({"running": true, "admin": admin, "policies": policies}), true),
-            false => Ok(Answer::well(in_service(&running::read(&policies)))),
+            false => Ok(Answer::well(in_service(&policies))),
         };
     }
     let dir = &config.policies.dir;
@@ -50,17 +50,17 @@ pub(super) fn run(arguments: &Arguments, config: &Config) -> Result<Answer, Fail
     Ok(Answer::well(text))
 }
 
-fn in_service(policies: &[Policy]) -> String {
+fn in_service(policies: &[PolicyStatus]) -> String {
     let short = |hash: &Option<String>| {
         let hash = hash.as_deref().unwrap_or("-");
         hash.get(..SHORT_HASH).unwrap_or(hash).to_owned()
     };
     let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
-    let row = |policy: &Policy| {
+    let row = |policy: &PolicyStatus| {
         vec![
             policy.name.clone(),
-            policy.source.clone(),
-            policy.state.clone(),
+            policy.source.to_string(),
+            policy.state.to_string(),
             or_dash(policy.version.clone().unwrap_or_default()),
             short(&policy.sha256),
             or_dash(policy.hooks.join(",")),

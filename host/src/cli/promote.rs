@@ -1,11 +1,11 @@
 //! `spillway policy promote` and `rollback`: files change their names, and whoever serves follows.
 
-use super::running::{self, AdminArgument, Policy};
+use super::running::{self, AdminArgument};
 use super::shadow::in_words;
 use super::subject::{Subject, engine};
 use super::{Answer, Failure, progress};
 use crate::config::Config;
-use crate::policy::{PREVIOUS_SUFFIX, SHADOW_SUFFIX, Sha256Sum, promotion};
+use crate::policy::{PREVIOUS_SUFFIX, PolicyStatus, SHADOW_SUFFIX, Sha256Sum, promotion};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::thread;
@@ -98,7 +98,7 @@ fn file(config: &Config, name: &str, suffix: &str) -> Result<PathBuf, Failure> {
 }
 
 /// The policy as the running Spillway has it; `None` when none runs.
-fn serving(admin: SocketAddr, name: &str) -> Result<Option<Policy>, Failure> {
+fn serving(admin: SocketAddr, name: &str) -> Result<Option<PolicyStatus>, Failure> {
     Ok(running::policy(admin, name)?.map(Option::unwrap_or_default))
 }
 
@@ -107,7 +107,7 @@ fn followed(
     admin: SocketAddr,
     name: &str,
     sha256: Sha256Sum,
-    before: Option<Policy>,
+    before: Option<PolicyStatus>,
     config: &Config,
 ) -> Result<String, Failure> {
     let takeover_max = if config.policies.interpreted.is_empty() { TAKEOVER_MAX } else { COMPILATION_MAX };

@@ -1,18 +1,23 @@
 //! The Spillway that runs, asked at its admin address.
 
 use super::Failure;
+use crate::admin::status::Status;
 use crate::config::Config;
-use serde::Deserialize;
-use serde_json::Value;
-use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use crate::policy::PolicyStatus;
+use bytes::Bytes;
+use http::Uri;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use std::error::Error;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// How long the admin address may take to answer; it is this machine's, and does nothing slow.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest answer read: 256 policies with all their examples are far smaller.
-const ANSWER_BYTES_MAX: u64 = 32 << 20;
+const ANSWER_BYTES_MAX: usize = 32 << 20;
 
 /// Where a running Spillway is asked.
 #[derive(Clone, Debug, clap::Args)]
@@ -28,113 +33,53 @@ impl AdminArgument {
     }
 }
 
-/// A policy as a running Spillway shows it. What an older or newer one does not say is left out.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Policy {
-    pub(super) name: String,
-    pub(super) source: String,
-    pub(super) state: String,
-    pub(super) sha256: Option<String>,
-    pub(super) version: Option<String>,
-    pub(super) hooks: Vec<String>,
-    pub(super) swaps: u64,
-    pub(super) calls: u64,
-    pub(super) faults: u64,
-    pub(super) quarantined_after: Option<String>,
-    pub(super) last_fault: Option<String>,
-    pub(super) rejected: Option<Rejected>,
-    pub(super) shadow: Option<Shadow>,
-}
-
-/// A file that was not loaded.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Rejected {
-    pub(super) sha256: Option<String>,
-    pub(super) reason: String,
-}
-
-/// A candidate.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Shadow {
-    pub(super) sha256: Option<String>,
-    pub(super) version: Option<String>,
-    pub(super) state: Option<String>,
-    pub(super) calls: u64,
-    pub(super) faults: u64,
-    pub(super) quarantined_after: Option<String>,
-    pub(super) last_fault: Option<String>,
-    pub(super) comparison: Option<Comparison>,
-    pub(super) rejected: Option<Rejected>,
-}
-
-/// How a candidate's answers compare.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Comparison {
-    pub(super) agreed: u64,
-    pub(super) disagreed: u64,
-    pub(super) by_kind: BTreeMap<String, u64>,
-    pub(super) examples: Vec<Example>,
-}
-
-/// An attempt about which they disagreed.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Example {
-    pub(super) kind: String,
-    pub(super) upstream: Option<String>,
-    pub(super) model: Option<String>,
-    pub(super) status: Option<u16>,
-    pub(super) fault: Option<String>,
-    pub(super) error_code: Option<String>,
-    pub(super) active: String,
-    pub(super) shadow: String,
-}
-
-/// The policies of the Spillway that runs, as the status shows them; `None` when nobody answers there.
+/// The policies of the Spillway that runs; `None` when nobody answers there.
 ///
 /// # Errors
 /// When somebody answers who is no Spillway.
-pub(super) fn policies(admin: SocketAddr) -> Result<Option<Vec<Value>>, Failure> {
-    let Ok(mut stream) = TcpStream::connect_timeout(&admin, TIMEOUT) else { return Ok(None) };
+pub(super) fn policies(admin: SocketAddr) -> Result<Option<Vec<PolicyStatus>>, Failure> {
     let stranger = |why: String| {
         let hint = "name the right address with --admin";
         Failure::Usage(format!("whoever listens at {admin} does not answer as a Spillway ({why}); {hint}"))
     };
-    let body = get(&mut stream, admin, "/status").map_err(stranger)?;
-    let mut status: Value = serde_json::from_slice(&body).map_err(|error| stranger(error.to_string()))?;
-    match status.get_mut("policies").map(Value::take) {
-        Some(Value::Array(policies)) => Ok(Some(policies)),
-        Some(_) | None => Err(stranger("its status has no policies".to_owned())),
-    }
-}
-
-/// As [`policies`], each read.
-pub(super) fn read(policies: &[Value]) -> Vec<Policy> {
-    policies.iter().filter_map(|policy| Policy::deserialize(policy).ok()).collect()
+    let Some(body) = get(admin, "/status").map_err(stranger)? else { return Ok(None) };
+    let status: Status = serde_json::from_slice(&body).map_err(|error| stranger(error.to_string()))?;
+    Ok(Some(status.policies))
 }
 
 /// One policy of the Spillway that runs; the outer `None` when none runs.
-pub(super) fn policy(admin: SocketAddr, name: &str) -> Result<Option<Option<Policy>>, Failure> {
-    let policies = policies(admin)?;
-    Ok(policies.map(|policies| read(&policies).into_iter().find(|policy| policy.name == name)))
+pub(super) fn policy(admin: SocketAddr, name: &str) -> Result<Option<Option<PolicyStatus>>, Failure> {
+    Ok(policies(admin)?.map(|policies| policies.into_iter().find(|policy| policy.name == name)))
 }
 
-fn get(stream: &mut TcpStream, host: SocketAddr, path: &str) -> Result<Vec<u8>, String> {
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-    let mut answer = Vec::new();
-    let exchanged = stream
-        .set_read_timeout(Some(TIMEOUT))
-        .and_then(|()| stream.write_all(request.as_bytes()))
-        .and_then(|()| stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer));
-    exchanged.map_err(|error| error.to_string())?;
-    let end = answer.windows(4).position(|window| window == b"\r\n\r\n").ok_or("its answer has no head")?;
-    let line = answer.split(|byte| *byte == b'\r').next().unwrap_or_default();
-    match line.starts_with(b"HTTP/1.1 200") {
-        true => Ok(answer.split_off(end + 4)),
-        false => Err(String::from_utf8_lossy(line).into_owned()),
+/// What lies there; `None` when nobody accepts a connection. Goes through no proxy, whatever the environment names.
+fn get(admin: SocketAddr, path: &str) -> Result<Option<Bytes>, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let exchange = async {
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(TIMEOUT));
+        let client = Client::builder(TokioExecutor::new()).build::<_, Empty<Bytes>>(connector);
+        let uri: Uri = format!("http://{admin}{path}").parse().map_err(root_cause)?;
+        let response = match client.get(uri).await {
+            Err(error) if error.is_connect() => return Ok(None),
+            answered => answered.map_err(root_cause)?,
+        };
+        if !response.status().is_success() {
+            return Err(format!("its status is {}", response.status()));
+        }
+        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+        body.map(|body| Some(body.to_bytes())).map_err(|error| root_cause(&*error))
+    };
+    let late = |_| format!("it takes longer than {} s", TIMEOUT.as_secs());
+    // By then a connection that nobody accepts has ended, which is another thing to say.
+    runtime.map_err(root_cause)?.block_on(async { tokio::time::timeout(2 * TIMEOUT, exchange).await.map_err(late)? })
+}
+
+/// What an error comes from: those in front of it say which step failed, which nobody here asks about.
+fn root_cause(error: impl Error) -> String {
+    let mut cause: &dyn Error = &error;
+    while let Some(source) = cause.source() {
+        cause = source;
     }
+    cause.to_string()
 }

@@ -1,10 +1,10 @@
 //! `spillway policy shadow`: how a candidate compares with the policy that serves.
 
-use super::running::{self, AdminArgument, Comparison, Example, Shadow};
+use super::running::{self, AdminArgument};
 use super::table::table;
 use super::{Answer, Failure};
 use crate::config::Config;
-use crate::policy::SHADOW_SUFFIX;
+use crate::policy::{Comparison, Example, SHADOW_SUFFIX, ShadowStatus};
 use serde_json::json;
 
 #[derive(Debug, clap::Args)]
@@ -26,27 +26,25 @@ pub(super) fn run(arguments: &Arguments, config: &Config) -> Result<Answer, Fail
              `spillway policy replay` compares on recorded requests"
         ))
     })?;
-    let whole = policies.iter().find(|policy| policy["name"] == name.as_str()).map(|policy| &policy["shadow"]);
     let file = config.policies.dir.join(format!("{name}{SHADOW_SUFFIX}.wasm"));
     let none = || Failure::Bad(format!("{name} has no candidate beside it; drop one as {}", file.display()));
-    let whole = whole.filter(|shadow| !shadow.is_null()).ok_or_else(none)?;
-    let found = running::read(&policies).into_iter().find(|policy| &policy.name == name);
+    let found = policies.into_iter().find(|policy| &policy.name == name);
     let shadow = found.and_then(|policy| policy.shadow).ok_or_else(none)?;
     let is_well = shadow.rejected.is_none() && shadow.faults == 0;
     match arguments.json {
-        true => Answer::json(&json!({"name": name, "shadow": whole}), is_well),
+        true => Answer::json(&json!({"name": name, "shadow": shadow}), is_well),
         false => Ok(Answer { text: in_words(name, &shadow), is_well }),
     }
 }
 
 /// The whole comparison, for people.
-pub(super) fn in_words(name: &str, shadow: &Shadow) -> String {
+pub(super) fn in_words(name: &str, shadow: &ShadowStatus) -> String {
     let mut text = String::new();
     if let Some(rejected) = &shadow.rejected {
         text.push_str(&format!("{name}: the candidate's last file was not loaded: {}\n", rejected.reason));
     }
     let (Some(sha256), Some(comparison)) = (&shadow.sha256, &shadow.comparison) else { return text };
-    let Comparison { agreed, disagreed, by_kind, examples } = comparison;
+    let Comparison { agreed, disagreed, by_kind, examples, .. } = comparison;
     let (state, version) = (shadow.state.as_deref().unwrap_or_default(), shadow.version.as_deref().unwrap_or_default());
     let (calls, faults) = (shadow.calls, shadow.faults);
     text.push_str(&format!(
@@ -80,7 +78,7 @@ pub(super) fn in_words(name: &str, shadow: &Shadow) -> String {
 /// What an example is about.
 fn seen(example: &Example) -> String {
     let status = example.status.map(|status| format!("status {status}"));
-    let parts =
-        [example.upstream.clone(), example.model.clone(), status, example.fault.clone(), example.error_code.clone()];
+    let fault = example.fault.as_deref().map(str::to_owned);
+    let parts = [example.upstream.clone(), example.model.clone(), status, fault, example.error_code.clone()];
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }

@@ -161,7 +161,7 @@ impl Collector for Policies {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             for status in &policies {
                 let labels =
-                    [("policy", status.name.as_str()), ("sha256", status.sha256.as_deref().unwrap_or(status.source))];
+                    [("policy", status.name.as_str()), ("sha256", status.sha256.as_deref().unwrap_or(&status.source))];
                 let counter = ConstCounter::new(figure(status));
                 counter.encode(family.encode_family(&labels)?)?;
             }

@@ -3,12 +3,12 @@
 use super::artifact::Sha256Sum;
 use super::health::Health;
 use super::limits::Limits;
-use super::shadow::{Comparison, Ledger};
+use super::shadow::Ledger;
+use super::status::{PolicyStatus, Rejected, ShadowStatus};
 use super::wasm::Module;
 use crate::runtime::clock::{Clock, wall_unix_ms};
 use crate::runtime::sync::lock;
 use arc_swap::{ArcSwap, ArcSwapOption};
-use serde::Serialize;
 use spillway_resilience::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -86,76 +86,12 @@ impl Slot {
     }
 }
 
-/// The last file under a name that could not be served.
-#[derive(Clone, Debug, Serialize)]
-pub struct Rejected {
-    sha256: Option<String>,
-    reason: String,
-    at_unix_ms: u64,
-}
-
 /// All names.
 #[derive(Debug)]
 pub struct Registry {
     slots: Mutex<BTreeMap<String, Arc<Slot>>>,
     generations: AtomicU64,
     clock: Clock,
-}
-
-/// A policy as the status page shows it.
-#[derive(Debug, Serialize)]
-pub struct PolicyStatus {
-    /// Its name.
-    pub name: String,
-    /// `built-in` or `module`.
-    pub source: &'static str,
-    /// `serving` or `quarantined`.
-    pub state: &'static str,
-    /// The rule that it has broken, while it is quarantined.
-    pub quarantined_after: Option<String>,
-    /// Hash of the file that serves.
-    pub sha256: Option<String>,
-    /// Version of its crate.
-    pub version: Option<String>,
-    /// What it says of itself.
-    pub summary: Option<String>,
-    /// The hooks it wants to be asked.
-    pub hooks: Vec<&'static str>,
-    /// How often something else took over under this name.
-    pub swaps: u64,
-    /// Calls since it serves.
-    pub calls: u64,
-    /// Calls that gave no answer.
-    pub faults: u64,
-    /// The last of them.
-    pub last_fault: Option<String>,
-    /// The last file that could not be served.
-    pub rejected: Option<Rejected>,
-    /// The candidate beside it.
-    pub shadow: Option<ShadowStatus>,
-}
-
-/// A candidate as the status page shows it.
-#[derive(Debug, Default, Serialize)]
-pub struct ShadowStatus {
-    /// Hash of the file that is compared; none when no file could be loaded.
-    pub sha256: Option<String>,
-    /// Version of its crate.
-    pub version: Option<String>,
-    /// `comparing` or `quarantined`.
-    pub state: Option<&'static str>,
-    /// The rule that it has broken, while it is quarantined.
-    pub quarantined_after: Option<String>,
-    /// Calls since it is there.
-    pub calls: u64,
-    /// Calls that gave no answer.
-    pub faults: u64,
-    /// The last of them.
-    pub last_fault: Option<String>,
-    /// How its answers compare.
-    pub comparison: Option<Comparison>,
-    /// The last file that could not be loaded.
-    pub rejected: Option<Rejected>,
 }
 
 impl ShadowStatus {
@@ -168,7 +104,7 @@ impl ShadowStatus {
         Some(ShadowStatus {
             sha256: Some(sha256.to_string()),
             version: Some(module.about().version.clone()),
-            state: Some(if quarantine.is_none() { "comparing" } else { "quarantined" }),
+            state: Some(if quarantine.is_none() { "comparing" } else { "quarantined" }.into()),
             quarantined_after: quarantine.map(|rule| rule.to_string()),
             calls: health.calls(),
             faults: health.faults(),
@@ -300,32 +236,25 @@ impl Slot {
         let rejected = lock(&self.rejected).clone();
         let mut status = PolicyStatus {
             name: self.name.clone(),
-            source: "built-in",
-            state: "serving",
-            quarantined_after: None,
-            sha256: None,
-            version: None,
-            summary: None,
-            hooks: Vec::new(),
+            source: "built-in".into(),
+            state: "serving".into(),
             swaps: self.swaps.load(Relaxed),
-            calls: 0,
-            faults: 0,
-            last_fault: None,
             rejected: rejected.get(&Role::Active).cloned(),
             shadow: ShadowStatus::of(self.shadow(), rejected.get(&Role::Shadow).cloned(), now),
+            ..PolicyStatus::default()
         };
         if let Serving::Module(installed) = &**self.serving() {
             let (about, health) = (installed.module.about(), &installed.health);
             let hooks =
                 [("classify", about.hooks.classify), ("backoff", about.hooks.backoff), ("trip", about.hooks.trip)];
-            status.source = "module";
+            status.source = "module".into();
             let quarantine = health.quarantine(now);
-            status.state = if quarantine.is_none() { "serving" } else { "quarantined" };
+            status.state = if quarantine.is_none() { "serving" } else { "quarantined" }.into();
             status.quarantined_after = quarantine.map(|rule| rule.to_string());
             status.sha256 = Some(installed.sha256.to_string());
             status.version = Some(about.version.clone());
             status.summary = Some(about.summary.clone());
-            status.hooks = hooks.into_iter().filter_map(|(name, asked)| asked.then_some(name)).collect();
+            status.hooks = hooks.into_iter().filter_map(|(name, asked)| asked.then_some(name.into())).collect();
             status.calls = health.calls();
             status.faults = health.faults();
             status.last_fault = health.last_fault();

@@ -1,8 +1,8 @@
 //! A candidate beside the policy that serves: asked the same questions on live traffic, heard by nobody, and compared.
 
 use super::difference::{change_of, in_words};
+use super::status::{Comparison, Example};
 use crate::runtime::clock::wall_unix_ms;
-use serde::Serialize;
 use spillway_sdk::{AttemptFacts, ProviderError, RetryDecision, TripDecision, Verdict};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
@@ -30,35 +30,6 @@ pub struct Ledger {
 struct Disagreements {
     by_kind: BTreeMap<String, u64>,
     examples: VecDeque<Example>,
-}
-
-/// One attempt about which the two disagreed. It holds nothing of what the caller sent or the provider answered but the
-/// model's name, the status and the error code; a policy's reasons may quote either, and are left out.
-#[derive(Clone, Debug, Serialize)]
-pub struct Example {
-    at_unix_ms: u64,
-    kind: String,
-    upstream: Option<String>,
-    model: Option<String>,
-    status: Option<u16>,
-    fault: Option<&'static str>,
-    error_code: Option<String>,
-    /// What counted.
-    active: String,
-    /// What the candidate said.
-    shadow: String,
-}
-
-/// The comparison as the status page shows it.
-#[derive(Clone, Debug, Serialize)]
-pub struct Comparison {
-    agreed: u64,
-    disagreed: u64,
-    /// Questions to which the candidate gave no answer: it failed, was quarantined, or does not want to be asked what
-    /// the serving policy is. They are compared with nothing.
-    unanswered: u64,
-    by_kind: BTreeMap<String, u64>,
-    examples: Vec<Example>,
 }
 
 impl Ledger {
@@ -116,7 +87,7 @@ impl Ledger {
             upstream: facts.map(|facts| facts.upstream().into_owned()),
             model: facts.and_then(|facts| facts.model().map(|model| clipped(&model))),
             status: facts.and_then(AttemptFacts::status),
-            fault: facts.and_then(AttemptFacts::fault).map(|fault| fault.as_str()),
+            fault: facts.and_then(AttemptFacts::fault).map(|fault| fault.as_str().into()),
             error_code: facts.and_then(AttemptFacts::provider_error).and_then(error_code),
             active,
             shadow,
@@ -131,7 +102,7 @@ impl Ledger {
     }
 
     /// How they compare so far, the latest example last.
-    pub fn comparison(&self) -> Comparison {
+    pub(crate) fn comparison(&self) -> Comparison {
         let disagreements = lock(&self.disagreements);
         Comparison {
             agreed: self.agreed.load(Relaxed),

@@ -1,0 +1,109 @@
+//! The control plane's own address: probes, metrics and status.
+
+pub(crate) mod status;
+
+use crate::downstream::accept::{ACCEPT_PAUSE, Complaint};
+use crate::proxy::refusal::Refusal;
+use crate::proxy::worker::Shared;
+use crate::spool::Spool;
+use crate::tenants::guard::Guard;
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::json;
+use status::Status;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::net::TcpListener;
+
+/// What there is to see, for whoever comes without knowing.
+const INDEX: &str = "Spillway's control plane\n\n\
+    /livez    the process lives\n\
+    /readyz   it can serve, and what is wrong all the same\n\
+    /status   circuits, policies, limits and queue, as JSON\n\
+    /metrics  the same as figures, for Prometheus\n";
+
+/// Serves until the task is aborted.
+pub async fn serve(shared: Arc<Shared>, listener: TcpListener) {
+    let mut complaint = Complaint::default();
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                if let Some(unsaid) = complaint.is_due(Instant::now()) {
+                    tracing::error!(%error, unsaid, "the admin port could not accept a connection");
+                }
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let shared = Arc::clone(&shared);
+        tokio::spawn(async move {
+            let service = service_fn(move |request| {
+                let shared = Arc::clone(&shared);
+                async move { Ok::<_, Infallible>(answer(&shared, &request).await) }
+            });
+            let connection =
+                http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "an admin connection ended early");
+            }
+        });
+    }
+}
+
+async fn answer(shared: &Shared, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    // Pages have no business here either, and there is no setting that would let them in.
+    if let Err(refusal) = Guard::default().check(request.headers()) {
+        let refusal = Refusal::from(refusal);
+        return problem(refusal.status(), &refusal.message());
+    }
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        return problem(StatusCode::METHOD_NOT_ALLOWED, "This path has only GET.");
+    }
+    match request.uri().path() {
+        "/" => text(StatusCode::OK, "text/plain; charset=utf-8", INDEX.to_owned()),
+        "/livez" => text(StatusCode::OK, "text/plain; charset=utf-8", "alive\n".to_owned()),
+        "/readyz" | "/healthz" => ready(shared),
+        "/status" => match serde_json::to_string_pretty(&Status::of(shared).await) {
+            Ok(status) => text(StatusCode::OK, "application/json", status + "\n"),
+            Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+        },
+        "/metrics" => {
+            let metrics = shared.metrics.text(shared.requests_in_flight());
+            text(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", metrics)
+        }
+        path => problem(StatusCode::NOT_FOUND, &format!("There is no {path} here; / lists what there is.")),
+    }
+}
+
+/// Ready is who can serve live traffic: whoever is told otherwise sends it elsewhere. What does not keep it from that is
+/// told below, a line each.
+fn ready(shared: &Shared) -> Response<Full<Bytes>> {
+    if shared.is_draining() {
+        return text(StatusCode::SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", "draining\n".into());
+    }
+    let troubles = shared.spool.iter().flat_map(Spool::troubles).map(|trouble| format!("spool: {trouble}\n"));
+    let body = ["ready\n".to_owned()].into_iter().chain(troubles).collect();
+    text(StatusCode::OK, "text/plain; charset=utf-8", body)
+}
+
+fn text(status: StatusCode, content_type: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The only way in which this address refuses anything: as RFC 9457 has it.
+fn problem(status: StatusCode, detail: &str) -> Response<Full<Bytes>> {
+    let title = status.canonical_reason().unwrap_or("error");
+    let body = json!({"title": title, "status": status.as_u16(), "detail": detail});
+    text(status, "application/problem+json", body.to_string())
+}
