@@ -218,7 +218,7 @@ impl AdmissionQueue {
             return Err(self.turn_away(obstacle, tokens));
         }
         self.queue
-            .push_again(demand.tenant, demand.priority, tokens, former, deadline, now)
+            .push(demand.tenant, demand.priority, tokens, former, deadline, now)
             .map(Entry::Waiting)
             .map_err(|full| self.turn_away(Obstacle::Full(full), tokens))
     }

@@ -14,14 +14,11 @@ pub enum Jitter {
     Full,
     /// Half the wait, plus a uniform share of the other half: never returns at once.
     Equal,
-    /// Uniform between `base` and three times the wait before: spreads callers widest, and grows
-    /// with what was waited rather than with the number of attempts.
-    Decorrelated,
 }
 
 /// The wait between two attempts: `base` doubled with every attempt up to `cap`, then jittered.
 ///
-/// The formulas are "full", "equal" and "decorrelated" jitter of the AWS Architecture Blog's "Exponential Backoff
+/// The formulas are "full" and "equal" jitter of the AWS Architecture Blog's "Exponential Backoff
 /// and Jitter".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
@@ -41,30 +38,14 @@ impl Backoff {
 
     /// The wait after attempt number `attempt` (1 is the first; 0 counts as 1), at most `cap`.
     /// Every attempt number has an answer, `u32::MAX` included.
-    ///
-    /// With [`Jitter::Decorrelated`] this is the wait after a first attempt, whatever the number;
-    /// [`delay_after`](Self::delay_after) knows more.
     #[must_use]
     pub fn delay(&self, attempt: u32, random: u64) -> Duration {
-        self.delay_after(attempt, None, random)
-    }
-
-    /// The wait after attempt number `attempt`, when `previous` was the wait before that attempt
-    /// (`None` before the first). Only [`Jitter::Decorrelated`] looks at `previous`, and it looks at
-    /// nothing else.
-    #[must_use]
-    pub fn delay_after(&self, attempt: u32, previous: Option<Duration>, random: u64) -> Duration {
         let longest = exponential(self.base, self.cap, attempt.saturating_sub(1));
         match self.jitter {
             Jitter::Full => uniform_below(longest, random),
             Jitter::Equal => {
                 let half = longest / 2;
                 half.saturating_add(uniform_below(longest.saturating_sub(half), random))
-            }
-            Jitter::Decorrelated => {
-                let base = self.base.min(self.cap);
-                let longest = previous.unwrap_or(base).max(base).saturating_mul(3);
-                base.saturating_add(uniform_below(longest.saturating_sub(base), random)).min(self.cap)
             }
         }
     }
@@ -128,17 +109,6 @@ mod tests {
     }
 
     #[test]
-    fn decorrelated_waits_grow_from_the_wait_before() {
-        let backoff = Backoff { jitter: Jitter::Decorrelated, ..Backoff::default() };
-        let seconds = |previous, random| backoff.delay_after(9, previous, random).as_secs_f64();
-        assert_eq!(seconds(None, 0), 0.1);
-        assert_eq!(seconds(None, 1 << 63), 0.2, "half way from 0.1 to 0.3");
-        assert_eq!(seconds(Some(Duration::from_secs(2)), 1 << 63), 3.05, "half way from 0.1 to 6");
-        assert_eq!(seconds(Some(Duration::MAX), u64::MAX), 8.0);
-        assert_eq!(backoff.delay(9, 1 << 63), Duration::from_millis(200));
-    }
-
-    #[test]
     fn every_mistake_is_listed() {
         let backoff = Backoff { base: Duration::ZERO, ..Backoff::default() };
         assert_eq!(backoff.validate().len(), 1);
@@ -149,16 +119,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn jitter_stays_within_its_bounds(attempt: u32, random: u64, previous in 0_u64..20_000) {
+        fn jitter_stays_within_its_bounds(attempt: u32, random: u64) {
             let full = Backoff::default();
             let equal = Backoff { jitter: Jitter::Equal, ..full };
             let longest = exponential(full.base, full.cap, attempt.saturating_sub(1));
             prop_assert!(full.delay(attempt, random) <= longest);
             prop_assert!((longest / 2..=longest).contains(&equal.delay(attempt, random)));
-            let decorrelated = Backoff { jitter: Jitter::Decorrelated, ..full };
-            let previous = Duration::from_millis(previous);
-            let wait = decorrelated.delay_after(attempt, Some(previous), random);
-            prop_assert!(wait >= full.base && wait <= full.cap && wait <= (previous * 3).max(full.base * 3));
         }
     }
 }

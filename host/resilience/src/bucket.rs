@@ -52,18 +52,7 @@ impl TokenBucket {
         }
     }
 
-    /// Takes `cost` tokens, or none.
-    ///
-    /// # Errors
-    ///
-    /// The wait after which the same cost would be admitted.
-    pub fn try_take(&mut self, cost: u64, now: Timestamp) -> Result<(), Wait> {
-        self.check(cost, now)?;
-        self.charge(cost, now);
-        Ok(())
-    }
-
-    /// What [`try_take`](Self::try_take) would answer, taking nothing.
+    /// Whether `cost` tokens are there. None is taken.
     ///
     /// # Errors
     ///

@@ -213,30 +213,14 @@ impl FairQueue {
         }
     }
 
-    /// Joins the queue for `cost` tokens, at most [`TokenBucket::TOKENS_MAX`], until `deadline`.
+    /// Joins the queue for `cost` tokens, at most [`TokenBucket::TOKENS_MAX`], until `deadline`. Somebody who had a turn
+    /// that came to nothing comes, with its `former` ticket, before those of its tenant and priority who joined later.
     ///
     /// # Errors
     ///
     /// Which bound is reached. Waiters whose deadline has passed count until
     /// [`next`](Self::next) has handed them out.
     pub fn push(
-        &mut self,
-        tenant: Tenant,
-        priority: Priority,
-        cost: u64,
-        deadline: Timestamp,
-        now: Timestamp,
-    ) -> Result<Ticket, Full> {
-        self.push_again(tenant, priority, cost, None, deadline, now)
-    }
-
-    /// As [`push`](Self::push), for somebody who had a turn that came to nothing: with its `former` ticket it comes
-    /// before those of its tenant and priority who joined later.
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    pub fn push_again(
         &mut self,
         tenant: Tenant,
         priority: Priority,

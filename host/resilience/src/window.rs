@@ -201,13 +201,6 @@ impl Window {
         if remembered { self.failures_in_a_row } else { 0 }
     }
 
-    /// The duration below which a share of `q` (0 to 1) of the calls in view stayed, at most 25 %
-    /// too high (see [`Histogram::quantile`]); `None` when there are none.
-    #[must_use]
-    pub fn quantile(&self, q: f32, now: Timestamp) -> Option<Duration> {
-        self.tally(now).latencies.quantile(q)
-    }
-
     /// The span of time that is in view: the configured one, or for a count window the time since
     /// its oldest result, zero when there is none.
     #[must_use]

@@ -23,12 +23,6 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// The generation it was issued in.
-    #[must_use]
-    pub const fn generation(&self) -> u64 {
-        self.generation
-    }
-
     /// When the call was admitted.
     #[must_use]
     pub const fn admitted(&self) -> Timestamp {
@@ -91,14 +85,6 @@ pub struct Pending {
     pub(super) generation: u64,
     /// What the circuit had seen, this result included.
     pub statistics: WindowStatistics,
-}
-
-impl Pending {
-    /// The generation in which the result was recorded.
-    #[must_use]
-    pub const fn generation(&self) -> u64 {
-        self.generation
-    }
 }
 
 /// A policy's answer to a [`Pending`] judgement.

@@ -5,6 +5,15 @@ fn at(micros: u64) -> Timestamp {
     Timestamp::from_micros(micros)
 }
 
+impl TokenBucket {
+    /// Takes `cost` tokens, or none.
+    fn try_take(&mut self, cost: u64, now: Timestamp) -> Result<(), Wait> {
+        self.check(cost, now)?;
+        self.charge(cost, now);
+        Ok(())
+    }
+}
+
 #[test]
 fn a_bucket_starts_full_and_refills_at_its_rate() {
     let mut bucket = TokenBucket::new(100, 60, at(0));

@@ -26,7 +26,7 @@ fn queue() -> FairQueue {
 }
 
 fn join(queue: &mut FairQueue, tenant: u64, cost: u64) -> Ticket {
-    queue.push(Tenant::new(tenant), Priority::Normal, cost, NEVER, at(0)).unwrap()
+    queue.push(Tenant::new(tenant), Priority::Normal, cost, None, NEVER, at(0)).unwrap()
 }
 
 fn join_often(queue: &mut FairQueue, times: u32, tenant: u64, cost: u64) {
@@ -72,7 +72,7 @@ fn weights_share_in_proportion() {
     let mut queue = queue();
     for _ in 0..100 {
         for (id, weight) in [(1, 3), (2, 1)] {
-            queue.push(Tenant { id, weight }, Priority::Normal, 10, NEVER, at(0)).unwrap();
+            queue.push(Tenant { id, weight }, Priority::Normal, 10, None, NEVER, at(0)).unwrap();
         }
     }
     let turns = tenants(&mut queue, 40);
@@ -88,7 +88,7 @@ fn a_heavy_tenant_takes_its_turns_one_by_one() {
         for id in 0..11 {
             let tenant = Tenant { id, weight: if id == 0 { 10 } else { 1 } };
             for _ in 0..40 {
-                queue.push(tenant, Priority::Normal, 100, NEVER, at(0)).unwrap();
+                queue.push(tenant, Priority::Normal, 100, None, NEVER, at(0)).unwrap();
             }
         }
         let mut ahead = 0_i64;
@@ -165,7 +165,7 @@ fn a_large_request_is_not_overtaken_for_its_size() {
 #[test]
 fn a_waiter_whose_patience_ends_is_handed_out_as_expired_and_not_charged() {
     let mut queue = queue();
-    let ticket = queue.push(Tenant::new(1), Priority::Normal, 50, at(5), at(1)).unwrap();
+    let ticket = queue.push(Tenant::new(1), Priority::Normal, 50, None, at(5), at(1)).unwrap();
     join(&mut queue, 1, 50);
     assert_eq!(queue.next_deadline(), Some(at(5)));
     assert_eq!(queue.next(at(4), up_to(0)), None);
@@ -179,9 +179,9 @@ fn a_waiter_whose_patience_ends_is_handed_out_as_expired_and_not_charged() {
 fn the_highest_priority_goes_first_and_a_low_one_never_starves() {
     let mut queue = queue();
     for _ in 0..100 {
-        queue.push(Tenant::new(1), Priority::Low, 1, NEVER, at(0)).unwrap();
-        queue.push(Tenant::new(2), Priority::High, 1, NEVER, at(0)).unwrap();
-        queue.push(Tenant::new(3), Priority::Normal, 1, NEVER, at(0)).unwrap();
+        queue.push(Tenant::new(1), Priority::Low, 1, None, NEVER, at(0)).unwrap();
+        queue.push(Tenant::new(2), Priority::High, 1, None, NEVER, at(0)).unwrap();
+        queue.push(Tenant::new(3), Priority::Normal, 1, None, NEVER, at(0)).unwrap();
     }
     let mut turn = |now| granted(queue.next(now, up_to(1))).priority;
     assert!((0..12).all(|_| turn(at(0)) == Priority::High));
@@ -194,8 +194,8 @@ fn the_highest_priority_goes_first_and_a_low_one_never_starves() {
 fn however_slow_the_turns_are_a_low_priority_gets_one_in_ten_of_them() {
     let mut queue = queue();
     for _ in 0..100 {
-        queue.push(Tenant::new(1), Priority::Low, 1, NEVER, at(0)).unwrap();
-        queue.push(Tenant::new(2), Priority::Normal, 1, NEVER, at(0)).unwrap();
+        queue.push(Tenant::new(1), Priority::Low, 1, None, NEVER, at(0)).unwrap();
+        queue.push(Tenant::new(2), Priority::Normal, 1, None, NEVER, at(0)).unwrap();
     }
     let low = (0..100).filter(|turn| granted(queue.next(at(5 * turn), always)).priority == Priority::Low).count();
     assert_eq!(low, 10);
@@ -204,8 +204,8 @@ fn however_slow_the_turns_are_a_low_priority_gets_one_in_ten_of_them() {
 #[test]
 fn nobody_is_passed_over_while_tokens_gather_for_a_higher_priority() {
     let mut queue = queue();
-    queue.push(Tenant::new(1), Priority::Low, 1, NEVER, at(0)).unwrap();
-    queue.push(Tenant::new(2), Priority::High, 5_000, NEVER, at(0)).unwrap();
+    queue.push(Tenant::new(1), Priority::Low, 1, None, NEVER, at(0)).unwrap();
+    queue.push(Tenant::new(2), Priority::High, 5_000, None, NEVER, at(0)).unwrap();
     for second in 1..5 {
         assert_eq!(queue.next(at(second), up_to(1_000 * second)), None);
     }
@@ -234,11 +234,11 @@ fn calls_that_use_no_tokens_are_shared_by_turns() {
 fn bounds_hold_for_the_queue_and_for_each_tenant() {
     let mut queue =
         FairQueue::new(FairQueueSettings { max_waiting: 3, max_waiting_per_tenant: 2, ..FairQueueSettings::default() });
-    let mut push = |tenant| queue.push(Tenant::new(tenant), Priority::Low, 1, NEVER, at(0)).map(|_| ());
+    let mut push = |tenant| queue.push(Tenant::new(tenant), Priority::Low, 1, None, NEVER, at(0)).map(|_| ());
     assert_eq!([push(1), push(1), push(1)], [Ok(()), Ok(()), Err(Full::Tenant)]);
     assert_eq!([push(2), push(2)], [Ok(()), Err(Full::Queue)]);
     assert_eq!(granted(queue.next(at(0), up_to(1))).tenant.id, 1);
-    assert!(queue.push(Tenant::new(3), Priority::Low, 1, NEVER, at(0)).is_ok());
+    assert!(queue.push(Tenant::new(3), Priority::Low, 1, None, NEVER, at(0)).is_ok());
 }
 
 #[test]
@@ -288,8 +288,8 @@ fn tenants_that_have_left_are_forgotten() {
 fn the_largest_costs_and_weights_neither_overflow_nor_wrap() {
     let mut queue = queue();
     for id in 0..100 {
-        queue.push(Tenant { id, weight: u32::MAX }, Priority::High, u64::MAX, NEVER, at(0)).unwrap();
-        queue.push(Tenant { id, weight: 0 }, Priority::High, u64::MAX, NEVER, at(0)).unwrap();
+        queue.push(Tenant { id, weight: u32::MAX }, Priority::High, u64::MAX, None, NEVER, at(0)).unwrap();
+        queue.push(Tenant { id, weight: 0 }, Priority::High, u64::MAX, None, NEVER, at(0)).unwrap();
     }
     for _ in 0..200 {
         let granted = granted(queue.next(at(0), always));
@@ -357,7 +357,7 @@ proptest! {
         let mut queue = queue();
         let push = |queue: &mut FairQueue, id: usize, cost| {
             let tenant = Tenant { id: u64::try_from(id).unwrap(), weight: weights[id] };
-            queue.push(tenant, Priority::Normal, cost, NEVER, at(0)).unwrap();
+            queue.push(tenant, Priority::Normal, cost, None, NEVER, at(0)).unwrap();
         };
         for id in 0..weights.len() {
             (0..backlog).for_each(|_| push(&mut queue, id, LARGEST - u64::try_from(id).unwrap()));
@@ -438,7 +438,7 @@ proptest! {
                 Action::Push { tenant, cost } => {
                     let index = usize::try_from(tenant).unwrap();
                     let tenant = Tenant { id: tenant, weight: WEIGHTS[index] };
-                    waiting.insert(queue.push(tenant, Priority::Normal, cost, NEVER, at(0)).unwrap(), index);
+                    waiting.insert(queue.push(tenant, Priority::Normal, cost, None, NEVER, at(0)).unwrap(), index);
                     accounts[index].waiting += 1;
                 }
                 Action::Cancel(index) if !waiting.is_empty() => {

@@ -32,7 +32,7 @@ fn a_result_leaves_the_window_within_its_length() {
     assert_eq!(window.consecutive_failures(at(9_999)), 1);
     assert_eq!(window.tally(at(10_000)).failures, 0);
     assert_eq!(window.consecutive_failures(at(10_000)), 0);
-    assert_eq!(window.quantile(0.5, at(10_000)), None);
+    assert_eq!(window.tally(at(10_000)).latencies.quantile(0.5), None);
 }
 
 #[test]
