@@ -3,7 +3,7 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, also in its helpers")]
 
 use serde_json::{Value, json};
-use spillway_tests::asks::chat;
+use spillway_tests::asks::{chat, chat_stream};
 use spillway_tests::clocks::Clocks;
 use spillway_tests::http::{Request, Response, get};
 use spillway_tests::provider::{Provider, Reply, healthy, rate_limited, respond};
@@ -328,6 +328,33 @@ fn what_the_machine_slept_through_counts_against_nobody() {
         assert_ne!(status, 200);
         assert_eq!(spillway.circuit("openai"), circuit, "slept: {slept}");
         // What begins before the sleep is noticed may have begun before the sleep.
+        spillway.log().wait_for(&["the machine has slept"]);
+    }
+}
+
+#[test]
+fn a_stream_that_the_machine_slept_through_counts_against_nobody() {
+    let provider = Provider::start();
+    let breaker = "consecutive_failures = 1\ncooldown = \"1h\"\ncooldown_max = \"1h\"";
+    let mut spillway = movable(&provider).set("upstreams.openai.breaker", breaker).start();
+    for (number, slept, circuit) in [(1, true, "closed"), (2, false, "open")] {
+        let gate = provider.gate();
+        // Its first word, and then a connection that has not survived.
+        provider.next(healthy().after_events(2).wait_for(&gate).reset());
+        let (_, mut stream) = spillway.open(&chat_stream());
+        for _ in 0..2 {
+            assert!(stream.event().is_ok_and(|event| event.is_some()));
+        }
+        if slept {
+            spillway.clocks().sleep(2 * HOUR);
+        }
+        gate.open();
+        while stream.event().is_ok_and(|event| event.is_some()) {}
+        // It is counted when it has ended, which its caller sees first.
+        eventually("it is settled", || {
+            (spillway.log().text().matches("the answer broke off").count() == number).then_some(())
+        });
+        assert_eq!(spillway.circuit("openai"), circuit, "slept: {slept}");
         spillway.log().wait_for(&["the machine has slept"]);
     }
 }

@@ -4,9 +4,10 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use spillway_resilience::{
-    AdaptiveLimit, AdaptiveLimitSettings, AdmissionQueue, Breaker, BreakerSettings, Concurrency, Demand, Entry,
-    FairQueueSettings, Feedback, Limiter, Outcome, Priority, RetryBudget, RetryBudgetSettings, Settlement, Spend,
-    Tenant, Timestamp, TokenBucket,
+    AdaptiveLimit, AdaptiveLimitSettings, AdmissionQueue, Advice, Breaker, BreakerKind, BreakerSettings, Circumstances,
+    Class, Concurrency, Consequence, Demand, Entry, FairQueueSettings, Feedback, FirstContent, Limiter, Outcome,
+    Priority, Progress, RetryBudget, RetryBudgetSettings, Scope, Settlement, Spend, Tenant, Timestamp, TokenBucket,
+    Verdict,
 };
 use std::hint::black_box;
 use std::sync::{Barrier, Mutex};
@@ -25,6 +26,25 @@ impl Steps {
         Timestamp::from_micros(self.0)
     }
 }
+
+const SERVED: Verdict =
+    Verdict { class: Class::Success, scope: Scope::Upstream, advice: Advice::GiveUp, cool_off: None };
+
+const CIRCUMSTANCES: Circumstances = Circumstances {
+    breaker: BreakerKind::Adaptive,
+    named: None,
+    named_pause_max: Duration::from_secs(600),
+    progress: Progress::Answered,
+    took: Duration::from_secs(1),
+    quick_attempt_max: Duration::from_secs(10),
+    first_content: FirstContent::After(Duration::from_millis(300)),
+    input_tokens: 400,
+    used_tokens: Some(900),
+    has_failed_before: false,
+    has_come_back: false,
+    was_slept_through: false,
+    suspects_overload: false,
+};
 
 fn breaker() -> Breaker {
     Breaker::new(BreakerSettings::default(), Timestamp::ORIGIN)
@@ -89,6 +109,9 @@ fn alone(criterion: &mut Criterion) {
     let (mut core, mut steps) = (admission(), Steps(0));
     group.bench_function("admission queue: enter and settle", |bencher| {
         bencher.iter(|| enter_and_settle(&mut core, steps.next()));
+    });
+    group.bench_function("consequence: of a success", |bencher| {
+        bencher.iter(|| Consequence::of(black_box(SERVED), black_box(&CIRCUMSTANCES)));
     });
     let mut budget = RetryBudget::new(RetryBudgetSettings::default(), Timestamp::ORIGIN);
     group.bench_function("retry budget: deposit and withdraw", |bencher| {
