@@ -8,12 +8,13 @@ use crate::downstream::accept::accept;
 use crate::jobs::drain;
 use crate::observe::recording;
 use crate::policy::{Bell, Registry, Role, Runtime, watch_folder};
-use crate::proxy::worker::{Means, Shared, Worker};
+use crate::proxy::app::{App, Means};
+use crate::proxy::worker::Worker;
 use crate::runtime::clock::Clock;
 use crate::runtime::heartbeat::{Places, Pulse};
 use crate::runtime::sync::{Mutex, lock};
 use crate::spool::{OpenError, Spool, SpoolSettings};
-use crate::state::circuit_file::Memory;
+use crate::state::circuit_file::CircuitFile;
 use crate::state::steady::SteadyTime;
 use crate::upstream::client::{self, Way};
 use prometheus_client::metrics::counter::Counter;
@@ -106,9 +107,9 @@ pub fn run(config: Config, log_lines_lost: Counter) -> Result<(), StartError> {
     if folder.is_some() {
         lock(&time).resume(&clock);
     }
-    let mut memory = Memory::open(folder);
+    let mut circuit_file = CircuitFile::open(folder);
     // What is kept has happened, so that it is not earlier: nobody waits for longer than he was told to.
-    clock.not_before(memory.saved_at_unix_ms());
+    clock.not_before(circuit_file.saved_at_unix_ms());
     if folder.is_some() && !spool.as_ref().is_some_and(Spool::is_anothers) {
         // Before anything is promised by it.
         lock(&time).keep(&clock);
@@ -128,58 +129,58 @@ pub fn run(config: Config, log_lines_lost: Counter) -> Result<(), StartError> {
         .map(|path| recording::start(path).map_err(|source| StartError::Recording { path: path.clone(), source }));
     // The writer goes last, with all that was recorded until then.
     let (recorder, _writer) = recording.transpose()?.unzip();
-    let shared = Shared::new(config, clock, registry, spool.clone(), recorder, memory.key.clone(), means);
-    let shared = Arc::new(shared);
-    memory.restore(&shared.upstreams, clock);
-    warn_of_missing_policies(&shared);
-    tell_of_the_network(&shared);
+    let app = App::new(config, clock, registry, spool.clone(), recorder, circuit_file.key.clone(), means);
+    let app = Arc::new(app);
+    circuit_file.restore(&app.upstreams, clock);
+    warn_of_missing_policies(&app);
+    tell_of_the_network(&app);
 
     let (finish_upkeep, end) = oneshot::channel();
     let mut places = Places::default();
     for (index, listener) in listeners.into_iter().enumerate() {
         let (name, task) = (format!("worker-{index}"), Task::Listens(listener));
-        let pulse = begin(&name, &task, &shared)?;
+        let pulse = begin(&name, &task, &app)?;
         places.add(name, task, pulse);
     }
     if let Some(spool) = spool {
         let (name, task) = ("dispatcher".to_owned(), Task::Dispatches(spool));
-        let pulse = begin(&name, &task, &shared)?;
+        let pulse = begin(&name, &task, &app)?;
         places.add(name, task, pulse);
     }
     {
-        let shared = Arc::clone(&shared);
-        thread("memory", move || upkeep::remember(shared, memory, time, end))?;
+        let app = Arc::clone(&app);
+        thread("circuit-file", move || upkeep::remember(app, circuit_file, time, end))?;
     }
     {
-        let shared = Arc::clone(&shared);
-        thread("upkeep", move || upkeep::look_after(shared))?;
+        let app = Arc::clone(&app);
+        thread("upkeep", move || upkeep::look_after(app))?;
     }
 
     let control = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     control.block_on(async {
-        let policies = shared.config.policies.dir.display();
-        let spool = shared.config.spool().map_or("off".to_owned(), |spool| spool.dir.display().to_string());
+        let policies = app.config.policies.dir.display();
+        let spool = app.config.spool().map_or("off".to_owned(), |spool| spool.dir.display().to_string());
         tracing::info!(%listen, admin = %admin_address, %policies, spool, descriptors, "Spillway is ready");
-        let admin = tokio::spawn(admin::serve(Arc::clone(&shared), TcpListener::from_std(admin_listener)?));
+        let admin = tokio::spawn(admin::serve(Arc::clone(&app), TcpListener::from_std(admin_listener)?));
         let mut signals = Signals::listen()?;
         // A listener is closed when nobody holds it, so nobody looks after workers once they have been told to end.
         tokio::select! {
             () = signals.end(&bell) => {}
-            () = places.look_after(|name, task| begin(name, task, &shared)) => {}
+            () = places.look_after(|name, task| begin(name, task, &app)) => {}
         }
-        let drain_timeout = shared.config.server.drain_timeout;
+        let drain_timeout = app.config.server.drain_timeout;
         tracing::info!(drain_timeout_s = drain_timeout.as_secs(), "draining; a second signal ends at once");
-        shared.begin_drain();
+        app.begin_drain();
         let ended = tokio::select! {
-            () = shared.idle() => "all requests have ended",
+            () = app.idle() => "all requests have ended",
             () = tokio::time::sleep(drain_timeout) => "the drain timeout has passed",
             () = signals.end(&bell) => "a second signal came",
         };
         // A request has ended when its last bytes are handed to its connection; they still have to leave. A caller
         // that has connected and said nothing is not waited for any longer.
-        let _ = tokio::time::timeout(FLUSH_TIMEOUT, shared.disconnected()).await;
+        let _ = tokio::time::timeout(FLUSH_TIMEOUT, app.disconnected()).await;
         // What is still being served of the spool is given back, and how the circuits stand is remembered.
-        let _ = tokio::time::timeout(REMEMBER_TIMEOUT, shared.end_leases()).await;
+        let _ = tokio::time::timeout(REMEMBER_TIMEOUT, app.end_leases()).await;
         let (remembered, told) = oneshot::channel();
         if finish_upkeep.send(remembered).is_ok() {
             let _ = tokio::time::timeout(REMEMBER_TIMEOUT, told).await;
@@ -259,13 +260,12 @@ fn start_spool(config: &SpoolConfig, clock: Clock, time: Arc<Mutex<SteadyTime>>)
     Ok((spool, answers))
 }
 
-fn warn_of_missing_policies(shared: &Shared) {
-    for upstream in shared.upstreams.values() {
+fn warn_of_missing_policies(app: &App) {
+    for upstream in app.upstreams.values() {
         let policy = upstream.policy.name();
-        let dir = &shared.config.policies.dir;
+        let dir = &app.config.policies.dir;
         // Of a file that is there, the log says why it does not serve.
-        let missing =
-            shared.policies.hash(policy, Role::Active).is_none() && !dir.join(format!("{policy}.wasm")).exists();
+        let missing = app.policies.hash(policy, Role::Active).is_none() && !dir.join(format!("{policy}.wasm")).exists();
         if missing && policy != crate::config::DEFAULT_POLICY {
             let dir = dir.display();
             tracing::warn!(upstream = &*upstream.name, policy, %dir, "no such policy file; the built-in policy judges until it appears");
@@ -274,14 +274,14 @@ fn warn_of_missing_policies(shared: &Shared) {
 }
 
 /// Says which way calls go out, and what of the environment is not understood.
-fn tell_of_the_network(shared: &Shared) {
+fn tell_of_the_network(app: &App) {
     for variable in client::mistakes_of_environment() {
         tracing::warn!(variable, "it should name a proxy, as http://, https://, socks5:// or socks5h://, and does not");
     }
     for mistake in client::mistakes_of_system() {
         tracing::warn!(mistake, "not all certificates of authorities can be read");
     }
-    for upstream in shared.upstreams.values() {
+    for upstream in app.upstreams.values() {
         if let Way::Through(proxy) = upstream.way() {
             tracing::info!(upstream = &*upstream.name, %proxy, "calls go through a proxy");
         }
@@ -298,8 +298,8 @@ enum Task {
 }
 
 /// Begins a worker, and answers what can be seen of it from outside.
-fn begin(name: &str, task: &Task, shared: &Arc<Shared>) -> io::Result<Arc<Pulse>> {
-    let (pulse, shared) = (Arc::<Pulse>::default(), Arc::clone(shared));
+fn begin(name: &str, task: &Task, app: &Arc<App>) -> io::Result<Arc<Pulse>> {
+    let (pulse, app) = (Arc::<Pulse>::default(), Arc::clone(app));
     let of_worker = Arc::clone(&pulse);
     match task {
         Task::Listens(listener) => {
@@ -307,14 +307,14 @@ fn begin(name: &str, task: &Task, shared: &Arc<Shared>) -> io::Result<Arc<Pulse>
             let listener = listener.try_clone()?;
             thread(name, move || async move {
                 tokio::task::spawn_local(Arc::clone(&of_worker).beat());
-                accept(Worker::new(shared, of_worker), listener).await;
+                accept(Worker::new(app, of_worker), listener).await;
             })?;
         }
         Task::Dispatches(spool) => {
             let spool = spool.clone();
             thread(name, move || async move {
                 tokio::task::spawn_local(Arc::clone(&of_worker).beat());
-                drain::run(Worker::new(shared, of_worker), spool).await;
+                drain::run(Worker::new(app, of_worker), spool).await;
             })?;
         }
     }

@@ -19,7 +19,7 @@ pub mod runtime;
 // rustfmt would look for this file's tests beside it. It is formatted with the host.
 #[rustfmt::skip]
 #[path = "../../src/upstream/gate.rs"]
-pub mod door;
+pub mod gate;
 #[path = "../../src/runtime/gauge.rs"]
 pub mod gauge;
 #[path = "../../src/policy/health.rs"]

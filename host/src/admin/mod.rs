@@ -3,8 +3,8 @@
 pub(crate) mod status;
 
 use crate::downstream::accept::{ACCEPT_PAUSE, Complaint};
+use crate::proxy::app::App;
 use crate::proxy::refusal::Refusal;
-use crate::proxy::worker::Shared;
 use crate::spool::Spool;
 use crate::tenants::guard::Guard;
 use bytes::Bytes;
@@ -29,7 +29,7 @@ const INDEX: &str = "Spillway's control plane\n\n\
     /metrics  the same as figures, for Prometheus\n";
 
 /// Serves until the task is aborted.
-pub async fn serve(shared: Arc<Shared>, listener: TcpListener) {
+pub async fn serve(app: Arc<App>, listener: TcpListener) {
     let mut complaint = Complaint::default();
     loop {
         let stream = match listener.accept().await {
@@ -42,11 +42,11 @@ pub async fn serve(shared: Arc<Shared>, listener: TcpListener) {
                 continue;
             }
         };
-        let shared = Arc::clone(&shared);
+        let app = Arc::clone(&app);
         tokio::spawn(async move {
             let service = service_fn(move |request| {
-                let shared = Arc::clone(&shared);
-                async move { Ok::<_, Infallible>(answer(&shared, &request).await) }
+                let app = Arc::clone(&app);
+                async move { Ok::<_, Infallible>(answer(&app, &request).await) }
             });
             let connection =
                 http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
@@ -57,7 +57,7 @@ pub async fn serve(shared: Arc<Shared>, listener: TcpListener) {
     }
 }
 
-async fn answer(shared: &Shared, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+async fn answer(app: &App, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     // Pages have no business here either, and there is no setting that would let them in.
     if let Err(refusal) = Guard::default().check(request.headers()) {
         let refusal = Refusal::from(refusal);
@@ -69,13 +69,13 @@ async fn answer(shared: &Shared, request: &Request<Incoming>) -> Response<Full<B
     match request.uri().path() {
         "/" => text(StatusCode::OK, "text/plain; charset=utf-8", INDEX.to_owned()),
         "/livez" => text(StatusCode::OK, "text/plain; charset=utf-8", "alive\n".to_owned()),
-        "/readyz" | "/healthz" => ready(shared),
-        "/status" => match serde_json::to_string_pretty(&Status::of(shared).await) {
+        "/readyz" | "/healthz" => ready(app),
+        "/status" => match serde_json::to_string_pretty(&Status::of(app).await) {
             Ok(status) => text(StatusCode::OK, "application/json", status + "\n"),
             Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
         },
         "/metrics" => {
-            let metrics = shared.metrics.text(shared.requests_in_flight());
+            let metrics = app.metrics.text(app.requests_in_flight());
             text(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", metrics)
         }
         path => problem(StatusCode::NOT_FOUND, &format!("There is no {path} here; / lists what there is.")),
@@ -84,11 +84,11 @@ async fn answer(shared: &Shared, request: &Request<Incoming>) -> Response<Full<B
 
 /// Ready is who can serve live traffic: whoever is told otherwise sends it elsewhere. What does not keep it from that is
 /// told below, a line each.
-fn ready(shared: &Shared) -> Response<Full<Bytes>> {
-    if shared.is_draining() {
+fn ready(app: &App) -> Response<Full<Bytes>> {
+    if app.is_draining() {
         return text(StatusCode::SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", "draining\n".into());
     }
-    let troubles = shared.spool.iter().flat_map(Spool::troubles).map(|trouble| format!("spool: {trouble}\n"));
+    let troubles = app.spool.iter().flat_map(Spool::troubles).map(|trouble| format!("spool: {trouble}\n"));
     let body = ["ready\n".to_owned()].into_iter().chain(troubles).collect();
     text(StatusCode::OK, "text/plain; charset=utf-8", body)
 }

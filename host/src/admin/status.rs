@@ -1,13 +1,13 @@
 //! The status: how everything stands, as the admin address writes it and the command line reads it.
 
 use crate::policy::PolicyStatus;
-use crate::proxy::worker::Shared;
+use crate::proxy::app::App;
 use crate::runtime::clock::milliseconds;
 use crate::spool::Spool;
 use crate::upstream::Upstream;
 use crate::upstream::circuit::CircuitLook;
 use crate::upstream::client::Way;
-use crate::upstream::gate::Door;
+use crate::upstream::gate::AdmissionGate;
 use crate::upstream::lanes::LaneLook;
 use serde::{Deserialize, Serialize};
 use spillway_resilience::{Dimension, Mode};
@@ -156,23 +156,23 @@ struct CountsStatus {
 
 impl Status {
     /// How everything stands at this moment.
-    pub(super) async fn of(shared: &Shared) -> Status {
-        let queue = match &shared.spool {
+    pub(super) async fn of(app: &App) -> Status {
+        let queue = match &app.spool {
             None => None,
-            Some(spool) => Some(QueueStatus::of(spool, shared.clock.unix_ms()).await),
+            Some(spool) => Some(QueueStatus::of(spool, app.clock.unix_ms()).await),
         };
-        let tenants = shared.callers.doors();
+        let tenants = app.callers.gates();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            uptime_ms: shared.clock.now().as_micros() / 1_000,
-            draining: shared.is_draining(),
-            in_flight: shared.requests_in_flight(),
-            held_bytes: shared.bytes_held(),
-            upstreams: shared.upstreams.values().map(|upstream| UpstreamStatus::of(upstream)).collect(),
+            uptime_ms: app.clock.now().as_micros() / 1_000,
+            draining: app.is_draining(),
+            in_flight: app.requests_in_flight(),
+            held_bytes: app.bytes_held(),
+            upstreams: app.upstreams.values().map(|upstream| UpstreamStatus::of(upstream)).collect(),
             tenants: tenants
-                .map(|(name, door)| TenantStatus { name: name.to_owned(), limits: LimitsStatus::of(door) })
+                .map(|(name, gate)| TenantStatus { name: name.to_owned(), limits: LimitsStatus::of(gate) })
                 .collect(),
-            policies: shared.policies.status(),
+            policies: app.policies.status(),
             queue,
         }
     }
@@ -189,7 +189,7 @@ impl UpstreamStatus {
             },
             dialect: upstream.config.dialect.as_str().into(),
             policy: upstream.policy.name().to_owned(),
-            limits: LimitsStatus::of(&upstream.door),
+            limits: LimitsStatus::of(&upstream.gate),
             pacing: upstream.lanes.look().into_iter().map(LaneStatus::of).collect(),
             breakers: upstream.circuits.look().into_iter().map(CircuitStatus::of).collect(),
         }
@@ -197,8 +197,8 @@ impl UpstreamStatus {
 }
 
 impl LimitsStatus {
-    fn of(door: &Door) -> LimitsStatus {
-        door.look(|queue, now| LimitsStatus {
+    fn of(gate: &AdmissionGate) -> LimitsStatus {
+        gate.look(|queue, now| LimitsStatus {
             requests_available: queue.limiter().available(Dimension::Requests, now),
             tokens_available: queue.limiter().available(Dimension::Tokens, now),
             in_flight: queue.concurrency().in_flight(),

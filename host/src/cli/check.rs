@@ -1,6 +1,6 @@
 //! `spillway policy check`: whether a file would be served, and what it is, needs and costs.
 
-use super::asked::{Asked, Times};
+use super::loaded_policy::{LoadedPolicy, Times};
 use super::subject::{Subject, engine};
 use super::table::table;
 use super::{Answer, Failure, exchanges, hear_policies, time};
@@ -118,7 +118,7 @@ pub(super) fn check(subject: &Subject, config: &Config, runtime: &Runtime) -> Ch
             checked.measure(&module);
         }
     }
-    // Asked after what the file itself may be lacking: that is for its author, this for the operator.
+    // LoadedPolicy after what the file itself may be lacking: that is for its author, this for the operator.
     if checked.reason.is_none() {
         checked.reason = subject.check_trust(&config.policies.trust()).err();
     }
@@ -164,9 +164,9 @@ impl Checked {
         hook: &'static str,
         on: &str,
         built_in: Option<Times>,
-        mut call: impl FnMut(&mut Asked<'_>) -> Result<(), String>,
+        mut call: impl FnMut(&mut LoadedPolicy<'_>) -> Result<(), String>,
     ) {
-        let mut asked = Asked::new(module);
+        let mut asked = LoadedPolicy::new(module);
         let began = Instant::now();
         for number in 0..WARMING_CALLS + TIMED_CALLS {
             if number == WARMING_CALLS {
@@ -267,7 +267,7 @@ fn instance_bytes(module: &Module) -> Option<u64> {
     let windows: Vec<Rc<dyn WindowFacts>> =
         exchanges::windows().into_iter().map(|(_, window)| Rc::new(window) as Rc<dyn WindowFacts>).collect();
     let use_one = || {
-        let mut asked = Asked::new(module);
+        let mut asked = LoadedPolicy::new(module);
         for facts in &cases {
             // What gives no answer was noted before.
             let _ = asked.classify(facts).map(drop);
@@ -281,7 +281,7 @@ fn instance_bytes(module: &Module) -> Option<u64> {
     // The first one pays for what all share.
     let first = use_one();
     let before = resident_bytes()?;
-    let instances: Vec<Asked<'_>> = (0..MEASURED_INSTANCES).map(|_| use_one()).collect();
+    let instances: Vec<LoadedPolicy<'_>> = (0..MEASURED_INSTANCES).map(|_| use_one()).collect();
     let grown = resident_bytes()?.saturating_sub(before);
     drop((first, instances));
     Some(grown / MEASURED_INSTANCES)

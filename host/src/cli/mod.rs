@@ -2,13 +2,13 @@
 //!
 //! A command computes its whole answer and returns it; only [`run`] prints. What takes long says so on standard error.
 
-mod asked;
 mod build;
 mod cargo;
 mod check;
 mod config;
 mod exchanges;
 mod list;
+mod loaded_policy;
 mod new;
 mod promote;
 mod replay;

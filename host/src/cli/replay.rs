@@ -1,6 +1,6 @@
 //! `spillway policy replay`: what a policy would have decided about requests that were recorded.
 
-use super::asked::{Asked, Times, effective};
+use super::loaded_policy::{LoadedPolicy, Times, effective};
 use super::subject::{Subject, engine};
 use super::table::table;
 use super::trial::retry_in_words;
@@ -66,7 +66,7 @@ pub(super) fn run(arguments: &Arguments, config: &Config) -> Result<Answer, Fail
     let against = match &other {
         None => Against::Recorded,
         Some((_, None)) => Against::BuiltIn,
-        Some((_, Some(module))) => Against::Policy(Asked::new(module)),
+        Some((_, Some(module))) => Against::Policy(LoadedPolicy::new(module)),
     };
     let with = other.as_ref().map_or("what was decided", |(label, _)| label);
     let mut replay = Replay::new(&module, against, subject.label(), with.to_owned());
@@ -99,7 +99,7 @@ fn file_of(said: &str, config: &Config) -> Result<PathBuf, Failure> {
 enum Against<'a> {
     Recorded,
     BuiltIn,
-    Policy(Asked<'a>),
+    Policy(LoadedPolicy<'a>),
 }
 
 /// Decisions that changed in the same way.
@@ -126,7 +126,7 @@ struct Outcome {
 }
 
 struct Replay<'a> {
-    asked: Asked<'a>,
+    asked: LoadedPolicy<'a>,
     against: Against<'a>,
     outcome: Outcome,
     said_at: Instant,
@@ -135,7 +135,7 @@ struct Replay<'a> {
 impl<'a> Replay<'a> {
     fn new(module: &'a Module, against: Against<'a>, policy: String, with: String) -> Self {
         let outcome = Outcome { policy, against: with, ..Outcome::default() };
-        Replay { asked: Asked::new(module), against, outcome, said_at: Instant::now() }
+        Replay { asked: LoadedPolicy::new(module), against, outcome, said_at: Instant::now() }
     }
 
     /// Replays a file of recorded requests.

@@ -1,7 +1,7 @@
 //! `spillway policy test`: a policy's own tests, and its module against all that providers do.
 
-use super::asked::{Asked, effective};
 use super::cargo::Crate;
+use super::loaded_policy::{LoadedPolicy, effective};
 use super::subject::{Subject, engine};
 use super::table::table;
 use super::{Answer, Failure, exchanges, hear_policies, progress};
@@ -84,10 +84,10 @@ impl Trial {
     /// Asks everything twice: one instance all of it, and a new one each, so that what one remembers shows.
     fn of(module: &Module) -> Trial {
         let mut trial = Trial::default();
-        let mut asked = Asked::new(module);
+        let mut asked = LoadedPolicy::new(module);
         for (name, facts) in exchanges::all() {
             let facts: Rc<dyn AttemptFacts> = Rc::new(facts);
-            let (first, second) = (answers(&mut asked, &facts), answers(&mut Asked::new(module), &facts));
+            let (first, second) = (answers(&mut asked, &facts), answers(&mut LoadedPolicy::new(module), &facts));
             trial.compare("classify", &name, &first.verdict, &second.verdict);
             trial.compare("backoff", &name, &first.backoff, &second.backoff);
             if let Ok(verdict) = first.verdict {
@@ -100,7 +100,7 @@ impl Trial {
         }
         for (name, facts) in exchanges::windows() {
             let facts: Rc<dyn WindowFacts> = Rc::new(facts);
-            let (first, second) = (asked.trip(&facts), Asked::new(module).trip(&facts));
+            let (first, second) = (asked.trip(&facts), LoadedPolicy::new(module).trip(&facts));
             trial.compare("trip", &name, &first, &second);
             if let Ok(Some(decision)) = first {
                 trial.trips.push((name, decision));
@@ -180,7 +180,7 @@ impl Trial {
     }
 }
 
-fn answers(asked: &mut Asked<'_>, facts: &Rc<dyn AttemptFacts>) -> Answers {
+fn answers(asked: &mut LoadedPolicy<'_>, facts: &Rc<dyn AttemptFacts>) -> Answers {
     let verdict = asked.classify(facts);
     let decided = effective(verdict.clone().ok().flatten(), &**facts);
     let backoff = if decided.advice == Advice::Retry { asked.backoff(facts, &decided) } else { Ok(None) };

@@ -43,18 +43,18 @@ pub async fn accept(worker: Rc<Worker>, listener: std::net::TcpListener) {
     };
     let crowd = Rc::new(Crowd::default());
     let mut complaint = Complaint::default();
-    let mut crowded = pin!(worker.shared.crowded.notified());
+    let mut crowded = pin!(worker.app.crowded.notified());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = &mut crowded => {
-                crowded.set(worker.shared.crowded.notified());
-                if worker.shared.has_too_many_connections() {
+                crowded.set(worker.app.crowded.notified());
+                if worker.app.has_too_many_connections() {
                     crowd.close_longest_unused();
                 }
                 continue;
             }
-            () = connection::drain_begun(&worker.shared, &worker.pulse) => break,
+            () = connection::drain_begun(&worker.app, &worker.pulse) => break,
         };
         match accepted {
             Ok((stream, _)) => {
@@ -72,8 +72,8 @@ pub async fn accept(worker: Rc<Worker>, listener: std::net::TcpListener) {
         }
     }
     drop(listener);
-    if worker.shared.is_draining() {
-        worker.shared.idle().await;
+    if worker.app.is_draining() {
+        worker.app.idle().await;
     }
     worker.pulse.at_rest().await;
 }

@@ -9,9 +9,10 @@ use crate::downstream::connection::crowd::Crowd;
 use crate::downstream::connection::socket::{Line, Socket, Stage};
 use crate::downstream::cors;
 use crate::downstream::serve;
+use crate::proxy::app::App;
 use crate::proxy::body::{Aborted, Body};
 use crate::proxy::unserved::BreakOff;
-use crate::proxy::worker::{Shared, Worker};
+use crate::proxy::worker::Worker;
 use crate::runtime::heartbeat::{InHand, Pulse};
 use crate::runtime::upload::{UNWANTED_BYTES_MAX, UNWANTED_SILENCE, UNWANTED_TIMEOUT, UnderWay, Upload};
 use bytes::Bytes;
@@ -53,16 +54,16 @@ const HEAD_LATE: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\n
 pub async fn serve(worker: Rc<Worker>, crowd: Rc<Crowd>, stream: TcpStream) {
     // Delayed acknowledgements and Nagle's algorithm together would cost each small event 40 ms.
     let _ = stream.set_nodelay(true);
-    let shared = Arc::clone(&worker.shared);
-    let counted = shared.begin_connection();
+    let app = Arc::clone(&worker.app);
+    let counted = app.begin_connection();
     let pulse = Arc::clone(&worker.pulse);
     let _of_worker = pulse.begin_connection();
     let line = Line::new(stream);
     // Whoever comes when there is no room takes that of one that nobody uses, here or at another worker. Without any, it is
     // told so, and does not take the descriptor of a call that is under way.
-    let is_one_too_many = shared.has_too_many_connections() && !crowd.close_longest_unused();
+    let is_one_too_many = app.has_too_many_connections() && !crowd.close_longest_unused();
     if is_one_too_many {
-        shared.crowded.notify_waiters();
+        app.crowded.notify_waiters();
     }
     let _place = crowd.join(Rc::clone(&line), counted);
     let end = {
@@ -74,10 +75,10 @@ pub async fn serve(worker: Rc<Worker>, crowd: Rc<Crowd>, stream: TcpStream) {
             .max_buf_size(HEAD_BYTES_MAX)
             .serve_connection(TokioIo::new(Socket(Rc::clone(&line))), service);
         tokio::pin!(connection);
-        let mut watch = Watch::over(&line, Timeouts::of(&shared.config.server));
+        let mut watch = Watch::over(&line, Timeouts::of(&app.config.server));
         let end = tokio::select! {
             end = poll_fn(|context| watch.poll(connection.as_mut(), context)) => end,
-            () = drain_begun(&shared, &pulse) => {
+            () = drain_begun(&app, &pulse) => {
                 connection.as_mut().graceful_shutdown();
                 poll_fn(|context| watch.poll(connection.as_mut(), context)).await
             }
@@ -103,9 +104,9 @@ pub async fn serve(worker: Rc<Worker>, crowd: Rc<Crowd>, stream: TcpStream) {
 }
 
 /// Waits until the process drains, or a worker that was stuck finds itself replaced.
-pub async fn drain_begun(shared: &Shared, pulse: &Pulse) {
+pub async fn drain_begun(app: &App, pulse: &Pulse) {
     tokio::select! {
-        () = shared.drain_begun() => {}
+        () = app.drain_begun() => {}
         () = pulse.replaced() => {}
     }
 }
@@ -119,12 +120,12 @@ async fn answer(
 ) -> Result<Response<Answer>, BreakOff> {
     let request_id = serve::request_id(&request);
     let in_hand = worker.pulse.take(&request_id);
-    let page = worker.shared.guard.page(request.headers()).cloned();
+    let page = worker.app.guard.page(request.headers()).cloned();
     let waits_for_word = request.headers().contains_key(header::EXPECT);
-    let response = if is_one_too_many && worker.shared.has_too_many_connections() {
+    let response = if is_one_too_many && worker.app.has_too_many_connections() {
         serve::turn_away(&request)
     } else {
-        let body_timeout = worker.shared.config.server.body_timeout;
+        let body_timeout = worker.app.config.server.body_timeout;
         let request = Upload::of(request, body_timeout, Arc::clone(&under_way));
         in_hand.over(serve::serve(worker, request, request_id)).await
     };

@@ -12,7 +12,7 @@ use crate::proxy::refusal::{Kind, Refusal};
 use crate::proxy::request::InboundRequest;
 use crate::proxy::route::Route;
 use crate::proxy::target::Targets;
-use crate::proxy::trace::Story;
+use crate::proxy::trace::RequestTrace;
 use crate::proxy::worker::Worker;
 use crate::runtime::clock::random;
 use crate::runtime::shortage::Shortage;
@@ -29,66 +29,65 @@ const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 /// Serves one request.
 pub async fn serve(worker: Rc<Worker>, request: Request<Upload>, request_id: String) -> Response<Body> {
-    let mut story = Story::begin(&request_id, worker.shared.begin_request());
+    let mut trace = RequestTrace::begin(&request_id);
+    let share = worker.app.take_on();
     let (head, body) = request.into_parts();
 
     // Accept.
     let guess = Dialect::recognise(head.uri.path(), &head.headers).unwrap_or(Dialect::OpenAi);
-    if let Err(unwelcome) = worker.shared.guard.check(&head.headers) {
-        return refused(unwelcome.into(), guess, &request_id, &story);
+    if let Err(unwelcome) = worker.app.guard.check(&head.headers) {
+        return refused(unwelcome.into(), guess, &request_id, &trace);
     }
     if let Some(answer) = cors::preflight(&head, METHODS) {
         return answer;
     }
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
-        return refused(Kind::WrongMethod { allowed: METHODS }.into(), guess, &request_id, &story);
+        return refused(Kind::WrongMethod { allowed: METHODS }.into(), guess, &request_id, &trace);
     }
     if questions::owns(head.uri.path()) {
-        return questions::answer(&worker.shared, &head)
+        return questions::answer(&worker.app, &head)
             .await
-            .unwrap_or_else(|refusal| refused(refusal, guess, &request_id, &story));
+            .unwrap_or_else(|refusal| refused(refusal, guess, &request_id, &trace));
     }
 
     // Identify.
-    let route = match Route::find(&worker.shared.upstreams, &head) {
+    let route = match Route::find(&worker.app.upstreams, &head) {
         Ok(route) => route,
-        Err(refusal) => return refused(refusal, guess, &request_id, &story),
+        Err(refusal) => return refused(refusal, guess, &request_id, &trace),
     };
     let (dialect, upstream) = (route.dialect, Arc::clone(&route.upstream));
-    let caller = worker.shared.callers.identify(&head.headers, head.uri.query().unwrap_or_default());
+    let caller = worker.app.callers.identify(&head.headers, head.uri.query().unwrap_or_default());
 
     // Shed what matters least while there is too much in hand.
-    let load = worker.shared.load(body.size_hint().lower());
-    if let ShedDecision::Shed { retry_after } = worker.shared.shed.decide(load, caller.priority) {
+    let load = worker.app.load(body.size_hint().lower());
+    if let ShedDecision::Shed { retry_after } = worker.app.shed.decide(load, caller.priority) {
         upstream.metrics.request(RequestOutcome::Shed);
         let refusal = Refusal::after(Kind::Overloaded { priority: caller.priority }, retry_after);
-        return refused(refusal, dialect, &request_id, &story);
+        return refused(refusal, dialect, &request_id, &trace);
     }
 
     let preference = Preference::read(&head.headers);
-    let server = &worker.shared.config.server;
+    let server = &worker.app.config.server;
     let bounds = (server.max_body, server.request_timeout);
-    let mut held = worker.shared.hold();
-    let received = InboundRequest::receive(&route, head, body, request_id.clone(), caller, bounds, &mut held).await;
+    let received = InboundRequest::receive(&route, head, body, request_id.clone(), caller, bounds, share).await;
     let Route { upstream, fallbacks, .. } = route;
     let targets = match received.and_then(|request| Targets::of(request, Arc::clone(&upstream), fallbacks)) {
         Ok(targets) => targets,
         Err(refusal) => {
             let shed = matches!(refusal.kind, Kind::Overloaded { .. });
             upstream.metrics.request(if shed { RequestOutcome::Shed } else { RequestOutcome::Refused });
-            return refused(refusal, dialect, &request_id, &story);
+            return refused(refusal, dialect, &request_id, &trace);
         }
     };
-    story.holds(held);
     let target = targets.first();
-    story.goes_to(&target.upstream, target.request.parameters.model.as_deref());
+    trace.goes_to(&target.upstream, target.request.parameters.model.as_deref());
 
     // Serve it now, or keep it if the caller likes that better than an error.
-    match worker.shared.spool.as_ref().filter(|_| preference.respond_async && target.is_repeatable()) {
-        Some(spool) => serve_or_keep(&worker, spool, &targets, preference, story).await,
+    match worker.app.spool.as_ref().filter(|_| preference.respond_async && target.is_repeatable()) {
+        Some(spool) => serve_or_keep(&worker, spool, &targets, preference, trace).await,
         None => {
             let patience = Patience::of(upstream.config.limits.patience, upstream.config.circuit_patience());
-            match attempts(&worker, &targets, patience, story).await {
+            match attempts(&worker, &targets, patience, trace).await {
                 Ok(response) => response,
                 Err(unserved) => unserved.into_response(&worker),
             }
@@ -116,9 +115,9 @@ pub fn request_id<B>(request: &Request<B>) -> String {
     given.map_or_else(|| format!("req_{:016x}", random()), str::to_owned)
 }
 
-fn refused(refusal: Refusal, dialect: Dialect, request_id: &str, story: &Story) -> Response<Body> {
+fn refused(refusal: Refusal, dialect: Dialect, request_id: &str, trace: &RequestTrace) -> Response<Body> {
     tracing::info!(request_id, code = refusal.code(), why = refusal.message(), "refused");
     let mut response = refusal.into_response(dialect, request_id);
-    story.insert_headers(response.headers_mut());
+    trace.insert_headers(response.headers_mut());
     response
 }

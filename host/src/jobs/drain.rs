@@ -2,14 +2,15 @@
 
 use crate::dialect::Operation;
 use crate::jobs::convert::{dialect_of, headers_of, stored};
+use crate::proxy::app::{App, InFlight};
 use crate::proxy::attempts::attempts;
 use crate::proxy::body::Body;
 use crate::proxy::request::{InboundBody, InboundRequest};
 use crate::proxy::route::Route;
 use crate::proxy::target::{Target, Targets};
-use crate::proxy::trace::Story;
+use crate::proxy::trace::RequestTrace;
 use crate::proxy::unserved::Unserved;
-use crate::proxy::worker::{InFlight, Shared, Worker};
+use crate::proxy::worker::Worker;
 use crate::runtime::clock::{Clock, milliseconds, random};
 use crate::spool::{ClaimedJob, Lease, Spool, StoreError, StoredResponse};
 use crate::upstream::patience::Patience;
@@ -36,26 +37,26 @@ const JOB_BACKOFF: Backoff =
 
 /// Serves jobs until the process drains. Runs on a thread of its own, like a worker without a listener.
 pub async fn run(worker: Rc<Worker>, spool: Spool) {
-    let shared = Arc::clone(&worker.shared);
-    let concurrency = shared.config.spool().map_or(1, |spool| spool.concurrency);
+    let app = Arc::clone(&worker.app);
+    let concurrency = app.config.spool().map_or(1, |spool| spool.concurrency);
     let running = Rc::new(Cell::new(0));
     let mut upkeep = tokio::time::interval(UPKEEP);
-    while !shared.is_draining() {
+    while !app.is_draining() {
         // Listening begins before looking, so that nothing that happens in between is missed.
-        let changed = shared.circuit_changed.notified();
+        let changed = app.circuit_changed.notified();
         tokio::pin!(changed);
         changed.as_mut().enable();
         let sleep = claim_what_may_run(&worker, &spool, &running, concurrency).await;
         tokio::select! {
-            () = shared.clock.sleep(sleep) => {}
-            () = shared.spool_bell.notified() => {}
+            () = app.clock.sleep(sleep) => {}
+            () = app.spool_bell.notified() => {}
             () = &mut changed => {}
-            _ = upkeep.tick() => keep_up(&shared, &spool).await,
+            _ = upkeep.tick() => keep_up(&app, &spool).await,
             () = worker.pulse.replaced() => break,
         }
     }
-    if shared.is_draining() {
-        shared.idle().await;
+    if app.is_draining() {
+        app.idle().await;
     }
     worker.pulse.at_rest().await;
 }
@@ -63,28 +64,28 @@ pub async fn run(worker: Rc<Worker>, spool: Spool) {
 /// One of the places for jobs that are being served. It is given back however the job ends.
 struct Place {
     running: Rc<Cell<u32>>,
-    shared: Arc<Shared>,
+    app: Arc<App>,
     /// The process does not end before the job's new state is stored.
     _in_flight: InFlight,
 }
 
 impl Place {
-    fn take(running: &Rc<Cell<u32>>, shared: &Arc<Shared>) -> Place {
+    fn take(running: &Rc<Cell<u32>>, app: &Arc<App>) -> Place {
         running.set(running.get() + 1);
-        Place { running: Rc::clone(running), shared: Arc::clone(shared), _in_flight: shared.begin_request() }
+        Place { running: Rc::clone(running), app: Arc::clone(app), _in_flight: app.begin_request() }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         self.running.set(self.running.get() - 1);
-        self.shared.spool_bell.notify_one();
+        self.app.spool_bell.notify_one();
     }
 }
 
 /// Claims and starts jobs, and returns for how long there is nothing more to do.
 async fn claim_what_may_run(worker: &Rc<Worker>, spool: &Spool, running: &Rc<Cell<u32>>, concurrency: u32) -> Duration {
-    let shared = &worker.shared;
+    let app = &worker.app;
     let mut sleep = LOOK_AGAIN;
     let upstreams = match spool.runnable_upstreams().await {
         Ok(upstreams) => upstreams,
@@ -98,19 +99,19 @@ async fn claim_what_may_run(worker: &Rc<Worker>, spool: &Spool, running: &Rc<Cel
             if running.get() >= concurrency {
                 return sleep;
             }
-            let now_ms = shared.clock.unix_ms();
+            let now_ms = app.clock.unix_ms();
             if next_ms > now_ms {
                 sleep = sleep.min(Duration::from_millis(next_ms - now_ms));
                 break;
             }
-            let circuits = shared.upstreams.get(&name).map(|upstream| &upstream.circuits);
+            let circuits = app.upstreams.get(&name).map(|upstream| &upstream.circuits);
             if let Some(until) = circuits.and_then(|circuits| circuits.blocked_until()) {
-                sleep = sleep.min(shared.clock.until(until));
+                sleep = sleep.min(app.clock.until(until));
                 break;
             }
             match spool.claim(&name, now_ms).await {
                 Ok(Some(job)) => {
-                    let place = Place::take(running, shared);
+                    let place = Place::take(running, app);
                     let (worker, spool) = (Rc::clone(worker), spool.clone());
                     let (pulse, id) = (Arc::clone(&worker.pulse), job.job.request_id.clone());
                     tokio::task::spawn_local(pulse.during(id, async move {
@@ -135,13 +136,13 @@ async fn claim_what_may_run(worker: &Rc<Worker>, spool: &Spool, running: &Rc<Cel
 
 async fn serve(worker: &Rc<Worker>, spool: &Spool, claimed: ClaimedJob) {
     let ClaimedJob { lease, job, attempts: counted } = claimed;
-    let shared = &worker.shared;
-    let Some(upstream) = shared.upstreams.get(&job.upstream) else {
+    let app = &worker.app;
+    let Some(upstream) = app.upstreams.get(&job.upstream) else {
         let reason = format!("the configuration has no upstream {} any more", job.upstream);
-        return bury(spool, &lease, reason, None, shared.clock).await;
+        return bury(spool, &lease, reason, None, app.clock).await;
     };
-    let mut story = Story::begin(&job.request_id, shared.begin_request());
-    story.serves(lease.id(), &job.upstream, job.model.as_deref());
+    let mut trace = RequestTrace::begin(&job.request_id);
+    trace.serves(lease.id(), &job.upstream, job.model.as_deref());
     let route = Route {
         upstream: Arc::clone(upstream),
         fallbacks: Vec::new(),
@@ -152,39 +153,39 @@ async fn serve(worker: &Rc<Worker>, spool: &Spool, claimed: ClaimedJob) {
     };
     let headers = headers_of(&job.headers);
     let query = job.path_and_query.split_once('?').map_or("", |(_, query)| query);
-    let mut caller = shared.callers.identify(&headers, query);
+    let mut caller = app.callers.identify(&headers, query);
     // Whoever waits for an answer now comes before whoever fetches it later.
     caller.priority = Priority::Low;
     let request = InboundRequest::new(
         &route,
-        Method::from_bytes(job.method.as_bytes()).unwrap_or(Method::POST),
-        headers,
+        (Method::from_bytes(job.method.as_bytes()).unwrap_or(Method::POST), headers),
         InboundBody::Whole(Bytes::from(job.body)),
         job.request_id,
         caller,
-        Instant::now() + shared.config.server.request_timeout,
+        Instant::now() + app.config.server.request_timeout,
+        app.take_on(),
     );
     let targets = match Targets::of(request, route.upstream, route.fallbacks) {
         Ok(targets) => targets,
-        Err(refusal) => return bury(spool, &lease, refusal.message(), None, shared.clock).await,
+        Err(refusal) => return bury(spool, &lease, refusal.message(), None, app.clock).await,
     };
     let work = async {
         let patience = Patience::of(targets.first().upstream.config.limits.patience, Duration::ZERO);
-        let result = attempts(worker, &targets, patience, story).await;
+        let result = attempts(worker, &targets, patience, trace).await;
         settle(worker, spool, targets.first(), &lease, counted, result).await;
     };
-    until_the_end(shared, spool, &lease, work).await;
+    until_the_end(app, spool, &lease, work).await;
 }
 
 /// Serves a leased job, but when the process ends in order, gives it back: that is no failure of the job's.
-pub async fn until_the_end(shared: &Shared, spool: &Spool, lease: &Lease, work: impl Future<Output = ()>) {
-    let _held = shared.begin_lease();
+pub async fn until_the_end(app: &App, spool: &Spool, lease: &Lease, work: impl Future<Output = ()>) {
+    let _held = app.begin_lease();
     tokio::select! {
         biased;
         () = work => {}
-        () = shared.leases_end() => {
+        () = app.leases_end() => {
             let reason = "Spillway ended while it was being served".to_owned();
-            let now_ms = shared.clock.unix_ms();
+            let now_ms = app.clock.unix_ms();
             match spool.release(lease, now_ms, reason, false, now_ms).await {
                 // What had become of it was being stored.
                 Ok(()) | Err(StoreError::StaleLease) => {}
@@ -203,7 +204,7 @@ pub async fn settle(
     counted: u32,
     result: Result<Response<Body>, Unserved>,
 ) {
-    let clock = worker.shared.clock;
+    let clock = worker.app.clock;
     match result {
         Ok(response) => match whole(response).await {
             Ok(answer) => complete(spool, lease, answer, clock).await,
@@ -240,7 +241,7 @@ pub async fn settle(
 }
 
 fn is_last(worker: &Worker, counted: u32) -> bool {
-    counted >= worker.shared.config.spool().map_or(u32::MAX, |spool| spool.max_attempts)
+    counted >= worker.app.config.spool().map_or(u32::MAX, |spool| spool.max_attempts)
 }
 
 /// Stores an answer. It was paid for.
@@ -324,8 +325,8 @@ async fn whole(response: Response<Body>) -> Result<StoredResponse, Incomplete> {
 
 /// Purges what is over, and shows what is there. It is also what opens a spool that is shut, and finds out that its
 /// folder has gone, while nobody else asks for it.
-async fn keep_up(shared: &Shared, spool: &Spool) {
-    if let Err(error) = spool.purge_expired(shared.clock.unix_ms()).await {
+async fn keep_up(app: &App, spool: &Spool) {
+    if let Err(error) = spool.purge_expired(app.clock.unix_ms()).await {
         tell_unless_shut(&error, "the spool cannot be tidied");
     }
     if let Ok(counts) = spool.counts().await {
@@ -337,7 +338,7 @@ async fn keep_up(shared: &Shared, spool: &Spool) {
             ("cancelled", counts.cancelled),
             ("expired", counts.expired),
         ]);
-        let oldest = Duration::from_millis(counts.oldest_queued_age_ms(shared.clock.unix_ms()).unwrap_or(0));
-        shared.metrics.show_jobs(&by_state, oldest);
+        let oldest = Duration::from_millis(counts.oldest_queued_age_ms(app.clock.unix_ms()).unwrap_or(0));
+        app.metrics.show_jobs(&by_state, oldest);
     }
 }

@@ -6,15 +6,16 @@ use crate::jobs::drain;
 use crate::jobs::preference::Preference;
 use crate::jobs::questions::{PATH, POLL_AFTER, json_response, word};
 use crate::observe::metrics::RequestOutcome;
+use crate::proxy::app::App;
 use crate::proxy::attempts::attempts;
 use crate::proxy::body::Body;
 use crate::proxy::refusal::{Kind, Refusal};
 use crate::proxy::request::InboundBody;
 use crate::proxy::respond;
 use crate::proxy::target::{Target, Targets};
-use crate::proxy::trace::Story;
+use crate::proxy::trace::RequestTrace;
 use crate::proxy::unserved::Unserved;
-use crate::proxy::worker::{Shared, Worker};
+use crate::proxy::worker::Worker;
 use crate::runtime::clock::milliseconds;
 use crate::spool::{EnqueueError, JobId, JobState, NewJob, Spool};
 use crate::upstream::patience::Patience;
@@ -33,7 +34,7 @@ pub async fn serve_or_keep(
     spool: &Spool,
     targets: &Targets,
     preference: Preference,
-    story: Story,
+    trace: RequestTrace,
 ) -> Response<Body> {
     let Some(wait) = preference.wait else {
         // Whoever will not be promised anything is served as patiently as if it had not asked for that.
@@ -42,7 +43,7 @@ pub async fn serve_or_keep(
             true => Patience::none(),
             false => Patience::of(config.limits.patience, config.circuit_patience()),
         };
-        return match attempts(worker, targets, patience, story).await {
+        return match attempts(worker, targets, patience, trace).await {
             Ok(response) => response,
             Err(unserved) => keep(worker, spool, targets, preference, unserved).await,
         };
@@ -51,7 +52,7 @@ pub async fn serve_or_keep(
     let (task_worker, task_targets) = (Rc::clone(worker), targets.clone());
     let (pulse, id) = (Arc::clone(&worker.pulse), targets.first().request.id.clone());
     let task = tokio::task::spawn_local(
-        pulse.during(id, async move { attempts(&task_worker, &task_targets, Patience::until(patience), story).await }),
+        pulse.during(id, async move { attempts(&task_worker, &task_targets, Patience::until(patience), trace).await }),
     );
     let mut task = AbortOnDrop(Some(task));
     let finished = tokio::select! {
@@ -61,7 +62,7 @@ pub async fn serve_or_keep(
     match finished {
         Some(Some(Ok(response))) => response,
         Some(Some(Err(unserved))) => keep(worker, spool, targets, preference, unserved).await,
-        Some(None) => failed(worker, targets),
+        Some(None) => failed(targets),
         // The call may be under way, and cancelling it may cost twice: the job is kept together with it.
         None => adopt(worker, spool, targets, preference, task).await,
     }
@@ -93,20 +94,20 @@ async fn keep(
     preference: Preference,
     unserved: Unserved,
 ) -> Response<Body> {
-    match spool.enqueue(new_job(&worker.shared, targets)).await {
+    match spool.enqueue(new_job(&worker.app, targets)).await {
         Ok(id) => {
-            let mut story = unserved.story;
-            story.tell(unserved.refusal.code());
-            story.tell(&format!("kept as {id}"));
-            let response = accepted(preference, id, JobState::Queued, unserved.refusal.retry_after, &story);
-            story.end(RequestOutcome::Spooled, StatusCode::ACCEPTED.as_u16());
-            worker.shared.spool_bell.notify_one();
+            let mut trace = unserved.trace;
+            trace.tell(unserved.refusal.code());
+            trace.tell(&format!("kept as {id}"));
+            let response = accepted(preference, id, JobState::Queued, unserved.refusal.retry_after, &trace);
+            trace.end(RequestOutcome::Spooled, StatusCode::ACCEPTED.as_u16());
+            worker.app.spool_bell.notify_one();
             response
         }
         Err(error) => {
-            let mut story = unserved.story;
-            story.tell(unserved.refusal.code());
-            refuse(targets, enqueue_error(error), story)
+            let mut trace = unserved.trace;
+            trace.tell(unserved.refusal.code());
+            refuse(targets, enqueue_error(error), trace)
         }
     }
 }
@@ -124,8 +125,8 @@ async fn adopt(
     // A task of its own: a caller who leaves in between must not leave a job behind that nobody serves.
     let (pulse, id) = (Arc::clone(&worker.pulse), targets.first().request.id.clone());
     tokio::task::spawn_local(pulse.during(id, async move {
-        let _in_flight = adopter.shared.begin_request();
-        match spool.adopt(new_job(&adopter.shared, &job)).await {
+        let _in_flight = adopter.app.begin_request();
+        match spool.adopt(new_job(&adopter.app, &job)).await {
             // Not kept, but still under way and paid for: the caller may wait for it after all.
             Err(error) => drop(promise.send(Err((error, task)))),
             Ok(lease) => {
@@ -136,16 +137,16 @@ async fn adopt(
                         drain::settle(&adopter, &spool, job.first(), &lease, 1, result).await;
                     }
                 };
-                drain::until_the_end(&adopter.shared, &spool, &lease, work).await;
+                drain::until_the_end(&adopter.app, &spool, &lease, work).await;
             }
         }
     }));
     match promised.await {
         Ok(Ok(id)) => {
-            let mut story = begin(worker, targets);
-            story.tell(&format!("kept as {id} while its call goes on"));
-            let response = accepted(preference, id, JobState::Leased, None, &story);
-            story.end(RequestOutcome::Spooled, StatusCode::ACCEPTED.as_u16());
+            let mut trace = begin(targets);
+            trace.tell(&format!("kept as {id} while its call goes on"));
+            let response = accepted(preference, id, JobState::Leased, None, &trace);
+            trace.end(RequestOutcome::Spooled, StatusCode::ACCEPTED.as_u16());
             response
         }
         Ok(Err((error, mut task))) => {
@@ -153,20 +154,20 @@ async fn adopt(
             match task.join().await {
                 Some(Ok(response)) => response,
                 Some(Err(unserved)) => unserved.into_response(worker),
-                None => failed(worker, targets),
+                None => failed(targets),
             }
         }
-        Err(_) => failed(worker, targets),
+        Err(_) => failed(targets),
     }
 }
 
-fn new_job(shared: &Shared, targets: &Targets) -> NewJob {
+fn new_job(app: &App, targets: &Targets) -> NewJob {
     let Target { request, upstream, .. } = &**targets.first();
     let mut headers = request.headers.clone();
     strip_hop_by_hop(&mut headers);
     headers.remove("prefer");
-    let now_ms = shared.clock.unix_ms();
-    let expiry = shared.config.spool().map_or(Duration::ZERO, |spool| spool.expiry);
+    let now_ms = app.clock.unix_ms();
+    let expiry = app.config.spool().map_or(Duration::ZERO, |spool| spool.expiry);
     NewJob {
         upstream: upstream.name.to_string(),
         dialect: request.dialect.as_str().to_owned(),
@@ -192,7 +193,7 @@ fn accepted(
     id: JobId,
     state: JobState,
     wait: Option<Duration>,
-    story: &Story,
+    trace: &RequestTrace,
 ) -> Response<Body> {
     let location = format!("{PATH}/{id}");
     let mut response = json_response(
@@ -210,33 +211,33 @@ fn accepted(
         }
     }
     respond::insert_wait(headers, wait.unwrap_or_default().max(POLL_AFTER).min(respond::RETRY_AFTER_MAX));
-    story.insert_headers(headers);
+    trace.insert_headers(headers);
     response
 }
 
-fn refuse(targets: &Targets, refusal: Refusal, mut story: Story) -> Response<Body> {
-    story.tell(&format!("not kept: {}", refusal.code()));
+fn refuse(targets: &Targets, refusal: Refusal, mut trace: RequestTrace) -> Response<Body> {
+    trace.tell(&format!("not kept: {}", refusal.code()));
     let mut response = refusal.into_response(targets.first().request.dialect, &targets.first().request.id);
-    story.insert_headers(response.headers_mut());
-    story.end(RequestOutcome::Failed, response.status().as_u16());
+    trace.insert_headers(response.headers_mut());
+    trace.end(RequestOutcome::Failed, response.status().as_u16());
     response
 }
 
-/// Begins to tell of a request whose story went on with its call.
-fn begin(worker: &Worker, targets: &Targets) -> Story {
+/// Begins to tell of a request whose trace went on with its call.
+fn begin(targets: &Targets) -> RequestTrace {
     let target = targets.first();
-    let mut story = Story::begin(&target.request.id, worker.shared.begin_request());
-    story.goes_to(&target.upstream, target.request.parameters.model.as_deref());
-    story
+    let mut trace = RequestTrace::begin(&target.request.id);
+    trace.goes_to(&target.upstream, target.request.parameters.model.as_deref());
+    trace
 }
 
 /// The task that served the request is ours alone and was not aborted: it has panicked, which is logged where it did.
-fn failed(worker: &Worker, targets: &Targets) -> Response<Body> {
-    let story = begin(worker, targets);
+fn failed(targets: &Targets) -> Response<Body> {
+    let trace = begin(targets);
     refuse(
         targets,
         Kind::SpoolUnavailable { reason: "serving the request failed inside of Spillway".into() }.into(),
-        story,
+        trace,
     )
 }
 

@@ -1,10 +1,10 @@
 //! What callers ask about their jobs, and the answers.
 
 use crate::jobs::convert::headers_of;
+use crate::proxy::app::App;
 use crate::proxy::body::Body;
 use crate::proxy::refusal::{Kind, Refusal};
 use crate::proxy::respond;
-use crate::proxy::worker::Shared;
 use crate::runtime::clock::Clock;
 use crate::spool::{CancelOutcome, ENQUEUE_DEADLINE, JobId, JobState, JobView, Spool, StoreError, StoredResponse};
 use http::{HeaderValue, Method, Response, StatusCode, header, request};
@@ -25,23 +25,23 @@ pub fn owns(path: &str) -> bool {
 ///
 /// # Errors
 /// When there is no such job, or nothing of the kind to do with it, or when the spool cannot tell.
-pub async fn answer(shared: &Shared, head: &request::Parts) -> Result<Response<Body>, Refusal> {
-    tokio::time::timeout(ENQUEUE_DEADLINE, find(shared, head)).await.unwrap_or_else(|_| {
+pub async fn answer(app: &App, head: &request::Parts) -> Result<Response<Body>, Refusal> {
+    tokio::time::timeout(ENQUEUE_DEADLINE, find(app, head)).await.unwrap_or_else(|_| {
         let reason = format!("its disk did not answer within {ENQUEUE_DEADLINE:?}");
         Err(Refusal::after(Kind::SpoolUnavailable { reason }, POLL_AFTER))
     })
 }
 
-async fn find(shared: &Shared, head: &request::Parts) -> Result<Response<Body>, Refusal> {
+async fn find(app: &App, head: &request::Parts) -> Result<Response<Body>, Refusal> {
     let path = head.uri.path();
     let no_route = || Refusal::from(Kind::NoSuchRoute { path: path.to_owned() });
     let rest = path.strip_prefix(PATH).and_then(|rest| rest.strip_prefix('/')).ok_or_else(no_route)?;
-    let spool = shared.spool.as_ref().ok_or(Kind::NoSuchJob { lost: None })?;
+    let spool = app.spool.as_ref().ok_or(Kind::NoSuchJob { lost: None })?;
     let (id, tail) = rest.split_once('/').unwrap_or((rest, ""));
     let id: JobId = id.parse().map_err(|_| Kind::NoSuchJob { lost: None })?;
     match (tail, &head.method) {
-        ("", &Method::GET) => show(spool, id, shared.clock).await,
-        ("", &Method::DELETE) => cancel(spool, id, shared.clock).await,
+        ("", &Method::GET) => show(spool, id, app.clock).await,
+        ("", &Method::DELETE) => cancel(spool, id, app.clock).await,
         ("", _) => Err(Kind::WrongMethod { allowed: "GET, DELETE" }.into()),
         ("result", &Method::GET) => result(spool, id).await,
         ("result", _) => Err(Kind::WrongMethod { allowed: "GET" }.into()),

@@ -37,7 +37,7 @@ pub struct Judge {
 }
 
 /// What came of a question to a module.
-enum Asked<T> {
+enum Reply<T> {
     /// It does not want to be asked.
     Unwanted,
     /// It is quarantined, or has failed just now.
@@ -48,15 +48,15 @@ enum Asked<T> {
     Answered(T, Arc<By>),
 }
 
-impl<T> Asked<T> {
+impl<T> Reply<T> {
     fn is_wanted(&self) -> bool {
-        !matches!(self, Asked::Unwanted)
+        !matches!(self, Reply::Unwanted)
     }
 
     fn answer(self) -> Option<(T, Arc<By>)> {
         match self {
-            Asked::Answered(answer, by) => Some((answer, by)),
-            Asked::Unwanted | Asked::Unanswered | Asked::LeftOpen => None,
+            Reply::Answered(answer, by) => Some((answer, by)),
+            Reply::Unwanted | Reply::Unanswered | Reply::LeftOpen => None,
         }
     }
 
@@ -64,10 +64,10 @@ impl<T> Asked<T> {
     /// policy that serves wants the question.
     fn compared(self, wanted: bool, shadow: &Shadow) -> Option<Option<T>> {
         match self {
-            Asked::Answered(answer, _) => Some(Some(answer)),
-            Asked::LeftOpen => Some(None),
-            Asked::Unwanted if !wanted => None,
-            Asked::Unwanted | Asked::Unanswered => {
+            Reply::Answered(answer, _) => Some(Some(answer)),
+            Reply::LeftOpen => Some(None),
+            Reply::Unwanted if !wanted => None,
+            Reply::Unwanted | Reply::Unanswered => {
                 shadow.ledger.unanswered();
                 None
             }
@@ -172,9 +172,9 @@ impl Judge {
         hook: &'static str,
         wants: impl Fn(Hooks) -> bool,
         call: impl FnOnce(&mut Instance) -> Result<Option<T>, CallError>,
-    ) -> Asked<T> {
+    ) -> Reply<T> {
         match &**slot.serving() {
-            Serving::BuiltIn => Asked::Unwanted,
+            Serving::BuiltIn => Reply::Unwanted,
             Serving::Module(installed) => self.ask(slot, installed, hook, wants, call),
         }
     }
@@ -187,19 +187,19 @@ impl Judge {
         hook: &'static str,
         wants: impl Fn(Hooks) -> bool,
         call: impl FnOnce(&mut Instance) -> Result<Option<T>, CallError>,
-    ) -> Asked<T> {
+    ) -> Reply<T> {
         if !wants(installed.module.about().hooks) {
-            return Asked::Unwanted;
+            return Reply::Unwanted;
         }
         // Reading the clock costs a tenth of a call, and most modules are in good health.
         if installed.health.may_be_quarantined() && installed.health.quarantine(self.clock.now()).is_some() {
-            return Asked::Unanswered;
+            return Reply::Unanswered;
         }
         let ready = match self.ready(slot, installed) {
             Ok(ready) => ready,
             Err(reason) => {
                 self.note_fault(slot, installed, hook, reason);
-                return Asked::Unanswered;
+                return Reply::Unanswered;
             }
         };
         match call(&mut ready.instance) {
@@ -209,13 +209,13 @@ impl Judge {
                     self.drop_instance_of(installed);
                 }
                 installed.health.answered();
-                answer.map_or(Asked::LeftOpen, |answer| Asked::Answered(answer, by))
+                answer.map_or(Reply::LeftOpen, |answer| Reply::Answered(answer, by))
             }
             Err(error) => {
                 // A trap leaves an instance in no known state, and its store as well.
                 self.drop_instance_of(installed);
                 self.note_fault(slot, installed, hook, error.to_string());
-                Asked::Unanswered
+                Reply::Unanswered
             }
         }
     }

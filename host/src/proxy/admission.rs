@@ -4,11 +4,11 @@ use crate::observe::metrics::RequestOutcome;
 use crate::proxy::permits::Permits;
 use crate::proxy::refusal::{Kind, Owner, Refusal};
 use crate::proxy::target::Target;
-use crate::proxy::trace::Story;
+use crate::proxy::trace::RequestTrace;
 use crate::proxy::unserved::{Blocked, circuit_open, named};
 use crate::runtime::clock::Clock;
 use crate::upstream::circuit::Refused;
-use crate::upstream::gate::{Door, Entered};
+use crate::upstream::gate::{AdmissionGate, AdmissionPermit};
 use crate::upstream::lanes::Lane;
 use crate::upstream::patience::{self, Patience};
 use crate::upstream::scope::Protects;
@@ -36,44 +36,44 @@ pub(super) enum Obstruction {
 pub(super) async fn admit(
     target: &Target,
     patience: Patience,
-    charge: &mut Option<Entered>,
+    charge: &mut Option<AdmissionPermit>,
     places: &mut Places,
     clock: Clock,
-    story: &mut Story,
+    trace: &mut RequestTrace,
 ) -> Result<Permits, Obstruction> {
     let (upstream, subject) = (&target.upstream, target.subject());
     loop {
         // A look at the circuits: behind an open one there is no use in waiting for limits.
         if let Err(refused) = upstream.circuits.peek(subject) {
-            wait_for_circuit(target, &refused, patience.circuits, clock, story)
+            wait_for_circuit(target, &refused, patience.circuits, clock, trace)
                 .await
                 .map_err(Obstruction::OfUpstream)?;
             continue;
         }
 
         // The tenant's own limits.
-        if let (None, Some(door)) = (&charge, &target.request.caller.door) {
-            let entered = wait_at(door, target, patience.limits, clock, story, "its tenant's limit").await;
-            *charge = Some(entered.map_err(|away| Obstruction::OfTenant(limited(tenant_of(target), &away)))?);
+        if let (None, Some(gate)) = (&charge, &target.request.caller.gate) {
+            let permit = wait_at(gate, target, patience.limits, clock, trace, "its tenant's limit").await;
+            *charge = Some(permit.map_err(|away| Obstruction::OfTenant(limited(tenant_of(target), &away)))?);
         }
 
         // The lanes of what has said "too much": whoever has the patience goes out at the rate that is served.
         for lane in upstream.lanes.of(subject) {
-            let turn = places.wait_in(&lane, target, patience.limits, clock, story).await;
+            let turn = places.wait_in(&lane, target, patience.limits, clock, trace).await;
             turn.map_err(|away| Obstruction::OfUpstream(paced(target, &lane, &away)))?;
         }
 
         // The limits: a quota that is overrun is refused by the provider anyway, and costs a call.
-        let entered = wait_at(&upstream.door, target, patience.limits, clock, story, "the limit").await;
+        let permit = wait_at(&upstream.gate, target, patience.limits, clock, trace, "the limit").await;
         let owner = || Owner::Upstream(upstream.name.to_string());
-        let entered = entered.map_err(|away| Obstruction::OfUpstream(limited(owner(), &away)))?;
+        let permit = permit.map_err(|away| Obstruction::OfUpstream(limited(owner(), &away)))?;
 
         // The breaker, last, after all waits: what waits must not hold a probe.
         match upstream.circuits.admit(subject) {
-            Ok(admission) => return Ok(Permits { entered, admission }),
+            Ok(circuits) => return Ok(Permits { limits: permit, circuits }),
             Err(refused) => {
-                drop(entered);
-                let waited = wait_for_circuit(target, &refused, patience.circuits, clock, story).await;
+                drop(permit);
+                let waited = wait_for_circuit(target, &refused, patience.circuits, clock, trace).await;
                 waited.map_err(Obstruction::OfUpstream)?;
             }
         }
@@ -92,18 +92,18 @@ impl Places {
         target: &Target,
         patience: Instant,
         clock: Clock,
-        story: &mut Story,
+        trace: &mut RequestTrace,
     ) -> Result<(), TurnedAway> {
         let began = Instant::now();
         let former = self.0.iter().find(|(protects, _)| *protects == lane.protects).map(|(_, ticket)| *ticket);
         // A lane counts turns: what a call costs is for the limits.
         let demand = Demand { tokens: 0, ..target.demand() };
-        let entered = patience::enter_again(&lane.door, demand, former, patience, clock).await;
+        let permit = patience::enter_again(&lane.gate, demand, former, patience, clock).await;
         if began.elapsed() >= WAIT_WORTH_TELLING {
-            story.waited("its turn", began.elapsed());
+            trace.waited("its turn", began.elapsed());
         }
         // The turn is all that it takes; there is nothing to give back.
-        if let (None, Some(ticket)) = (former, entered?.ticket()) {
+        if let (None, Some(ticket)) = (former, permit?.ticket()) {
             self.0.push((lane.protects.clone(), ticket));
         }
         Ok(())
@@ -117,19 +117,19 @@ fn paced(target: &Target, lane: &Lane, away: &TurnedAway) -> Blocked {
     Blocked::before_sending(refusal, RequestOutcome::Limited)
 }
 
-/// Goes through a door, waiting as long as there is patience.
+/// Goes through a gate, waiting as long as there is patience.
 async fn wait_at(
-    door: &Arc<Door>,
+    gate: &Arc<AdmissionGate>,
     target: &Target,
     patience: Instant,
     clock: Clock,
-    story: &mut Story,
+    trace: &mut RequestTrace,
     what: &str,
-) -> Result<Entered, TurnedAway> {
+) -> Result<AdmissionPermit, TurnedAway> {
     let began = Instant::now();
-    let result = patience::enter(door, target.demand(), patience, clock).await;
+    let result = patience::enter(gate, target.demand(), patience, clock).await;
     if began.elapsed() >= WAIT_WORTH_TELLING {
-        story.waited(what, began.elapsed());
+        trace.waited(what, began.elapsed());
     }
     result
 }
@@ -149,7 +149,7 @@ fn limited(owner: Owner, away: &TurnedAway) -> Blocked {
 }
 
 fn tenant_of(target: &Target) -> Owner {
-    // Only a configured tenant has a door, and it has a name.
+    // Only a configured tenant has a gate, and it has a name.
     Owner::Tenant(target.request.caller.name.as_deref().unwrap_or_default().to_owned())
 }
 
@@ -162,7 +162,7 @@ async fn wait_for_circuit(
     refused: &Refused,
     patience: Instant,
     clock: Clock,
-    story: &mut Story,
+    trace: &mut RequestTrace,
 ) -> Result<(), Blocked> {
     let began = Instant::now();
     let patience = patience.saturating_duration_since(began);
@@ -175,6 +175,6 @@ async fn wait_for_circuit(
         () = clock.sleep(wait) => {}
         () = target.upstream.circuits.changed() => {}
     }
-    story.waited("the circuit", began.elapsed());
+    trace.waited("the circuit", began.elapsed());
     Ok(())
 }

@@ -4,17 +4,17 @@ use crate::dialect::headers::strip_hop_by_hop;
 use crate::proxy::body::Body;
 use crate::proxy::completion::Completion;
 use crate::proxy::forward::Forward;
-use crate::proxy::hold::Held;
+use crate::proxy::hold::BufferedResponse;
 use http::{HeaderValue, Response, header};
 
 /// Sends the head, and lets the rest follow. `is_final` says that the caller should not try again by itself.
-pub fn answer(held: Held, completion: Completion, is_final: bool) -> Response<Body> {
+pub fn answer(held: BufferedResponse, completion: Completion, is_final: bool) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = held.status;
     let headers = response.headers_mut();
     headers.clone_from(&held.headers);
     strip_hop_by_hop(headers);
-    completion.story.insert_headers(headers);
+    completion.trace.insert_headers(headers);
     if is_final {
         headers.insert("x-should-retry", HeaderValue::from_static("false"));
     }
@@ -24,7 +24,7 @@ pub fn answer(held: Held, completion: Completion, is_final: bool) -> Response<Bo
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
         headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     }
-    completion.target.upstream.metrics.overhead(completion.story.overhead());
+    completion.target.upstream.metrics.overhead(completion.trace.overhead());
     *response.body_mut() = Body::Arriving(Box::new(Forward::new(held, completion)));
     response
 }

@@ -2,7 +2,7 @@
 
 use crate::observe::recording::Note;
 use crate::policy::{Judged, Record};
-use crate::proxy::hold::{Begun, Held, hold, is_nothing, json_of_event, prefix_of};
+use crate::proxy::hold::{Begun, BufferedResponse, hold, is_nothing, json_of_event, prefix_of};
 use crate::proxy::permits::Permits;
 use crate::proxy::request::InboundBody;
 use crate::proxy::target::Target;
@@ -44,7 +44,7 @@ pub struct Attempted {
     /// What policies may see of it.
     pub record: Rc<Record>,
     /// Its response, when one came.
-    pub response: Option<Held>,
+    pub response: Option<BufferedResponse>,
     /// What it was judged to be.
     pub judged: Judged,
     /// What is recorded of it, where that is switched on.
@@ -109,8 +109,8 @@ impl Attempt<'_> {
         heard: &Cell<bool>,
     ) -> Result<(Attempted, Permits), EndedElsewhere> {
         let Attempt { worker, client, target, number } = self;
-        permits.entered.sent();
-        permits.admission.sent();
+        permits.limits.sent();
+        permits.circuits.sent();
         // If it fails here, the permits are dropped, which counts nowhere: the upstream had no part in it.
         let (record, response) = send(client, connection, target, number, heard).await?;
         let record = Rc::new(record);
@@ -119,7 +119,7 @@ impl Attempt<'_> {
         target.upstream.metrics.attempt(judged.verdict.class);
         target.upstream.learn(&record, &judged.verdict);
         let note = worker
-            .shared
+            .app
             .recorder
             .as_ref()
             .map(|recorder| recorder.note(&target.request.id, target.sent(), &record, &judged));
@@ -134,7 +134,7 @@ async fn send(
     target: &Target,
     number: u32,
     heard: &Cell<bool>,
-) -> Result<(Record, Option<Held>), EndedElsewhere> {
+) -> Result<(Record, Option<BufferedResponse>), EndedElsewhere> {
     let began = Instant::now();
     let progress = Progress { phase: Cell::new(Phase::Connecting), head: OnceCell::new(), body: Passing::new(began) };
     let grace = if target.request.deadline_is_callers { CALLERS_GRACE } else { Duration::ZERO };

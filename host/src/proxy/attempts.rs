@@ -8,15 +8,15 @@ use crate::proxy::attempt::Attempt;
 use crate::proxy::body::Body;
 use crate::proxy::completion::Completion;
 use crate::proxy::hedge;
-use crate::proxy::hold::Held;
+use crate::proxy::hold::BufferedResponse;
 use crate::proxy::permits::{Charges, Permits};
 use crate::proxy::retry::{RetryToken, grant, held_back, next};
 use crate::proxy::settle::settle;
 use crate::proxy::target::{Target, Targets};
-use crate::proxy::trace::Story;
+use crate::proxy::trace::RequestTrace;
 use crate::proxy::unserved::{Blocked, Failed, Unserved, refusal_for};
 use crate::proxy::worker::Worker;
-use crate::upstream::gate::Entered;
+use crate::upstream::gate::AdmissionPermit;
 use crate::upstream::patience::Patience;
 use crate::upstream::verdict;
 use http::Response;
@@ -36,7 +36,7 @@ pub async fn attempts(
     worker: &Rc<Worker>,
     targets: &Targets,
     patience: Patience,
-    story: Story,
+    trace: RequestTrace,
 ) -> Result<Response<Body>, Unserved> {
     let mut target = Rc::clone(targets.first());
     let mut others = targets.others();
@@ -44,11 +44,11 @@ pub async fn attempts(
     let mut run = Run {
         worker,
         patience: patience.bounded_by(target.request.deadline),
-        came: worker.shared.clock.now(),
+        came: worker.app.clock.now(),
         number: 0,
         charge: None,
         was_counted: false,
-        story,
+        trace,
     };
     loop {
         let out = match run.at(&target).await {
@@ -62,11 +62,11 @@ pub async fn attempts(
         let (asked_first, out) = first.take().unwrap_or((target, out));
         match next {
             Some(next) => {
-                run.story.tell(&format!("on to {}", next.upstream.name));
+                run.trace.tell(&format!("on to {}", next.upstream.name));
                 first = Some((asked_first, out));
                 target = next;
             }
-            None => return Err(Unserved::new(asked_first, out.last, out.blocked, run.story)),
+            None => return Err(Unserved::new(asked_first, out.last, out.blocked, run.trace)),
         }
     }
 }
@@ -95,9 +95,9 @@ struct Run<'a> {
     /// Attempts so far, wherever.
     number: u32,
     /// What it has taken of its tenant's limits: once, however many attempts it takes; the dearest of them counts.
-    charge: Option<Entered>,
+    charge: Option<AdmissionPermit>,
     was_counted: bool,
-    story: Story,
+    trace: RequestTrace,
 }
 
 impl Run<'_> {
@@ -106,7 +106,7 @@ impl Run<'_> {
     /// # Errors
     /// Why it has not.
     async fn at(mut self, target: &Rc<Target>) -> Result<Response<Body>, (Self, Out)> {
-        let (worker, clock) = (self.worker, self.worker.shared.clock);
+        let (worker, clock) = (self.worker, self.worker.app.clock);
         let (upstream, subject) = (&*target.upstream, target.subject());
         let client = worker.client(upstream);
         let mut last: Option<Failed> = None;
@@ -120,7 +120,7 @@ impl Run<'_> {
             let wait = held_back(target, clock);
             if !wait.is_zero() {
                 clock.sleep(wait).await;
-                self.story.waited("a retry", wait);
+                self.trace.waited("a retry", wait);
             }
         }
 
@@ -128,7 +128,7 @@ impl Run<'_> {
         let mut retry: Option<RetryToken<'_>> = None;
         loop {
             // Wait for whatever is in the way.
-            let admitted = admit(target, self.patience, &mut self.charge, &mut places, clock, &mut self.story).await;
+            let admitted = admit(target, self.patience, &mut self.charge, &mut places, clock, &mut self.trace).await;
             let permits = match admitted {
                 Ok(permits) => permits,
                 Err(Obstruction::OfUpstream(blocked)) => return Err((self, Out::of(last, blocked))),
@@ -147,13 +147,13 @@ impl Run<'_> {
             let connection = client.reuse(target.is_repeatable());
             let attempt = Attempt { worker, client: &client, target, number: self.number };
             let ended = match hedge::Plan::of(target, connection.as_ref()) {
-                None => self.story.attempted(attempt.make(connection, permits, &Cell::default()).await),
-                Some(plan) => hedge::race(attempt, plan, connection, permits, &mut self.story).await,
+                None => self.trace.attempted(attempt.make(connection, permits, &Cell::default()).await),
+                Some(plan) => hedge::race(attempt, plan, connection, permits, &mut self.trace).await,
             };
             let (mut attempted, permits) = match ended {
                 Ok(attempted) => attempted,
                 Err(ended) => {
-                    let body_timeout = worker.shared.config.server.body_timeout;
+                    let body_timeout = worker.app.config.server.body_timeout;
                     let blocked = Blocked::elsewhere(target, ended, body_timeout);
                     return Err((self, Out::of(None, blocked)));
                 }
@@ -171,18 +171,18 @@ impl Run<'_> {
             if attempted.judged.verdict.class == Class::Success
                 && let Some(held) = attempted.response.take()
             {
-                let Permits { entered, admission } = permits;
+                let Permits { limits, circuits } = permits;
                 let completion = Completion {
-                    admission: Some(admission),
-                    charges: Charges { upstream: Some(entered), tenant: self.charge },
+                    circuits: Some(circuits),
+                    charges: Charges { upstream: Some(limits), tenant: self.charge },
                     has_failed,
-                    ..Completion::of_settled(worker, target, attempted, RequestOutcome::Answered, self.story)
+                    ..Completion::of_settled(worker, target, attempted, RequestOutcome::Answered, self.trace)
                 };
                 return Ok(answer(held, completion, false));
             }
 
             // Settle.
-            let is_probe = permits.admission.is_probe();
+            let is_probe = permits.circuits.is_probe();
             let consequence = settle(worker, target, &attempted, permits, has_failed);
             has_failed |= consequence.request_has_failed;
             self.was_counted |= consequence.settlement != Settlement::Refund;
@@ -194,7 +194,7 @@ impl Run<'_> {
             let (record, verdict) = (&attempted.record, &attempted.judged.verdict);
             if verdict.class == Class::Rejected && refuses_what_we_ask_for(target, record) {
                 target.demands_usage.set(false);
-                self.story.tell("again without asking for usage, which this upstream seems not to know");
+                self.trace.tell("again without asking for usage, which this upstream seems not to know");
                 continue;
             }
 
@@ -203,7 +203,7 @@ impl Run<'_> {
                 && let Some(held) = attempted.response.take()
             {
                 let outcome = RequestOutcome::Answered;
-                let completion = Completion::of_settled(worker, target, attempted, outcome, self.story);
+                let completion = Completion::of_settled(worker, target, attempted, outcome, self.trace);
                 return Ok(answer(held, completion, consequence.is_final));
             }
 
@@ -217,7 +217,7 @@ impl Run<'_> {
                 advice: verdict::advice(verdict.advice),
                 // Where part of an answer has come, another one would be made and paid for that its caller has not asked
                 // for.
-                may_repeat: is_repeatable && !attempted.response.as_ref().is_some_and(Held::is_part),
+                may_repeat: is_repeatable && !attempted.response.as_ref().is_some_and(BufferedResponse::is_part),
                 pacing: consequence.pacing,
                 is_turn_of_use: consequence.pacing.is_some() && upstream.lanes.is_of_use(subject, self.came),
             };
@@ -227,20 +227,20 @@ impl Run<'_> {
             let failed = last.insert(Failed { attempted, consequence, upstream_is_trusted, refusal });
             let (hint, may_be_served_elsewhere) = match step {
                 Step::Paced => {
-                    self.story.tell("waits for its turn");
+                    self.trace.tell("waits for its turn");
                     continue;
                 }
                 Step::RetryAfter(wait) => match grant(target, self.number, wait, self.patience.circuits, clock) {
                     Ok((token, wait)) => {
                         retry = Some(token);
                         if !wait.is_zero() {
-                            self.story.waited("a retry", wait);
+                            self.trace.waited("a retry", wait);
                             clock.sleep(wait).await;
                         }
                         continue;
                     }
                     Err(no_retry) => {
-                        self.story.tell(&format!("no retry: {}", no_retry.as_str()));
+                        self.trace.tell(&format!("no retry: {}", no_retry.as_str()));
                         (no_retry.wait(), false)
                     }
                 },

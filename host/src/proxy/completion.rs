@@ -7,9 +7,9 @@ use crate::proxy::attempt::Attempted;
 use crate::proxy::permits::Charges;
 use crate::proxy::settle::{Ending, conclude};
 use crate::proxy::target::Target;
-use crate::proxy::trace::Story;
+use crate::proxy::trace::RequestTrace;
 use crate::proxy::worker::Worker;
-use crate::upstream::circuit::Admission;
+use crate::upstream::circuit::CircuitPermits;
 use bytes::Bytes;
 use spillway_resilience::Consequence;
 use spillway_sdk::{AttemptFacts, Class, Fault, Phase, ProviderError, Verdict};
@@ -41,11 +41,11 @@ pub struct Completion {
     /// The verdict so far.
     pub verdict: Verdict,
     /// The circuits' permits, unless they are settled already.
-    pub admission: Option<Admission>,
+    pub circuits: Option<CircuitPermits>,
     /// What was taken of limits.
     pub charges: Charges,
     /// Why.
-    pub story: Story,
+    pub trace: RequestTrace,
     /// How the request ended, should the answer arrive whole.
     pub outcome: RequestOutcome,
     /// Whether a failure of its request is counted already.
@@ -59,16 +59,16 @@ impl Completion {
         target: &Rc<Target>,
         attempted: Attempted,
         outcome: RequestOutcome,
-        story: Story,
+        trace: RequestTrace,
     ) -> Completion {
         Completion {
             worker: Rc::clone(worker),
             target: Rc::clone(target),
             record: attempted.record,
             verdict: attempted.judged.verdict,
-            admission: None,
+            circuits: None,
             charges: Charges::default(),
-            story,
+            trace,
             outcome,
             has_failed: false,
         }
@@ -84,13 +84,13 @@ impl Completion {
         self.record.first_content.set(Some(duration));
         upstream.metrics.first_content(duration);
         let is_first = self.target.request.is_first(self.record.number);
-        let first_sent = is_first.then(|| self.worker.shared.clock.at(self.record.began));
+        let first_sent = is_first.then(|| self.worker.app.clock.at(self.record.began));
         upstream.served(self.target.subject(), duration, first_sent);
-        if let Some(admission) = &mut self.admission {
-            admission.answered();
+        if let Some(circuits) = &mut self.circuits {
+            circuits.answered();
         }
         // A probe has shown what it was sent for: nobody should wait for the end of its stream.
-        if let Some(probe) = self.admission.take_if(|admission| admission.is_probe()) {
+        if let Some(probe) = self.circuits.take_if(|circuits| circuits.is_probe()) {
             conclude(&self.worker, &self.target, probe, &self.record, self.consequence(None, None));
         }
     }
@@ -98,7 +98,7 @@ impl Completion {
     /// What the verdict so far means, where the attempt has ended with this fault and has cost so many tokens.
     fn consequence(&self, fault: Option<Fault>, used_tokens: Option<u64>) -> Consequence {
         let (target, record, verdict, has_failed) = (&*self.target, &*self.record, &self.verdict, self.has_failed);
-        Ending { target, record, verdict, fault, used_tokens, has_failed }.consequence(self.worker.shared.clock)
+        Ending { target, record, verdict, fault, used_tokens, has_failed }.consequence(self.worker.app.clock)
     }
 
     /// Settles everything, once.
@@ -117,26 +117,26 @@ impl Completion {
         let outcome = match end {
             End::Whole => self.outcome,
             End::Failed(error) => {
-                self.story.tell(&format!("the provider failed inside of its answer: {}", error.message));
+                self.trace.tell(&format!("the provider failed inside of its answer: {}", error.message));
                 self.judge_again(None, Some(error));
                 RequestOutcome::Broken
             }
             End::Broken(fault) => {
-                self.story.tell(&format!("the answer broke off: {}", fault.as_str()));
+                self.trace.tell(&format!("the answer broke off: {}", fault.as_str()));
                 self.judge_again(Some(fault), None);
                 RequestOutcome::Broken
             }
             End::Abandoned(given_up) => {
-                self.story.tell(given_up.unwrap_or("the caller went away"));
+                self.trace.tell(given_up.unwrap_or("the caller went away"));
                 // The permits are dropped with this, which counts nowhere.
-                self.admission = None;
+                self.circuits = None;
                 RequestOutcome::Abandoned
             }
         };
-        if let Some(admission) = self.admission.take() {
-            conclude(&self.worker, &self.target, admission, &self.record, self.consequence(fault, None));
+        if let Some(circuits) = self.circuits.take() {
+            conclude(&self.worker, &self.target, circuits, &self.record, self.consequence(fault, None));
         }
-        self.story.end(outcome, self.record.status.unwrap_or(0));
+        self.trace.end(outcome, self.record.status.unwrap_or(0));
     }
 
     /// What is said about an attempt that broke after its first content.
@@ -151,7 +151,7 @@ impl Completion {
         let record = Rc::new(record);
         let facts = Rc::clone(&record) as Rc<dyn AttemptFacts>;
         let judged = self.worker.judge.borrow_mut().classify(&upstream.policy, facts);
-        if let Some(recorder) = &self.worker.shared.recorder {
+        if let Some(recorder) = &self.worker.app.recorder {
             drop(recorder.note(&self.target.request.id, self.target.sent(), &record, &judged));
         }
         self.verdict = judged.verdict;

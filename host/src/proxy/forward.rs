@@ -7,7 +7,7 @@ use crate::dialect::{Dialect, Operation, Usage};
 use crate::observe::metrics::RequestOutcome;
 use crate::proxy::body::{Aborted, Arriving};
 use crate::proxy::completion::{Completion, End};
-use crate::proxy::hold::{Held, OPEN_WHEN_OVER};
+use crate::proxy::hold::{BufferedResponse, OPEN_WHEN_OVER};
 use crate::proxy::refusal::{Kind, Refusal};
 use crate::upstream::client::fault_of;
 use bytes::Bytes;
@@ -105,7 +105,7 @@ impl Tail {
 
 impl Forward {
     /// Takes over a response whose head is on its way to the caller.
-    pub fn new(held: Held, mut completion: Completion) -> Forward {
+    pub fn new(held: BufferedResponse, mut completion: Completion) -> Forward {
         let target = &completion.target;
         let is_answer = completion.outcome == RequestOutcome::Answered && held.status.is_success();
         let generates = target.request.operation == Operation::Generate;

@@ -4,10 +4,10 @@ use crate::proxy::attempt::{Attempt, Attempted, EndedElsewhere};
 use crate::proxy::permits::Permits;
 use crate::proxy::settle::settle;
 use crate::proxy::target::Target;
-use crate::proxy::trace::Story;
+use crate::proxy::trace::RequestTrace;
 use crate::proxy::worker::Worker;
 use crate::upstream::client::Connection;
-use crate::upstream::gate::Asked;
+use crate::upstream::gate::Admission;
 use crate::upstream::verdict::is_answer;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -66,7 +66,7 @@ pub async fn race(
     plan: Plan,
     connection: Option<Connection>,
     first: Permits,
-    story: &mut Story,
+    trace: &mut RequestTrace,
 ) -> Result<(Attempted, Permits), EndedElsewhere> {
     let Attempt { worker, client, target, .. } = attempt;
     let Plan { settings, of_late_ones, silence_max } = plan;
@@ -88,9 +88,8 @@ pub async fn race(
             committed: false,
         };
         let is_alive = !of_late_ones && heard.get();
-        let decide = || {
-            when_to_hedge(&settings, race, &mut target.upstream.experience().hedge_budget, worker.shared.clock.now())
-        };
+        let decide =
+            || when_to_hedge(&settings, race, &mut target.upstream.experience().hedge_budget, worker.app.clock.now());
         let alarm = match (!is_alive).then(decide) {
             Some(Hedge::Send) => {
                 hedges += 1;
@@ -99,13 +98,13 @@ pub async fn race(
                         latest = Instant::now();
                         let after_ms = race.elapsed.as_millis();
                         let connection = if silence_max.is_some() && !heard.get() {
-                            story.tell(&format!(
+                            trace.tell(&format!(
                                 "a second connection after {after_ms} ms: nothing was heard on an old one"
                             ));
                             client.forget_unused();
                             None
                         } else {
-                            story.tell(&format!("hedged after {after_ms} ms"));
+                            trace.tell(&format!("hedged after {after_ms} ms"));
                             client.reuse(true)
                         };
                         target.upstream.metrics.hedge();
@@ -113,7 +112,7 @@ pub async fn race(
                     }
                     None => {
                         target.upstream.experience().hedge_budget.refund(Spend::Hedge);
-                        story.tell("no hedge: no room for it");
+                        trace.tell("no hedge: no room for it");
                     }
                 }
                 continue;
@@ -125,7 +124,7 @@ pub async fn race(
             Some(ended) = running.next() => ended,
             () = tokio::time::sleep(alarm.unwrap_or_default()), if alarm.is_some() => continue,
         };
-        let (attempted, permits) = story.attempted(ended)?;
+        let (attempted, permits) = trace.attempted(ended)?;
         let answers = is_answer(&attempted.judged.verdict) && attempted.response.is_some();
         if answers || running.is_empty() {
             return Ok((attempted, permits));
@@ -141,8 +140,8 @@ fn permits_at_once(worker: &Worker, target: &Target) -> Option<Permits> {
     if !target.upstream.lanes.of(target.subject()).is_empty() {
         return None;
     }
-    let now = worker.shared.clock.now();
-    let Ok(Asked::Entered(entered)) = target.upstream.door.ask(target.demand(), now) else { return None };
-    let admission = target.upstream.circuits.admit(target.subject()).ok()?;
-    Some(Permits { entered, admission })
+    let now = worker.app.clock.now();
+    let Ok(Admission::Admitted(limits)) = target.upstream.gate.ask(target.demand(), now) else { return None };
+    let circuits = target.upstream.circuits.admit(target.subject()).ok()?;
+    Some(Permits { limits, circuits })
 }

@@ -34,7 +34,7 @@ pub const OPEN_WHEN_OVER: Duration = Duration::from_secs(1);
 
 /// A response whose beginning is held.
 #[derive(Debug)]
-pub struct Held {
+pub struct BufferedResponse {
     /// Its status.
     pub status: StatusCode,
     /// Its headers, shared with the record of the attempt.
@@ -51,7 +51,7 @@ pub struct Held {
     pub broken: Option<Fault>,
 }
 
-impl Held {
+impl BufferedResponse {
     /// Whether part of an answer has come whose rest never will: it was made, and is paid for.
     pub fn is_part(&self) -> bool {
         let says_something = || self.arrived.iter().flatten().any(|byte| !byte.is_ascii_whitespace());
@@ -68,7 +68,7 @@ impl Held {
 
 /// A response of which it is clear what it is.
 pub(super) struct Begun {
-    pub(super) held: Held,
+    pub(super) held: BufferedResponse,
     /// The error that a stream has begun with.
     pub(super) error: Option<ProviderError>,
     /// Why it is no answer.
@@ -78,7 +78,7 @@ pub(super) struct Begun {
 /// Holds a response until it is clear what it is: a stream of events through its preamble, another body up to what a policy
 /// may see of it.
 pub(super) async fn hold(target: &Target, status: StatusCode, headers: Rc<HeaderMap>, body: Incoming) -> Begun {
-    let mut held = Held {
+    let mut held = BufferedResponse {
         status,
         headers,
         arrived: VecDeque::new(),
@@ -123,7 +123,7 @@ enum Beginning {
 }
 
 /// Holds a stream through its preamble, up to the event that is content or an error.
-async fn hold_stream(target: &Target, held: &mut Held) -> Beginning {
+async fn hold_stream(target: &Target, held: &mut BufferedResponse) -> Beginning {
     let mut splitter = Splitter::default();
     let mut bytes = 0;
     let mut release: Option<Instant> = None;
@@ -187,7 +187,7 @@ fn tells(target: &Target, kind: EventKind) -> Option<Beginning> {
 }
 
 /// A stream has ended, or broken off, before it told anything.
-fn ended(target: &Target, held: &mut Held, splitter: &mut Splitter, broken: Option<Fault>) -> Beginning {
+fn ended(target: &Target, held: &mut BufferedResponse, splitter: &mut Splitter, broken: Option<Fault>) -> Beginning {
     held.rest = None;
     let rest = splitter.take_rest();
     // The blank line behind the last event may be missing, which does not make it say less.
@@ -215,7 +215,7 @@ fn ended(target: &Target, held: &mut Held, splitter: &mut Splitter, broken: Opti
 ///
 /// An answer that dribbles in is not held for longer than a preamble is, and one that is whole not for as long as its
 /// connection stays open.
-async fn hold_body(target: &Target, held: &mut Held, enough: usize) -> Option<Fault> {
+async fn hold_body(target: &Target, held: &mut BufferedResponse, enough: usize) -> Option<Fault> {
     let succeeds = held.status.is_success();
     let tells_its_end = !target.request.parameters.streaming && JsonEnd::of(&held.headers).is_some();
     let (mut json, mut bytes) = (JsonEnd::default(), 0);
@@ -276,7 +276,7 @@ async fn frame_until(
 }
 
 /// Whether what came under a success, and begins like this, is no answer at all.
-pub(super) fn is_nothing(target: &Target, held: &Held, begins: &[u8]) -> bool {
+pub(super) fn is_nothing(target: &Target, held: &BufferedResponse, begins: &[u8]) -> bool {
     let may_be_empty = matches!(held.status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT);
     let is_body =
         target.request.operation == Operation::Generate && held.status.is_success() && held.splitter.is_none();
@@ -288,7 +288,7 @@ pub(super) fn is_nothing(target: &Target, held: &Held, begins: &[u8]) -> bool {
 }
 
 /// The beginning of what has arrived, as its reader needs it.
-pub(super) fn prefix_of(held: &Held) -> Bytes {
+pub(super) fn prefix_of(held: &BufferedResponse) -> Bytes {
     let prefix = match held.arrived.front() {
         None => Bytes::new(),
         Some(only) if held.arrived.len() == 1 => only.slice(..only.len().min(BODY_PREFIX_BYTES_MAX)),

@@ -1,7 +1,7 @@
 //! What a request holds of limits and circuits, each to be settled once.
 
-use crate::upstream::circuit::Admission;
-use crate::upstream::gate::Entered;
+use crate::upstream::circuit::CircuitPermits;
+use crate::upstream::gate::AdmissionPermit;
 use spillway_resilience::{Feedback, Settlement};
 
 /// What a call holds while it is under way. Dropped with it, it counts nowhere but in the limits, since the provider
@@ -9,26 +9,26 @@ use spillway_resilience::{Feedback, Settlement};
 #[derive(Debug)]
 pub struct Permits {
     /// Its quota and its place in flight.
-    pub entered: Entered,
+    pub limits: AdmissionPermit,
     /// Its way through the circuits.
-    pub admission: Admission,
+    pub circuits: CircuitPermits,
 }
 
 /// What a request has taken of limits: its upstream's, and its tenant's. Dropped, each is settled as it stands.
 #[derive(Debug, Default)]
 pub struct Charges {
     /// The upstream's.
-    pub upstream: Option<Entered>,
+    pub upstream: Option<AdmissionPermit>,
     /// The tenant's, when it has limits of its own.
-    pub tenant: Option<Entered>,
+    pub tenant: Option<AdmissionPermit>,
 }
 
 impl Charges {
     /// Settles both with the same cost.
     pub fn settle(self, settlement: Settlement, feedback: Feedback) {
-        for entered in [self.upstream, self.tenant].into_iter().flatten() {
+        for permit in [self.upstream, self.tenant].into_iter().flatten() {
             // Only a refusal before the first content can be excused.
-            let _ = entered.settle(settlement, feedback);
+            let _ = permit.settle(settlement, feedback);
         }
     }
 }

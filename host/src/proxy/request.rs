@@ -1,9 +1,9 @@
 //! A request as its caller made it, read once and never changed.
 
 use crate::dialect::{Dialect, Operation, Parameters, compression, headers};
+use crate::proxy::app::LoadShare;
 use crate::proxy::refusal::{Kind, Refusal};
 use crate::proxy::route::Route;
-use crate::proxy::worker::HeldBytes;
 use crate::runtime::upload::{Upload, UploadError};
 use crate::tenants::callers::Caller;
 use bytes::Bytes;
@@ -28,7 +28,7 @@ const MODEL_BYTES_MAX: usize = 256;
 /// A request's body on its way upstream.
 #[derive(Debug)]
 pub enum InboundBody {
-    /// Held, so that it can be sent again.
+    /// BufferedResponse, so that it can be sent again.
     Whole(Bytes),
     /// Passing through, once.
     Streaming(RefCell<Option<Upload>>),
@@ -59,6 +59,8 @@ pub struct InboundRequest {
     pub deadline: Instant,
     /// Whether the deadline is the caller's own wish, and so no fault of an upstream's when it passes.
     pub deadline_is_callers: bool,
+    /// It is in hand for as long as this lives, its answer included.
+    _share: LoadShare,
 }
 
 impl InboundRequest {
@@ -73,7 +75,7 @@ impl InboundRequest {
         id: String,
         caller: Caller,
         (max_body, timeout): (usize, Duration),
-        held: &mut HeldBytes,
+        mut share: LoadShare,
     ) -> Result<InboundRequest, Refusal> {
         if headers::is_loop(&head.headers) {
             return Err(Kind::BadRequest {
@@ -83,25 +85,26 @@ impl InboundRequest {
         }
         let has_body = !http_body::Body::is_end_stream(&body);
         let body = if route.operation == Operation::Generate || !has_body {
-            InboundBody::Whole(read(body, &head.headers, max_body, &caller, held).await?)
+            InboundBody::Whole(read(body, &head.headers, max_body, &caller, &mut share).await?)
         } else {
             InboundBody::Streaming(RefCell::new(Some(body)))
         };
         let wish = callers_timeout(&head.headers).filter(|wish| *wish < timeout);
         let deadline = Instant::now() + wish.unwrap_or(timeout);
-        let request = InboundRequest::new(route, head.method, head.headers, body, id, caller, deadline);
-        Ok(InboundRequest { deadline_is_callers: wish.is_some(), ..request })
+        let mut request = InboundRequest::new(route, (head.method, head.headers), body, id, caller, deadline, share);
+        request.deadline_is_callers = wish.is_some();
+        Ok(request)
     }
 
     /// As [`InboundRequest::receive`], of parts that are at hand.
     pub fn new(
         route: &Route,
-        method: Method,
-        headers: HeaderMap,
+        (method, headers): (Method, HeaderMap),
         body: InboundBody,
         id: String,
         caller: Caller,
         deadline: Instant,
+        share: LoadShare,
     ) -> InboundRequest {
         let mut request = InboundRequest {
             id,
@@ -115,6 +118,7 @@ impl InboundRequest {
             caller,
             deadline,
             deadline_is_callers: false,
+            _share: share,
         };
         if let Some(readable) = request.readable() {
             let dialect = request.dialect.in_body(request.path(), &readable);
@@ -176,7 +180,7 @@ async fn read(
     headers: &HeaderMap,
     limit: usize,
     caller: &Caller,
-    held: &mut HeldBytes,
+    share: &mut LoadShare,
 ) -> Result<Bytes, Refusal> {
     let too_large = || Refusal::from(Kind::BodyTooLarge { limit });
     let no_room =
@@ -187,7 +191,7 @@ async fn read(
     if announced.is_some_and(|length| length > limit) {
         return Err(too_large());
     }
-    held.grow_to(announced.unwrap_or(0)).then_some(()).ok_or_else(no_room)?;
+    share.grow_to(announced.unwrap_or(0)).then_some(()).ok_or_else(no_room)?;
     let (mut frames, mut length) = (Vec::new(), 0);
     while let Some(frame) = body.frame().await {
         let broken = |error| match error {
@@ -199,7 +203,7 @@ async fn read(
         if length > limit {
             return Err(too_large());
         }
-        held.grow_to(length).then_some(()).ok_or_else(no_room)?;
+        share.grow_to(length).then_some(()).ok_or_else(no_room)?;
         frames.push(data);
     }
     Ok(match frames.len() {

@@ -6,7 +6,7 @@ use crate::proxy::permits::Permits;
 use crate::proxy::target::Target;
 use crate::proxy::worker::Worker;
 use crate::runtime::clock::Clock;
-use crate::upstream::circuit::Admission;
+use crate::upstream::circuit::CircuitPermits;
 use crate::upstream::said::Said;
 use crate::upstream::verdict;
 use spillway_resilience::{Circumstances, Consequence, FirstContent, Outcome, Progress, Teaches};
@@ -76,23 +76,23 @@ pub fn settle(
     permits: Permits,
     has_failed: bool,
 ) -> Consequence {
-    let (record, verdict, clock) = (&*attempted.record, &attempted.judged.verdict, worker.shared.clock);
+    let (record, verdict, clock) = (&*attempted.record, &attempted.judged.verdict, worker.app.clock);
     let teaches = verdict::class(verdict.class).teaches(was_slept_through(record, record.fault, clock));
     if teaches == Teaches::Failed && target.request.is_first(record.number) {
         target.upstream.first_failed(target.subject(), clock.at(record.began));
     }
     let ending = Ending { target, record, verdict, fault: record.fault, used_tokens: None, has_failed };
     let consequence = ending.consequence(clock);
-    let Permits { entered, admission } = permits;
-    entered.settle(consequence.settlement, consequence.feedback);
-    conclude(worker, target, admission, record, consequence)
+    let Permits { limits, circuits } = permits;
+    limits.settle(consequence.settlement, consequence.feedback);
+    conclude(worker, target, circuits, record, consequence)
 }
 
 /// Draws a consequence for circuits and lanes. Answers what is left of it when the lane has heard of it.
 pub fn conclude(
     worker: &Worker,
     target: &Target,
-    admission: Admission,
+    circuits: CircuitPermits,
     record: &Record,
     mut consequence: Consequence,
 ) -> Consequence {
@@ -102,13 +102,13 @@ pub fn conclude(
         _ => Said::of(record, consequence.hears).map(Arc::new),
     };
     if let Some(pause) = consequence.pause {
-        let (reached, sent) = (subject.reached(consequence.reach), worker.shared.clock.at(record.began));
+        let (reached, sent) = (subject.reached(consequence.reach), worker.app.clock.at(record.began));
         let log = || upstream.experience().served.clone();
         consequence = consequence.heard_by_lane(upstream.lanes.told(&reached, pause, sent, said.clone(), log));
     }
     let duration = record.first_content.get().unwrap_or(record.elapsed);
     let policy = (&mut *worker.judge.borrow_mut(), &*upstream.policy);
-    upstream.circuits.settle(admission, subject, &consequence, said, duration, policy);
+    upstream.circuits.settle(circuits, subject, &consequence, said, duration, policy);
     consequence
 }
 

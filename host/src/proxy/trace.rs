@@ -4,7 +4,6 @@ use crate::observe::metrics::{RequestOutcome, UpstreamMetrics};
 use crate::policy::Record;
 use crate::policy::{By, Judged};
 use crate::proxy::attempt::{Attempted, Elsewhere, EndedElsewhere};
-use crate::proxy::worker::{HeldBytes, InFlight};
 use crate::runtime::clock::milliseconds;
 use crate::spool::JobId;
 use crate::upstream::Upstream;
@@ -15,7 +14,7 @@ use std::time::{Duration, Instant};
 
 /// Why a request ended as it did, written while it lives.
 #[derive(Debug)]
-pub struct Story {
+pub struct RequestTrace {
     request_id: String,
     began: Instant,
     upstream: String,
@@ -29,16 +28,12 @@ pub struct Story {
     /// Where the end is counted; a job's story is not, since its request was counted when it was kept.
     counted: Option<Arc<UpstreamMetrics>>,
     ended: bool,
-    /// The request is in flight for as long as its story goes on, streams included.
-    _in_flight: InFlight,
-    /// And so long its body is held.
-    held: Option<HeldBytes>,
 }
 
-impl Story {
+impl RequestTrace {
     /// Begins with the request's arrival.
-    pub fn begin(request_id: &str, in_flight: InFlight) -> Story {
-        Story {
+    pub fn begin(request_id: &str) -> RequestTrace {
+        RequestTrace {
             request_id: request_id.to_owned(),
             began: Instant::now(),
             upstream: String::new(),
@@ -49,14 +44,7 @@ impl Story {
             elsewhere: Duration::ZERO,
             counted: None,
             ended: false,
-            _in_flight: in_flight,
-            held: None,
         }
-    }
-
-    /// The request's body is in hand.
-    pub fn holds(&mut self, held: HeldBytes) {
-        self.held = Some(held);
     }
 
     /// Where the request goes. From here on its end is counted there.
@@ -184,7 +172,7 @@ impl Story {
     }
 }
 
-impl Drop for Story {
+impl Drop for RequestTrace {
     /// A story that nobody has ended is that of a caller who went away.
     fn drop(&mut self) {
         if !self.upstream.is_empty() {

@@ -9,7 +9,7 @@ use crate::proxy::completion::Completion;
 use crate::proxy::refusal::{Kind, Refusal};
 use crate::proxy::respond::raise_wait;
 use crate::proxy::target::Target;
-use crate::proxy::trace::Story;
+use crate::proxy::trace::RequestTrace;
 use crate::proxy::worker::Worker;
 use crate::upstream::circuit::Refused;
 use crate::upstream::said::fitting;
@@ -37,20 +37,20 @@ pub struct Unserved {
     /// Who was asked.
     target: Rc<Target>,
     /// Why.
-    pub story: Story,
+    pub trace: RequestTrace,
 }
 
 impl Unserved {
     /// Where an attempt was made, its failure is what the caller hears of, not what kept the next one from being made.
-    pub fn new(target: Rc<Target>, last: Option<Failed>, blocked: Blocked, mut story: Story) -> Unserved {
+    pub fn new(target: Rc<Target>, last: Option<Failed>, blocked: Blocked, mut trace: RequestTrace) -> Unserved {
         let Blocked { mut refusal, mut outcome, was_sent } = blocked;
         if let (Some(failed), true) = (&last, outcome != RequestOutcome::Failed) {
-            story.tell(&format!("no retry: {}", refusal.code()));
+            trace.tell(&format!("no retry: {}", refusal.code()));
             refusal = Refusal { retry_after: refusal.retry_after, kind: failed.refusal.kind.clone() };
             outcome = RequestOutcome::Failed;
         }
         let tried = was_sent || last.is_some();
-        Unserved { refusal, outcome, last, tried, target, story }
+        Unserved { refusal, outcome, last, tried, target, trace }
     }
 
     /// Whether the failure may be this request's own: a healthy upstream answered it with an error.
@@ -60,8 +60,8 @@ impl Unserved {
 
     /// Ends the request without an answer: nobody waits for one.
     pub fn close(mut self) {
-        self.story.tell(self.refusal.code());
-        self.story.end(self.outcome, self.refusal.status().as_u16());
+        self.trace.tell(self.refusal.code());
+        self.trace.end(self.outcome, self.refusal.status().as_u16());
     }
 
     /// How long to leave a job alone that was not served.
@@ -85,28 +85,28 @@ impl Unserved {
         if let Some(Failed { mut attempted, consequence, .. }) = self.last
             && let Some(held) = attempted.response.take().filter(|held| held.shows_its_failure(&attempted.record))
         {
-            let completion = Completion::of_settled(worker, &target, attempted, RequestOutcome::Failed, self.story);
+            let completion = Completion::of_settled(worker, &target, attempted, RequestOutcome::Failed, self.trace);
             let mut response = answer(held, completion, consequence.is_final);
             if let Some(wait) = self.refusal.retry_after {
                 raise_wait(response.headers_mut(), wait);
             }
             return response;
         }
-        let (mut story, refusal) = (self.story, self.refusal);
+        let (mut trace, refusal) = (self.trace, self.refusal);
         let lost = matches!(refusal.kind, Kind::Unreachable { fault: Fault::Reset, cause: None, .. })
             && self.outcome == RequestOutcome::Failed;
-        target.upstream.metrics.overhead(story.overhead());
-        story.tell(refusal.code());
+        target.upstream.metrics.overhead(trace.overhead());
+        trace.tell(refusal.code());
         let mut response = refusal.into_response(target.request.dialect, &target.request.id);
-        story.insert_headers(response.headers_mut());
+        trace.insert_headers(response.headers_mut());
         if lost {
             // What callers make of a lost connection is theirs to say: SDKs have a class of their own for it.
-            story.tell("the caller's connection is closed as the provider's was");
-            story.end(self.outcome, 0);
+            trace.tell("the caller's connection is closed as the provider's was");
+            trace.end(self.outcome, 0);
             response.extensions_mut().insert(BreakOff);
             return response;
         }
-        story.end(self.outcome, response.status().as_u16());
+        trace.end(self.outcome, response.status().as_u16());
         response
     }
 }

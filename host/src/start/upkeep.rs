@@ -1,10 +1,10 @@
 //! What is done though no request asks for it: opening circuits that stall, remembering how they stand, and noticing that
 //! the machine has slept or that its wall clock was set.
 
-use crate::proxy::worker::Shared;
+use crate::proxy::app::App;
 use crate::runtime::sync::{Mutex, lock};
 use crate::spool::Spool;
-use crate::state::circuit_file::Memory;
+use crate::state::circuit_file::CircuitFile;
 use crate::state::steady::SteadyTime;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,74 +18,74 @@ const GATHER: Duration = Duration::from_millis(50);
 const SAY_LOST: Duration = Duration::from_secs(60);
 
 /// Looks after circuits and time until the process ends. It touches no disk, which may hang.
-pub(super) async fn look_after(shared: Arc<Shared>) {
+pub(super) async fn look_after(app: Arc<App>) {
     let mut looks = tokio::time::interval(LOOK);
     let mut lost = LostLines::default();
     loop {
         looks.tick().await;
-        if let Some(slept) = shared.clock.notice_sleep() {
+        if let Some(slept) = app.clock.notice_sleep() {
             // What calls did not end meanwhile says nothing about who was called.
-            shared.upstreams.values().for_each(|upstream| upstream.circuits.woken());
+            app.upstreams.values().for_each(|upstream| upstream.circuits.woken());
             tracing::info!(slept_s = slept.as_secs(), "the machine has slept; what was due meanwhile is due now");
         }
-        shared.upstreams.values().for_each(|upstream| {
+        app.upstreams.values().for_each(|upstream| {
             upstream.circuits.poll();
             upstream.lanes.tidy();
         });
-        lost.look(shared.means.log_lines_lost.get());
+        lost.look(app.means.log_lines_lost.get());
     }
 }
 
 /// Remembers how circuits and time stand until the process ends, and then once more. Writes to disk, and so belongs on a
 /// thread of its own.
 pub(super) async fn remember(
-    shared: Arc<Shared>,
-    mut memory: Memory,
+    app: Arc<App>,
+    mut circuit_file: CircuitFile,
     time: Arc<Mutex<SteadyTime>>,
     mut end: oneshot::Receiver<oneshot::Sender<()>>,
 ) {
     let mut looks = tokio::time::interval(LOOK);
     loop {
         // Listening begins before saving, so that nothing that happens meanwhile is missed.
-        let changed = shared.circuit_changed.notified();
+        let changed = app.circuit_changed.notified();
         tokio::pin!(changed);
         changed.as_mut().enable();
-        save(&shared, &mut memory);
+        save(&app, &mut circuit_file);
         tokio::select! {
             () = &mut changed => {
                 // Whoever ends the process does not wait for more to be gathered.
                 let ended = tokio::time::timeout(GATHER, &mut end).await;
                 if let Ok(remembered) = ended {
-                    return finish(&shared, &mut memory, &time, remembered);
+                    return finish(&app, &mut circuit_file, &time, remembered);
                 }
             }
-            remembered = &mut end => return finish(&shared, &mut memory, &time, remembered),
-            _ = looks.tick() => keep_time(&shared, &time),
+            remembered = &mut end => return finish(&app, &mut circuit_file, &time, remembered),
+            _ = looks.tick() => keep_time(&app, &time),
         }
     }
 }
 
 /// A data folder that another process has is not written to: after its next start it would take our circuits for its own.
-fn save(shared: &Shared, memory: &mut Memory) {
-    if !shared.spool.as_ref().is_some_and(Spool::is_anothers) {
-        memory.save(&shared.upstreams, shared.clock);
+fn save(app: &App, circuit_file: &mut CircuitFile) {
+    if !app.spool.as_ref().is_some_and(Spool::is_anothers) {
+        circuit_file.save(&app.upstreams, app.clock);
     }
 }
 
-fn keep_time(shared: &Shared, time: &Mutex<SteadyTime>) {
-    if !shared.spool.as_ref().is_some_and(Spool::is_anothers) {
-        lock(time).keep(&shared.clock);
+fn keep_time(app: &App, time: &Mutex<SteadyTime>) {
+    if !app.spool.as_ref().is_some_and(Spool::is_anothers) {
+        lock(time).keep(&app.clock);
     }
 }
 
 fn finish(
-    shared: &Shared,
-    memory: &mut Memory,
+    app: &App,
+    circuit_file: &mut CircuitFile,
     time: &Mutex<SteadyTime>,
     remembered: Result<oneshot::Sender<()>, oneshot::error::RecvError>,
 ) {
-    keep_time(shared, time);
-    save(shared, memory);
+    keep_time(app, time);
+    save(app, circuit_file);
     if let Ok(remembered) = remembered {
         let _ = remembered.send(());
     }

@@ -26,7 +26,7 @@ const FILE_BYTES_MAX: u64 = 16 << 20;
 
 /// How the circuits stood, and the key that their credentials' fingerprints were made with.
 #[derive(Debug)]
-pub struct Memory {
+pub struct CircuitFile {
     path: Option<PathBuf>,
     /// Kept with the circuits, so that a credential's circuit is found again.
     pub key: FingerprintKey,
@@ -101,11 +101,11 @@ enum StoredMode {
     WatchOnly,
 }
 
-impl Memory {
+impl CircuitFile {
     /// Reads what the last process left in `folder`. Without a folder nothing is read or written.
     ///
     /// A file that cannot be read is no reason not to start: the circuits begin closed then, and the log says why.
-    pub fn open(folder: Option<&Path>) -> Memory {
+    pub fn open(folder: Option<&Path>) -> CircuitFile {
         let path = folder.map(|folder| folder.join(FILE));
         let stored = path.as_deref().and_then(|path| match read_stored(path) {
             Ok(stored) => stored,
@@ -116,7 +116,7 @@ impl Memory {
             }
         });
         let key = stored.as_ref().map_or_else(FingerprintKey::generate, |stored| stored.fingerprint_key.clone());
-        Memory { path, key, stored, written: String::new(), failed: false }
+        CircuitFile { path, key, stored, written: String::new(), failed: false }
     }
 
     /// When the last process wrote it, by [`Clock::unix_ms`]; 0 if nothing is known.

@@ -4,7 +4,7 @@ use crate::config::{Config, Quota, TenantConfig};
 use crate::dialect::headers::{self, PRIORITY_HEADER, TENANT_HEADER};
 use crate::runtime::clock::Clock;
 use crate::tenants::fingerprint::FingerprintKey;
-use crate::upstream::gate::Door;
+use crate::upstream::gate::AdmissionGate;
 use crate::upstream::limiter;
 use http::HeaderMap;
 use spillway_resilience::{
@@ -28,7 +28,7 @@ pub struct Caller {
     /// Tells its credential from others.
     pub credential: u64,
     /// The way past its tenant's own limits, when it has any.
-    pub door: Option<Arc<Door>>,
+    pub gate: Option<Arc<AdmissionGate>>,
 }
 
 /// All tenants that are configured. Whoever is none of them has a share like everybody's, by the name it gives, or
@@ -44,7 +44,7 @@ struct Configured {
     name: Arc<str>,
     config: TenantConfig,
     tenant: Tenant,
-    door: Option<Arc<Door>>,
+    gate: Option<Arc<AdmissionGate>>,
 }
 
 impl Callers {
@@ -52,7 +52,7 @@ impl Callers {
     pub fn new(config: &Config, key: FingerprintKey, clock: Clock) -> Self {
         let configured = config.tenants.iter().map(|(name, config)| {
             let limited = config.quota() != Quota::default() || config.max_in_flight.is_some();
-            let door = limited.then(|| {
+            let gate = limited.then(|| {
                 let bulkhead = Bulkhead::new(config.max_in_flight.unwrap_or(AdaptiveLimitSettings::LIMIT_MAX));
                 let limiter = limiter(config.quota(), clock);
                 // One tenant alone waits here, so its share of the queue is all of it.
@@ -60,10 +60,10 @@ impl Callers {
                     max_waiting_per_tenant: FairQueueSettings::DEFAULT_MAX_WAITING,
                     ..FairQueueSettings::default()
                 };
-                Arc::new(Door::new(AdmissionQueue::new(limiter, Concurrency::Fixed(bulkhead), queue), clock))
+                Arc::new(AdmissionGate::new(AdmissionQueue::new(limiter, Concurrency::Fixed(bulkhead), queue), clock))
             });
             let tenant = Tenant { id: key.of_tenant(name), weight: config.weight };
-            (name.clone(), Configured { name: Arc::from(name.as_str()), config: config.clone(), tenant, door })
+            (name.clone(), Configured { name: Arc::from(name.as_str()), config: config.clone(), tenant, gate })
         });
         let configured = configured.collect();
         Callers { key, configured }
@@ -79,17 +79,17 @@ impl Callers {
             .and_then(|word| Priority::ALL.into_iter().find(|priority| priority.as_str().eq_ignore_ascii_case(word)));
         let Some(name) = text(TENANT_HEADER).filter(|name| !name.is_empty()) else {
             let tenant = Tenant::new(credential);
-            return Caller { tenant, name: None, priority: asked.unwrap_or_default(), credential, door: None };
+            return Caller { tenant, name: None, priority: asked.unwrap_or_default(), credential, gate: None };
         };
         match self.configured.get(name) {
-            Some(Configured { name, config, tenant, door }) => {
+            Some(Configured { name, config, tenant, gate }) => {
                 let highest = config.priority.unwrap_or(Priority::High);
                 Caller {
                     tenant: *tenant,
                     name: Some(Arc::clone(name)),
                     priority: asked.or(config.priority).unwrap_or_default().max(highest),
                     credential,
-                    door: door.clone(),
+                    gate: gate.clone(),
                 }
             }
             None => {
@@ -100,15 +100,15 @@ impl Callers {
                     name: Some(Arc::from(name)),
                     priority: asked.unwrap_or_default(),
                     credential,
-                    door: None,
+                    gate: None,
                 }
             }
         }
     }
 
     /// The tenants with limits of their own, for the status page.
-    pub fn doors(&self) -> impl Iterator<Item = (&str, &Door)> {
-        self.configured.values().filter_map(|tenant| Some((&*tenant.name, &**tenant.door.as_ref()?)))
+    pub fn gates(&self) -> impl Iterator<Item = (&str, &AdmissionGate)> {
+        self.configured.values().filter_map(|tenant| Some((&*tenant.name, &**tenant.gate.as_ref()?)))
     }
 }
 
@@ -136,9 +136,9 @@ mod tests {
     #[test]
     fn a_configured_tenant_has_its_weight_its_limits_and_its_priority() {
         let batch = caller(&[(TENANT_HEADER, "batch")]);
-        assert_eq!((batch.tenant.weight, batch.priority, batch.door.is_some()), (3, Priority::Normal, true));
+        assert_eq!((batch.tenant.weight, batch.priority, batch.gate.is_some()), (3, Priority::Normal, true));
         let shop = caller(&[(TENANT_HEADER, "shop")]);
-        assert_eq!((shop.tenant.weight, shop.priority, shop.door.is_some()), (1, Priority::Normal, false));
+        assert_eq!((shop.tenant.weight, shop.priority, shop.gate.is_some()), (1, Priority::Normal, false));
         assert_ne!(batch.tenant.id, shop.tenant.id);
     }
 

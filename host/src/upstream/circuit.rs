@@ -303,13 +303,13 @@ impl Circuits {
     ///
     /// # Errors
     /// The refusal of the first circuit that refuses; those passed before are settled as neutral.
-    pub fn admit(&self, subject: Subject<'_>) -> Result<Admission, Refused> {
-        let mut admission = Admission { whole: None, parts: Vec::new() };
+    pub fn admit(&self, subject: Subject<'_>) -> Result<CircuitPermits, Refused> {
+        let mut permits = CircuitPermits { whole: None, parts: Vec::new() };
         for circuit in self.scoped.of(subject) {
-            admission.parts.push(circuit.admit()?);
+            permits.parts.push(circuit.admit()?);
         }
-        admission.whole = Some(self.whole.admit()?);
-        Ok(admission)
+        permits.whole = Some(self.whole.admit()?);
+        Ok(permits)
     }
 
     /// Whether [`Circuits::admit`] would refuse, changing nothing: to look before waiting for something else.
@@ -373,7 +373,7 @@ impl Circuits {
     /// hear who are refused for it. The policy in the slot is asked whether a circuit opens.
     pub fn settle(
         &self,
-        mut admission: Admission,
+        mut permits: CircuitPermits,
         subject: Subject<'_>,
         consequence: &Consequence,
         said: Option<Arc<Said>>,
@@ -383,26 +383,26 @@ impl Circuits {
         let asks = judge.serving_wants_trip(slot);
         let now = self.whole.clock.now();
         if consequence.counts == Outcome::Success {
-            for mut permit in admission.whole.take().into_iter().chain(admission.parts.drain(..)) {
+            for mut permit in permits.whole.take().into_iter().chain(permits.parts.drain(..)) {
                 let pending = permit.record(Outcome::Success, duration, None, asks);
                 self.judge(&permit.circuit, pending, judge, slot);
             }
             return;
         }
         let &Consequence { reach, part, counts, counts_for_upstream, opens_for, .. } = consequence;
-        let sent = admission.whole.as_ref().and_then(CircuitPermit::admitted).unwrap_or(now);
+        let sent = permits.whole.as_ref().and_then(CircuitPermit::admitted).unwrap_or(now);
         let open_until = opens_for.map(|wait| now.saturating_add(wait));
         let of_upstream = reach == Reach::Upstream;
-        if let Some(mut whole) = admission.whole.take_if(|_| !of_upstream) {
+        if let Some(mut whole) = permits.whole.take_if(|_| !of_upstream) {
             let pending = whole.record(counts_for_upstream, duration, None, asks);
             self.judge(&whole.circuit, pending, judge, slot);
         }
         for (reach, open_until) in [(Some(reach), open_until), (part, None)] {
             let Some(reach) = reach else { continue };
             let protects = subject.reached(reach);
-            let permit = match admission.parts.iter().position(|permit| permit.circuit.protects == protects) {
-                Some(place) => Some(admission.parts.swap_remove(place)),
-                None if of_upstream => admission.whole.take(),
+            let permit = match permits.parts.iter().position(|permit| permit.circuit.protects == protects) {
+                Some(place) => Some(permits.parts.swap_remove(place)),
+                None if of_upstream => permits.whole.take(),
                 None if consequence.makes_circuit() => self.late_permit(&protects, sent, open_until),
                 None => None,
             };
@@ -479,13 +479,13 @@ pub struct Refused {
 
 /// A call's permits. Dropped without being settled, it counts nowhere and gives every slot back.
 #[derive(Debug)]
-pub struct Admission {
+pub struct CircuitPermits {
     whole: Option<CircuitPermit>,
     /// Empty, and so without an allocation, while nothing fails.
     parts: Vec<CircuitPermit>,
 }
 
-impl Admission {
+impl CircuitPermits {
     /// Its call goes out. A caller who leaves after waiting far longer than others do is then a hint that the upstream
     /// serves nobody.
     pub fn sent(&mut self) {

@@ -331,7 +331,7 @@ impl fmt::Debug for Destination {
 /// What is sent: a whole body that can be sent again, or one that streams through once.
 #[derive(Debug)]
 pub enum RequestBody {
-    /// Held.
+    /// BufferedResponse.
     Whole(Full<Bytes>),
     /// Passing through.
     Streaming(Upload),

@@ -11,9 +11,9 @@ use std::collections::HashMap;
 use std::task::Waker;
 use std::time::Duration;
 
-/// One door.
+/// One gate.
 #[derive(Debug)]
-pub struct Door {
+pub struct AdmissionGate {
     state: Mutex<State>,
     clock: Clock,
 }
@@ -37,9 +37,9 @@ enum Waiter {
 
 /// What becomes of whoever asks to be let in.
 #[derive(Debug)]
-pub enum Asked {
+pub enum Admission {
     /// It is in.
-    Entered(Entered),
+    Admitted(AdmissionPermit),
     /// It waits for its turn.
     Waits(Waiting),
 }
@@ -48,27 +48,27 @@ pub enum Asked {
 #[derive(Debug)]
 pub enum Turn {
     /// It has left the queue.
-    Left(Result<Entered, TurnedAway>),
-    /// It still waits, and its waker is kept. With a time, it is this waiter who must call [`Door::let_in`] then.
+    Left(Result<AdmissionPermit, TurnedAway>),
+    /// It still waits, and its waker is kept. With a time, it is this waiter who must call [`AdmissionGate::let_in`] then.
     Waits(Option<Timestamp>),
 }
 
-impl Door {
-    /// A door without anybody at it.
-    pub fn new(queue: AdmissionQueue, clock: Clock) -> Door {
+impl AdmissionGate {
+    /// A gate without anybody at it.
+    pub fn new(queue: AdmissionQueue, clock: Clock) -> AdmissionGate {
         let state = State { queue, waiters: HashMap::new(), timekeeper: None };
-        Door { state: Mutex::new(state), clock }
+        AdmissionGate { state: Mutex::new(state), clock }
     }
 
     /// Asks to be let in, waiting until `deadline` at most.
     ///
     /// # Errors
     /// When there is no room before `deadline`.
-    pub fn ask(self: &Arc<Self>, demand: Demand, deadline: Timestamp) -> Result<Asked, TurnedAway> {
+    pub fn ask(self: &Arc<Self>, demand: Demand, deadline: Timestamp) -> Result<Admission, TurnedAway> {
         self.ask_again(demand, None, deadline)
     }
 
-    /// As [`Door::ask`], for a call that had its turn and was refused: with its `former` ticket it comes before those of
+    /// As [`AdmissionGate::ask`], for a call that had its turn and was refused: with its `former` ticket it comes before those of
     /// its tenant who came after it.
     ///
     /// # Errors
@@ -78,7 +78,7 @@ impl Door {
         demand: Demand,
         former: Option<Ticket>,
         deadline: Timestamp,
-    ) -> Result<Asked, TurnedAway> {
+    ) -> Result<Admission, TurnedAway> {
         let (entry, woken) = {
             let mut state = self.lock();
             let now = self.clock.now();
@@ -90,9 +90,9 @@ impl Door {
         };
         wake(woken);
         Ok(match entry {
-            Entry::Passed(pass) => Asked::Entered(Entered::new(Arc::clone(self), pass, None)),
+            Entry::Passed(pass) => Admission::Admitted(AdmissionPermit::new(Arc::clone(self), pass, None)),
             Entry::Waiting(ticket) => {
-                Asked::Waits(Waiting { door: Arc::clone(self), ticket, tokens: demand.tokens, left: false })
+                Admission::Waits(Waiting { gate: Arc::clone(self), ticket, tokens: demand.tokens, left: false })
             }
         })
     }
@@ -113,7 +113,7 @@ impl Door {
         self.change(|queue, now| queue.drain(dimension, reset_in, now));
     }
 
-    /// A call through this door has brought its first content.
+    /// A call through this gate has brought its first content.
     pub fn served(&self) {
         self.change(|queue, now| queue.pacer_mut().map(|pacer| pacer.served(now)));
     }
@@ -147,7 +147,7 @@ impl Door {
         })
     }
 
-    /// What the door looks like this moment.
+    /// What the gate looks like this moment.
     pub fn look<T>(&self, at: impl FnOnce(&AdmissionQueue, Timestamp) -> T) -> T {
         let now = self.clock.now();
         at(&self.lock().queue, now)
@@ -200,7 +200,7 @@ fn wake(woken: Vec<Waker>) {
 /// A place in the queue. Dropped, it is given up, and nobody else loses theirs.
 #[derive(Debug)]
 pub struct Waiting {
-    door: Arc<Door>,
+    gate: Arc<AdmissionGate>,
     ticket: Ticket,
     tokens: u64,
     left: bool,
@@ -209,17 +209,17 @@ pub struct Waiting {
 impl Waiting {
     /// How this waiter stands. `waker` is woken when that changes.
     pub fn turn(&mut self, waker: &Waker) -> Turn {
-        let mut state = self.door.lock();
+        let mut state = self.gate.lock();
         match state.waiters.remove(&self.ticket) {
             Some(Waiter::LetIn(pass)) => {
                 self.left = true;
                 drop(state);
-                Turn::Left(Ok(Entered::new(Arc::clone(&self.door), pass, Some(self.ticket))))
+                Turn::Left(Ok(AdmissionPermit::new(Arc::clone(&self.gate), pass, Some(self.ticket))))
             }
             // Whoever has left cannot ask again, so a missing waiter is one that has expired.
             Some(Waiter::Expired) | None => {
                 self.left = true;
-                Turn::Left(Err(state.queue.in_vain(self.tokens, self.door.clock.now())))
+                Turn::Left(Err(state.queue.in_vain(self.tokens, self.gate.clock.now())))
             }
             Some(Waiter::Waits(_)) => {
                 state.waiters.insert(self.ticket, Waiter::Waits(Some(waker.clone())));
@@ -229,9 +229,9 @@ impl Waiting {
         }
     }
 
-    /// Its door.
-    pub fn door(&self) -> &Door {
-        &self.door
+    /// Its gate.
+    pub fn gate(&self) -> &AdmissionGate {
+        &self.gate
     }
 }
 
@@ -241,8 +241,8 @@ impl Drop for Waiting {
             return;
         }
         let woken = {
-            let mut state = self.door.lock();
-            let now = self.door.clock.now();
+            let mut state = self.gate.lock();
+            let now = self.gate.clock.now();
             match state.waiters.remove(&self.ticket) {
                 Some(Waiter::LetIn(pass)) => {
                     state.queue.settle(pass, Settlement::Refund, Feedback::Neutral, now);
@@ -260,8 +260,8 @@ impl Drop for Waiting {
 
 /// The right to one call, which is settled exactly once, whatever becomes of it.
 #[derive(Debug)]
-pub struct Entered {
-    door: Arc<Door>,
+pub struct AdmissionPermit {
+    gate: Arc<AdmissionGate>,
     pass: Option<Pass>,
     /// The place in the queue in which it waited.
     ticket: Option<Ticket>,
@@ -269,9 +269,9 @@ pub struct Entered {
     otherwise: Settlement,
 }
 
-impl Entered {
-    fn new(door: Arc<Door>, pass: Pass, ticket: Option<Ticket>) -> Entered {
-        Entered { door, pass: Some(pass), ticket, otherwise: Settlement::Refund }
+impl AdmissionPermit {
+    fn new(gate: Arc<AdmissionGate>, pass: Pass, ticket: Option<Ticket>) -> AdmissionPermit {
+        AdmissionPermit { gate, pass: Some(pass), ticket, otherwise: Settlement::Refund }
     }
 
     /// The place in the queue in which it waited, if it had to.
@@ -296,12 +296,12 @@ impl Entered {
     }
 
     fn settle_once(&mut self, settlement: Settlement, feedback: Feedback) -> bool {
-        let settle = |pass| self.door.change(|queue, now| queue.settle(pass, settlement, feedback, now));
+        let settle = |pass| self.gate.change(|queue, now| queue.settle(pass, settlement, feedback, now));
         self.pass.take().is_some_and(settle)
     }
 }
 
-impl Drop for Entered {
+impl Drop for AdmissionPermit {
     fn drop(&mut self) {
         self.settle_once(self.otherwise, Feedback::Neutral);
     }

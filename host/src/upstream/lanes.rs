@@ -3,7 +3,7 @@
 
 use crate::runtime::clock::{Clock, random};
 use crate::runtime::sync::lock;
-use crate::upstream::gate::Door;
+use crate::upstream::gate::AdmissionGate;
 use crate::upstream::parts::Parts;
 use crate::upstream::said::Said;
 use crate::upstream::scope::{Protects, Subject};
@@ -22,7 +22,7 @@ pub struct Lane {
     /// The part.
     pub protects: Protects,
     /// Where its callers wait.
-    pub door: Arc<Door>,
+    pub gate: Arc<AdmissionGate>,
     said: Mutex<Option<Arc<Said>>>,
 }
 
@@ -73,14 +73,14 @@ impl Lanes {
     /// A call has brought its first content.
     pub fn served(&self, subject: Subject<'_>) {
         for lane in self.of(subject) {
-            lane.door.served();
+            lane.gate.served();
         }
     }
 
     /// The suspicion that a call's model has too much to do has come to nothing.
     pub fn acquit(&self, subject: Subject<'_>) {
         for lane in self.of(subject) {
-            lane.door.acquit();
+            lane.gate.acquit();
         }
     }
 
@@ -110,7 +110,7 @@ impl Lanes {
         if said.is_some() {
             *lock(&lane.said) = said;
         }
-        let is_fruitless = lane.door.told(pause, sent, random);
+        let is_fruitless = lane.gate.told(pause, sent, random);
         if matches!(pause, Pause::Named(_) | Pause::Ordered(_)) {
             self.changed.notify_waiters();
         }
@@ -120,7 +120,7 @@ impl Lanes {
     /// The pauses that last, and what was said of each.
     pub fn pauses(&self) -> Vec<(Protects, Duration, Option<Arc<Said>>)> {
         let left = |lane: &Arc<Lane>| {
-            let paused = lane.door.look(|queue, now| Some(queue.pacer()?.paused_until(now)?.saturating_since(now)))?;
+            let paused = lane.gate.look(|queue, now| Some(queue.pacer()?.paused_until(now)?.saturating_since(now)))?;
             Some((lane.protects.clone(), paused, lane.said()))
         };
         self.lanes.all().iter().filter_map(left).collect()
@@ -134,7 +134,7 @@ impl Lanes {
 
     /// How long a call has to wait in its lanes, if nobody comes before it.
     pub fn wait(&self, subject: Subject<'_>) -> Duration {
-        let wait = |lane: Arc<Lane>| lane.door.look(|queue, now| queue.pacer().map(|pacer| pacer.wait(now)));
+        let wait = |lane: Arc<Lane>| lane.gate.look(|queue, now| queue.pacer().map(|pacer| pacer.wait(now)));
         self.of(subject).into_iter().filter_map(wait).max().unwrap_or_default()
     }
 
@@ -142,7 +142,7 @@ impl Lanes {
     /// as well, whom the lane keeps from calling all at once.
     pub fn is_of_use(&self, subject: Subject<'_>, since: Timestamp) -> bool {
         let is_of_use = |lane: &Arc<Lane>| {
-            lane.door.look(|queue, _| {
+            lane.gate.look(|queue, _| {
                 queue.waiting() > 0 || queue.pacer().is_some_and(|pacer| pacer.has_served_since(since))
             })
         };
@@ -151,13 +151,13 @@ impl Lanes {
 
     /// Ends the lanes in which nobody is paced any more.
     pub fn tidy(&self) {
-        self.lanes.tidy(|lane| lane.door.rest());
+        self.lanes.tidy(|lane| lane.gate.rest());
     }
 
     /// How each lane stands.
     pub fn look(&self) -> Vec<LaneLook> {
         let look = |lane: &Arc<Lane>| {
-            lane.door.look(|queue, now| LaneLook {
+            lane.gate.look(|queue, now| LaneLook {
                 protects: lane.protects.to_string(),
                 per_second: queue.pacer().and_then(|pacer| pacer.per_second(now)),
                 paused_for: queue
@@ -175,10 +175,10 @@ impl Lanes {
     fn find_or_make(&self, protects: &Protects, log: impl FnOnce() -> ServedLog) -> Option<Arc<Lane>> {
         let make = || {
             let pacer = Pacer::new(self.settings, log().of(|key| protects.has_key(key)));
-            let door = Arc::new(Door::new(AdmissionQueue::paced(pacer, self.queue), self.clock));
-            Lane { protects: protects.clone(), door, said: Mutex::new(None) }
+            let gate = Arc::new(AdmissionGate::new(AdmissionQueue::paced(pacer, self.queue), self.clock));
+            Lane { protects: protects.clone(), gate, said: Mutex::new(None) }
         };
-        self.lanes.find_or_make(protects, make, |lane| lane.door.rest())
+        self.lanes.find_or_make(protects, make, |lane| lane.gate.rest())
     }
 }
 

@@ -20,7 +20,7 @@ use crate::runtime::sync::lock;
 use crate::upstream::announce::Announcer;
 use crate::upstream::circuit::Circuits;
 use crate::upstream::client::{Client, Trust, Way};
-use crate::upstream::gate::Door;
+use crate::upstream::gate::AdmissionGate;
 use crate::upstream::lanes::Lanes;
 use crate::upstream::scope::Subject;
 use spillway_resilience::{
@@ -44,7 +44,7 @@ pub struct Upstream {
     /// Its settings.
     pub config: UpstreamConfig,
     /// Its limits, and whoever waits for them.
-    pub door: Arc<Door>,
+    pub gate: Arc<AdmissionGate>,
     /// Its circuits.
     pub circuits: Circuits,
     /// The ways to those parts of it that have said "too much".
@@ -98,7 +98,7 @@ impl Upstream {
         Upstream {
             lanes: Lanes::new(config.pacing.settings(), config.limits.queue(), clock, Arc::clone(&circuit_changed)),
             circuits: Circuits::new(Arc::clone(&name), settings, watch_only, clock, observer, circuit_changed),
-            door: Arc::new(Door::new(queue, clock)),
+            gate: Arc::new(AdmissionGate::new(queue, clock)),
             experience: Mutex::new(Experience {
                 budget: RetryBudget::new(config.retry.budget(), clock.now()),
                 hedge_budget: RetryBudget::new(config.hedge.budget(), clock.now()),
@@ -158,10 +158,10 @@ impl Upstream {
                 continue;
             }
             let reset_in = reported.reset.unwrap_or(RESET_UNKNOWN);
-            self.door.resync(dimension, Reported { limit: reported.limit, remaining: reported.remaining, reset_in });
+            self.gate.resync(dimension, Reported { limit: reported.limit, remaining: reported.remaining, reset_in });
             // A reset tells when all is there again; when some of it is, only the refusal's own wait tells.
             if let (Class::Throttled, 0, Some(wait)) = (verdict.class, reported.remaining, verdict.cool_off) {
-                self.door.drain(dimension, wait);
+                self.gate.drain(dimension, wait);
             }
         }
     }

@@ -1,7 +1,7 @@
-//! Waiting at a door.
+//! Waiting at a gate.
 
 use crate::runtime::clock::Clock;
-use crate::upstream::gate::{Asked, Door, Entered, Turn};
+use crate::upstream::gate::{Admission, AdmissionGate, AdmissionPermit, Turn};
 use spillway_resilience::{Demand, Ticket, TurnedAway};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -43,28 +43,33 @@ impl Patience {
     }
 }
 
-/// Goes through a door, waiting for its turn until `patience` ends. Whoever drops the future gives its place up.
+/// Goes through a gate, waiting for its turn until `patience` ends. Whoever drops the future gives its place up.
 ///
 /// # Errors
 /// When there is no room before `patience` ends; at once, if that is certain from the beginning.
-pub async fn enter(door: &Arc<Door>, demand: Demand, patience: Instant, clock: Clock) -> Result<Entered, TurnedAway> {
-    enter_again(door, demand, None, patience, clock).await
+pub async fn enter(
+    gate: &Arc<AdmissionGate>,
+    demand: Demand,
+    patience: Instant,
+    clock: Clock,
+) -> Result<AdmissionPermit, TurnedAway> {
+    enter_again(gate, demand, None, patience, clock).await
 }
 
-/// As [`enter`], for a call that had its turn and was refused; see [`Door::ask_again`].
+/// As [`enter`], for a call that had its turn and was refused; see [`AdmissionGate::ask_again`].
 ///
 /// # Errors
 /// As there.
 pub async fn enter_again(
-    door: &Arc<Door>,
+    gate: &Arc<AdmissionGate>,
     demand: Demand,
     former: Option<Ticket>,
     patience: Instant,
     clock: Clock,
-) -> Result<Entered, TurnedAway> {
-    let mut waiting = match door.ask_again(demand, former, clock.at(patience))? {
-        Asked::Entered(entered) => return Ok(entered),
-        Asked::Waits(waiting) => waiting,
+) -> Result<AdmissionPermit, TurnedAway> {
+    let mut waiting = match gate.ask_again(demand, former, clock.at(patience))? {
+        Admission::Admitted(permit) => return Ok(permit),
+        Admission::Waits(waiting) => waiting,
     };
     let mut timer = pin!(None);
     let mut set_for = None;
@@ -84,7 +89,7 @@ pub async fn enter_again(
             }
             // What has ended is not polled again.
             (set_for, _) = (None, timer.set(None));
-            waiting.door().let_in();
+            waiting.gate().let_in();
         }
     })
     .await

@@ -2,7 +2,7 @@ use super::*;
 use crate::config::parse;
 use crate::observe::metrics::Metrics;
 use crate::policy::{Judge, Registry};
-use crate::upstream::gate::{Asked, Entered, Turn};
+use crate::upstream::gate::{Admission, AdmissionPermit, Turn};
 use crate::upstream::verdict::consequence;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use spillway_resilience::{BreakerKind, Demand, Feedback, Priority, Settlement, Tenant, Timestamp};
@@ -33,7 +33,7 @@ fn demand(tenant: u64, tokens: u64) -> Demand {
 }
 
 fn available(upstream: &Upstream, dimension: Dimension) -> Option<i64> {
-    upstream.door.look(|queue, now| queue.limiter().available(dimension, now))
+    upstream.gate.look(|queue, now| queue.limiter().available(dimension, now))
 }
 
 /// Gives way once, as every await point of a request can.
@@ -42,10 +42,10 @@ async fn await_point() {
     poll_fn(|_| if std::mem::replace(&mut passed, true) { Poll::Ready(()) } else { Poll::Pending }).await;
 }
 
-async fn enter(upstream: &Upstream, demand: Demand) -> Option<Entered> {
-    match upstream.door.ask(demand, NEVER).ok()? {
-        Asked::Entered(entered) => Some(entered),
-        Asked::Waits(mut waiting) => {
+async fn enter(upstream: &Upstream, demand: Demand) -> Option<AdmissionPermit> {
+    match upstream.gate.ask(demand, NEVER).ok()? {
+        Admission::Admitted(permit) => Some(permit),
+        Admission::Waits(mut waiting) => {
             poll_fn(|context| match waiting.turn(context.waker()) {
                 Turn::Left(outcome) => Poll::Ready(outcome.ok()),
                 Turn::Waits(_) => Poll::Pending,
@@ -58,7 +58,7 @@ async fn enter(upstream: &Upstream, demand: Demand) -> Option<Entered> {
 /// What a request holds on its way, with an await point behind each step.
 async fn request(upstream: Arc<Upstream>, judge: Rc<RefCell<Judge>>, tenant: u64, verdict: Verdict) {
     await_point().await;
-    let Some(entered) = enter(&upstream, demand(tenant, 10)).await else { return };
+    let Some(permit) = enter(&upstream, demand(tenant, 10)).await else { return };
     await_point().await;
     let subject = Subject { model: Some("model"), credential: tenant };
     let Ok(admission) = upstream.circuits.admit(subject) else { return };
@@ -68,7 +68,7 @@ async fn request(upstream: Arc<Upstream>, judge: Rc<RefCell<Judge>>, tenant: u64
     let none = Duration::ZERO;
     upstream.circuits.settle(admission, subject, &consequence, None, none, (&mut judge.borrow_mut(), policy));
     await_point().await;
-    entered.settle(Settlement::Used(0), Feedback::Neutral);
+    permit.settle(Settlement::Used(0), Feedback::Neutral);
     await_point().await;
 }
 
@@ -97,22 +97,22 @@ fn case_40_a_million_requests_dropped_at_any_await_point_leave_nothing_behind() 
                 *place = Some(Box::pin(request(Arc::clone(&upstream), Rc::clone(&judge), random.u64(..4), verdict)));
             }
         }
-        have_waited += upstream.door.look(|queue, _| usize::from(queue.waiting() > 0));
+        have_waited += upstream.gate.look(|queue, _| usize::from(queue.waiting() > 0));
     }
     assert!(have_waited > 100_000, "the queue was hardly used: {have_waited}");
     under_way = Default::default();
     drop(under_way);
     let in_flight: u32 = upstream.circuits.look().iter().map(|look| look.statistics.in_flight).sum();
     assert_eq!(in_flight, 0, "every permit came back");
-    assert_eq!(upstream.door.look(|queue, _| (queue.waiting(), queue.concurrency().in_flight())), (0, 0));
+    assert_eq!(upstream.gate.look(|queue, _| (queue.waiting(), queue.concurrency().in_flight())), (0, 0));
     assert_eq!(available(&upstream, Dimension::Tokens), i64::try_from(TOKENS).ok(), "every token came back");
 }
 
 #[test]
 fn a_pass_that_is_dropped_before_its_call_costs_nothing_and_after_it_its_estimate() {
     let (upstream, clock) = upstream("");
-    let enter = || match upstream.door.ask(demand(1, 600_000), clock.now()) {
-        Ok(Asked::Entered(entered)) => Ok(entered),
+    let enter = || match upstream.gate.ask(demand(1, 600_000), clock.now()) {
+        Ok(Admission::Admitted(permit)) => Ok(permit),
         other => Err(Box::new(other)),
     };
     drop(enter().expect("it fits"));
@@ -157,6 +157,6 @@ fn a_refused_call_closes_the_door_for_as_long_as_it_says() {
     let (upstream, clock) = upstream("");
     let report = answer_with(&[("x-ratelimit-limit-tokens", "1000000"), ("x-ratelimit-remaining-tokens", "0")]);
     upstream.learn(&report, &Verdict::throttled("429").cool_off(Duration::from_secs(7)));
-    let away = upstream.door.ask(demand(1, 1), clock.now()).expect_err("nothing is left");
+    let away = upstream.gate.ask(demand(1, 1), clock.now()).expect_err("nothing is left");
     assert!((6..=7).contains(&away.retry_after.as_secs()), "{away:?}");
 }

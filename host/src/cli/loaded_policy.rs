@@ -10,15 +10,15 @@ use std::time::Instant;
 const TIMES_MAX: usize = 1_000_000;
 
 /// A loaded policy at work. An instance that fails is replaced, as in the proxy.
-pub(super) struct Asked<'a> {
+pub(super) struct LoadedPolicy<'a> {
     module: &'a Module,
     instance: Option<Instance>,
     times_ns: Vec<u64>,
 }
 
-impl<'a> Asked<'a> {
+impl<'a> LoadedPolicy<'a> {
     pub(super) fn new(module: &'a Module) -> Self {
-        Asked { module, instance: None, times_ns: Vec::new() }
+        LoadedPolicy { module, instance: None, times_ns: Vec::new() }
     }
 
     /// What the end of an attempt means: the policy's own answer, if it gives one.

@@ -1,0 +1,251 @@
+//! What all threads share.
+
+use crate::config::Config;
+use crate::observe::metrics::Metrics;
+use crate::observe::recording::Recorder;
+use crate::policy::Registry;
+use crate::runtime::clock::Clock;
+use crate::runtime::gauge::{Counted, Gauge};
+use crate::spool::Spool;
+use crate::tenants::callers::Callers;
+use crate::tenants::fingerprint::FingerprintKey;
+use crate::tenants::guard::Guard;
+use crate::upstream::Upstream;
+use prometheus_client::metrics::counter::Counter;
+use spillway_resilience::{Load, ShedSettings};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use tokio::sync::{Notify, watch};
+
+/// What all threads share: settings, and state with short locks.
+#[derive(Debug)]
+pub struct App {
+    /// The settings.
+    pub config: Config,
+    /// The clock.
+    pub clock: Clock,
+    /// The upstreams by name.
+    pub upstreams: BTreeMap<String, Arc<Upstream>>,
+    /// The policies.
+    pub policies: Arc<Registry>,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Who is let in.
+    pub guard: Guard,
+    /// Who calls.
+    pub callers: Callers,
+    /// From which load on what is refused.
+    pub shed: ShedSettings,
+    /// The durable queue, when it is switched on.
+    pub spool: Option<Spool>,
+    /// Takes down what policies judge, when that is switched on.
+    pub recorder: Option<Recorder>,
+    /// Rung when there is something new for the dispatcher.
+    pub spool_bell: Notify,
+    /// Rung when some circuit changes its state.
+    pub circuit_changed: Arc<Notify>,
+    draining: AtomicBool,
+    drain: watch::Sender<bool>,
+    end: watch::Sender<bool>,
+    /// Jobs that are being served.
+    leases: Arc<Gauge>,
+    requests: Arc<Gauge>,
+    held_bytes: AtomicU64,
+    connections: Arc<Gauge>,
+    /// Rung when there is no room for a caller's connection, and some worker may have one that nobody uses.
+    pub crowded: Notify,
+    /// What the process has to work with.
+    pub means: Means,
+}
+
+/// What the process has to work with.
+#[derive(Debug)]
+pub struct Means {
+    /// Lines of the log that were lost.
+    pub log_lines_lost: Counter,
+    /// Connections of callers for which there are descriptors, theirs and those of their calls.
+    pub connections_max: u64,
+}
+
+impl App {
+    /// Puts the parts together.
+    pub fn new(
+        config: Config,
+        clock: Clock,
+        policies: Arc<Registry>,
+        spool: Option<Spool>,
+        recorder: Option<Recorder>,
+        key: FingerprintKey,
+        means: Means,
+    ) -> Self {
+        let mut metrics = Metrics::default();
+        metrics.show_log(&means.log_lines_lost);
+        metrics.show_policies(Arc::clone(&policies));
+        if let Some(spool) = &spool {
+            metrics.show_spool(spool.clone());
+        }
+        if let Some(recorder) = &recorder {
+            metrics.show_recordings(recorder.counts());
+        }
+        let circuit_changed = Arc::new(Notify::new());
+        let upstreams = config.upstreams.iter().map(|(name, upstream)| {
+            let slot = policies.slot(&upstream.policy);
+            let counters = Arc::new(metrics.upstream(name));
+            let upstream = Upstream::new(name, upstream.clone(), slot, counters, clock, Arc::clone(&circuit_changed));
+            (name.clone(), Arc::new(upstream))
+        });
+        App {
+            upstreams: upstreams.collect(),
+            guard: Guard { hosts: config.server.allowed_hosts.clone(), origins: config.server.allowed_origins.clone() },
+            callers: Callers::new(&config, key, clock),
+            shed: ShedSettings::default(),
+            config,
+            clock,
+            policies,
+            metrics,
+            spool,
+            recorder,
+            spool_bell: Notify::new(),
+            circuit_changed,
+            draining: AtomicBool::new(false),
+            drain: watch::Sender::new(false),
+            end: watch::Sender::new(false),
+            leases: Arc::default(),
+            requests: Arc::default(),
+            held_bytes: AtomicU64::new(0),
+            connections: Arc::default(),
+            crowded: Notify::new(),
+            means,
+        }
+    }
+
+    /// Counts a request as in flight until the returned value is dropped.
+    pub fn begin_request(&self) -> InFlight {
+        self.requests.begin()
+    }
+
+    /// How many requests are in flight.
+    pub fn requests_in_flight(&self) -> u64 {
+        self.requests.count()
+    }
+
+    /// How full the process is with what it has in hand, and `more_bytes` to come; of a body too large to be taken, as
+    /// much as the largest that is.
+    pub fn load(&self, more_bytes: u64) -> Load {
+        let server = &self.config.server;
+        Load {
+            // The one that asks is none of those in its way.
+            in_flight: self.requests.count().saturating_sub(1),
+            max_in_flight: server.max_in_flight,
+            held_bytes: self.held_bytes.load(Ordering::Relaxed).saturating_add(more_bytes.min(server.max_body as u64)),
+            max_held_bytes: server.max_held,
+        }
+    }
+
+    /// Bytes of request bodies in hand.
+    pub fn bytes_held(&self) -> u64 {
+        self.held_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Counts a request as in hand until the returned value is dropped; none of its bytes at first.
+    pub fn take_on(self: &Arc<Self>) -> LoadShare {
+        LoadShare { _in_flight: self.begin_request(), held: HeldBytes { app: Arc::clone(self), bytes: 0 } }
+    }
+
+    /// Counts a caller's connection as open until the returned value is dropped.
+    pub fn begin_connection(&self) -> Counted {
+        self.connections.begin()
+    }
+
+    /// Whether there are more callers' connections than there are descriptors for.
+    pub fn has_too_many_connections(&self) -> bool {
+        self.connections.count() > self.means.connections_max
+    }
+
+    /// Waits until no caller is connected.
+    pub async fn disconnected(&self) {
+        self.connections.until_none().await;
+    }
+
+    /// Whether new work is refused because the process is about to end.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Begins to drain: no new connections, no new jobs.
+    pub fn begin_drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+        self.drain.send_replace(true);
+        self.spool_bell.notify_one();
+    }
+
+    /// Waits until the process begins to drain.
+    pub async fn drain_begun(&self) {
+        let mut drain = self.drain.subscribe();
+        // The sender lives as long as `self`.
+        let _ = drain.wait_for(|draining| *draining).await;
+    }
+
+    /// Counts a job as being served until the returned value is dropped.
+    pub fn begin_lease(&self) -> Counted {
+        self.leases.begin()
+    }
+
+    /// Has the jobs that are still being served given back, and waits until they are.
+    pub async fn end_leases(&self) {
+        self.end.send_replace(true);
+        self.leases.until_none().await;
+    }
+
+    /// Waits until jobs are to be given back.
+    pub async fn leases_end(&self) {
+        let mut end = self.end.subscribe();
+        // The sender lives as long as `self`.
+        let _ = end.wait_for(|ending| *ending).await;
+    }
+
+    /// Waits until no request is in flight.
+    pub async fn idle(&self) {
+        self.requests.until_none().await;
+    }
+}
+
+/// A request in flight.
+pub type InFlight = Counted;
+
+/// What one request adds to the load, for as long as this lives: itself, and the bytes that are held of it.
+#[derive(Debug)]
+pub struct LoadShare {
+    _in_flight: InFlight,
+    held: HeldBytes,
+}
+
+impl LoadShare {
+    /// Holds so many bytes of it, if it holds less; false when all requests together would hold more than they may.
+    pub fn grow_to(&mut self, bytes: usize) -> bool {
+        self.held.grow_to(bytes)
+    }
+}
+
+/// Bytes of a request that are held.
+#[derive(Debug)]
+struct HeldBytes {
+    app: Arc<App>,
+    bytes: u64,
+}
+
+impl HeldBytes {
+    fn grow_to(&mut self, bytes: usize) -> bool {
+        let more = (bytes as u64).saturating_sub(self.bytes);
+        let before = self.app.held_bytes.fetch_add(more, Ordering::Relaxed);
+        self.bytes += more;
+        before.saturating_add(more) <= self.app.config.server.max_held
+    }
+}
+
+impl Drop for HeldBytes {
+    fn drop(&mut self) {
+        self.app.held_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
