@@ -45,7 +45,6 @@ pub async fn attempts(
         worker,
         patience: patience.bounded_by(target.request.deadline),
         came: worker.app.clock.now(),
-        number: 0,
         charge: None,
         was_counted: false,
         trace,
@@ -62,7 +61,7 @@ pub async fn attempts(
         let (asked_first, out) = first.take().unwrap_or((target, out));
         match next {
             Some(next) => {
-                run.trace.tell(&format!("on to {}", next.upstream.name));
+                run.trace.goes_on_to(&next.upstream);
                 first = Some((asked_first, out));
                 target = next;
             }
@@ -92,8 +91,6 @@ struct Run<'a> {
     worker: &'a Rc<Worker>,
     patience: Patience,
     came: Timestamp,
-    /// Attempts so far, wherever.
-    number: u32,
     /// What it has taken of its tenant's limits: once, however many attempts it takes; the dearest of them counts.
     charge: Option<AdmissionPermit>,
     was_counted: bool,
@@ -110,13 +107,14 @@ impl Run<'_> {
         let (upstream, subject) = (&*target.upstream, target.subject());
         let client = worker.client(upstream);
         let mut last: Option<Failed> = None;
+        let mut number = 0;
         // A request counts one failure at most: its retries are no independent evidence.
         let mut has_failed = false;
         // Where it has waited before, so that a call that is refused keeps its place.
         let mut places = Places::default();
 
         // What a caller repeats is a retry like ours.
-        if target.request.has_come_back() && self.number == 0 {
+        if target.request.has_come_back() {
             let wait = held_back(target, clock);
             if !wait.is_zero() {
                 clock.sleep(wait).await;
@@ -143,9 +141,9 @@ impl Run<'_> {
             if let Some(retry) = retry.take() {
                 retry.sent();
             }
-            self.number += 1;
+            number += 1;
             let connection = client.reuse(target.is_repeatable());
-            let attempt = Attempt { worker, client: &client, target, number: self.number };
+            let attempt = Attempt { worker, client: &client, target, number };
             let ended = match hedge::Plan::of(target, connection.as_ref()) {
                 None => self.trace.attempted(attempt.make(connection, permits, &Cell::default()).await),
                 Some(plan) => hedge::race(attempt, plan, connection, permits, &mut self.trace).await,
@@ -210,7 +208,7 @@ impl Run<'_> {
             // Again, or out.
             let is_repeatable = target.is_repeatable() || target.request.parameters.creates && consequence.is_untouched;
             let failed = FailedAttempt {
-                number: self.number,
+                number,
                 took: record.elapsed,
                 requested_wait: verdict.cool_off.or_else(|| record.retry_after()),
                 remaining: record.remaining(),
@@ -230,7 +228,7 @@ impl Run<'_> {
                     self.trace.tell("waits for its turn");
                     continue;
                 }
-                Step::RetryAfter(wait) => match grant(target, self.number, wait, self.patience.circuits, clock) {
+                Step::RetryAfter(wait) => match grant(target, number, wait, self.patience.circuits, clock) {
                     Ok((token, wait)) => {
                         retry = Some(token);
                         if !wait.is_zero() {
@@ -260,3 +258,6 @@ impl Run<'_> {
 fn refuses_what_we_ask_for(target: &Target, record: &Record) -> bool {
     target.demands_usage.get() && memchr::memmem::find(&record.prefix, b"stream_options").is_some()
 }
+
+#[cfg(test)]
+mod tests;

@@ -54,6 +54,12 @@ impl RequestTrace {
         self.counted = Some(Arc::clone(&upstream.metrics));
     }
 
+    /// The request goes on to another upstream. It stays counted where it went first.
+    pub fn goes_on_to(&mut self, upstream: &Upstream) {
+        self.tell(&format!("on to {}", upstream.name));
+        self.upstream = upstream.name.to_string();
+    }
+
     /// The request is a job's.
     pub fn serves(&mut self, job: JobId, upstream: &str, model: Option<&str>) {
         self.upstream = upstream.to_owned();
