@@ -1,20 +1,22 @@
 //! Spillway: a local proxy that keeps applications standing when an LLM provider fails, throttles or runs dry.
 //!
-//! Begin with [`request`]: it is the life of one request, from top to bottom. Every decision it makes is a value of
+//! Begin with `proxy/attempts.rs`: it is the life of one request, from top to bottom. Every decision it makes is a value of
 //! the crate `spillway-resilience` or an answer of a policy; ARCHITECTURE.md has the map.
+//!
+//! What is public is what the program, its tests and its benches need.
 
-pub mod admin;
+pub(crate) mod admin;
 pub mod cli;
 pub mod config;
 pub mod dialect;
-pub mod downstream;
-pub mod jobs;
+pub(crate) mod downstream;
+pub(crate) mod jobs;
 pub mod observe;
 pub mod policy;
-pub mod proxy;
+pub(crate) mod proxy;
 pub mod runtime;
-pub mod spool;
+pub(crate) mod spool;
 pub mod start;
-pub mod state;
-pub mod tenants;
-pub mod upstream;
+pub(crate) mod state;
+pub(crate) mod tenants;
+pub(crate) mod upstream;

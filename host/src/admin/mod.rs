@@ -29,7 +29,7 @@ const INDEX: &str = "Spillway's control plane\n\n\
     /metrics  the same as figures, for Prometheus\n";
 
 /// Serves until the task is aborted.
-pub async fn serve(app: Arc<App>, listener: TcpListener) {
+pub(crate) async fn serve(app: Arc<App>, listener: TcpListener) {
     let mut complaint = Complaint::default();
     loop {
         let stream = match listener.accept().await {

@@ -7,7 +7,7 @@ use spillway_sdk::ProviderError;
 
 /// How far a stream has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stage {
+pub(crate) enum Stage {
     /// More is to come.
     Running,
     /// Some of the alternatives that were asked for are finished: if nothing else comes, the provider gave fewer.
@@ -20,7 +20,7 @@ pub enum Stage {
 
 /// A stream that is read event by event.
 #[derive(Debug)]
-pub struct Events {
+pub(crate) struct Events {
     splitter: Splitter,
     dialect: Dialect,
     alternatives: u64,
@@ -34,7 +34,7 @@ pub struct Events {
 
 /// An event that was read.
 #[derive(Debug)]
-pub struct Event {
+pub(crate) struct Event {
     /// The event, unless the caller must not see it.
     pub bytes: Option<Bytes>,
     /// Whether it is part of the answer, or tells why there is none.
@@ -44,7 +44,7 @@ pub struct Event {
 impl Events {
     /// What `splitter` will bring. So many `alternatives` were asked for; with `strip_usage`, usage is there only because
     /// we asked for it.
-    pub fn new(splitter: Splitter, dialect: Dialect, alternatives: u64, strip_usage: bool) -> Self {
+    pub(crate) fn new(splitter: Splitter, dialect: Dialect, alternatives: u64, strip_usage: bool) -> Self {
         Events {
             splitter,
             dialect,
@@ -59,19 +59,19 @@ impl Events {
     }
 
     /// Adds what has arrived.
-    pub fn push(&mut self, arrived: Bytes) {
+    pub(crate) fn push(&mut self, arrived: Bytes) {
         self.splitter.push(arrived);
     }
 
     /// The next whole event, if it has arrived.
-    pub fn next_event(&mut self) -> Option<Event> {
+    pub(crate) fn next_event(&mut self) -> Option<Event> {
         let event = self.splitter.next_event()?;
         Some(self.read(event))
     }
 
     /// The last event, when nothing more comes. Some servers leave out the blank line behind it, and some connections break
     /// right before that: where it says something whole, it is read like any other.
-    pub fn last_event(&mut self) -> Option<Event> {
+    pub(crate) fn last_event(&mut self) -> Option<Event> {
         if !is_whole(self.splitter.pending()) {
             return None;
         }
@@ -80,12 +80,12 @@ impl Events {
     }
 
     /// What is left of an event that never became one.
-    pub fn take_rest(&mut self) -> Bytes {
+    pub(crate) fn take_rest(&mut self) -> Bytes {
         self.splitter.take_rest()
     }
 
     /// Reads an event that has been cut out already.
-    pub fn read(&mut self, event: Bytes) -> Event {
+    pub(crate) fn read(&mut self, event: Bytes) -> Event {
         let kind = self.dialect.read_event(&event);
         let is_content = match kind {
             EventKind::Preamble => false,
@@ -121,7 +121,7 @@ impl Events {
     }
 
     /// How far it has come.
-    pub fn stage(&self) -> Stage {
+    pub(crate) fn stage(&self) -> Stage {
         if self.is_over {
             Stage::Over
         } else if self.finished >= self.alternatives {
@@ -134,38 +134,38 @@ impl Events {
     }
 
     /// Whether anything of an answer has come, or an error.
-    pub fn has_content(&self) -> bool {
+    pub(crate) fn has_content(&self) -> bool {
         self.pieces > 0
     }
 
     /// The provider's own error, said inside of the stream.
-    pub fn error(&self) -> Option<&ProviderError> {
+    pub(crate) fn error(&self) -> Option<&ProviderError> {
         self.error.as_ref()
     }
 
     /// Events with content so far. A token or more is in each.
-    pub fn pieces(&self) -> u64 {
+    pub(crate) fn pieces(&self) -> u64 {
         self.pieces
     }
 
     /// What the provider has counted so far.
-    pub fn usage(&self) -> Option<Usage> {
+    pub(crate) fn usage(&self) -> Option<Usage> {
         self.usage
     }
 
     /// The API spoken.
-    pub fn dialect(&self) -> Dialect {
+    pub(crate) fn dialect(&self) -> Dialect {
         self.dialect
     }
 
     /// Whether an event was too large to be kept together, so that what it said is not known.
-    pub fn overflowed(&self) -> bool {
+    pub(crate) fn overflowed(&self) -> bool {
         self.splitter.overflowed()
     }
 }
 
 /// Whether an event behind which the blank line is missing says something whole.
-pub fn is_whole(event: &[u8]) -> bool {
+pub(crate) fn is_whole(event: &[u8]) -> bool {
     let data = sse::data(event);
     &*data == b"[DONE]" || serde_json::from_slice::<serde::de::IgnoredAny>(&data).is_ok()
 }

@@ -5,9 +5,9 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::OnceLock;
 
 /// The header in which a caller names its tenant.
-pub const TENANT_HEADER: &str = "x-spillway-tenant";
+pub(crate) const TENANT_HEADER: &str = "x-spillway-tenant";
 /// The header in which a caller says how much its request matters.
-pub const PRIORITY_HEADER: &str = "x-spillway-priority";
+pub(crate) const PRIORITY_HEADER: &str = "x-spillway-priority";
 
 /// How this Spillway calls itself in `Via`. A request that carries it has been here before; one that carries
 /// another Spillway's name has merely come through two of them.
@@ -38,7 +38,7 @@ static CREDENTIALS: [HeaderName; 4] = [
 ];
 
 /// Removes what speaks of the connection the message came over.
-pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()
@@ -55,7 +55,7 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
 ///
 /// `whole` says that the body is held and may be read in its answer: then its length is known anew, and the answer
 /// must come unencoded.
-pub fn for_upstream(incoming: &HeaderMap, host: &str, whole: bool) -> HeaderMap {
+pub(crate) fn for_upstream(incoming: &HeaderMap, host: &str, whole: bool) -> HeaderMap {
     let mut headers = incoming.clone();
     strip_hop_by_hop(&mut headers);
     // Spillway answers `Expect` itself, and the others speak to Spillway.
@@ -75,19 +75,19 @@ pub fn for_upstream(incoming: &HeaderMap, host: &str, whole: bool) -> HeaderMap 
 }
 
 /// Whether the request has already passed through a Spillway, so that forwarding it may never end.
-pub fn is_loop(headers: &HeaderMap) -> bool {
+pub(crate) fn is_loop(headers: &HeaderMap) -> bool {
     let names = headers.get_all(header::VIA).iter().filter_map(|names| names.to_str().ok());
     names.flat_map(|names| names.split(',')).any(|name| name.trim() == via())
 }
 
 /// The credential of a request. Google's may also stand in the query, as `key`. Requests without any share one: to the
 /// provider they are one caller.
-pub fn credential<'a>(headers: &'a HeaderMap, query: &'a str) -> Option<&'a [u8]> {
+pub(crate) fn credential<'a>(headers: &'a HeaderMap, query: &'a str) -> Option<&'a [u8]> {
     credentials(headers, query).next()
 }
 
 /// Every credential of a request, for who has to keep them out of something.
-pub fn credentials<'a>(headers: &'a HeaderMap, query: &'a str) -> impl Iterator<Item = &'a [u8]> {
+pub(crate) fn credentials<'a>(headers: &'a HeaderMap, query: &'a str) -> impl Iterator<Item = &'a [u8]> {
     let in_headers = CREDENTIALS.iter().filter_map(|name| headers.get(name)).map(HeaderValue::as_bytes);
     let in_query = query.split('&').filter_map(|pair| pair.strip_prefix("key=")).map(str::as_bytes);
     in_headers.chain(in_query)

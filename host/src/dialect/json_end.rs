@@ -4,7 +4,7 @@ use http::{HeaderMap, header};
 
 /// How far a JSON object or list has come.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct JsonEnd {
+pub(crate) struct JsonEnd {
     depth: u32,
     in_string: bool,
     escaped: bool,
@@ -15,7 +15,7 @@ pub struct JsonEnd {
 impl JsonEnd {
     /// For a body with this head, if its own last bracket is what tells its end: not for one whose length is announced, nor
     /// for one that may hold several objects, line by line.
-    pub fn of(headers: &HeaderMap) -> Option<Self> {
+    pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
         let content_type = headers.get(header::CONTENT_TYPE)?.as_bytes();
         let media_type = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
         let is_json = media_type.eq_ignore_ascii_case(b"application/json");
@@ -24,7 +24,7 @@ impl JsonEnd {
     }
 
     /// Takes in what comes next.
-    pub fn read(&mut self, bytes: &[u8]) {
+    pub(crate) fn read(&mut self, bytes: &[u8]) {
         for &byte in bytes {
             if self.in_string {
                 match byte {
@@ -51,7 +51,7 @@ impl JsonEnd {
     }
 
     /// Whether the object or list that began is there as a whole, and nothing else.
-    pub fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         self.has_begun && self.depth == 0 && !self.is_broken
     }
 }

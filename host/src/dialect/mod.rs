@@ -1,12 +1,12 @@
 //! The APIs that callers speak. Each provider's habits stand in one file; here is what they have in common.
 
-pub mod compression;
-pub mod error;
+pub(crate) mod compression;
+pub(crate) mod error;
 pub mod estimate;
-pub mod events;
-pub mod headers;
-pub mod json_end;
-pub mod sse;
+pub(crate) mod events;
+pub(crate) mod headers;
+pub(crate) mod json_end;
+pub(crate) mod sse;
 
 mod anthropic;
 mod gemini;

@@ -4,11 +4,11 @@ use bytes::{Bytes, BytesMut};
 use std::borrow::Cow;
 
 /// Largest event that is kept together. A longer one is passed on in pieces, unread.
-pub const EVENT_BYTES_MAX: usize = 1 << 20;
+pub(crate) const EVENT_BYTES_MAX: usize = 1 << 20;
 
 /// Cuts a stream of bytes into whole events.
 #[derive(Debug, Default)]
-pub struct Splitter {
+pub(crate) struct Splitter {
     pending: Bytes,
     /// How much of `pending` is known to hold no end of an event.
     searched: usize,
@@ -17,7 +17,7 @@ pub struct Splitter {
 
 impl Splitter {
     /// Adds what has arrived. Copies nothing when no partial event is waiting.
-    pub fn push(&mut self, arrived: Bytes) {
+    pub(crate) fn push(&mut self, arrived: Bytes) {
         if self.pending.is_empty() {
             self.pending = arrived;
         } else {
@@ -33,7 +33,7 @@ impl Splitter {
 
     /// The next whole event, its closing blank line included; or a blank line or a comment before it, with which servers
     /// keep their callers waiting.
-    pub fn next_event(&mut self) -> Option<Bytes> {
+    pub(crate) fn next_event(&mut self) -> Option<Bytes> {
         if let Some(end) = idle_line_end(&self.pending) {
             self.searched = 0;
             return Some(self.pending.split_to(end));
@@ -56,17 +56,17 @@ impl Splitter {
     }
 
     /// Whether some event was too large to be kept together, so that what it said is not known.
-    pub fn overflowed(&self) -> bool {
+    pub(crate) fn overflowed(&self) -> bool {
         self.overflowed
     }
 
     /// What has arrived, and has not been cut out yet.
-    pub fn pending(&self) -> &[u8] {
+    pub(crate) fn pending(&self) -> &[u8] {
         &self.pending
     }
 
     /// What has arrived of an event that is not whole.
-    pub fn take_rest(&mut self) -> Bytes {
+    pub(crate) fn take_rest(&mut self) -> Bytes {
         self.searched = 0;
         std::mem::take(&mut self.pending)
     }
@@ -101,13 +101,13 @@ fn event_end(bytes: &[u8], from: usize) -> Option<usize> {
 }
 
 /// Whether something can follow that begins an event of its own: behind a blank line, or behind a comment.
-pub fn is_closed(bytes: &[u8]) -> bool {
+pub(crate) fn is_closed(bytes: &[u8]) -> bool {
     let blank = [&b"\n\n"[..], b"\n\r\n", b"\r\r"].iter().any(|blank| bytes.ends_with(blank));
     blank || matches!(bytes.first(), Some(b':' | b'\n' | b'\r')) && matches!(bytes.last(), Some(b'\n' | b'\r'))
 }
 
 /// The event's `data`, its lines joined by line feeds; empty when it has none.
-pub fn data(event: &[u8]) -> Cow<'_, [u8]> {
+pub(crate) fn data(event: &[u8]) -> Cow<'_, [u8]> {
     let mut joined: Cow<'_, [u8]> = Cow::Borrowed(b"");
     for (index, line) in fields(event, b"data").enumerate() {
         if index == 0 {
@@ -122,7 +122,7 @@ pub fn data(event: &[u8]) -> Cow<'_, [u8]> {
 }
 
 /// The event's name, when it has one.
-pub fn name(event: &[u8]) -> Option<&[u8]> {
+pub(crate) fn name(event: &[u8]) -> Option<&[u8]> {
     fields(event, b"event").last()
 }
 

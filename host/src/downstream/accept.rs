@@ -9,20 +9,20 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 
 /// How long to leave it when a connection cannot be accepted.
-pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often to say so, while it goes on.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
 /// Something that may go wrong many times a second, and is said now and then.
 #[derive(Debug, Default)]
-pub struct Complaint {
+pub(crate) struct Complaint {
     said: Option<Instant>,
     unsaid: u64,
 }
 
 impl Complaint {
     /// How often it went wrong unsaid, if it is to be said.
-    pub fn is_due(&mut self, now: Instant) -> Option<u64> {
+    pub(crate) fn is_due(&mut self, now: Instant) -> Option<u64> {
         if self.said.is_some_and(|said| now.saturating_duration_since(said) < COMPLAIN_EVERY) {
             self.unsaid += 1;
             return None;
@@ -33,7 +33,7 @@ impl Complaint {
 }
 
 /// Accepts connections until the process drains, and then waits for those that are open.
-pub async fn accept(worker: Rc<Worker>, listener: std::net::TcpListener) {
+pub(crate) async fn accept(worker: Rc<Worker>, listener: std::net::TcpListener) {
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => {

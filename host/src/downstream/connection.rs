@@ -1,6 +1,6 @@
 //! A caller's connection: the requests that come over it, for how long it may be silent in which direction, and its end.
 
-pub mod crowd;
+pub(crate) mod crowd;
 mod peer;
 mod socket;
 
@@ -51,7 +51,7 @@ const UNWANTED_PIECE_BYTES: usize = 64 << 10;
 const HEAD_LATE: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 /// Serves a connection until its end.
-pub async fn serve(worker: Rc<Worker>, crowd: Rc<Crowd>, stream: TcpStream) {
+pub(crate) async fn serve(worker: Rc<Worker>, crowd: Rc<Crowd>, stream: TcpStream) {
     // Delayed acknowledgements and Nagle's algorithm together would cost each small event 40 ms.
     let _ = stream.set_nodelay(true);
     let app = Arc::clone(&worker.app);
@@ -104,7 +104,7 @@ pub async fn serve(worker: Rc<Worker>, crowd: Rc<Crowd>, stream: TcpStream) {
 }
 
 /// Waits until the process drains, or a worker that was stuck finds itself replaced.
-pub async fn drain_begun(app: &App, pulse: &Pulse) {
+pub(crate) async fn drain_begun(app: &App, pulse: &Pulse) {
     tokio::select! {
         () = app.drain_begun() => {}
         () = pulse.replaced() => {}

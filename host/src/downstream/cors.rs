@@ -15,7 +15,7 @@ const ALLOW_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-contro
 
 /// What a browser asks before it sends a page's request is answered here: it carries no credential, so that no provider
 /// could answer it. That the page's origin is allowed is known by now.
-pub fn preflight(head: &request::Parts, methods: &'static str) -> Option<Response<Body>> {
+pub(crate) fn preflight(head: &request::Parts, methods: &'static str) -> Option<Response<Body>> {
     let asks = head.method == Method::OPTIONS
         && head.headers.contains_key(header::ORIGIN)
         && head.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
@@ -38,7 +38,7 @@ pub fn preflight(head: &request::Parts, methods: &'static str) -> Option<Respons
 }
 
 /// Lets pages of this origin read an answer, its headers included.
-pub fn open_to(origin: HeaderValue, headers: &mut HeaderMap) {
+pub(crate) fn open_to(origin: HeaderValue, headers: &mut HeaderMap) {
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
     headers.append(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("*"));
     // Whoever keeps answers must not show this one to pages of another origin.

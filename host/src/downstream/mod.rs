@@ -1,6 +1,6 @@
 //! Towards callers: their connections, who is let in, and a request from its head to its answer.
 
-pub mod accept;
-pub mod connection;
-pub mod cors;
-pub mod serve;
+pub(crate) mod accept;
+pub(crate) mod connection;
+pub(crate) mod cors;
+pub(crate) mod serve;

@@ -28,7 +28,7 @@ use std::sync::Arc;
 const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 /// Serves one request.
-pub async fn serve(worker: Rc<Worker>, request: Request<Upload>, request_id: String) -> Response<Body> {
+pub(crate) async fn serve(worker: Rc<Worker>, request: Request<Upload>, request_id: String) -> Response<Body> {
     let mut trace = RequestTrace::begin(&request_id);
     let share = worker.app.take_on();
     let (head, body) = request.into_parts();
@@ -96,7 +96,7 @@ pub async fn serve(worker: Rc<Worker>, request: Request<Upload>, request_id: Str
 }
 
 /// Answers one for whose connection there is no room. The connection is closed behind it.
-pub fn turn_away<B>(request: &Request<B>) -> Response<Body> {
+pub(crate) fn turn_away<B>(request: &Request<B>) -> Response<Body> {
     let dialect = Dialect::recognise(request.uri().path(), request.headers()).unwrap_or(Dialect::OpenAi);
     let refusal =
         Refusal::after(Kind::Short { shortage: Shortage::Descriptors }, ShedSettings::DEFAULT_RETRY_AFTER_MIN);
@@ -107,7 +107,7 @@ pub fn turn_away<B>(request: &Request<B>) -> Response<Body> {
 }
 
 /// The id under which the log knows a request: the caller's own, if it is fit for that.
-pub fn request_id<B>(request: &Request<B>) -> String {
+pub(crate) fn request_id<B>(request: &Request<B>) -> String {
     let plain = |id: &&str| {
         (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
     };

@@ -36,7 +36,7 @@ const JOB_BACKOFF: Backoff =
     Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(30), jitter: Jitter::Equal };
 
 /// Serves jobs until the process drains. Runs on a thread of its own, like a worker without a listener.
-pub async fn run(worker: Rc<Worker>, spool: Spool) {
+pub(crate) async fn run(worker: Rc<Worker>, spool: Spool) {
     let app = Arc::clone(&worker.app);
     let concurrency = app.config.spool().map_or(1, |spool| spool.concurrency);
     let running = Rc::new(Cell::new(0));
@@ -178,7 +178,7 @@ async fn serve(worker: &Rc<Worker>, spool: &Spool, claimed: ClaimedJob) {
 }
 
 /// Serves a leased job, but when the process ends in order, gives it back: that is no failure of the job's.
-pub async fn until_the_end(app: &App, spool: &Spool, lease: &Lease, work: impl Future<Output = ()>) {
+pub(crate) async fn until_the_end(app: &App, spool: &Spool, lease: &Lease, work: impl Future<Output = ()>) {
     let _held = app.begin_lease();
     tokio::select! {
         biased;
@@ -196,7 +196,7 @@ pub async fn until_the_end(app: &App, spool: &Spool, lease: &Lease, work: impl F
 }
 
 /// Ends a job's lease with what came of its call. `counted` is how many calls count so far, this one included.
-pub async fn settle(
+pub(crate) async fn settle(
     worker: &Rc<Worker>,
     spool: &Spool,
     target: &Target,

@@ -29,7 +29,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
 /// Serves a request whose caller welcomes a 202: now if possible, within its wait if it named one, else later.
-pub async fn serve_or_keep(
+pub(crate) async fn serve_or_keep(
     worker: &Rc<Worker>,
     spool: &Spool,
     targets: &Targets,

@@ -1,7 +1,7 @@
 //! Requests that are kept and served later.
 
-pub mod convert;
-pub mod drain;
-pub mod keep;
-pub mod preference;
-pub mod questions;
+pub(crate) mod convert;
+pub(crate) mod drain;
+pub(crate) mod keep;
+pub(crate) mod preference;
+pub(crate) mod questions;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// What a caller prefers, by RFC 7240.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Preference {
+pub(crate) struct Preference {
     /// `respond-async`: a 202 is welcome, should the request not be served now.
     pub respond_async: bool,
     /// `wait`: for so long an answer is preferred to a 202.
@@ -14,10 +14,10 @@ pub struct Preference {
 
 impl Preference {
     /// Longest wait honoured: Node's own HTTP client gives up after 300 seconds.
-    pub const WAIT_MAX: Duration = Duration::from_secs(240);
+    pub(crate) const WAIT_MAX: Duration = Duration::from_secs(240);
 
     /// Reads every `Prefer` header.
-    pub fn read(headers: &HeaderMap) -> Preference {
+    pub(crate) fn read(headers: &HeaderMap) -> Preference {
         let mut preference = Preference::default();
         let values = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
         for token in values.flat_map(|value| value.split(',')) {

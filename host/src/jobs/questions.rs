@@ -12,12 +12,12 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 /// Where jobs are.
-pub const PATH: &str = "/spillway/jobs";
+pub(crate) const PATH: &str = "/spillway/jobs";
 /// How long a caller should wait before it looks at an unfinished job again.
-pub const POLL_AFTER: Duration = Duration::from_secs(2);
+pub(crate) const POLL_AFTER: Duration = Duration::from_secs(2);
 
 /// Whether a path belongs to Spillway itself.
-pub fn owns(path: &str) -> bool {
+pub(crate) fn owns(path: &str) -> bool {
     path == "/spillway" || path.starts_with("/spillway/")
 }
 
@@ -25,7 +25,7 @@ pub fn owns(path: &str) -> bool {
 ///
 /// # Errors
 /// When there is no such job, or nothing of the kind to do with it, or when the spool cannot tell.
-pub async fn answer(app: &App, head: &request::Parts) -> Result<Response<Body>, Refusal> {
+pub(crate) async fn answer(app: &App, head: &request::Parts) -> Result<Response<Body>, Refusal> {
     tokio::time::timeout(ENQUEUE_DEADLINE, find(app, head)).await.unwrap_or_else(|_| {
         let reason = format!("its disk did not answer within {ENQUEUE_DEADLINE:?}");
         Err(Refusal::after(Kind::SpoolUnavailable { reason }, POLL_AFTER))
@@ -96,7 +96,7 @@ async fn cancel(spool: &Spool, id: JobId, clock: Clock) -> Result<Response<Body>
 }
 
 /// The state in the caller's words.
-pub fn word(state: JobState) -> &'static str {
+pub(crate) fn word(state: JobState) -> &'static str {
     match state {
         JobState::Queued => "queued",
         JobState::Leased => "running",

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 /// How a request ended, as its caller saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RequestOutcome {
+pub(crate) enum RequestOutcome {
     /// The provider's answer, as it was.
     Answered,
     /// The provider's or the network's failure.
@@ -57,7 +57,7 @@ impl RequestOutcome {
     ];
 
     /// The metric's label, and the log's word.
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             RequestOutcome::Answered => "answered",
             RequestOutcome::Failed => "failed",
@@ -76,7 +76,7 @@ type Labels = Vec<(&'static str, String)>;
 
 /// All metrics of the process.
 #[derive(Debug)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     registry: Registry,
     requests: Family<Labels, Counter>,
     attempts: Family<Labels, Counter>,
@@ -189,17 +189,17 @@ fn labels(upstream: &str, name: &'static str, value: &str) -> Labels {
 
 impl Metrics {
     /// Shows the policies too.
-    pub fn show_policies(&mut self, policies: Arc<policy::Registry>) {
+    pub(crate) fn show_policies(&mut self, policies: Arc<policy::Registry>) {
         self.registry.register_collector(Box::new(Policies(policies)));
     }
 
     /// Shows what is wrong with the spool too.
-    pub fn show_spool(&mut self, spool: Spool) {
+    pub(crate) fn show_spool(&mut self, spool: Spool) {
         self.registry.register_collector(Box::new(SpoolTroubles(spool)));
     }
 
     /// Shows what became of the attempts to be recorded too.
-    pub fn show_recordings(&mut self, counts: &Recordings) {
+    pub(crate) fn show_recordings(&mut self, counts: &Recordings) {
         let Recordings { written, dropped, failed } = counts.clone();
         for (name, help, counter) in [
             ("recordings_written", "Judged attempts that were recorded", written),
@@ -211,7 +211,7 @@ impl Metrics {
     }
 
     /// Shows what was lost of the log too.
-    pub fn show_log(&mut self, lost: &Counter) {
+    pub(crate) fn show_log(&mut self, lost: &Counter) {
         self.registry.register(
             "log_lines_lost",
             "Lines of the log that nobody took, or that could not be written",
@@ -220,7 +220,7 @@ impl Metrics {
     }
 
     /// The counters of one upstream.
-    pub fn upstream(&self, upstream: &str) -> UpstreamMetrics {
+    pub(crate) fn upstream(&self, upstream: &str) -> UpstreamMetrics {
         let only = || vec![("upstream", upstream.to_owned())];
         let counter = |family: &Family<Labels, Counter>, labels| family.get_or_create(&labels).clone();
         let state = self.circuit_state.get_or_create(&only()).clone();
@@ -242,7 +242,7 @@ impl Metrics {
     }
 
     /// Shows how many jobs stand where.
-    pub fn show_jobs(&self, by_state: &BTreeMap<&'static str, u64>, oldest: Duration) {
+    pub(crate) fn show_jobs(&self, by_state: &BTreeMap<&'static str, u64>, oldest: Duration) {
         for (state, count) in by_state {
             let labels = vec![("state", (*state).to_owned())];
             self.jobs.get_or_create(&labels).set(i64::try_from(*count).unwrap_or(i64::MAX));
@@ -251,7 +251,7 @@ impl Metrics {
     }
 
     /// Everything, as Prometheus reads it. The requests in flight are counted elsewhere, because they are waited for.
-    pub fn text(&self, in_flight: u64) -> String {
+    pub(crate) fn text(&self, in_flight: u64) -> String {
         self.in_flight.set(i64::try_from(in_flight).unwrap_or(i64::MAX));
         let mut text = String::new();
         // Writing into a string cannot fail.
@@ -262,7 +262,7 @@ impl Metrics {
 
 /// The counters of one upstream.
 #[derive(Debug)]
-pub struct UpstreamMetrics {
+pub(crate) struct UpstreamMetrics {
     requests: [Counter; 9],
     attempts: [Counter; 8],
     retries: Counter,
@@ -276,33 +276,33 @@ pub struct UpstreamMetrics {
 
 impl UpstreamMetrics {
     /// Counts a request that has ended.
-    pub fn request(&self, outcome: RequestOutcome) {
+    pub(crate) fn request(&self, outcome: RequestOutcome) {
         self.requests[outcome as usize].inc();
     }
 
     /// Counts a call and its verdict.
-    pub fn attempt(&self, class: Class) {
+    pub(crate) fn attempt(&self, class: Class) {
         self.attempts[class as usize].inc();
     }
 
     /// Counts a call beyond a request's first.
-    pub fn retry(&self) {
+    pub(crate) fn retry(&self) {
         self.retries.inc();
     }
 
     /// Counts a second call beside one that is late.
-    pub fn hedge(&self) {
+    pub(crate) fn hedge(&self) {
         self.hedges.inc();
     }
 
     /// Counts tokens as the provider reported them.
-    pub fn tokens(&self, input: u64, output: u64) {
+    pub(crate) fn tokens(&self, input: u64, output: u64) {
         self.tokens[0].inc_by(input);
         self.tokens[1].inc_by(output);
     }
 
     /// Notes that a circuit has changed its state. `is_whole` says that it is the upstream's own.
-    pub fn transition(&self, to: CircuitState, is_whole: bool) {
+    pub(crate) fn transition(&self, to: CircuitState, is_whole: bool) {
         let (index, value) = match to {
             CircuitState::Closed => (0, 0),
             CircuitState::HalfOpen => (1, 1),
@@ -315,12 +315,12 @@ impl UpstreamMetrics {
     }
 
     /// Notes the time to first content of a call.
-    pub fn first_content(&self, duration: Duration) {
+    pub(crate) fn first_content(&self, duration: Duration) {
         self.first_content.observe(duration.as_secs_f64());
     }
 
     /// Notes the time that a request spent in Spillway itself.
-    pub fn overhead(&self, duration: Duration) {
+    pub(crate) fn overhead(&self, duration: Duration) {
         self.overhead.observe(duration.as_secs_f64());
     }
 }

@@ -8,7 +8,7 @@ mod entry;
 mod file;
 mod redaction;
 
-pub use entry::{Entry, FORM, Recorded, RecordedFacts, phase_as_str};
+pub(crate) use entry::{Entry, FORM, Recorded, phase_as_str};
 
 use crate::dialect::Dialect;
 use crate::dialect::headers;
@@ -33,11 +33,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// it they are dropped and counted.
 const QUEUE_MAX: usize = 1_024;
 /// Size from which on the file is put aside and begun anew. One old file is kept, so twice as much lies on disk.
-pub const FILE_BYTES_MAX: u64 = 64 << 20;
+pub(crate) const FILE_BYTES_MAX: u64 = 64 << 20;
 
 /// What became of the attempts to be recorded.
 #[derive(Clone, Debug, Default)]
-pub struct Recordings {
+pub(crate) struct Recordings {
     /// Lines written.
     pub written: Counter,
     /// Attempts dropped, because the disk was slower than the traffic.
@@ -48,7 +48,7 @@ pub struct Recordings {
 
 /// Takes attempts from workers.
 #[derive(Clone, Debug)]
-pub struct Recorder {
+pub(crate) struct Recorder {
     queue: SyncSender<Message>,
     counts: Recordings,
 }
@@ -61,7 +61,7 @@ enum Message {
 
 /// The thread that writes; when it is dropped, what was handed over until then is written.
 #[derive(Debug)]
-pub struct Writer {
+pub(crate) struct Writer {
     queue: SyncSender<Message>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -80,7 +80,7 @@ impl Drop for Writer {
 ///
 /// # Errors
 /// When it cannot be opened, or no thread be started.
-pub fn start(path: &Path) -> io::Result<(Recorder, Writer)> {
+pub(crate) fn start(path: &Path) -> io::Result<(Recorder, Writer)> {
     let file = RotatingFile::open(path, FILE_BYTES_MAX)?;
     let (queue, messages) = sync_channel(QUEUE_MAX);
     let counts = Recordings::default();
@@ -91,14 +91,14 @@ pub fn start(path: &Path) -> io::Result<(Recorder, Writer)> {
 
 impl Recorder {
     /// What became of the attempts so far.
-    pub fn counts(&self) -> &Recordings {
+    pub(crate) fn counts(&self) -> &Recordings {
         &self.counts
     }
 
     /// Notes a judged attempt. It is recorded when the note is dropped.
     ///
     /// What was sent as a credential, in these headers or in the query of this path, is taken out of it.
-    pub fn note(
+    pub(crate) fn note(
         &self,
         request_id: &str,
         (sent, path_and_query): (&HeaderMap, &str),
@@ -141,14 +141,14 @@ impl Recorder {
 
 /// An attempt that is recorded when this is dropped, so that it happens once, however the request goes on.
 #[derive(Debug)]
-pub struct Note {
+pub(crate) struct Note {
     recorder: Recorder,
     attempt: Option<Box<Attempt>>,
 }
 
 impl Note {
     /// Adds what was answered when a retry was due.
-    pub fn backed_off(&mut self, decision: Option<RetryDecision>) {
+    pub(crate) fn backed_off(&mut self, decision: Option<RetryDecision>) {
         if let Some(attempt) = &mut self.attempt {
             attempt.backoff = Some(decision);
         }

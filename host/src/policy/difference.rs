@@ -5,7 +5,7 @@ use spillway_sdk::Verdict;
 /// What changes from one verdict to another; `None` when both have the same effect.
 ///
 /// Reasons are words for people: two policies agree that say the same thing differently.
-pub fn change_of(from: &Verdict, to: &Verdict) -> Option<String> {
+pub(crate) fn change_of(from: &Verdict, to: &Verdict) -> Option<String> {
     let class = from.class.as_str();
     if from.class != to.class {
         Some(format!("{class} -> {}", to.class.as_str()))
@@ -19,7 +19,7 @@ pub fn change_of(from: &Verdict, to: &Verdict) -> Option<String> {
 }
 
 /// The effect of a verdict in one line. Its reason is left out: it may hold a provider's words.
-pub fn in_words(verdict: &Verdict) -> String {
+pub(crate) fn in_words(verdict: &Verdict) -> String {
     let mut words = format!("{} of {}, {}", verdict.class.as_str(), verdict.scope.as_str(), verdict.advice.as_str());
     if let Some(cool_off) = verdict.cool_off {
         words.push_str(&format!(", cool-off {} ms", cool_off.as_millis()));

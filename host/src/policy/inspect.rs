@@ -9,7 +9,7 @@ const PAGE_BYTES: u64 = 64 << 10;
 /// A policy file from outside. Nothing here says that it may serve: of a broken file it holds what comes before the
 /// break.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Inspection {
+pub(crate) struct Inspection {
     /// A ready component, rather than the core module that `cargo build` leaves.
     pub is_component: bool,
     /// The version of the contract that it was built for.
@@ -22,7 +22,7 @@ pub struct Inspection {
 }
 
 /// Reads the outermost level of a file, and the memories of the modules in it.
-pub fn inspect(bytes: &[u8]) -> Inspection {
+pub(crate) fn inspect(bytes: &[u8]) -> Inspection {
     let mut found = Inspection::default();
     let mut depth = 0u32;
     for payload in Parser::new(0).parse_all(bytes) {

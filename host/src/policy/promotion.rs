@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// Why nothing was changed.
 #[derive(Debug, thiserror::Error)]
-pub enum PromotionError {
+pub(crate) enum PromotionError {
     /// There is no candidate.
     #[error("there is no {0}; drop the candidate there first, and look at what it would change")]
     NoCandidate(PathBuf),
@@ -33,7 +33,7 @@ pub enum PromotionError {
 ///
 /// # Errors
 /// See [`PromotionError`]. Whatever served before goes on serving then.
-pub fn promote(dir: &Path, name: &str) -> Result<(), PromotionError> {
+pub(crate) fn promote(dir: &Path, name: &str) -> Result<(), PromotionError> {
     let (active, shadow, previous) =
         (file(dir, name, ""), file(dir, name, SHADOW_SUFFIX), file(dir, name, PREVIOUS_SUFFIX));
     if !shadow.exists() {
@@ -49,7 +49,7 @@ pub fn promote(dir: &Path, name: &str) -> Result<(), PromotionError> {
 ///
 /// # Errors
 /// See [`PromotionError`]. Whatever serves goes on serving then.
-pub fn roll_back(dir: &Path, name: &str) -> Result<(), PromotionError> {
+pub(crate) fn roll_back(dir: &Path, name: &str) -> Result<(), PromotionError> {
     let (active, shadow, previous) =
         (file(dir, name, ""), file(dir, name, SHADOW_SUFFIX), file(dir, name, PREVIOUS_SUFFIX));
     if !previous.exists() {

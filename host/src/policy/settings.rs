@@ -6,7 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// What the operator says about each policy now.
-pub trait PolicySettings: fmt::Debug + Send {
+pub(crate) trait PolicySettings: fmt::Debug + Send {
     /// A policy's own settings, as JSON.
     fn of(&self, policy: &str) -> &str;
 
@@ -20,7 +20,7 @@ pub trait PolicySettings: fmt::Debug + Send {
 
 /// What a look at the settings has shown.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Followed {
+pub(crate) enum Followed {
     /// Nothing new.
     AsBefore,
     /// They have changed, and may still be written to: they must be looked at again soon.

@@ -45,7 +45,7 @@ const POLICIES_MAX: usize = 256;
 ///
 /// # Errors
 /// When no thread can be started.
-pub fn watch_folder(
+pub(crate) fn watch_folder(
     dir: PathBuf,
     settings: Box<dyn PolicySettings>,
     trust: Trust,
@@ -68,11 +68,11 @@ pub fn watch_folder(
 
 /// Asks for a look at the folder and the configuration.
 #[derive(Clone, Debug)]
-pub struct Bell(SyncSender<Ring>);
+pub(crate) struct Bell(SyncSender<Ring>);
 
 impl Bell {
     /// Asks. When somebody has asked already, that is enough.
-    pub fn ring(&self) {
+    pub(crate) fn ring(&self) {
         let _ = self.0.try_send(Ring);
     }
 }

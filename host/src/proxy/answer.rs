@@ -8,7 +8,7 @@ use crate::proxy::hold::BufferedResponse;
 use http::{HeaderValue, Response, header};
 
 /// Sends the head, and lets the rest follow. `is_final` says that the caller should not try again by itself.
-pub fn answer(held: BufferedResponse, completion: Completion, is_final: bool) -> Response<Body> {
+pub(crate) fn answer(held: BufferedResponse, completion: Completion, is_final: bool) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = held.status;
     let headers = response.headers_mut();

@@ -20,7 +20,7 @@ use tokio::sync::{Notify, watch};
 
 /// What all threads share: settings, and state with short locks.
 #[derive(Debug)]
-pub struct App {
+pub(crate) struct App {
     /// The settings.
     pub config: Config,
     /// The clock.
@@ -61,7 +61,7 @@ pub struct App {
 
 /// What the process has to work with.
 #[derive(Debug)]
-pub struct Means {
+pub(crate) struct Means {
     /// Lines of the log that were lost.
     pub log_lines_lost: Counter,
     /// Connections of callers for which there are descriptors, theirs and those of their calls.
@@ -70,7 +70,7 @@ pub struct Means {
 
 impl App {
     /// Puts the parts together.
-    pub fn new(
+    pub(crate) fn new(
         config: Config,
         clock: Clock,
         policies: Arc<Registry>,
@@ -121,18 +121,18 @@ impl App {
     }
 
     /// Counts a request as in flight until the returned value is dropped.
-    pub fn begin_request(&self) -> InFlight {
+    pub(crate) fn begin_request(&self) -> InFlight {
         self.requests.begin()
     }
 
     /// How many requests are in flight.
-    pub fn requests_in_flight(&self) -> u64 {
+    pub(crate) fn requests_in_flight(&self) -> u64 {
         self.requests.count()
     }
 
     /// How full the process is with what it has in hand, and `more_bytes` to come; of a body too large to be taken, as
     /// much as the largest that is.
-    pub fn load(&self, more_bytes: u64) -> Load {
+    pub(crate) fn load(&self, more_bytes: u64) -> Load {
         let server = &self.config.server;
         Load {
             // The one that asks is none of those in its way.
@@ -144,86 +144,86 @@ impl App {
     }
 
     /// Bytes of request bodies in hand.
-    pub fn bytes_held(&self) -> u64 {
+    pub(crate) fn bytes_held(&self) -> u64 {
         self.held_bytes.load(Ordering::Relaxed)
     }
 
     /// Counts a request as in hand until the returned value is dropped; none of its bytes at first.
-    pub fn take_on(self: &Arc<Self>) -> LoadShare {
+    pub(crate) fn take_on(self: &Arc<Self>) -> LoadShare {
         LoadShare { _in_flight: self.begin_request(), held: HeldBytes { app: Arc::clone(self), bytes: 0 } }
     }
 
     /// Counts a caller's connection as open until the returned value is dropped.
-    pub fn begin_connection(&self) -> Counted {
+    pub(crate) fn begin_connection(&self) -> Counted {
         self.connections.begin()
     }
 
     /// Whether there are more callers' connections than there are descriptors for.
-    pub fn has_too_many_connections(&self) -> bool {
+    pub(crate) fn has_too_many_connections(&self) -> bool {
         self.connections.count() > self.means.connections_max
     }
 
     /// Waits until no caller is connected.
-    pub async fn disconnected(&self) {
+    pub(crate) async fn disconnected(&self) {
         self.connections.until_none().await;
     }
 
     /// Whether new work is refused because the process is about to end.
-    pub fn is_draining(&self) -> bool {
+    pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }
 
     /// Begins to drain: no new connections, no new jobs.
-    pub fn begin_drain(&self) {
+    pub(crate) fn begin_drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
         self.drain.send_replace(true);
         self.spool_bell.notify_one();
     }
 
     /// Waits until the process begins to drain.
-    pub async fn drain_begun(&self) {
+    pub(crate) async fn drain_begun(&self) {
         let mut drain = self.drain.subscribe();
         // The sender lives as long as `self`.
         let _ = drain.wait_for(|draining| *draining).await;
     }
 
     /// Counts a job as being served until the returned value is dropped.
-    pub fn begin_lease(&self) -> Counted {
+    pub(crate) fn begin_lease(&self) -> Counted {
         self.leases.begin()
     }
 
     /// Has the jobs that are still being served given back, and waits until they are.
-    pub async fn end_leases(&self) {
+    pub(crate) async fn end_leases(&self) {
         self.end.send_replace(true);
         self.leases.until_none().await;
     }
 
     /// Waits until jobs are to be given back.
-    pub async fn leases_end(&self) {
+    pub(crate) async fn leases_end(&self) {
         let mut end = self.end.subscribe();
         // The sender lives as long as `self`.
         let _ = end.wait_for(|ending| *ending).await;
     }
 
     /// Waits until no request is in flight.
-    pub async fn idle(&self) {
+    pub(crate) async fn idle(&self) {
         self.requests.until_none().await;
     }
 }
 
 /// A request in flight.
-pub type InFlight = Counted;
+pub(crate) type InFlight = Counted;
 
 /// What one request adds to the load, for as long as this lives: itself, and the bytes that are held of it.
 #[derive(Debug)]
-pub struct LoadShare {
+pub(crate) struct LoadShare {
     _in_flight: InFlight,
     held: HeldBytes,
 }
 
 impl LoadShare {
     /// Holds so many bytes of it, if it holds less; false when all requests together would hold more than they may.
-    pub fn grow_to(&mut self, bytes: usize) -> bool {
+    pub(crate) fn grow_to(&mut self, bytes: usize) -> bool {
         self.held.grow_to(bytes)
     }
 }

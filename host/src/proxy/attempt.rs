@@ -27,7 +27,7 @@ const CALLERS_GRACE: Duration = Duration::from_secs(2);
 
 /// What can end an attempt in which the upstream has no part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Elsewhere {
+pub(crate) enum Elsewhere {
     /// Its caller did not finish sending its body.
     BodyBroken,
     /// Its caller did not send its body in time.
@@ -40,7 +40,7 @@ pub enum Elsewhere {
 
 /// An attempt that has come as far as its first content, or failed before.
 #[derive(Debug)]
-pub struct Attempted {
+pub(crate) struct Attempted {
     /// What policies may see of it.
     pub record: Rc<Record>,
     /// Its response, when one came.
@@ -53,7 +53,7 @@ pub struct Attempted {
 
 /// An attempt that ended without any doing of the upstream's.
 #[derive(Debug)]
-pub struct EndedElsewhere {
+pub(crate) struct EndedElsewhere {
     /// What ended it.
     pub what: Elsewhere,
     /// How long it took.
@@ -85,7 +85,7 @@ struct Progress {
 
 /// What an attempt is made with.
 #[derive(Clone, Copy, Debug)]
-pub struct Attempt<'a> {
+pub(crate) struct Attempt<'a> {
     /// Who makes it.
     pub worker: &'a Worker,
     /// Over whose connections.
@@ -102,7 +102,7 @@ impl Attempt<'_> {
     ///
     /// # Errors
     /// When it ended without any doing of the upstream's.
-    pub async fn make(
+    pub(crate) async fn make(
         self,
         connection: Option<Connection>,
         mut permits: Permits,

@@ -32,7 +32,7 @@ use std::rc::Rc;
 ///
 /// # Errors
 /// When nobody served the request; with what the first target said.
-pub async fn attempts(
+pub(crate) async fn attempts(
     worker: &Rc<Worker>,
     targets: &Targets,
     patience: Patience,

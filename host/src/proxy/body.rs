@@ -9,17 +9,17 @@ use std::task::{Context, Poll};
 /// Why a response's body ends early. hyper then aborts the connection, so that no caller takes it for whole.
 #[derive(Debug, thiserror::Error)]
 #[error("the upstream's answer broke off")]
-pub struct Aborted;
+pub(crate) struct Aborted;
 
 /// A body that arrives while it is sent.
-pub trait Arriving: http_body::Body<Data = Bytes, Error = Aborted> + Unpin + fmt::Debug {
+pub(crate) trait Arriving: http_body::Body<Data = Bytes, Error = Aborted> + Unpin + fmt::Debug {
     /// Its caller is given up: it is about to be dropped, for this reason.
     fn give_up(&mut self, why: &'static str);
 }
 
 /// A response's body.
 #[derive(Debug)]
-pub enum Body {
+pub(crate) enum Body {
     /// Known as a whole.
     Whole(Option<Bytes>),
     /// Arriving from upstream.
@@ -28,7 +28,7 @@ pub enum Body {
 
 impl Body {
     /// No body.
-    pub fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         Body::Whole(None)
     }
 }

@@ -18,7 +18,7 @@ use std::rc::Rc;
 
 /// How an answer ended.
 #[derive(Debug)]
-pub enum End {
+pub(crate) enum End {
     /// As it should.
     Whole,
     /// With an error event of the provider's.
@@ -31,7 +31,7 @@ pub enum End {
 
 /// What is to be settled when the answer has ended.
 #[derive(Debug)]
-pub struct Completion {
+pub(crate) struct Completion {
     /// Where policies and circuits are at hand.
     pub worker: Rc<Worker>,
     /// What was asked.
@@ -54,7 +54,7 @@ pub struct Completion {
 
 impl Completion {
     /// Of an attempt that is settled already, and is passed on.
-    pub fn of_settled(
+    pub(crate) fn of_settled(
         worker: &Rc<Worker>,
         target: &Rc<Target>,
         attempted: Attempted,

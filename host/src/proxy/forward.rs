@@ -29,7 +29,7 @@ const USAGE_TAIL_BYTES: usize = 64 << 10;
 /// is closed, as it is whole.
 const OPEN_WHEN_FINISHED: Duration = Duration::from_secs(10);
 /// An answer on its way to the caller.
-pub struct Forward {
+pub(crate) struct Forward {
     /// What can be passed on at once.
     ready: VecDeque<Bytes>,
     upstream: Option<Incoming>,
@@ -105,7 +105,7 @@ impl Tail {
 
 impl Forward {
     /// Takes over a response whose head is on its way to the caller.
-    pub fn new(held: BufferedResponse, mut completion: Completion) -> Forward {
+    pub(crate) fn new(held: BufferedResponse, mut completion: Completion) -> Forward {
         let target = &completion.target;
         let is_answer = completion.outcome == RequestOutcome::Answered && held.status.is_success();
         let generates = target.request.operation == Operation::Generate;

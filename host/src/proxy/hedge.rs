@@ -22,7 +22,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(10);
 
 /// Why a second call may go out beside one that is under way, and when.
 #[derive(Clone, Copy, Debug)]
-pub struct Plan {
+pub(crate) struct Plan {
     settings: HedgeSettings,
     /// Whether one goes out beside a call that is late.
     of_late_ones: bool,
@@ -36,7 +36,7 @@ impl Plan {
     /// Late ones get a second call where that is switched on. One whose connection was unused for a while, and of which
     /// nothing is heard for suspiciously long, gets one over a new connection, whatever the settings say: the first may be
     /// speaking to nobody.
-    pub fn of(target: &Target, connection: Option<&Connection>) -> Option<Plan> {
+    pub(crate) fn of(target: &Target, connection: Option<&Connection>) -> Option<Plan> {
         if !target.is_repeatable() {
             return None;
         }
@@ -61,7 +61,7 @@ impl Plan {
 ///
 /// # Errors
 /// When it ended without any doing of the upstream's.
-pub async fn race(
+pub(crate) async fn race(
     attempt: Attempt<'_>,
     plan: Plan,
     connection: Option<Connection>,

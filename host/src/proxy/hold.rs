@@ -23,18 +23,18 @@ use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 
 /// Most of a stream that is held while it says nothing. Beyond it the stream is taken for content.
-pub const PREAMBLE_BYTES_MAX: usize = 64 << 10;
+pub(crate) const PREAMBLE_BYTES_MAX: usize = 64 << 10;
 /// Longest time for which the beginning of an answer is held back from the caller, hoping for a word of content or error:
 /// some servers send blank lines or comments for minutes, so that callers do not give up. What is passed on is committed.
-pub const PREAMBLE_HOLD: Duration = Duration::from_secs(1);
+pub(crate) const PREAMBLE_HOLD: Duration = Duration::from_secs(1);
 
 /// How long an answer that is whole, and behind whose last event nothing may follow, may stay open. Then it is closed, as it
 /// is whole.
-pub const OPEN_WHEN_OVER: Duration = Duration::from_secs(1);
+pub(crate) const OPEN_WHEN_OVER: Duration = Duration::from_secs(1);
 
 /// A response whose beginning is held.
 #[derive(Debug)]
-pub struct BufferedResponse {
+pub(crate) struct BufferedResponse {
     /// Its status.
     pub status: StatusCode,
     /// Its headers, shared with the record of the attempt.
@@ -53,14 +53,14 @@ pub struct BufferedResponse {
 
 impl BufferedResponse {
     /// Whether part of an answer has come whose rest never will: it was made, and is paid for.
-    pub fn is_part(&self) -> bool {
+    pub(crate) fn is_part(&self) -> bool {
         let says_something = || self.arrived.iter().flatten().any(|byte| !byte.is_ascii_whitespace());
         self.broken.is_some() && self.splitter.is_none() && self.status.is_success() && says_something()
     }
 
     /// Whether its caller sees by itself that it is no answer: by its status, or because it is empty, breaks off, or is a
     /// stream that begins with an error.
-    pub fn shows_its_failure(&self, record: &Record) -> bool {
+    pub(crate) fn shows_its_failure(&self, record: &Record) -> bool {
         let begins_with_error = self.splitter.is_some() && record.error.get().is_some_and(Option::is_some);
         !self.status.is_success() || record.fault.is_some() || begins_with_error
     }

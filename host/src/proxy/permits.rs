@@ -7,7 +7,7 @@ use spillway_resilience::{Feedback, Settlement};
 /// What a call holds while it is under way. Dropped with it, it counts nowhere but in the limits, since the provider
 /// may bill what nobody waits for any more.
 #[derive(Debug)]
-pub struct Permits {
+pub(crate) struct Permits {
     /// Its quota and its place in flight.
     pub limits: AdmissionPermit,
     /// Its way through the circuits.
@@ -16,7 +16,7 @@ pub struct Permits {
 
 /// What a request has taken of limits: its upstream's, and its tenant's. Dropped, each is settled as it stands.
 #[derive(Debug, Default)]
-pub struct Charges {
+pub(crate) struct Charges {
     /// The upstream's.
     pub upstream: Option<AdmissionPermit>,
     /// The tenant's, when it has limits of its own.
@@ -25,7 +25,7 @@ pub struct Charges {
 
 impl Charges {
     /// Settles both with the same cost.
-    pub fn settle(self, settlement: Settlement, feedback: Feedback) {
+    pub(crate) fn settle(self, settlement: Settlement, feedback: Feedback) {
         for permit in [self.upstream, self.tenant].into_iter().flatten() {
             // Only a refusal before the first content can be excused.
             let _ = permit.settle(settlement, feedback);

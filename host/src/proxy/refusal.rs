@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// What Spillway refuses, or could not do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// The circuit is open: the provider is known to fail.
     CircuitOpen {
         /// Whose circuit.
@@ -143,7 +143,7 @@ pub enum Kind {
 
 /// Whose limit it is that refuses.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Owner {
+pub(crate) enum Owner {
     /// An upstream's.
     Upstream(String),
     /// A tenant's.
@@ -171,7 +171,7 @@ impl Owner {
 
 /// An error of Spillway's own, ready to be said in any API's words.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub(crate) struct Refusal {
     /// What it is.
     pub kind: Kind,
     /// When trying again makes sense.
@@ -195,12 +195,12 @@ impl From<Kind> for Refusal {
 
 impl Refusal {
     /// As [`From`], with a time after which trying again makes sense.
-    pub fn after(kind: Kind, wait: impl Into<Option<Duration>>) -> Self {
+    pub(crate) fn after(kind: Kind, wait: impl Into<Option<Duration>>) -> Self {
         Refusal { kind, retry_after: wait.into() }
     }
 
     /// A stable word for programs.
-    pub fn code(&self) -> &'static str {
+    pub(crate) fn code(&self) -> &'static str {
         match &self.kind {
             Kind::CircuitOpen { .. } => "spillway_circuit_open",
             Kind::Paced { .. } => "spillway_paced",
@@ -225,7 +225,7 @@ impl Refusal {
     }
 
     /// What the provider last said, where that is the reason.
-    pub fn said(&self) -> Option<&Said> {
+    pub(crate) fn said(&self) -> Option<&Said> {
         match &self.kind {
             Kind::CircuitOpen { said, .. } | Kind::Paced { said, .. } => said.as_deref(),
             _ => None,
@@ -233,7 +233,7 @@ impl Refusal {
     }
 
     /// The status, where the API has no habit of its own.
-    pub fn status(&self) -> StatusCode {
+    pub(crate) fn status(&self) -> StatusCode {
         // A refusal raises what the provider's own answer would have raised.
         if let Some(said) = self.said() {
             return said.status;
@@ -259,7 +259,7 @@ impl Refusal {
     }
 
     /// Whose fault it is and what to do next.
-    pub fn message(&self) -> String {
+    pub(crate) fn message(&self) -> String {
         let again = match self.retry_after {
             Some(wait) => format!(" Try again in {:.1} s.", wait.as_secs_f64()),
             None => String::new(),

@@ -27,7 +27,7 @@ const MODEL_BYTES_MAX: usize = 256;
 
 /// A request's body on its way upstream.
 #[derive(Debug)]
-pub enum InboundBody {
+pub(crate) enum InboundBody {
     /// BufferedResponse, so that it can be sent again.
     Whole(Bytes),
     /// Passing through, once.
@@ -36,7 +36,7 @@ pub enum InboundBody {
 
 /// A request as its caller made it. It knows nothing of who serves it.
 #[derive(Debug)]
-pub struct InboundRequest {
+pub(crate) struct InboundRequest {
     /// Under which the log knows it.
     pub id: String,
     /// The API spoken.
@@ -68,7 +68,7 @@ impl InboundRequest {
     ///
     /// # Errors
     /// When the body is too large or breaks off, or the request has been here before.
-    pub async fn receive(
+    pub(crate) async fn receive(
         route: &Route,
         head: request::Parts,
         body: Upload,
@@ -97,7 +97,7 @@ impl InboundRequest {
     }
 
     /// As [`InboundRequest::receive`], of parts that are at hand.
-    pub fn new(
+    pub(crate) fn new(
         route: &Route,
         (method, headers): (Method, HeaderMap),
         body: InboundBody,
@@ -133,12 +133,12 @@ impl InboundRequest {
     }
 
     /// Its path, without the query.
-    pub fn path(&self) -> &str {
+    pub(crate) fn path(&self) -> &str {
         self.path_and_query.split('?').next().unwrap_or_default()
     }
 
     /// The body of one that generates, decoded if it is compressed: what is sent on stays as it came.
-    pub fn readable(&self) -> Option<Cow<'_, [u8]>> {
+    pub(crate) fn readable(&self) -> Option<Cow<'_, [u8]>> {
         match &self.body {
             InboundBody::Whole(bytes) if self.operation == Operation::Generate => {
                 Some(compression::decoded(&self.headers, bytes, READABLE_BYTES_MAX))
@@ -148,17 +148,17 @@ impl InboundRequest {
     }
 
     /// Whether its caller sends it again by itself when it fails.
-    pub fn is_repeated_by_its_caller(&self) -> bool {
+    pub(crate) fn is_repeated_by_its_caller(&self) -> bool {
         is_repeated_by_its_caller(&self.headers)
     }
 
     /// Whether this attempt is the first of all: ours, and as far as is known its caller's.
-    pub fn is_first(&self, attempt: u32) -> bool {
+    pub(crate) fn is_first(&self, attempt: u32) -> bool {
         attempt == 1 && !self.has_come_back()
     }
 
     /// Whether its caller has sent it before, and says so.
-    pub fn has_come_back(&self) -> bool {
+    pub(crate) fn has_come_back(&self) -> bool {
         has_come_back(&self.headers)
     }
 }

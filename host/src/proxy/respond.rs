@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 /// Longest `Retry-After` that every SDK acts on as it is meant. Beyond it some wait for ever and others ignore it, so they
 /// are asked not to retry.
-pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+pub(crate) const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
 impl Refusal {
     fn as_api_error(&self) -> ApiError {
@@ -53,7 +53,7 @@ impl Refusal {
     }
 
     /// The event that ends a stream of this API's that has failed.
-    pub fn into_event(self, dialect: Dialect, request_id: &str) -> Bytes {
+    pub(crate) fn into_event(self, dialect: Dialect, request_id: &str) -> Bytes {
         dialect.error_event(&self.envelope(&self.as_api_error(), dialect, request_id))
     }
 
@@ -68,7 +68,7 @@ impl Refusal {
     }
 
     /// The response, in the words of the API that was called.
-    pub fn into_response(self, dialect: Dialect, request_id: &str) -> Response<Body> {
+    pub(crate) fn into_response(self, dialect: Dialect, request_id: &str) -> Response<Body> {
         let error = self.as_api_error();
         let mut response = Response::new(Body::from(self.envelope(&error, dialect, request_id).to_string()));
         // What the provider said keeps the provider's status.
@@ -97,7 +97,7 @@ impl Refusal {
 }
 
 /// Says a wait so that every SDK acts on it as it is meant.
-pub fn insert_wait(headers: &mut http::HeaderMap, wait: Duration) {
+pub(crate) fn insert_wait(headers: &mut http::HeaderMap, wait: Duration) {
     // Some SDKs take 0 as "at once, as often as you like".
     let wait_ms = milliseconds(wait).max(1);
     headers.insert(header::RETRY_AFTER, HeaderValue::from(wait_ms.div_ceil(1_000)));
@@ -109,7 +109,7 @@ pub fn insert_wait(headers: &mut http::HeaderMap, wait: Duration) {
 
 /// Raises the wait that an answer of the provider's names to the one that is kept here. Where it names none, none is
 /// added, and a little more is none: whoever comes a moment too early waits here for that moment.
-pub fn raise_wait(headers: &mut http::HeaderMap, wait: Duration) {
+pub(crate) fn raise_wait(headers: &mut http::HeaderMap, wait: Duration) {
     const A_LITTLE: f64 = 1.1;
     let named = wait::from_headers(|name| headers.get(name).map(HeaderValue::as_bytes), SystemTime::now());
     if named.is_some_and(|named| named.mul_f64(A_LITTLE) < wait) {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 /// Where a request goes.
 #[derive(Clone, Debug)]
-pub struct Route {
+pub(crate) struct Route {
     /// The upstream that is asked first.
     pub upstream: Arc<Upstream>,
     /// Those that are asked where it does not serve, in this order.
@@ -29,7 +29,7 @@ impl Route {
     ///
     /// # Errors
     /// When neither tells.
-    pub fn find(upstreams: &BTreeMap<String, Arc<Upstream>>, head: &request::Parts) -> Result<Route, Refusal> {
+    pub(crate) fn find(upstreams: &BTreeMap<String, Arc<Upstream>>, head: &request::Parts) -> Result<Route, Refusal> {
         let path = head.uri.path();
         let no_route = || Refusal::from(Kind::NoSuchRoute { path: path.to_owned() });
         // A base URL that ends with a slash doubles it, which means the same.

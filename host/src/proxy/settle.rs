@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 /// How an attempt has ended, as far as it matters for what that means.
 #[derive(Clone, Copy, Debug)]
-pub struct Ending<'a> {
+pub(crate) struct Ending<'a> {
     /// Who was asked, and for what.
     pub target: &'a Target,
     /// What policies may see of it.
@@ -32,7 +32,7 @@ pub struct Ending<'a> {
 
 impl Ending<'_> {
     /// What it means.
-    pub fn consequence(&self, clock: Clock) -> Consequence {
+    pub(crate) fn consequence(&self, clock: Clock) -> Consequence {
         let &Ending { target, record, verdict, fault, used_tokens, has_failed } = self;
         let (upstream, began) = (&target.upstream, clock.at(record.began));
         let circumstances = Circumstances {
@@ -69,7 +69,7 @@ impl Ending<'_> {
 
 /// Settles an attempt that is no answer: in the circuits, the lanes and the limits. `has_failed` says that a failure of
 /// its request is counted already. Answers what it means.
-pub fn settle(
+pub(crate) fn settle(
     worker: &Worker,
     target: &Target,
     attempted: &Attempted,
@@ -89,7 +89,7 @@ pub fn settle(
 }
 
 /// Draws a consequence for circuits and lanes. Answers what is left of it when the lane has heard of it.
-pub fn conclude(
+pub(crate) fn conclude(
     worker: &Worker,
     target: &Target,
     circuits: CircuitPermits,

@@ -18,7 +18,7 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// Those who may serve a request, in the order in which they are asked.
 #[derive(Clone, Debug)]
-pub struct Targets {
+pub(crate) struct Targets {
     first: Rc<Target>,
     others: Vec<Arc<Upstream>>,
 }
@@ -28,7 +28,7 @@ impl Targets {
     ///
     /// # Errors
     /// When the first cannot be asked for it.
-    pub fn of(
+    pub(crate) fn of(
         request: InboundRequest,
         upstream: Arc<Upstream>,
         others: Vec<Arc<Upstream>>,
@@ -37,12 +37,12 @@ impl Targets {
     }
 
     /// The one that is asked first. What others say of the request is said of this one.
-    pub fn first(&self) -> &Rc<Target> {
+    pub(crate) fn first(&self) -> &Rc<Target> {
         &self.first
     }
 
     /// The others, each made ready when it is reached. One that cannot be asked for this request is passed over.
-    pub fn others(&self) -> impl Iterator<Item = Rc<Target>> {
+    pub(crate) fn others(&self) -> impl Iterator<Item = Rc<Target>> {
         self.others.iter().filter_map(|upstream| {
             let target = Target::of(Rc::clone(&self.first.request), Arc::clone(upstream));
             target.ok().map(Rc::new)
@@ -52,7 +52,7 @@ impl Targets {
 
 /// An upstream, and what it is sent of a request.
 #[derive(Debug)]
-pub struct Target {
+pub(crate) struct Target {
     /// What the caller wants.
     pub request: Rc<InboundRequest>,
     /// Who shall serve it.
@@ -74,7 +74,7 @@ impl Target {
     ///
     /// # Errors
     /// When path and base address make no URL.
-    pub fn of(request: Rc<InboundRequest>, upstream: Arc<Upstream>) -> Result<Target, Refusal> {
+    pub(crate) fn of(request: Rc<InboundRequest>, upstream: Arc<Upstream>) -> Result<Target, Refusal> {
         let config = &upstream.config;
         let mut path_and_query = config.dialect.canonical_path(request.path(), config.url.adds_version());
         path_and_query.push_str(&request.path_and_query[request.path().len()..]);
@@ -104,24 +104,24 @@ impl Target {
     }
 
     /// By what a call there is told from others.
-    pub fn subject(&self) -> Subject<'_> {
+    pub(crate) fn subject(&self) -> Subject<'_> {
         let request = &self.request;
         Subject { model: request.parameters.model.as_deref(), credential: request.caller.credential }
     }
 
     /// Where a credential may stand in what is sent.
-    pub fn sent(&self) -> (&HeaderMap, &str) {
+    pub(crate) fn sent(&self) -> (&HeaderMap, &str) {
         (&self.headers, &self.path_and_query)
     }
 
     /// What it asks of limits.
-    pub fn demand(&self) -> Demand {
+    pub(crate) fn demand(&self) -> Demand {
         let caller = &self.request.caller;
         Demand { tenant: caller.tenant, priority: caller.priority, tokens: self.estimate.total }
     }
 
     /// Whether another attempt can be made: the body is at hand, and repeating it means the same.
-    pub fn is_repeatable(&self) -> bool {
+    pub(crate) fn is_repeatable(&self) -> bool {
         let request = &self.request;
         match request.body {
             InboundBody::Whole(_) => {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 /// Why a request ended as it did, written while it lives.
 #[derive(Debug)]
-pub struct RequestTrace {
+pub(crate) struct RequestTrace {
     request_id: String,
     began: Instant,
     upstream: String,
@@ -32,7 +32,7 @@ pub struct RequestTrace {
 
 impl RequestTrace {
     /// Begins with the request's arrival.
-    pub fn begin(request_id: &str) -> RequestTrace {
+    pub(crate) fn begin(request_id: &str) -> RequestTrace {
         RequestTrace {
             request_id: request_id.to_owned(),
             began: Instant::now(),
@@ -48,20 +48,20 @@ impl RequestTrace {
     }
 
     /// Where the request goes. From here on its end is counted there.
-    pub fn goes_to(&mut self, upstream: &Upstream, model: Option<&str>) {
+    pub(crate) fn goes_to(&mut self, upstream: &Upstream, model: Option<&str>) {
         self.upstream = upstream.name.to_string();
         self.model = model.map(str::to_owned);
         self.counted = Some(Arc::clone(&upstream.metrics));
     }
 
     /// The request goes on to another upstream. It stays counted where it went first.
-    pub fn goes_on_to(&mut self, upstream: &Upstream) {
+    pub(crate) fn goes_on_to(&mut self, upstream: &Upstream) {
         self.tell(&format!("on to {}", upstream.name));
         self.upstream = upstream.name.to_string();
     }
 
     /// The request is a job's.
-    pub fn serves(&mut self, job: JobId, upstream: &str, model: Option<&str>) {
+    pub(crate) fn serves(&mut self, job: JobId, upstream: &str, model: Option<&str>) {
         self.upstream = upstream.to_owned();
         self.model = model.map(str::to_owned);
         self.tell(&format!("{job} taken from the spool"));
@@ -71,7 +71,7 @@ impl RequestTrace {
     ///
     /// # Errors
     /// As it has ended itself.
-    pub fn attempted<Permits>(
+    pub(crate) fn attempted<Permits>(
         &mut self,
         ended: Result<(Attempted, Permits), EndedElsewhere>,
     ) -> Result<(Attempted, Permits), EndedElsewhere> {
@@ -112,13 +112,13 @@ impl RequestTrace {
     }
 
     /// The request waited.
-    pub fn waited(&mut self, for_what: &str, wait: Duration) {
+    pub(crate) fn waited(&mut self, for_what: &str, wait: Duration) {
         self.elsewhere += wait;
         self.tell(&format!("waited {} ms for {for_what}", wait.as_millis()));
     }
 
     /// Something happened that explains the end.
-    pub fn tell(&mut self, what: &str) {
+    pub(crate) fn tell(&mut self, what: &str) {
         if !self.chapters.is_empty() {
             self.chapters.push_str("; ");
         }
@@ -126,12 +126,12 @@ impl RequestTrace {
     }
 
     /// Time that Spillway itself has taken so far.
-    pub fn overhead(&self) -> Duration {
+    pub(crate) fn overhead(&self) -> Duration {
         self.began.elapsed().saturating_sub(self.elsewhere)
     }
 
     /// Says the essence in response headers.
-    pub fn insert_headers(&self, headers: &mut HeaderMap) {
+    pub(crate) fn insert_headers(&self, headers: &mut HeaderMap) {
         let mut insert = |name: &'static str, value: &str| {
             if let Ok(value) = HeaderValue::from_str(value) {
                 headers.insert(name, value);
@@ -149,7 +149,7 @@ impl RequestTrace {
     }
 
     /// Ends: counted, with a line in the log, once.
-    pub fn end(&mut self, outcome: RequestOutcome, status: u16) {
+    pub(crate) fn end(&mut self, outcome: RequestOutcome, status: u16) {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }

@@ -25,7 +25,7 @@ const PROBE_TURN: Duration = Duration::from_millis(500);
 
 /// A request that was understood, and that nobody has served.
 #[derive(Debug)]
-pub struct Unserved {
+pub(crate) struct Unserved {
     /// What to tell the caller, unless the provider's own answer does.
     pub refusal: Refusal,
     /// How the request ended.
@@ -42,7 +42,7 @@ pub struct Unserved {
 
 impl Unserved {
     /// Where an attempt was made, its failure is what the caller hears of, not what kept the next one from being made.
-    pub fn new(target: Rc<Target>, last: Option<Failed>, blocked: Blocked, mut trace: RequestTrace) -> Unserved {
+    pub(crate) fn new(target: Rc<Target>, last: Option<Failed>, blocked: Blocked, mut trace: RequestTrace) -> Unserved {
         let Blocked { mut refusal, mut outcome, was_sent } = blocked;
         if let (Some(failed), true) = (&last, outcome != RequestOutcome::Failed) {
             trace.tell(&format!("no retry: {}", refusal.code()));
@@ -54,12 +54,12 @@ impl Unserved {
     }
 
     /// Whether the failure may be this request's own: a healthy upstream answered it with an error.
-    pub fn is_suspect(&self) -> bool {
+    pub(crate) fn is_suspect(&self) -> bool {
         self.last.as_ref().is_some_and(|failed| failed.consequence.is_suspect && failed.upstream_is_trusted)
     }
 
     /// Ends the request without an answer: nobody waits for one.
-    pub fn close(mut self) {
+    pub(crate) fn close(mut self) {
         self.trace.tell(self.refusal.code());
         self.trace.end(self.outcome, self.refusal.status().as_u16());
     }
@@ -68,7 +68,7 @@ impl Unserved {
     ///
     /// What may be the job's own fault, or asks for less load, waits longer each time. What an open circuit explains
     /// waits for that circuit and a moment more, so that another job gets the next probe.
-    pub fn delay(&self, circuit: Option<Duration>, own: Duration) -> Duration {
+    pub(crate) fn delay(&self, circuit: Option<Duration>, own: Duration) -> Duration {
         let asked = self.refusal.retry_after.unwrap_or_default();
         let asks_for_less = self.last.as_ref().is_some_and(|failed| failed.consequence.asks_for_less);
         match (self.tried, circuit) {
@@ -79,7 +79,7 @@ impl Unserved {
     }
 
     /// What the caller gets: the provider's own answer if there is one, with its `Retry-After`; else ours.
-    pub fn into_response(self, worker: &Rc<Worker>) -> Response<Body> {
+    pub(crate) fn into_response(self, worker: &Rc<Worker>) -> Response<Body> {
         let target = self.target;
         // A failure that looks like a success must not reach the caller as one, unless it shows that it is none.
         if let Some(Failed { mut attempted, consequence, .. }) = self.last
@@ -114,11 +114,11 @@ impl Unserved {
 /// Marks a response that is not sent: its connection is closed instead, as the provider has closed its own.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the provider has closed the connection without an answer, and so do we")]
-pub struct BreakOff;
+pub(crate) struct BreakOff;
 
 /// An attempt that failed, kept in case it remains the last.
 #[derive(Debug)]
-pub struct Failed {
+pub(crate) struct Failed {
     /// The attempt.
     pub attempted: Attempted,
     /// What it means.
@@ -132,7 +132,7 @@ pub struct Failed {
 
 /// What ended the attempt loop.
 #[derive(Debug)]
-pub struct Blocked {
+pub(crate) struct Blocked {
     /// What it says.
     pub refusal: Refusal,
     /// How the request has ended, unless an attempt was made.
@@ -143,12 +143,12 @@ pub struct Blocked {
 
 impl Blocked {
     /// Nothing was sent.
-    pub fn before_sending(refusal: Refusal, outcome: RequestOutcome) -> Blocked {
+    pub(crate) fn before_sending(refusal: Refusal, outcome: RequestOutcome) -> Blocked {
         Blocked { refusal, outcome, was_sent: false }
     }
 
     /// An attempt has ended without any doing of the upstream's.
-    pub fn elsewhere(target: &Target, ended: EndedElsewhere, body_timeout: Duration) -> Blocked {
+    pub(crate) fn elsewhere(target: &Target, ended: EndedElsewhere, body_timeout: Duration) -> Blocked {
         let EndedElsewhere { what, elapsed: _ } = ended;
         let upstream = target.upstream.name.to_string();
         let (kind, outcome) = match what {
@@ -167,7 +167,7 @@ impl Blocked {
 }
 
 /// What Spillway says of a failed attempt where the provider's answer cannot be passed on.
-pub fn refusal_for(target: &Target, record: &Record, verdict: &Verdict, hears: Hears) -> Refusal {
+pub(crate) fn refusal_for(target: &Target, record: &Record, verdict: &Verdict, hears: Hears) -> Refusal {
     let upstream = target.upstream.name.to_string();
     let kind = match record.fault {
         Some(
@@ -187,7 +187,7 @@ pub fn refusal_for(target: &Target, record: &Record, verdict: &Verdict, hears: H
 }
 
 /// What Spillway says where a circuit refuses.
-pub fn circuit_open(target: &Target, refused: &Refused) -> Kind {
+pub(crate) fn circuit_open(target: &Target, refused: &Refused) -> Kind {
     let cause = match &refused.rejected {
         Rejected::Open { cause, .. } => cause.to_string(),
         Rejected::ProbesInFlight { .. } => "a probe is under way".to_owned(),
@@ -197,7 +197,7 @@ pub fn circuit_open(target: &Target, refused: &Refused) -> Kind {
 }
 
 /// The upstream, or the part of it, in words.
-pub fn named(target: &Target, protects: &Protects) -> String {
+pub(crate) fn named(target: &Target, protects: &Protects) -> String {
     match protects {
         Protects::Upstream => target.upstream.name.to_string(),
         part => format!("{} for this {part}", target.upstream.name),

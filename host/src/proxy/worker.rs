@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 /// What one thread has for itself: connections to upstreams, and instances of policies.
 #[derive(Debug)]
-pub struct Worker {
+pub(crate) struct Worker {
     /// What it shares.
     pub app: Arc<App>,
     /// Its policy instances. Borrowed for the length of one call, never across an await.
@@ -24,7 +24,7 @@ pub struct Worker {
 
 impl Worker {
     /// A worker without connections or instances yet.
-    pub fn new(app: Arc<App>, pulse: Arc<Pulse>) -> Rc<Self> {
+    pub(crate) fn new(app: Arc<App>, pulse: Arc<Pulse>) -> Rc<Self> {
         let client = |upstream: &Arc<Upstream>| (Arc::clone(&upstream.name), upstream.client());
         Rc::new(Worker {
             clients: app.upstreams.values().map(client).collect(),
@@ -35,7 +35,7 @@ impl Worker {
     }
 
     /// This worker's client of an upstream.
-    pub fn client(&self, upstream: &Upstream) -> Client {
+    pub(crate) fn client(&self, upstream: &Upstream) -> Client {
         match self.clients.get(&upstream.name) {
             Some(client) => client.clone(),
             // Upstreams come from the same configuration as the clients, so this is never reached.

@@ -26,7 +26,7 @@ const REPLACED_MAX: usize = 8;
 
 /// What can be seen of a worker from outside.
 #[derive(Debug)]
-pub struct Pulse {
+pub(crate) struct Pulse {
     beats: AtomicU64,
     /// The number of the request that runs this very moment; 0 for none.
     running: AtomicU64,
@@ -53,7 +53,7 @@ impl Default for Pulse {
 
 impl Pulse {
     /// Beats until the runtime ends.
-    pub async fn beat(self: Arc<Self>) {
+    pub(crate) async fn beat(self: Arc<Self>) {
         loop {
             self.beats.fetch_add(1, Ordering::Relaxed);
             tokio::time::sleep(BEAT).await;
@@ -61,38 +61,38 @@ impl Pulse {
     }
 
     /// Takes a request in hand, so that it is known when it runs.
-    pub fn take(self: &Arc<Self>, request_id: &str) -> InHand {
+    pub(crate) fn take(self: &Arc<Self>, request_id: &str) -> InHand {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         self.requests().insert(number, Arc::from(request_id));
         InHand { pulse: Arc::clone(self), number, _held: self.held.begin() }
     }
 
     /// Does for a request what has a task of its own.
-    pub async fn during<T>(self: Arc<Self>, request_id: String, work: impl Future<Output = T>) -> T {
+    pub(crate) async fn during<T>(self: Arc<Self>, request_id: String, work: impl Future<Output = T>) -> T {
         let in_hand = self.take(&request_id);
         in_hand.over(work).await
     }
 
     /// The request that runs this very moment.
-    pub fn running(&self) -> Option<Arc<str>> {
+    pub(crate) fn running(&self) -> Option<Arc<str>> {
         let number = self.running.load(Ordering::Relaxed);
         self.requests().get(&number).cloned()
     }
 
     /// Waits until another worker has taken this one's place.
-    pub async fn replaced(&self) {
+    pub(crate) async fn replaced(&self) {
         let mut replaced = self.replaced.subscribe();
         // The sender lives as long as `self`.
         let _ = replaced.wait_for(|replaced| *replaced).await;
     }
 
     /// Counts a caller's connection to this worker as open until the returned value is dropped.
-    pub fn begin_connection(&self) -> Counted {
+    pub(crate) fn begin_connection(&self) -> Counted {
         self.held.begin()
     }
 
     /// Waits until no caller is connected to this worker, and no request or job is in its hands.
-    pub async fn at_rest(&self) {
+    pub(crate) async fn at_rest(&self) {
         self.held.until_none().await;
     }
 
@@ -103,7 +103,7 @@ impl Pulse {
 
 /// A request that is in a worker's hands.
 #[derive(Debug)]
-pub struct InHand {
+pub(crate) struct InHand {
     pulse: Arc<Pulse>,
     number: u64,
     _held: Counted,
@@ -111,12 +111,12 @@ pub struct InHand {
 
 impl InHand {
     /// Watches all that is done for the request in this.
-    pub fn over<T>(&self, inner: T) -> Watched<'_, T> {
+    pub(crate) fn over<T>(&self, inner: T) -> Watched<'_, T> {
         Watched { in_hand: self, inner }
     }
 
     /// Does something for the request.
-    pub fn run<T>(&self, work: impl FnOnce() -> T) -> T {
+    pub(crate) fn run<T>(&self, work: impl FnOnce() -> T) -> T {
         let before = self.pulse.running.swap(self.number, Ordering::Relaxed);
         let done = work();
         self.pulse.running.store(before, Ordering::Relaxed);
@@ -179,7 +179,7 @@ impl Seen {
 
 /// All workers, for who looks after them. `L` is what a new one needs to take another's place.
 #[derive(Debug)]
-pub struct Places<L> {
+pub(crate) struct Places<L> {
     places: Vec<Place<L>>,
     /// Those that were replaced.
     former: Vec<Arc<Pulse>>,
@@ -193,12 +193,12 @@ impl<L> Default for Places<L> {
 
 impl<L> Places<L> {
     /// Looks after one more.
-    pub fn add(&mut self, name: String, listener: L, pulse: Arc<Pulse>) {
+    pub(crate) fn add(&mut self, name: String, listener: L, pulse: Arc<Pulse>) {
         self.places.push(Place { name, listener, pulse, seen: Seen::default() });
     }
 
     /// Looks at all of them once a second, and has those that are stuck replaced. Dropped when no more are needed.
-    pub async fn look_after(mut self, replace: impl Fn(&str, &L) -> io::Result<Arc<Pulse>>) {
+    pub(crate) async fn look_after(mut self, replace: impl Fn(&str, &L) -> io::Result<Arc<Pulse>>) {
         loop {
             tokio::time::sleep(BEAT).await;
             self.look(&replace);

@@ -1,11 +1,12 @@
 //! What the machine gives: time, locks, counts, files that are written whole, and what it can run out of.
 
-pub mod causes;
+pub(crate) mod causes;
 pub mod clock;
 pub(crate) mod durable_file;
-pub mod gauge;
-pub mod heartbeat;
-pub mod shortage;
-pub mod size;
-pub mod sync;
-pub mod upload;
+#[expect(unreachable_pub, reason = "host/interleavings includes it, and its models see what is public")]
+pub(crate) mod gauge;
+pub(crate) mod heartbeat;
+pub(crate) mod shortage;
+pub(crate) mod size;
+pub(crate) mod sync;
+pub(crate) mod upload;

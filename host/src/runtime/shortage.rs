@@ -7,7 +7,7 @@ use std::io;
 
 /// What there is not enough of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shortage {
+pub(crate) enum Shortage {
     /// File descriptors, of this process or of the whole system: every connection takes one.
     Descriptors,
     /// Local ports for connections to one address.
@@ -18,7 +18,7 @@ pub enum Shortage {
 
 impl Shortage {
     /// What an error says that is missing, if it or what caused it says so.
-    pub fn of(error: &(dyn Error + 'static)) -> Option<Shortage> {
+    pub(crate) fn of(error: &(dyn Error + 'static)) -> Option<Shortage> {
         causes(error).find_map(|cause| cause.downcast_ref::<io::Error>()?.raw_os_error().and_then(Shortage::of_code))
     }
 

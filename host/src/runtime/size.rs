@@ -1,7 +1,7 @@
 //! Sizes in words.
 
 /// Bytes as people read them. Rounded down, so that what is just too little does not look like enough.
-pub fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     match bytes {
         0..1_024 => format!("{bytes} bytes"),
         1_024..1_048_576 => format!("{}.{} KiB", bytes >> 10, ((bytes % (1 << 10)) * 10) >> 10),

@@ -17,11 +17,11 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
 /// How much is read of what nobody wants: several times the largest body that is taken, a fraction of a second's work.
-pub const UNWANTED_BYTES_MAX: u64 = 256 << 20;
+pub(crate) const UNWANTED_BYTES_MAX: u64 = 256 << 20;
 /// For how long it is read.
-pub const UNWANTED_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const UNWANTED_TIMEOUT: Duration = Duration::from_secs(30);
 /// For how long its sender may be silent in between.
-pub const UNWANTED_SILENCE: Duration = Duration::from_secs(5);
+pub(crate) const UNWANTED_SILENCE: Duration = Duration::from_secs(5);
 
 /// What a body must bring on average for each second that is waited for it, beyond the timeout: little enough for any line
 /// that a request with an image gets through, and too much for one that keeps its place by a byte now and then.
@@ -29,31 +29,31 @@ const BYTES_PER_SECOND_MIN: u64 = 1 << 10;
 
 /// A request that is under way on a connection. All that belongs to it holds a share.
 #[derive(Debug, Default)]
-pub struct UnderWay {
+pub(crate) struct UnderWay {
     has_more: AtomicBool,
     given_up: OnceLock<&'static str>,
 }
 
 impl UnderWay {
     /// Whether more of its body may come.
-    pub fn has_more(&self) -> bool {
+    pub(crate) fn has_more(&self) -> bool {
         self.has_more.load(Ordering::Relaxed)
     }
 
     /// Says why its connection is about to be closed. The first reason stays.
-    pub fn give_up(&self, why: &'static str) {
+    pub(crate) fn give_up(&self, why: &'static str) {
         let _ = self.given_up.set(why);
     }
 
     /// Why its connection is being closed, unless its caller has left.
-    pub fn given_up(&self) -> Option<&'static str> {
+    pub(crate) fn given_up(&self) -> Option<&'static str> {
         self.given_up.get().copied()
     }
 }
 
 /// A request's body.
 #[derive(Debug)]
-pub struct Upload {
+pub(crate) struct Upload {
     /// `None` when it has ended.
     incoming: Option<Incoming>,
     pace: Pace,
@@ -68,7 +68,7 @@ pub struct Upload {
 
 impl Upload {
     /// The body of this request. Its caller may be silent within it for so long.
-    pub fn of(request: Request<Incoming>, timeout: Duration, under_way: Arc<UnderWay>) -> Request<Upload> {
+    pub(crate) fn of(request: Request<Incoming>, timeout: Duration, under_way: Arc<UnderWay>) -> Request<Upload> {
         let (head, incoming) = request.into_parts();
         let has_more = !incoming.is_end_stream();
         under_way.has_more.store(has_more, Ordering::Relaxed);
@@ -85,7 +85,7 @@ impl Upload {
     }
 
     /// Tells this of its way.
-    pub fn told_to(mut self, passing: Arc<Passing>) -> Self {
+    pub(crate) fn told_to(mut self, passing: Arc<Passing>) -> Self {
         self.passing = Some(passing);
         self
     }
@@ -131,7 +131,7 @@ impl Upload {
 
 /// Why a body is not whole.
 #[derive(Debug, thiserror::Error)]
-pub enum UploadError {
+pub(crate) enum UploadError {
     /// It broke off.
     #[error("{0}")]
     Broken(hyper::Error),
@@ -234,7 +234,7 @@ impl Pace {
 
 /// What is known of a body that passes through, for whoever waits for the answer to it.
 #[derive(Debug)]
-pub struct Passing {
+pub(crate) struct Passing {
     began: Instant,
     /// When it last moved, since then.
     moved_ms: AtomicU64,
@@ -248,7 +248,7 @@ impl Passing {
     const LATE: u8 = 3;
 
     /// One that begins to be sent.
-    pub fn new(began: Instant) -> Arc<Self> {
+    pub(crate) fn new(began: Instant) -> Arc<Self> {
         Arc::new(Passing { began, moved_ms: AtomicU64::new(0), state: AtomicU8::new(Passing::MOVES) })
     }
 
@@ -267,7 +267,7 @@ impl Passing {
 
     /// For how long its caller has been sending it, as far as is known: whoever waits for an answer to it has begun to wait
     /// then.
-    pub fn took(&self) -> Duration {
+    pub(crate) fn took(&self) -> Duration {
         match self.state.load(Ordering::Relaxed) {
             Passing::WAITS => self.began.elapsed(),
             _ => Duration::from_millis(self.moved_ms.load(Ordering::Relaxed)),
@@ -275,12 +275,12 @@ impl Passing {
     }
 
     /// Whether its caller has broken it off.
-    pub fn is_broken(&self) -> bool {
+    pub(crate) fn is_broken(&self) -> bool {
         self.state.load(Ordering::Relaxed) == Passing::BROKEN
     }
 
     /// Whether its caller has not sent it in time.
-    pub fn is_late(&self) -> bool {
+    pub(crate) fn is_late(&self) -> bool {
         self.state.load(Ordering::Relaxed) == Passing::LATE
     }
 }

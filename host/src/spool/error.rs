@@ -7,7 +7,7 @@ use crate::runtime::size::size;
 
 /// Which of the spool's bounds was reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Bound {
+pub(crate) enum Bound {
     /// `max_jobs`: queued and running jobs.
     Jobs,
     /// `max_size`: requests and answers kept.
@@ -25,7 +25,7 @@ impl fmt::Display for Bound {
 
 /// Why a request was not taken. Nothing of it is kept.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum EnqueueError {
+pub(crate) enum EnqueueError {
     /// A bound is reached; it passes when jobs drain or retention ends.
     #[error("the spool is full, holding {depth} of {limit} {bound}; try again when it has drained")]
     Full {
@@ -54,7 +54,7 @@ pub enum EnqueueError {
 
 /// Why an operation on a stored job failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum StoreError {
+pub(crate) enum StoreError {
     /// The job was settled, claimed again or recovered since the lease was granted: whatever the
     /// holder did no longer counts.
     #[error("the lease is stale: the job was settled or claimed again since; drop this result")]

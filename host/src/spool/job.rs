@@ -18,7 +18,7 @@ const ID_PREFIX: &str = "job_";
 /// Whoever holds an id may read the answer, so ids are drawn from the system's generator and cannot
 /// be guessed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct JobId([u8; ID_BYTES]);
+pub(crate) struct JobId([u8; ID_BYTES]);
 
 impl JobId {
     /// Draws a new id; `None` when the system's random generator fails.
@@ -50,7 +50,7 @@ impl fmt::Debug for JobId {
 /// The text is not a [`JobId`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a job id is `job_` followed by 32 lower-case hexadecimal digits")]
-pub struct ParseJobIdError;
+pub(crate) struct ParseJobIdError;
 
 impl FromStr for JobId {
     type Err = ParseJobIdError;
@@ -75,7 +75,7 @@ pub(super) fn random_bytes<const N: usize>(generator: &SystemRandom) -> Option<[
 /// The method, path, headers and body are sealed on disk, since a path may carry a key in its query;
 /// the other fields are stored in clear, so that a queue can be inspected, and must hold no secret.
 #[derive(Clone, PartialEq, Eq)]
-pub struct NewJob {
+pub(crate) struct NewJob {
     /// The upstream that shall answer; jobs are claimed by it.
     pub upstream: String,
     /// The API the request speaks, in the host's own naming.
@@ -121,7 +121,7 @@ impl fmt::Debug for NewJob {
 
 /// An upstream's answer, kept verbatim.
 #[derive(Clone, PartialEq, Eq)]
-pub struct StoredResponse {
+pub(crate) struct StoredResponse {
     /// The HTTP status.
     pub status: u16,
     /// The headers as they came.
@@ -151,7 +151,7 @@ impl fmt::Debug for HeaderNames<'_> {
 
 /// Where a job stands. All but the first two states are terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum JobState {
+pub(crate) enum JobState {
     /// Waits to be claimed, now or at its `not_before_ms`.
     Queued,
     /// Runs in this process.
@@ -168,11 +168,12 @@ pub enum JobState {
 
 impl JobState {
     /// Every state, in the order of their codes on disk.
-    pub const ALL: [Self; 6] = [Self::Queued, Self::Leased, Self::Done, Self::Dead, Self::Cancelled, Self::Expired];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Queued, Self::Leased, Self::Done, Self::Dead, Self::Cancelled, Self::Expired];
 
     /// Whether the job has ended for good.
     #[must_use]
-    pub fn is_terminal(self) -> bool {
+    pub(crate) fn is_terminal(self) -> bool {
         match self {
             Self::Queued | Self::Leased => false,
             Self::Done | Self::Dead | Self::Cancelled | Self::Expired => true,
@@ -181,7 +182,7 @@ impl JobState {
 
     /// The state as one lower-case word.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Queued => "queued",
             Self::Leased => "leased",
@@ -204,7 +205,7 @@ impl fmt::Display for JobState {
 /// It holds for one claim of one process: once the job was settled, claimed again or recovered by a
 /// restart, every use of the lease is refused as stale.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lease {
+pub(crate) struct Lease {
     pub(super) id: JobId,
     pub(super) attempt: u32,
     pub(super) incarnation: [u8; 16],
@@ -213,21 +214,21 @@ pub struct Lease {
 impl Lease {
     /// The job that is leased.
     #[must_use]
-    pub fn id(&self) -> JobId {
+    pub(crate) fn id(&self) -> JobId {
         self.id
     }
 
     /// The fencing number: grows by one with each claim of the job, also with those that were
     /// released without counting.
     #[must_use]
-    pub fn attempt(&self) -> u32 {
+    pub(crate) fn attempt(&self) -> u32 {
         self.attempt
     }
 }
 
 /// A job taken from the queue, to be run and then settled with its lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClaimedJob {
+pub(crate) struct ClaimedJob {
     /// What settles it.
     pub lease: Lease,
     /// The request as it was enqueued.
@@ -238,7 +239,7 @@ pub struct ClaimedJob {
 
 /// What may be told of a job to whoever holds its id.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JobView {
+pub(crate) struct JobView {
     /// Its name.
     pub id: JobId,
     /// Where it stands.
@@ -273,7 +274,7 @@ pub struct JobView {
 
 /// What a cancellation found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CancelOutcome {
+pub(crate) enum CancelOutcome {
     /// The job was queued and will not run.
     Cancelled,
     /// The job is running: its upstream call is under way and may already cost.
@@ -286,7 +287,7 @@ pub enum CancelOutcome {
 
 /// How many jobs stand where.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
+pub(crate) struct Counts {
     /// Waiting jobs.
     pub queued: u64,
     /// Running jobs.
@@ -308,7 +309,7 @@ pub struct Counts {
 impl Counts {
     /// How long the oldest queued job has waited, in milliseconds; `None` when none waits.
     #[must_use]
-    pub fn oldest_queued_age_ms(&self, now_ms: u64) -> Option<u64> {
+    pub(crate) fn oldest_queued_age_ms(&self, now_ms: u64) -> Option<u64> {
         self.oldest_queued_created_ms.map(|created_ms| now_ms.saturating_sub(created_ms))
     }
 }

@@ -11,9 +11,6 @@ mod job;
 mod seal;
 mod store;
 
-pub use error::{Bound, EnqueueError, NoRoom, OpenError, StoreError};
-pub use job::{
-    CancelOutcome, ClaimedJob, Counts, JobId, JobState, JobView, Lease, NewJob, ParseJobIdError, StoredResponse,
-};
-pub use seal::{KEY_BYTES, Sealer};
-pub use store::{CRASHES_MAX, ENQUEUE_DEADLINE, FirstOpening, GROUP_MAX, Spool, SpoolSettings};
+pub(crate) use error::{EnqueueError, OpenError, StoreError};
+pub(crate) use job::{CancelOutcome, ClaimedJob, JobId, JobState, JobView, Lease, NewJob, StoredResponse};
+pub(crate) use store::{ENQUEUE_DEADLINE, Spool, SpoolSettings};

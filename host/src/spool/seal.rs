@@ -19,7 +19,7 @@ use ring::rand::SystemRandom;
 use super::job::{JobId, random_bytes};
 
 /// Bytes of a key.
-pub const KEY_BYTES: usize = 32;
+pub(crate) const KEY_BYTES: usize = 32;
 
 /// The layout of a sealed record and of what is inside.
 const VERSION: u8 = 1;
@@ -103,7 +103,7 @@ impl Key {
 
 /// Seals and opens records. Its `Debug` shows nothing of the key.
 #[derive(Clone)]
-pub struct Sealer {
+pub(crate) struct Sealer {
     key: LessSafeKey,
     generator: SystemRandom,
 }
@@ -117,7 +117,7 @@ impl fmt::Debug for Sealer {
 impl Sealer {
     /// A sealer with a key that the caller keeps; the folder then holds none.
     #[must_use]
-    pub fn from_key(key: &[u8; KEY_BYTES]) -> Self {
+    pub(crate) fn from_key(key: &[u8; KEY_BYTES]) -> Self {
         #[expect(clippy::expect_used, reason = "a key is refused for its length only, and the length is in the type")]
         let key = UnboundKey::new(&CHACHA20_POLY1305, key).expect("a key of 32 bytes");
         Self { key: LessSafeKey::new(key), generator: SystemRandom::new() }

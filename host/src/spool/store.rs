@@ -47,13 +47,12 @@ use super::error::{EnqueueError, OpenError, StoreError};
 use super::job::{CancelOutcome, ClaimedJob, Counts, JobId, JobView, Lease, NewJob, StoredResponse, random_bytes};
 use super::seal::Sealer;
 
-pub use self::upkeep::CRASHES_MAX;
-pub use self::writer::GROUP_MAX;
+pub(crate) use self::writer::GROUP_MAX;
 
 /// How long a request waits for its commit before it is refused. A client that asked for a `202` is
 /// better served by an error within seconds than by silence, and a healthy disk flushes in well under
 /// one.
-pub const ENQUEUE_DEADLINE: Duration = Duration::from_secs(5);
+pub(crate) const ENQUEUE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Requests to the writer that may wait; senders beyond wait for a place. Four groups keep the writer
 /// busy, and more would only be memory.
@@ -64,7 +63,7 @@ const READS_WAITING_MAX: usize = 256;
 
 /// Where the spool lives and how much it takes.
 #[derive(Debug, Clone)]
-pub struct SpoolSettings {
+pub(crate) struct SpoolSettings {
     /// A folder of the spool's own on a local disk, created if it is missing.
     pub dir: PathBuf,
     /// Queued and running jobs at which new ones are refused.
@@ -89,7 +88,7 @@ pub struct SpoolSettings {
 /// enqueue or claim is undone where it can be, but for certainty run claims and adoptions in a task
 /// that is not cancelled.
 #[derive(Debug, Clone)]
-pub struct Spool {
+pub(crate) struct Spool {
     threads: Arc<Threads>,
     standing: Arc<Standing>,
     enqueue_deadline: Duration,
@@ -104,11 +103,11 @@ struct Threads {
 
 /// How the first opening goes.
 #[derive(Debug)]
-pub struct FirstOpening(Receiver<Result<(), OpenError>>);
+pub(crate) struct FirstOpening(Receiver<Result<(), OpenError>>);
 
 impl FirstOpening {
     /// Waits for the end of it; `None` if it takes longer than `patience`, as on a disk that hangs. It goes on then.
-    pub fn wait(self, patience: Duration) -> Option<Result<(), OpenError>> {
+    pub(crate) fn wait(self, patience: Duration) -> Option<Result<(), OpenError>> {
         self.0.recv_timeout(patience).ok()
     }
 }
@@ -123,7 +122,7 @@ impl Spool {
     ///
     /// # Errors
     /// [`OpenError::System`] if there are no threads or random numbers to be had.
-    pub fn start(
+    pub(crate) fn start(
         settings: SpoolSettings,
         now_ms: impl Fn(u64) -> u64 + Send + 'static,
     ) -> Result<(Self, FirstOpening), OpenError> {
@@ -157,25 +156,25 @@ impl Spool {
 
     /// Whether a request would be kept now, as far as is known without asking the disk.
     #[must_use]
-    pub fn promises(&self) -> bool {
+    pub(crate) fn promises(&self) -> bool {
         self.standing.promises()
     }
 
     /// Everything about it that is not as it should be, a sentence each. Asks no disk.
     #[must_use]
-    pub fn troubles(&self) -> Vec<String> {
+    pub(crate) fn troubles(&self) -> Vec<String> {
         self.standing.troubles()
     }
 
     /// What was lost since the process began, while somebody may still ask for it: a sentence.
     #[must_use]
-    pub fn loss(&self) -> Option<String> {
+    pub(crate) fn loss(&self) -> Option<String> {
         self.standing.loss()
     }
 
     /// Whether another process has the folder, so that what lies in it is not this one's to write.
     #[must_use]
-    pub fn is_anothers(&self) -> bool {
+    pub(crate) fn is_anothers(&self) -> bool {
         self.standing.is_anothers()
     }
 
@@ -184,7 +183,7 @@ impl Spool {
     ///
     /// # Errors
     /// See [`EnqueueError`]. On any of them, a deadline missed included, the job will not run.
-    pub async fn enqueue(&self, job: NewJob) -> Result<JobId, EnqueueError> {
+    pub(crate) async fn enqueue(&self, job: NewJob) -> Result<JobId, EnqueueError> {
         let bytes = operations::job_bytes(&job);
         let (operation, answer) = Operation::undoable(
             Kind::Admission,
@@ -200,7 +199,7 @@ impl Spool {
     ///
     /// # Errors
     /// See [`EnqueueError`]. On any of them the job will not run.
-    pub async fn adopt(&self, job: NewJob) -> Result<Lease, EnqueueError> {
+    pub(crate) async fn adopt(&self, job: NewJob) -> Result<Lease, EnqueueError> {
         let bytes = operations::job_bytes(&job);
         let (operation, answer) = Operation::undoable(
             Kind::Admission,
@@ -217,7 +216,7 @@ impl Spool {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn claim(&self, upstream: &str, now_ms: u64) -> Result<Option<ClaimedJob>, StoreError> {
+    pub(crate) async fn claim(&self, upstream: &str, now_ms: u64) -> Result<Option<ClaimedJob>, StoreError> {
         let upstream = upstream.to_owned();
         let (operation, answer) = Operation::undoable(
             Kind::Settlement,
@@ -237,7 +236,7 @@ impl Spool {
     /// # Errors
     /// [`StoreError::StaleLease`], [`StoreError::TooLarge`] or [`StoreError::Unavailable`]; after the
     /// last two the lease still holds.
-    pub async fn complete(
+    pub(crate) async fn complete(
         &self,
         lease: &Lease,
         response: impl Into<Arc<StoredResponse>>,
@@ -253,7 +252,7 @@ impl Spool {
     ///
     /// # Errors
     /// [`StoreError::StaleLease`] or [`StoreError::Unavailable`].
-    pub async fn release(
+    pub(crate) async fn release(
         &self,
         lease: &Lease,
         not_before_ms: u64,
@@ -270,7 +269,7 @@ impl Spool {
     ///
     /// # Errors
     /// As for [`Spool::complete`].
-    pub async fn bury(
+    pub(crate) async fn bury(
         &self,
         lease: &Lease,
         reason: impl Into<String>,
@@ -286,7 +285,7 @@ impl Spool {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] or [`StoreError::Damaged`].
-    pub async fn cancel(&self, id: JobId, now_ms: u64) -> Result<CancelOutcome, StoreError> {
+    pub(crate) async fn cancel(&self, id: JobId, now_ms: u64) -> Result<CancelOutcome, StoreError> {
         self.settle(0, move |store| operations::cancel(store, id, now_ms)).await
     }
 
@@ -296,7 +295,7 @@ impl Spool {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn purge_expired(&self, now_ms: u64) -> Result<u64, StoreError> {
+    pub(crate) async fn purge_expired(&self, now_ms: u64) -> Result<u64, StoreError> {
         let mut total = 0;
         // Each batch is an operation of its own, so that others get their turn in between.
         loop {
@@ -315,7 +314,7 @@ impl Spool {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] or [`StoreError::Damaged`].
-    pub async fn get(&self, id: JobId) -> Result<Option<JobView>, StoreError> {
+    pub(crate) async fn get(&self, id: JobId) -> Result<Option<JobView>, StoreError> {
         self.read(move |view| view.job(id)).await
     }
 
@@ -323,7 +322,7 @@ impl Spool {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] or [`StoreError::Damaged`].
-    pub async fn response(&self, id: JobId) -> Result<Option<StoredResponse>, StoreError> {
+    pub(crate) async fn response(&self, id: JobId) -> Result<Option<StoredResponse>, StoreError> {
         self.read(move |view| view.response(id)).await
     }
 
@@ -331,7 +330,7 @@ impl Spool {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn counts(&self) -> Result<Counts, StoreError> {
+    pub(crate) async fn counts(&self) -> Result<Counts, StoreError> {
         self.read(ReadView::counts).await
     }
 
@@ -339,7 +338,7 @@ impl Spool {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn runnable_upstreams(&self) -> Result<Vec<(String, u64)>, StoreError> {
+    pub(crate) async fn runnable_upstreams(&self) -> Result<Vec<(String, u64)>, StoreError> {
         self.read(ReadView::runnable_upstreams).await
     }
 

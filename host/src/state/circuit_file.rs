@@ -26,7 +26,7 @@ const FILE_BYTES_MAX: u64 = 16 << 20;
 
 /// How the circuits stood, and the key that their credentials' fingerprints were made with.
 #[derive(Debug)]
-pub struct CircuitFile {
+pub(crate) struct CircuitFile {
     path: Option<PathBuf>,
     /// Kept with the circuits, so that a credential's circuit is found again.
     pub key: FingerprintKey,
@@ -105,7 +105,7 @@ impl CircuitFile {
     /// Reads what the last process left in `folder`. Without a folder nothing is read or written.
     ///
     /// A file that cannot be read is no reason not to start: the circuits begin closed then, and the log says why.
-    pub fn open(folder: Option<&Path>) -> CircuitFile {
+    pub(crate) fn open(folder: Option<&Path>) -> CircuitFile {
         let path = folder.map(|folder| folder.join(FILE));
         let stored = path.as_deref().and_then(|path| match read_stored(path) {
             Ok(stored) => stored,
@@ -120,12 +120,12 @@ impl CircuitFile {
     }
 
     /// When the last process wrote it, by [`Clock::unix_ms`]; 0 if nothing is known.
-    pub fn saved_at_unix_ms(&self) -> u64 {
+    pub(crate) fn saved_at_unix_ms(&self) -> u64 {
         self.stored.as_ref().map_or(0, |stored| stored.saved_at_unix_ms)
     }
 
     /// Lets the circuits go on where they stood. Time that has passed since has passed for them too.
-    pub fn restore(&mut self, upstreams: &BTreeMap<String, Arc<Upstream>>, clock: Clock) {
+    pub(crate) fn restore(&mut self, upstreams: &BTreeMap<String, Arc<Upstream>>, clock: Clock) {
         let Some(stored) = self.stored.take() else { return };
         let passed = Duration::from_millis(clock.unix_ms().saturating_sub(stored.saved_at_unix_ms));
         for circuit in stored.circuits {
@@ -142,7 +142,7 @@ impl CircuitFile {
     }
 
     /// Writes how the circuits stand, if that has changed.
-    pub fn save(&mut self, upstreams: &BTreeMap<String, Arc<Upstream>>, clock: Clock) {
+    pub(crate) fn save(&mut self, upstreams: &BTreeMap<String, Arc<Upstream>>, clock: Clock) {
         let Some(path) = &self.path else { return };
         let circuits: Vec<StoredCircuit> = upstreams
             .iter()

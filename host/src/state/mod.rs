@@ -1,5 +1,5 @@
 //! What outlives a restart besides the spool.
 
-pub mod circuit_file;
+pub(crate) mod circuit_file;
 mod json_file;
-pub mod steady;
+pub(crate) mod steady;

@@ -80,7 +80,7 @@ impl Reading {
 
 /// The count, and where it is kept.
 #[derive(Debug)]
-pub struct SteadyTime {
+pub(crate) struct SteadyTime {
     path: Option<PathBuf>,
     boot: Option<String>,
     /// What is written.
@@ -92,7 +92,7 @@ pub struct SteadyTime {
 
 impl SteadyTime {
     /// What is kept in `folder`, which is not looked at yet. Without a folder nothing is read or written.
-    pub fn kept_in(folder: Option<&Path>) -> SteadyTime {
+    pub(crate) fn kept_in(folder: Option<&Path>) -> SteadyTime {
         let boot = fs::read_to_string(BOOT_ID).ok().map(|id| id.trim().to_owned()).filter(|id| !id.is_empty());
         SteadyTime {
             path: folder.map(|folder| folder.join(FILE)),
@@ -104,7 +104,7 @@ impl SteadyTime {
     }
 
     /// Lets `clock` go on from where the last process's was: once, however often this is called.
-    pub fn resume(&mut self, clock: &Clock) {
+    pub(crate) fn resume(&mut self, clock: &Clock) {
         if std::mem::replace(&mut self.is_resumed, true) {
             return;
         }
@@ -123,7 +123,7 @@ impl SteadyTime {
 
     /// Writes how `clock` stands beside the machine's clocks, if a restart could not tell from what is written. To be called
     /// about once a second, since a wall clock may be set at any time.
-    pub fn keep(&mut self, clock: &Clock) {
+    pub(crate) fn keep(&mut self, clock: &Clock) {
         let Some(path) = &self.path else { return };
         let reading = Reading::take(self.boot.clone());
         let later = Anchor { version: VERSION, unix_ms: clock.unix_ms(), reading };

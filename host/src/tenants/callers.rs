@@ -18,7 +18,7 @@ const NAME_BYTES_MAX: usize = 64;
 
 /// Who made one request.
 #[derive(Clone, Debug)]
-pub struct Caller {
+pub(crate) struct Caller {
     /// Its share, while others wait too.
     pub tenant: Tenant,
     /// Its tenant's name, when it has one.
@@ -34,7 +34,7 @@ pub struct Caller {
 /// All tenants that are configured. Whoever is none of them has a share like everybody's, by the name it gives, or
 /// else by its credential.
 #[derive(Debug)]
-pub struct Callers {
+pub(crate) struct Callers {
     key: FingerprintKey,
     configured: BTreeMap<String, Configured>,
 }
@@ -49,7 +49,7 @@ struct Configured {
 
 impl Callers {
     /// The tenants of a configuration.
-    pub fn new(config: &Config, key: FingerprintKey, clock: Clock) -> Self {
+    pub(crate) fn new(config: &Config, key: FingerprintKey, clock: Clock) -> Self {
         let configured = config.tenants.iter().map(|(name, config)| {
             let limited = config.quota() != Quota::default() || config.max_in_flight.is_some();
             let gate = limited.then(|| {
@@ -72,7 +72,7 @@ impl Callers {
     /// Who made a request with these headers and this query.
     ///
     /// A tenant's configured priority is also the highest that its requests may ask for.
-    pub fn identify(&self, headers: &HeaderMap, query: &str) -> Caller {
+    pub(crate) fn identify(&self, headers: &HeaderMap, query: &str) -> Caller {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
         let credential = self.key.of_credential(headers::credential(headers, query));
         let asked = text(PRIORITY_HEADER)
@@ -107,7 +107,7 @@ impl Callers {
     }
 
     /// The tenants with limits of their own, for the status page.
-    pub fn gates(&self) -> impl Iterator<Item = (&str, &AdmissionGate)> {
+    pub(crate) fn gates(&self) -> impl Iterator<Item = (&str, &AdmissionGate)> {
         self.configured.values().filter_map(|tenant| Some((&*tenant.name, &**tenant.gate.as_ref()?)))
     }
 }

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, header};
 
 /// Why a request is not let in, in words for whoever sent it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unwelcome {
+pub(crate) enum Unwelcome {
     /// It does not say where it was sent.
     Malformed(&'static str),
     /// It comes from where none should come from.
@@ -18,7 +18,7 @@ pub enum Unwelcome {
 
 /// Which hosts and origins are let in, besides the loopback's own names.
 #[derive(Clone, Debug, Default)]
-pub struct Guard {
+pub(crate) struct Guard {
     /// Additional `Host` names, without port.
     pub hosts: Vec<String>,
     /// Additional `Origin`s, in full.
@@ -30,7 +30,7 @@ impl Guard {
     ///
     /// # Errors
     /// What names the header and the setting that would allow it.
-    pub fn check(&self, headers: &HeaderMap) -> Result<(), Unwelcome> {
+    pub(crate) fn check(&self, headers: &HeaderMap) -> Result<(), Unwelcome> {
         let mut hosts = headers.get_all(header::HOST).iter();
         let host = match (hosts.next(), hosts.next()) {
             (Some(host), None) => host.to_str().ok().and_then(|host| host.parse::<Authority>().ok()),
@@ -62,7 +62,7 @@ impl Guard {
     }
 
     /// The origin of the page that may read the answer.
-    pub fn page<'a>(&self, headers: &'a HeaderMap) -> Option<&'a HeaderValue> {
+    pub(crate) fn page<'a>(&self, headers: &'a HeaderMap) -> Option<&'a HeaderValue> {
         let origin = headers.get(header::ORIGIN)?;
         self.origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes()).then_some(origin)
     }

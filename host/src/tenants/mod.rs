@@ -1,5 +1,5 @@
 //! Who calls, and what its requests may do.
 
-pub mod callers;
-pub mod fingerprint;
-pub mod guard;
+pub(crate) mod callers;
+pub(crate) mod fingerprint;
+pub(crate) mod guard;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 /// Tells of the circuits of one upstream.
 #[derive(Debug)]
-pub struct Announcer {
+pub(crate) struct Announcer {
     /// Its name.
     pub upstream: Arc<str>,
     /// Where transitions are counted.

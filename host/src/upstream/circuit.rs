@@ -21,20 +21,20 @@ use tokio::sync::Notify;
 
 /// Circuits of models and credentials kept per upstream. They come into being with their first failure. When all
 /// are in use, a further one's failures are counted nowhere, which is what a proxy without scopes would do.
-pub const SCOPED_CIRCUITS_MAX: usize = 1_024;
+pub(crate) const SCOPED_CIRCUITS_MAX: usize = 1_024;
 /// Failing requests in a row after which an upstream is in doubt: their failures are no longer taken for the requests'
 /// own fault.
 const DOUBT: u32 = 5;
 
 /// Told of every transition, for metrics and logs.
-pub trait Observer: Send + Sync + fmt::Debug {
+pub(crate) trait Observer: Send + Sync + fmt::Debug {
     /// A circuit changed its state, or would have if it did more than watch ([`Transition::would`]).
     fn transition(&self, protects: &Protects, transition: &Transition);
 }
 
 /// One breaker.
 #[derive(Debug)]
-pub struct Circuit {
+pub(crate) struct Circuit {
     protects: Protects,
     breaker: Mutex<Breaker>,
     /// What the provider last said that counts against it.
@@ -88,7 +88,7 @@ impl Circuit {
     }
 
     /// What the circuit protects, its state, and what it has seen.
-    pub fn look(&self) -> CircuitLook {
+    pub(crate) fn look(&self) -> CircuitLook {
         let now = self.clock.now();
         let breaker = self.lock();
         CircuitLook {
@@ -107,7 +107,7 @@ impl Circuit {
 
 /// A circuit as the status page shows it.
 #[derive(Debug)]
-pub struct CircuitLook {
+pub(crate) struct CircuitLook {
     /// What it protects.
     pub protects: String,
     /// Its state.
@@ -188,7 +188,7 @@ impl Drop for CircuitPermit {
 
 /// All circuits of one upstream.
 #[derive(Debug)]
-pub struct Circuits {
+pub(crate) struct Circuits {
     upstream: Arc<str>,
     settings: BreakerSettings,
     watch_only: bool,
@@ -200,7 +200,7 @@ impl Circuits {
     /// Closed circuits for an upstream. With `watch_only` they let every call pass, and only report what they would do.
     ///
     /// `changed` is rung at every transition.
-    pub fn new(
+    pub(crate) fn new(
         upstream: Arc<str>,
         settings: BreakerSettings,
         watch_only: bool,
@@ -237,7 +237,7 @@ impl Circuits {
     }
 
     /// Opens what time alone must open: circuits whose calls stall, or whose probes bring no verdict.
-    pub fn poll(&self) {
+    pub(crate) fn poll(&self) {
         for circuit in self.all() {
             let transition = circuit.lock().poll(circuit.clock.now());
             circuit.tell(transition);
@@ -245,14 +245,14 @@ impl Circuits {
     }
 
     /// The machine has slept: see [`Breaker::woken`].
-    pub fn woken(&self) {
+    pub(crate) fn woken(&self) {
         for circuit in self.all() {
             circuit.lock().woken(circuit.clock.now());
         }
     }
 
     /// How every circuit stands that differs from a fresh one, and what its provider last said.
-    pub fn snapshots(&self) -> Vec<(Protects, Snapshot, Option<Arc<Said>>)> {
+    pub(crate) fn snapshots(&self) -> Vec<(Protects, Snapshot, Option<Arc<Said>>)> {
         let now = self.whole.clock.now();
         let stands = |circuit: Arc<Circuit>| {
             let snapshot = circuit.lock().snapshot(now);
@@ -266,7 +266,7 @@ impl Circuits {
 
     /// Lets a circuit go on where it stood before a restart. Whether circuits only watch is for the configuration to
     /// say.
-    pub fn restore(&self, protects: &Protects, snapshot: Snapshot, said: Option<Arc<Said>>) {
+    pub(crate) fn restore(&self, protects: &Protects, snapshot: Snapshot, said: Option<Arc<Said>>) {
         if self.watch_only || snapshot.mode == Mode::WatchOnly {
             return;
         }
@@ -290,12 +290,12 @@ impl Circuits {
     }
 
     /// The time to first content below which nearly all recent calls stayed; `None` when there were too few to tell.
-    pub fn usual_first_content(&self) -> Option<Duration> {
+    pub(crate) fn usual_first_content(&self) -> Option<Duration> {
         self.whole.lock().statistics(self.whole.clock.now()).usual_latency()
     }
 
     /// How long a call must take to be much later than all; `None` while nobody knows what is usual.
-    pub fn overdue_after(&self) -> Option<Duration> {
+    pub(crate) fn overdue_after(&self) -> Option<Duration> {
         self.whole.lock().statistics(self.whole.clock.now()).overdue_after()
     }
 
@@ -303,7 +303,7 @@ impl Circuits {
     ///
     /// # Errors
     /// The refusal of the first circuit that refuses; those passed before are settled as neutral.
-    pub fn admit(&self, subject: Subject<'_>) -> Result<CircuitPermits, Refused> {
+    pub(crate) fn admit(&self, subject: Subject<'_>) -> Result<CircuitPermits, Refused> {
         let mut permits = CircuitPermits { whole: None, parts: Vec::new() };
         for circuit in self.scoped.of(subject) {
             permits.parts.push(circuit.admit()?);
@@ -316,7 +316,7 @@ impl Circuits {
     ///
     /// # Errors
     /// As [`Circuits::admit`].
-    pub fn peek(&self, subject: Subject<'_>) -> Result<(), Refused> {
+    pub(crate) fn peek(&self, subject: Subject<'_>) -> Result<(), Refused> {
         let now = self.whole.clock.now();
         let look = |circuit: &Circuit| {
             let peeked = circuit.lock().peek(now);
@@ -328,41 +328,41 @@ impl Circuits {
 
     /// Whether repeating a call that has failed makes sense, by how many have failed in a row: see
     /// [`Breaker::may_repeat`].
-    pub fn may_repeat(&self, subject: Subject<'_>, chance: f64) -> bool {
+    pub(crate) fn may_repeat(&self, subject: Subject<'_>, chance: f64) -> bool {
         self.all_of(subject, |breaker| breaker.may_repeat(chance))
     }
 
     /// The share of such calls that was served of late.
-    pub fn served_share(&self, subject: Subject<'_>) -> f64 {
+    pub(crate) fn served_share(&self, subject: Subject<'_>) -> f64 {
         let of_model = self.scoped.find(&subject.of_model());
         of_model.as_ref().unwrap_or(&self.whole).lock().served_share()
     }
 
     /// Whether a call's failure may be its own fault: its circuits are closed, and others were served of late.
-    pub fn are_trusted(&self, subject: Subject<'_>) -> bool {
+    pub(crate) fn are_trusted(&self, subject: Subject<'_>) -> bool {
         self.all_of(subject, |breaker| {
             breaker.state() == CircuitState::Closed && breaker.failing_requests_in_a_row() < DOUBT
         })
     }
 
     /// The state of the upstream's own circuit.
-    pub fn state(&self) -> CircuitState {
+    pub(crate) fn state(&self) -> CircuitState {
         self.whole.lock().state()
     }
 
     /// When a call could be admitted by the upstream's own circuit; `None` when it could be now.
-    pub fn blocked_until(&self) -> Option<Timestamp> {
+    pub(crate) fn blocked_until(&self) -> Option<Timestamp> {
         let now = self.whole.clock.now();
         self.whole.lock().peek(now).err().map(|rejected| rejected.retry_at())
     }
 
     /// When a call could be admitted by all of its circuits; `None` when it could be now.
-    pub fn call_blocked_until(&self, subject: Subject<'_>) -> Option<Timestamp> {
+    pub(crate) fn call_blocked_until(&self, subject: Subject<'_>) -> Option<Timestamp> {
         self.peek(subject).err().map(|refused| refused.rejected.retry_at())
     }
 
     /// Waits until some circuit changes its state.
-    pub async fn changed(&self) {
+    pub(crate) async fn changed(&self) {
         self.whole.changed.notified().await;
     }
 
@@ -371,7 +371,7 @@ impl Circuits {
     ///
     /// `duration` is the time to first content: how long an answer is says nothing about health. `said` is what those
     /// hear who are refused for it. The policy in the slot is asked whether a circuit opens.
-    pub fn settle(
+    pub(crate) fn settle(
         &self,
         mut permits: CircuitPermits,
         subject: Subject<'_>,
@@ -459,14 +459,14 @@ impl Circuits {
     }
 
     /// Every circuit, the upstream's own first.
-    pub fn look(&self) -> Vec<CircuitLook> {
+    pub(crate) fn look(&self) -> Vec<CircuitLook> {
         self.all().iter().map(|circuit| circuit.look()).collect()
     }
 }
 
 /// Which circuit refused a call, and until when.
 #[derive(Debug)]
-pub struct Refused {
+pub(crate) struct Refused {
     /// What it protects.
     pub protects: Protects,
     /// The breaker's words.
@@ -479,7 +479,7 @@ pub struct Refused {
 
 /// A call's permits. Dropped without being settled, it counts nowhere and gives every slot back.
 #[derive(Debug)]
-pub struct CircuitPermits {
+pub(crate) struct CircuitPermits {
     whole: Option<CircuitPermit>,
     /// Empty, and so without an allocation, while nothing fails.
     parts: Vec<CircuitPermit>,
@@ -488,12 +488,12 @@ pub struct CircuitPermits {
 impl CircuitPermits {
     /// Its call goes out. A caller who leaves after waiting far longer than others do is then a hint that the upstream
     /// serves nobody.
-    pub fn sent(&mut self) {
+    pub(crate) fn sent(&mut self) {
         self.awaits_answer(true);
     }
 
     /// Its call is being answered: whoever leaves now has other reasons.
-    pub fn answered(&mut self) {
+    pub(crate) fn answered(&mut self) {
         self.awaits_answer(false);
     }
 
@@ -504,7 +504,7 @@ impl CircuitPermits {
     }
 
     /// Whether some circuit let this call through as a probe, and so waits for its result.
-    pub fn is_probe(&self) -> bool {
+    pub(crate) fn is_probe(&self) -> bool {
         self.whole.iter().chain(&self.parts).any(CircuitPermit::is_probe)
     }
 }

@@ -8,9 +8,9 @@ mod trouble;
 mod trust;
 mod way;
 
-pub use self::trouble::{Trouble, fault_of};
-pub use self::trust::{Trust, mistakes_of_system};
-pub use self::way::{Way, mistakes_of_environment};
+pub(crate) use self::trouble::{Trouble, fault_of};
+pub(crate) use self::trust::{Trust, mistakes_of_system};
+pub(crate) use self::way::{Way, mistakes_of_environment};
 
 use self::dial::Addresses;
 use self::pool::{Connected, Pool, UNUSED_MAX};
@@ -46,7 +46,7 @@ type BoxError = Box<dyn Error + Send + Sync>;
 
 /// A client of one upstream. Its clones share their connections.
 #[derive(Clone, Debug)]
-pub struct Client(Rc<Inner>);
+pub(crate) struct Client(Rc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -65,7 +65,7 @@ impl Connected for SendRequest<RequestBody> {
 
 /// Why there is no head of an answer.
 #[derive(Debug)]
-pub struct Unanswered {
+pub(crate) struct Unanswered {
     /// What failed.
     pub fault: Fault,
     /// What this machine lacked for it: then the provider has had no part in it.
@@ -79,13 +79,13 @@ pub struct Unanswered {
 
 impl Client {
     /// A client without connections yet.
-    pub fn of(config: &UpstreamConfig, trust: Trust, clock: Clock) -> Self {
+    pub(crate) fn of(config: &UpstreamConfig, trust: Trust, clock: Clock) -> Self {
         let destination = Destination::of(config, trust, clock);
         Client(Rc::new(Inner { clock, destination, pool: RefCell::default(), is_swept: Cell::new(false) }))
     }
 
     /// A connection that was used before. Whoever can send only once gets none that may be dead.
-    pub fn reuse(&self, may_repeat: bool) -> Option<Connection> {
+    pub(crate) fn reuse(&self, may_repeat: bool) -> Option<Connection> {
         let unused_max = if may_repeat { UNUSED_MAX } else { UNUSED_FOR };
         let now = self.0.clock.now();
         let kept = self.0.pool.borrow_mut().take(unused_max, now)?;
@@ -97,7 +97,7 @@ impl Client {
     ///
     /// # Errors
     /// When none can be had in time.
-    pub async fn connect(&self) -> Result<Connection, Trouble> {
+    pub(crate) async fn connect(&self) -> Result<Connection, Trouble> {
         let made = self.0.clock.now();
         let stream = self.0.destination.connect().await?;
         let begun = http1::handshake(TokioIo::new(stream)).await;
@@ -112,14 +112,14 @@ impl Client {
     }
 
     /// What a proxy that is asked by whole URLs says of itself rather than of the upstream.
-    pub fn refused_by_proxy(&self, status: StatusCode) -> Option<Trouble> {
+    pub(crate) fn refused_by_proxy(&self, status: StatusCode) -> Option<Trouble> {
         let destination = &self.0.destination;
         let proxy = destination.asked_by_url().filter(|_| status == StatusCode::PROXY_AUTHENTICATION_REQUIRED)?;
         Some(refused(proxy, &destination.target, status))
     }
 
     /// What was unused is not to be trusted: one of them has turned out to be dead.
-    pub fn forget_unused(&self) {
+    pub(crate) fn forget_unused(&self) {
         self.0.pool.borrow_mut().clear();
     }
 
@@ -145,7 +145,7 @@ async fn sweep(client: Weak<Inner>) {
 
 /// A connection to an upstream, for one call at a time.
 #[derive(Debug)]
-pub struct Connection {
+pub(crate) struct Connection {
     sender: SendRequest<RequestBody>,
     made: Timestamp,
     unused: Duration,
@@ -154,7 +154,7 @@ pub struct Connection {
 
 impl Connection {
     /// Whether nothing is known of it that is recent: it may have died since.
-    pub fn may_be_dead(&self) -> bool {
+    pub(crate) fn may_be_dead(&self) -> bool {
         self.unused >= UNUSED_FOR
     }
 
@@ -163,7 +163,7 @@ impl Connection {
     ///
     /// # Errors
     /// When there is none.
-    pub async fn send(mut self, mut request: Request<RequestBody>) -> Result<Response<Incoming>, Unanswered> {
+    pub(crate) async fn send(mut self, mut request: Request<RequestBody>) -> Result<Response<Incoming>, Unanswered> {
         let may_be_dead = self.may_be_dead();
         let sent = self.client.0.clock.now();
         self.client.0.destination.address(&mut request);
@@ -330,7 +330,7 @@ impl fmt::Debug for Destination {
 
 /// What is sent: a whole body that can be sent again, or one that streams through once.
 #[derive(Debug)]
-pub enum RequestBody {
+pub(crate) enum RequestBody {
     /// BufferedResponse.
     Whole(Full<Bytes>),
     /// Passing through.

@@ -14,11 +14,11 @@ use tokio::sync::Notify;
 
 /// Lanes per upstream. They come into being when somebody says "too much", and go when that is a minute ago. When all
 /// are in use, what a further part says is passed on to its callers, as a proxy without lanes would do.
-pub const LANES_MAX: usize = 1_024;
+pub(crate) const LANES_MAX: usize = 1_024;
 
 /// The way to one part of an upstream.
 #[derive(Debug)]
-pub struct Lane {
+pub(crate) struct Lane {
     /// The part.
     pub protects: Protects,
     /// Where its callers wait.
@@ -28,14 +28,14 @@ pub struct Lane {
 
 impl Lane {
     /// What the provider said last.
-    pub fn said(&self) -> Option<Arc<Said>> {
+    pub(crate) fn said(&self) -> Option<Arc<Said>> {
         lock(&self.said).clone()
     }
 }
 
 /// How a lane stands, for the status page.
 #[derive(Debug)]
-pub struct LaneLook {
+pub(crate) struct LaneLook {
     /// The part of the upstream.
     pub protects: String,
     /// Calls a second that go out.
@@ -48,7 +48,7 @@ pub struct LaneLook {
 
 /// All lanes of one upstream.
 #[derive(Debug)]
-pub struct Lanes {
+pub(crate) struct Lanes {
     settings: PacerSettings,
     queue: FairQueueSettings,
     clock: Clock,
@@ -59,26 +59,26 @@ pub struct Lanes {
 
 impl Lanes {
     /// None yet.
-    pub fn new(settings: PacerSettings, queue: FairQueueSettings, clock: Clock, changed: Arc<Notify>) -> Lanes {
+    pub(crate) fn new(settings: PacerSettings, queue: FairQueueSettings, clock: Clock, changed: Arc<Notify>) -> Lanes {
         Lanes { settings, queue, clock, changed, lanes: Parts::new(LANES_MAX) }
     }
 
     /// The lanes that a call has to pass, the widest first.
-    pub fn of(&self, subject: Subject<'_>) -> Vec<Arc<Lane>> {
+    pub(crate) fn of(&self, subject: Subject<'_>) -> Vec<Arc<Lane>> {
         let mut lanes = self.lanes.of(subject);
         lanes.reverse();
         lanes
     }
 
     /// A call has brought its first content.
-    pub fn served(&self, subject: Subject<'_>) {
+    pub(crate) fn served(&self, subject: Subject<'_>) {
         for lane in self.of(subject) {
             lane.gate.served();
         }
     }
 
     /// The suspicion that a call's model has too much to do has come to nothing.
-    pub fn acquit(&self, subject: Subject<'_>) {
+    pub(crate) fn acquit(&self, subject: Subject<'_>) {
         for lane in self.of(subject) {
             lane.gate.acquit();
         }
@@ -86,7 +86,7 @@ impl Lanes {
 
     /// A part of the upstream has said "too much" about a call that went out at `sent`. `log` tells what was served of
     /// late. True if that part has said so for a while and served nobody meanwhile; `None` if there is no lane for it.
-    pub fn told(
+    pub(crate) fn told(
         &self,
         protects: &Protects,
         pause: Pause,
@@ -118,7 +118,7 @@ impl Lanes {
     }
 
     /// The pauses that last, and what was said of each.
-    pub fn pauses(&self) -> Vec<(Protects, Duration, Option<Arc<Said>>)> {
+    pub(crate) fn pauses(&self) -> Vec<(Protects, Duration, Option<Arc<Said>>)> {
         let left = |lane: &Arc<Lane>| {
             let paused = lane.gate.look(|queue, now| Some(queue.pacer()?.paused_until(now)?.saturating_since(now)))?;
             Some((lane.protects.clone(), paused, lane.said()))
@@ -127,20 +127,20 @@ impl Lanes {
     }
 
     /// Lets a pause go on that began before a restart.
-    pub fn restore(&self, protects: &Protects, left: Duration, said: Option<Arc<Said>>) {
+    pub(crate) fn restore(&self, protects: &Protects, left: Duration, said: Option<Arc<Said>>) {
         // What is left was bounded, and spread by chance, when it was named.
         self.hear(protects, Pause::Ordered(left), self.clock.now(), said, ServedLog::default, 0);
     }
 
     /// How long a call has to wait in its lanes, if nobody comes before it.
-    pub fn wait(&self, subject: Subject<'_>) -> Duration {
+    pub(crate) fn wait(&self, subject: Subject<'_>) -> Duration {
         let wait = |lane: Arc<Lane>| lane.gate.look(|queue, now| queue.pacer().map(|pacer| pacer.wait(now)));
         self.of(subject).into_iter().filter_map(wait).max().unwrap_or_default()
     }
 
     /// Whether another turn in one of a call's lanes may be of use: somebody has been served since then, or others wait
     /// as well, whom the lane keeps from calling all at once.
-    pub fn is_of_use(&self, subject: Subject<'_>, since: Timestamp) -> bool {
+    pub(crate) fn is_of_use(&self, subject: Subject<'_>, since: Timestamp) -> bool {
         let is_of_use = |lane: &Arc<Lane>| {
             lane.gate.look(|queue, _| {
                 queue.waiting() > 0 || queue.pacer().is_some_and(|pacer| pacer.has_served_since(since))
@@ -150,12 +150,12 @@ impl Lanes {
     }
 
     /// Ends the lanes in which nobody is paced any more.
-    pub fn tidy(&self) {
+    pub(crate) fn tidy(&self) {
         self.lanes.tidy(|lane| lane.gate.rest());
     }
 
     /// How each lane stands.
-    pub fn look(&self) -> Vec<LaneLook> {
+    pub(crate) fn look(&self) -> Vec<LaneLook> {
         let look = |lane: &Arc<Lane>| {
             lane.gate.look(|queue, now| LaneLook {
                 protects: lane.protects.to_string(),

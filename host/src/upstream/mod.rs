@@ -1,15 +1,16 @@
 //! One upstream at run time: its settings, and the state that all workers share.
 
-pub mod announce;
-pub mod circuit;
-pub mod client;
-pub mod gate;
-pub mod lanes;
-pub mod parts;
-pub mod patience;
-pub mod said;
-pub mod scope;
-pub mod verdict;
+pub(crate) mod announce;
+pub(crate) mod circuit;
+pub(crate) mod client;
+#[expect(unreachable_pub, reason = "host/interleavings includes it, and its models see what is public")]
+pub(crate) mod gate;
+pub(crate) mod lanes;
+pub(crate) mod parts;
+pub(crate) mod patience;
+pub(crate) mod said;
+pub(crate) mod scope;
+pub(crate) mod verdict;
 
 use crate::config::{Quota, UpstreamConfig};
 use crate::observe::metrics::UpstreamMetrics;
@@ -38,7 +39,7 @@ const RESET_UNKNOWN: Duration = Duration::from_secs(60);
 
 /// One upstream.
 #[derive(Debug)]
-pub struct Upstream {
+pub(crate) struct Upstream {
     /// Its name in the configuration.
     pub name: Arc<str>,
     /// Its settings.
@@ -63,7 +64,7 @@ pub struct Upstream {
 
 /// What the calls to one upstream have taught, and what that allows.
 #[derive(Debug)]
-pub struct Experience {
+pub(crate) struct Experience {
     /// What answers have earned for retries.
     pub budget: RetryBudget,
     /// What they have earned for hedges.
@@ -78,7 +79,7 @@ pub struct Experience {
 
 impl Upstream {
     /// An upstream at rest.
-    pub fn new(
+    pub(crate) fn new(
         name: &str,
         config: UpstreamConfig,
         policy: Arc<Slot>,
@@ -117,23 +118,23 @@ impl Upstream {
     }
 
     /// A client of it, without connections yet.
-    pub fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         Client::of(&self.config, self.trust.clone(), self.clock)
     }
 
     /// The way to it.
-    pub fn way(&self) -> Way {
+    pub(crate) fn way(&self) -> Way {
         Way::to(&self.config.url, &self.config.proxy)
     }
 
     /// Whether streams are asked to report their usage: tokens are counted here, and the upstream bears the question.
-    pub fn asks_for_usage(&self) -> bool {
+    pub(crate) fn asks_for_usage(&self) -> bool {
         let counts_tokens = self.config.limits.quota().tokens_per_minute.is_some();
         counts_tokens && self.config.ask_for_usage && !self.refuses_usage.load(Ordering::Relaxed)
     }
 
     /// It does not bear the question, until the next start.
-    pub fn stop_asking_for_usage(&self) {
+    pub(crate) fn stop_asking_for_usage(&self) {
         self.refuses_usage.store(true, Ordering::Relaxed);
     }
 
@@ -141,7 +142,7 @@ impl Upstream {
     ///
     /// A report about a smaller limit than the configured one is left alone: it is the limit of one model or key among
     /// several, or else the configuration is too hopeful, and then refused calls will tell.
-    pub fn learn(&self, record: &Record, verdict: &Verdict) {
+    pub(crate) fn learn(&self, record: &Record, verdict: &Verdict) {
         let quota = self.config.limits.quota();
         if quota.requests_per_minute.is_none() && quota.tokens_per_minute.is_none() {
             return;
@@ -167,13 +168,13 @@ impl Upstream {
     }
 
     /// What its calls have taught, behind a lock.
-    pub fn experience(&self) -> MutexGuard<'_, Experience> {
+    pub(crate) fn experience(&self) -> MutexGuard<'_, Experience> {
         lock(&self.experience)
     }
 
     /// A call has brought its first content, after so long. `first_sent` is when it went out, if it was its request's
     /// first and its caller has not come back with it.
-    pub fn served(&self, subject: Subject<'_>, first_content: Duration, first_sent: Option<Timestamp>) {
+    pub(crate) fn served(&self, subject: Subject<'_>, first_content: Duration, first_sent: Option<Timestamp>) {
         let (now, model) = (self.clock.now(), subject.model_key());
         let acquitted = {
             let mut experience = self.experience();
@@ -191,7 +192,7 @@ impl Upstream {
     }
 
     /// A request's first call, which went out at `sent`, has failed, and its caller has not come back with it.
-    pub fn first_failed(&self, subject: Subject<'_>, sent: Timestamp) {
+    pub(crate) fn first_failed(&self, subject: Subject<'_>, sent: Timestamp) {
         let now = self.clock.now();
         let acquitted = self.experience().trial.observe(subject.model_key(), sent, false, now);
         if acquitted {
@@ -201,7 +202,7 @@ impl Upstream {
 }
 
 /// The buckets of a quota: a minute's worth may come at once, as providers allow it.
-pub fn limiter(quota: Quota, clock: Clock) -> Limiter {
+pub(crate) fn limiter(quota: Quota, clock: Clock) -> Limiter {
     let now = clock.now();
     let bucket = |per_minute: u64| TokenBucket::new(per_minute, per_minute, now);
     Limiter::new(quota.requests_per_minute.map(bucket), quota.tokens_per_minute.map(bucket))

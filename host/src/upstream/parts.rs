@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 /// So many things of one kind, at most, by the part that they are for.
 #[derive(Debug)]
-pub struct Parts<T> {
+pub(crate) struct Parts<T> {
     capacity: usize,
     /// Read by every call without a lock; replaced as a whole when one comes or goes, which is rare.
     parts: ArcSwap<HashMap<Protects, Arc<T>>>,
@@ -17,17 +17,17 @@ pub struct Parts<T> {
 
 impl<T> Parts<T> {
     /// None yet, and never more than `capacity`.
-    pub fn new(capacity: usize) -> Self {
+    pub(crate) fn new(capacity: usize) -> Self {
         Parts { capacity, parts: ArcSwap::default() }
     }
 
     /// That of one part.
-    pub fn find(&self, protects: &Protects) -> Option<Arc<T>> {
+    pub(crate) fn find(&self, protects: &Protects) -> Option<Arc<T>> {
         self.parts.load().get(protects).map(Arc::clone)
     }
 
     /// Those of all that a call belongs to, the narrowest first.
-    pub fn of(&self, subject: Subject<'_>) -> Vec<Arc<T>> {
+    pub(crate) fn of(&self, subject: Subject<'_>) -> Vec<Arc<T>> {
         let parts = self.parts.load();
         // While nothing is said there are none, and a model's name need not be copied to look for them.
         if parts.is_empty() {
@@ -39,12 +39,12 @@ impl<T> Parts<T> {
     }
 
     /// All of them, in no order.
-    pub fn all(&self) -> Vec<Arc<T>> {
+    pub(crate) fn all(&self) -> Vec<Arc<T>> {
         self.parts.load().values().map(Arc::clone).collect()
     }
 
     /// That of one part, made if there is none. When all are in use those that `may_go` make room; `None` if none may.
-    pub fn find_or_make(
+    pub(crate) fn find_or_make(
         &self,
         protects: &Protects,
         make: impl FnOnce() -> T,
@@ -69,7 +69,7 @@ impl<T> Parts<T> {
     }
 
     /// Lets all go that may.
-    pub fn tidy(&self, may_go: impl Fn(&T) -> bool) {
+    pub(crate) fn tidy(&self, may_go: impl Fn(&T) -> bool) {
         if self.parts.load().is_empty() {
             return;
         }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 /// Until when a request waits for what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Patience {
+pub(crate) struct Patience {
     /// For limits and for a place in flight.
     pub limits: Instant,
     /// For circuits.
@@ -21,23 +21,23 @@ pub struct Patience {
 
 impl Patience {
     /// For whoever has a better alternative to waiting.
-    pub fn none() -> Patience {
+    pub(crate) fn none() -> Patience {
         Patience::until(Instant::now())
     }
 
     /// For whoever said how long it would wait.
-    pub fn until(instant: Instant) -> Patience {
+    pub(crate) fn until(instant: Instant) -> Patience {
         Patience { limits: instant, circuits: instant }
     }
 
     /// But no longer than until then.
-    pub fn bounded_by(self, deadline: Instant) -> Patience {
+    pub(crate) fn bounded_by(self, deadline: Instant) -> Patience {
         Patience { limits: self.limits.min(deadline), circuits: self.circuits.min(deadline) }
     }
 
     /// For whoever waits at limits for so long, and at circuits for that long. That an upstream is down is said as soon as
     /// the next probe has shown it.
-    pub fn of(at_limits: Duration, at_circuits: Duration) -> Patience {
+    pub(crate) fn of(at_limits: Duration, at_circuits: Duration) -> Patience {
         let now = Instant::now();
         Patience { limits: now + at_limits, circuits: now + at_circuits }
     }
@@ -47,7 +47,7 @@ impl Patience {
 ///
 /// # Errors
 /// When there is no room before `patience` ends; at once, if that is certain from the beginning.
-pub async fn enter(
+pub(crate) async fn enter(
     gate: &Arc<AdmissionGate>,
     demand: Demand,
     patience: Instant,
@@ -60,7 +60,7 @@ pub async fn enter(
 ///
 /// # Errors
 /// As there.
-pub async fn enter_again(
+pub(crate) async fn enter_again(
     gate: &Arc<AdmissionGate>,
     demand: Demand,
     former: Option<Ticket>,

@@ -11,7 +11,7 @@ use spillway_sdk::AttemptFacts;
 /// A provider's error as it was: status and, where it was JSON, the body with its type, its code and whatever else
 /// there was.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Said {
+pub(crate) struct Said {
     /// The status; for an error inside of a stream, the one that fits.
     #[serde(with = "status")]
     pub status: StatusCode,
@@ -23,7 +23,7 @@ pub struct Said {
 
 impl Said {
     /// What an attempt was answered with; `None` when there was no answer.
-    pub fn of(record: &Record, hears: Hears) -> Option<Said> {
+    pub(crate) fn of(record: &Record, hears: Hears) -> Option<Said> {
         let status = StatusCode::from_u16(record.status?).ok()?;
         let status = if status.is_success() { fitting(hears) } else { status };
         let error = serde_json::from_slice(&record.prefix).ok().or_else(|| {
@@ -35,7 +35,7 @@ impl Said {
     }
 
     /// The same error in other words, and with another wait where the body names one.
-    pub fn envelope(&self, message: &str, request_id: &str) -> Option<Value> {
+    pub(crate) fn envelope(&self, message: &str, request_id: &str) -> Option<Value> {
         let mut body = self.error.clone()?;
         let top = match &mut body {
             Value::Array(list) => list.first_mut()?,
@@ -64,7 +64,7 @@ fn has_error(body: &Value) -> bool {
 }
 
 /// The status that fits what a caller hears, where the answer had none of its own.
-pub fn fitting(hears: Hears) -> StatusCode {
+pub(crate) fn fitting(hears: Hears) -> StatusCode {
     match hears {
         Hears::Limit => StatusCode::TOO_MANY_REQUESTS,
         Hears::Overload => StatusCode::SERVICE_UNAVAILABLE,

@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// What a circuit protects, or a lane leads to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Protects {
+pub(crate) enum Protects {
     /// The upstream as a whole.
     Upstream,
     /// One of its models; the empty name stands for requests that name none.
@@ -34,7 +34,7 @@ impl fmt::Display for Protects {
 
 /// By what a call is told from others.
 #[derive(Clone, Copy, Debug)]
-pub struct Subject<'a> {
+pub(crate) struct Subject<'a> {
     /// Its model, when it names one.
     pub model: Option<&'a str>,
     /// The fingerprint of its credential.
@@ -43,22 +43,22 @@ pub struct Subject<'a> {
 
 impl Subject<'_> {
     /// Its model, as a part of its upstream.
-    pub fn of_model(self) -> Protects {
+    pub(crate) fn of_model(self) -> Protects {
         Protects::Model(self.model.unwrap_or_default().to_owned())
     }
 
     /// Its model, as far as its credential is concerned.
-    pub fn of_model_and_credential(self) -> Protects {
+    pub(crate) fn of_model_and_credential(self) -> Protects {
         Protects::ModelOfCredential(self.model.unwrap_or_default().to_owned(), self.credential)
     }
 
     /// Every part of an upstream that this call belongs to, the narrowest first.
-    pub fn parts(self) -> [Protects; 3] {
+    pub(crate) fn parts(self) -> [Protects; 3] {
         [self.of_model_and_credential(), Protects::Credential(self.credential), self.of_model()]
     }
 
     /// What a consequence of this call reaches.
-    pub fn reached(self, reach: Reach) -> Protects {
+    pub(crate) fn reached(self, reach: Reach) -> Protects {
         match reach {
             Reach::Upstream => Protects::Upstream,
             Reach::Credential => Protects::Credential(self.credential),
@@ -68,12 +68,12 @@ impl Subject<'_> {
     }
 
     /// Its model as a number, by which what is known of models is remembered.
-    pub fn model_key(self) -> u64 {
+    pub(crate) fn model_key(self) -> u64 {
         u64::from(half(self.key()))
     }
 
     /// Model and credential as one number, by which answers are remembered.
-    pub fn key(self) -> u64 {
+    pub(crate) fn key(self) -> u64 {
         u64::from(half(self.credential)) << 32 | u64::from(model_hash(self.model.unwrap_or_default()))
     }
 }
@@ -81,7 +81,7 @@ impl Subject<'_> {
 impl Protects {
     /// Whether a call with this [key](Subject::key) belongs to it. Two names may share a key, once in thousands of
     /// millions of pairs; then a rate is estimated too high at first.
-    pub fn has_key(&self, key: u64) -> bool {
+    pub(crate) fn has_key(&self, key: u64) -> bool {
         let (credential, model) = (half(key >> 32), half(key));
         match self {
             Protects::Upstream => true,

@@ -3,7 +3,7 @@
 use spillway_resilience::{Advice, Class, Hears, RetryDecision, Scope, Verdict};
 
 /// A verdict, as the core knows it.
-pub fn verdict(verdict: &spillway_sdk::Verdict) -> Verdict {
+pub(crate) fn verdict(verdict: &spillway_sdk::Verdict) -> Verdict {
     Verdict {
         class: class(verdict.class),
         scope: match verdict.scope {
@@ -17,7 +17,7 @@ pub fn verdict(verdict: &spillway_sdk::Verdict) -> Verdict {
 }
 
 /// A class.
-pub const fn class(class: spillway_sdk::Class) -> Class {
+pub(crate) const fn class(class: spillway_sdk::Class) -> Class {
     match class {
         spillway_sdk::Class::Success => Class::Success,
         spillway_sdk::Class::Ignored => Class::Ignored,
@@ -31,7 +31,7 @@ pub const fn class(class: spillway_sdk::Class) -> Class {
 }
 
 /// An advice.
-pub const fn advice(advice: spillway_sdk::Advice) -> Advice {
+pub(crate) const fn advice(advice: spillway_sdk::Advice) -> Advice {
     match advice {
         spillway_sdk::Advice::Retry => Advice::Retry,
         spillway_sdk::Advice::NextUpstream => Advice::NextUpstream,
@@ -40,7 +40,7 @@ pub const fn advice(advice: spillway_sdk::Advice) -> Advice {
 }
 
 /// What a policy decides about a retry.
-pub const fn decision(decision: spillway_sdk::RetryDecision) -> RetryDecision {
+pub(crate) const fn decision(decision: spillway_sdk::RetryDecision) -> RetryDecision {
     match decision {
         spillway_sdk::RetryDecision::After(wait) => RetryDecision::After(wait),
         spillway_sdk::RetryDecision::NextUpstream => RetryDecision::NextUpstream,
@@ -50,13 +50,13 @@ pub const fn decision(decision: spillway_sdk::RetryDecision) -> RetryDecision {
 }
 
 /// Whether a verdict makes the provider's response the caller's answer, rather than a failure to serve it.
-pub fn is_answer(verdict: &spillway_sdk::Verdict) -> bool {
+pub(crate) fn is_answer(verdict: &spillway_sdk::Verdict) -> bool {
     class(verdict.class).heard(advice(verdict.advice)) == Hears::Answer
 }
 
 /// What a verdict on an answer means where there is nothing special about it, for tests.
 #[cfg(test)]
-pub fn consequence(
+pub(crate) fn consequence(
     of: &spillway_sdk::Verdict,
     breaker: spillway_resilience::BreakerKind,
 ) -> spillway_resilience::Consequence {

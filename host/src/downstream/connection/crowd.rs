@@ -14,7 +14,7 @@ const UNUSED_FOR: Duration = Duration::from_secs(1);
 
 /// A worker's connections, by the order in which they came.
 #[derive(Debug, Default)]
-pub struct Crowd {
+pub(crate) struct Crowd {
     came: Cell<u64>,
     members: RefCell<BTreeMap<u64, Member>>,
 }
@@ -27,14 +27,14 @@ struct Member {
 
 /// A connection's place among the others, until it is dropped.
 #[derive(Debug)]
-pub struct Place {
+pub(crate) struct Place {
     crowd: Rc<Crowd>,
     number: u64,
 }
 
 impl Crowd {
     /// Takes one in that is counted.
-    pub fn join(self: &Rc<Self>, line: Rc<Line>, counted: Counted) -> Place {
+    pub(crate) fn join(self: &Rc<Self>, line: Rc<Line>, counted: Counted) -> Place {
         let number = self.came.get();
         self.came.set(number + 1);
         self.members.borrow_mut().insert(number, Member { line, _counted: counted });
@@ -43,7 +43,7 @@ impl Crowd {
 
     /// Closes the one that has been of no use for longest: it is the least likely to be used the next moment. It counts no
     /// more from here on. Looks at all of them, which only happens when there are too many.
-    pub fn close_longest_unused(&self) -> bool {
+    pub(crate) fn close_longest_unused(&self) -> bool {
         let now = Instant::now();
         let unused = |(number, member): (&u64, &Member)| {
             let since =

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 /// A connection as far as its bytes are concerned, shared by hyper and by whoever watches over it. One thread has it, and
 /// none of its borrows lasts longer than a call of the system.
 #[derive(Debug)]
-pub struct Line {
+pub(crate) struct Line {
     stream: RefCell<TcpStream>,
     /// What the request under way holds while it lasts.
     under_way: Arc<UnderWay>,
@@ -39,7 +39,7 @@ pub struct Line {
 
 /// What a connection is in the middle of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
+pub(crate) enum Stage {
     /// Nothing, since then.
     Idle(Instant),
     /// The head of a request, since then.
@@ -50,7 +50,7 @@ pub enum Stage {
 
 impl Line {
     /// A connection that has just begun.
-    pub fn new(stream: TcpStream) -> Rc<Self> {
+    pub(crate) fn new(stream: TcpStream) -> Rc<Self> {
         Rc::new(Line {
             stream: RefCell::new(stream),
             under_way: Arc::default(),
@@ -64,20 +64,20 @@ impl Line {
     }
 
     /// A request has come. It is under way for as long as what is returned lives.
-    pub fn begin(&self) -> Arc<UnderWay> {
+    pub(crate) fn begin(&self) -> Arc<UnderWay> {
         self.head_since.set(None);
         self.idle_since.set(Instant::now());
         Arc::clone(&self.under_way)
     }
 
     /// The request that was under way has ended.
-    pub fn ended_one(&self) {
+    pub(crate) fn ended_one(&self) {
         self.idle_since.set(Instant::now());
         self.is_ahead.set(false);
     }
 
     /// What it is in the middle of.
-    pub fn stage(&self) -> Stage {
+    pub(crate) fn stage(&self) -> Stage {
         // One is ours.
         match (Arc::strong_count(&self.under_way) > 1, self.head_since.get()) {
             (true, _) => Stage::Request,
@@ -87,7 +87,7 @@ impl Line {
     }
 
     /// Since when it has been of no use to anybody.
-    pub fn unused_since(&self) -> Option<Instant> {
+    pub(crate) fn unused_since(&self) -> Option<Instant> {
         match self.stage() {
             Stage::Idle(since) if self.blocked_since.get().is_none() => Some(since),
             Stage::Idle(_) | Stage::Head(_) | Stage::Request => None,
@@ -95,23 +95,23 @@ impl Line {
     }
 
     /// Since when no more can be written of what is ready.
-    pub fn blocked_since(&self) -> Option<Instant> {
+    pub(crate) fn blocked_since(&self) -> Option<Instant> {
         self.blocked_since.get()
     }
 
     /// Says to those who hold what is under way why it ends.
-    pub fn give_up(&self, why: &'static str) {
+    pub(crate) fn give_up(&self, why: &'static str) {
         self.under_way.give_up(why);
     }
 
     /// Whether the caller may still be sending, after our last byte, what nobody has read.
-    pub fn is_talked_over(&self) -> bool {
+    pub(crate) fn is_talked_over(&self) -> bool {
         let has_more = self.under_way.has_more() || matches!(self.stage(), Stage::Head(_));
         self.has_shut.get() && !self.has_ended.get() && has_more
     }
 
     /// Whether the caller sends no more while it is answered. What it sends in the meantime is left for later.
-    pub fn poll_ended(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_ended(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.has_ended.get() {
             return Poll::Ready(Ok(()));
         }
@@ -130,30 +130,30 @@ impl Line {
     }
 
     /// Whether some process still holds the other end, if that can be told.
-    pub fn is_held(&self) -> Option<bool> {
+    pub(crate) fn is_held(&self) -> Option<bool> {
         peer::is_held(&self.stream.borrow())
     }
 
     /// How much of what was written the caller has not read, if that can be told.
-    pub fn unread_bytes(&self) -> Option<u64> {
+    pub(crate) fn unread_bytes(&self) -> Option<u64> {
         peer::unread_bytes(&self.stream.borrow())
     }
 
     /// Closes it from outside. Whoever serves it sees its end.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         // This fails only for a connection that is closed already.
         let _ = SockRef::from(&*self.stream.borrow()).shutdown(Shutdown::Both);
     }
 
     /// Has it reset when it is closed, so that nobody takes what has arrived for all, and the kernel keeps nothing that
     /// nobody reads.
-    pub fn reset_on_close(&self) {
+    pub(crate) fn reset_on_close(&self) {
         // Without it the caller finds an end in the middle of its answer.
         let _ = SockRef::from(&*self.stream.borrow()).set_linger(Some(Duration::ZERO));
     }
 
     /// Sends last words, and then no more; no words where the end of an answer has not been sent.
-    pub fn end_with(&self, words: &[u8]) {
+    pub(crate) fn end_with(&self, words: &[u8]) {
         let stream = self.stream.borrow();
         if self.blocked_since.get().is_none() {
             // Whoever has no room for them does not hear them.
@@ -164,7 +164,7 @@ impl Line {
     }
 
     /// Reads on.
-    pub fn poll_read(&self, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_read(&self, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let (before, room) = (into.filled().len(), into.remaining());
         ready!(Pin::new(&mut *self.stream.borrow_mut()).poll_read(context, into))?;
         self.is_ahead.set(false);

@@ -12,11 +12,11 @@ use std::time::{Duration, UNIX_EPOCH};
 
 /// The form of the lines that this Spillway writes. Fields may be added to it; a change that older readers would
 /// misunderstand is another form.
-pub const FORM: u32 = 1;
+pub(crate) const FORM: u32 = 1;
 
 /// One attempt as it is written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// [`FORM`].
     pub form: u32,
     /// When the attempt ended.
@@ -152,7 +152,7 @@ impl From<SaidBackoff> for Option<RetryDecision> {
 
 /// A recorded attempt, fit to be judged again.
 #[derive(Clone, Debug)]
-pub struct Recorded {
+pub(crate) struct Recorded {
     /// Under which the log knew its request.
     pub request_id: String,
     /// What it was judged to be.
@@ -165,7 +165,7 @@ pub struct Recorded {
 
 /// What a policy could see of a recorded attempt.
 #[derive(Clone, Debug)]
-pub struct RecordedFacts {
+pub(crate) struct RecordedFacts {
     upstream: String,
     dialect: String,
     model: Option<String>,
@@ -191,7 +191,7 @@ impl Entry {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn parse(line: &[u8]) -> Result<Recorded, String> {
+    pub(crate) fn parse(line: &[u8]) -> Result<Recorded, String> {
         let entry: Entry = serde_json::from_slice(line).map_err(|error| error.to_string())?;
         entry.into_recorded()
     }
@@ -246,7 +246,7 @@ const ADVICE: [Advice; 3] = [Advice::Retry, Advice::NextUpstream, Advice::GiveUp
 const PHASES: [Phase; 4] = [Phase::Connecting, Phase::Waiting, Phase::BeforeContent, Phase::Committed];
 
 /// The word for a phase.
-pub const fn phase_as_str(phase: Phase) -> &'static str {
+pub(crate) const fn phase_as_str(phase: Phase) -> &'static str {
     match phase {
         Phase::Connecting => "connecting",
         Phase::Waiting => "waiting",

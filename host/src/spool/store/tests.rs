@@ -10,6 +10,7 @@ mod model;
 
 use std::path::Path;
 
+use super::upkeep::CRASHES_MAX;
 use super::*;
 use crate::spool::error::Bound;
 use crate::spool::job::JobState;

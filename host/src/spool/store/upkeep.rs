@@ -11,7 +11,7 @@ use crate::spool::job::JobState;
 
 /// Restarts during a run that a job survives. A process that ends a fourth time while it runs the
 /// same job most likely ends because of it.
-pub const CRASHES_MAX: u32 = 3;
+pub(crate) const CRASHES_MAX: u32 = 3;
 
 /// Jobs that one purge touches, so that others wait some milliseconds at most.
 const PURGE_MAX: u32 = 256;

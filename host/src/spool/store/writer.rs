@@ -21,7 +21,7 @@ use crate::spool::error::OpenError;
 use crate::spool::seal::Sealer;
 
 /// Operations in one transaction: where the measured gain of a shared flush has long levelled off.
-pub const GROUP_MAX: usize = 256;
+pub(crate) const GROUP_MAX: usize = 256;
 
 /// Bytes of requests and answers in one transaction, which bounds the log and how long one waits for
 /// the others. A single operation may be larger.

@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 /// Why there is no connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trouble {
+pub(crate) struct Trouble {
     /// In a policy's words.
     pub fault: Fault,
     /// In a sentence's words, without a capital and a full stop.
@@ -21,18 +21,18 @@ pub struct Trouble {
 
 impl Trouble {
     /// This fault for this cause.
-    pub fn new(fault: Fault, cause: impl Into<Rc<str>>) -> Trouble {
+    pub(crate) fn new(fault: Fault, cause: impl Into<Rc<str>>) -> Trouble {
         Trouble { fault, cause: cause.into(), shortage: None }
     }
 
     /// A name that did not resolve.
-    pub fn name(host: &str, error: &io::Error) -> Trouble {
+    pub(crate) fn name(host: &str, error: &io::Error) -> Trouble {
         let shortage = Shortage::of(error);
         Trouble { shortage, ..Trouble::new(Fault::Dns, format!("the name did not resolve: {host} ({error})")) }
     }
 
     /// No address let itself be connected to.
-    pub fn connecting(to: &str, error: &io::Error) -> Trouble {
+    pub(crate) fn connecting(to: &str, error: &io::Error) -> Trouble {
         let shortage = Shortage::of(error);
         let (fault, cause) = match error.kind() {
             io::ErrorKind::ConnectionRefused => (Fault::ConnectRefused, format!("connection refused by {to}")),
@@ -45,7 +45,7 @@ impl Trouble {
     }
 
     /// A handshake of TLS that failed.
-    pub fn tls(to: &str, error: &io::Error) -> Trouble {
+    pub(crate) fn tls(to: &str, error: &io::Error) -> Trouble {
         match find::<rustls::Error>(error) {
             Some(tls) => Trouble::new(fault_of_tls(tls), format!("TLS failed with {to}: {}", of_tls(tls))),
             // A server that has just begun or is about to end does that too, so it may go better next time.
@@ -116,7 +116,7 @@ fn day(unix_seconds: u64) -> String {
 }
 
 /// Why a connection was lost that had been there.
-pub fn fault_of(error: &(dyn Error + 'static)) -> Fault {
+pub(crate) fn fault_of(error: &(dyn Error + 'static)) -> Fault {
     if find::<rustls::Error>(error).is_some() {
         return Fault::Tls;
     }

@@ -9,11 +9,11 @@ use std::sync::{Arc, OnceLock};
 
 /// How calls to an upstream begin TLS. Its clones share sessions, so that every worker can resume what one has begun.
 #[derive(Clone, Debug)]
-pub struct Trust(Arc<ClientConfig>);
+pub(crate) struct Trust(Arc<ClientConfig>);
 
 impl Trust {
     /// What the system believes, and beside it these authorities.
-    pub fn with(authorities: &[CertificateDer<'static>]) -> Trust {
+    pub(crate) fn with(authorities: &[CertificateDer<'static>]) -> Trust {
         static OF_SYSTEM: OnceLock<Trust> = OnceLock::new();
         if authorities.is_empty() {
             return OF_SYSTEM.get_or_init(|| Trust::of(system().certificates.clone())).clone();
@@ -41,7 +41,7 @@ impl Trust {
     }
 
     /// The settings, for a connection.
-    pub fn config(&self) -> Arc<ClientConfig> {
+    pub(crate) fn config(&self) -> Arc<ClientConfig> {
         Arc::clone(&self.0)
     }
 }
@@ -72,7 +72,7 @@ fn system() -> &'static System {
 }
 
 /// What could not be read of what the system believes.
-pub fn mistakes_of_system() -> &'static [String] {
+pub(crate) fn mistakes_of_system() -> &'static [String] {
     &system().mistakes
 }
 

@@ -9,7 +9,7 @@ const VARIABLES: [&str; 6] = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_
 
 /// The way to one upstream.
 #[derive(Clone, Debug)]
-pub enum Way {
+pub(crate) enum Way {
     /// To the upstream itself.
     Straight,
     /// Through a proxy.
@@ -19,7 +19,7 @@ pub enum Way {
 impl Way {
     /// The way to an upstream: what is configured, else what the environment says. What is on this machine is never
     /// reached through a proxy.
-    pub fn to(base: &BaseUrl, configured: &ProxyConfig) -> Way {
+    pub(crate) fn to(base: &BaseUrl, configured: &ProxyConfig) -> Way {
         let Ok(uri) = base.join("/") else { return Way::Straight };
         if is_of_this_machine(base.host()) {
             return Way::Straight;
@@ -70,7 +70,7 @@ fn is_of_this_machine(host: &str) -> bool {
 }
 
 /// The variables of the environment that should name a proxy, and do not.
-pub fn mistakes_of_environment() -> impl Iterator<Item = &'static str> {
+pub(crate) fn mistakes_of_environment() -> impl Iterator<Item = &'static str> {
     VARIABLES.into_iter().filter(|name| {
         let value = std::env::var(name).unwrap_or_default();
         !value.is_empty() && Proxy::parse(&value).is_err()
