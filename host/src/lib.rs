@@ -1,7 +1,7 @@
 //! Spillway: a local proxy that keeps applications standing when an LLM provider fails, throttles or runs dry.
 //!
-//! Begin with `proxy/attempts.rs`: it is the life of one request, from top to bottom. Every decision it makes is a value of
-//! the crate `spillway-resilience` or an answer of a policy; ARCHITECTURE.md has the map.
+//! Begin with `downstream/serve.rs` and `proxy/attempts.rs`: they are the life of one request, from top to bottom. Every
+//! decision in it is a value of the crate `spillway-resilience` or an answer of a policy; ARCHITECTURE.md has the map.
 //!
 //! What is public is what the program, its tests and its benches need.
 

@@ -2,8 +2,7 @@
 
 use clap::{Parser, Subcommand};
 use spillway::cli::{self, ConfigArguments, PolicyArguments};
-use spillway::config::{Config, UpstreamConfig};
-use spillway::dialect::Dialect;
+use spillway::config::Config;
 use spillway::observe::log::Log;
 use spillway::start::{self, StartError};
 use std::io::{self, Write};
@@ -56,7 +55,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }),
         Command::Env { config } => with_config(config.as_deref(), |config| {
-            print!("{}", exports(&config));
+            print!("{}", cli::exports(&config));
             ExitCode::SUCCESS
         }),
         Command::Config(arguments) => cli::run_config(arguments),
@@ -86,28 +85,6 @@ fn run(config: Config) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// One variable per SDK, for the upstream that speaks its API, and none of them through a proxy: what is meant for this
-/// machine must not leave it.
-fn exports(config: &Config) -> String {
-    let base = format!("http://{}", config.server.listen);
-    let mut text = String::new();
-    for (dialect, variable, suffix) in [
-        (Dialect::OpenAi, "OPENAI_BASE_URL", "/v1"),
-        (Dialect::Anthropic, "ANTHROPIC_BASE_URL", ""),
-        (Dialect::Gemini, "GOOGLE_GEMINI_BASE_URL", ""),
-    ] {
-        let serves = |upstream: &UpstreamConfig| upstream.dialect == dialect;
-        if config.upstreams.get(dialect.as_str()).is_some_and(serves) {
-            text.push_str(&format!("export {variable}={base}/{}{suffix}\n", dialect.as_str()));
-        }
-    }
-    // Some read the one in small letters first, some know only the other.
-    let host = config.server.listen.ip();
-    text.push_str(&format!("export no_proxy=\"{host},localhost${{no_proxy:+,$no_proxy}}${{NO_PROXY:+,$NO_PROXY}}\"\n"));
-    text.push_str("export NO_PROXY=\"$no_proxy\"\n");
-    text
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ mod build;
 mod cargo;
 mod check;
 mod config;
+mod env;
 mod exchanges;
 mod list;
 mod loaded_policy;
@@ -19,6 +20,7 @@ mod table;
 mod trial;
 
 pub use config::{ConfigArguments, run as run_config};
+pub use env::exports;
 
 use crate::config::Config;
 use clap::{Args, Subcommand};

@@ -1,6 +1,7 @@
 //! An attempt as policies see it.
 
 use crate::dialect::Dialect;
+use crate::runtime::causes::Cause;
 use crate::runtime::clock::{random, wall_unix_ms};
 use bytes::Bytes;
 use http::{HeaderMap, header};
@@ -31,7 +32,7 @@ pub struct Record {
     /// Why a whole response is missing.
     pub fault: Option<Fault>,
     /// What was in the way of a connection, in a sentence's words.
-    pub cause: Option<Rc<str>>,
+    pub cause: Option<Cause>,
     /// The response's status.
     pub status: Option<u16>,
     /// The response's headers.

@@ -7,6 +7,7 @@ use crate::proxy::permits::Permits;
 use crate::proxy::request::InboundBody;
 use crate::proxy::target::Target;
 use crate::proxy::worker::Worker;
+use crate::runtime::causes::Cause;
 use crate::runtime::shortage::Shortage;
 use crate::runtime::upload::Passing;
 use crate::upstream::client::{Client, Connection, RequestBody, Trouble};
@@ -200,7 +201,7 @@ async fn send(
         }
         Err(Failed::Unconnected(trouble)) => {
             record.fault = Some(trouble.fault);
-            record.cause = Some(trouble.cause);
+            record.cause = Some(Cause::of(trouble));
             Ok((record, None))
         }
         Err(Failed::Elsewhere(what)) => Err(EndedElsewhere { what, elapsed }),

@@ -1,11 +1,13 @@
 //! Spillway's own errors: what they are, whose fault, and what to do next.
 
+use crate::runtime::causes::Cause;
 use crate::runtime::shortage::Shortage;
 use crate::tenants::guard::Unwelcome;
 use crate::upstream::said::Said;
 use http::StatusCode;
 use spillway_resilience::{Dimension, Priority};
 use spillway_sdk::Fault;
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,7 +64,7 @@ pub(crate) enum Kind {
         /// What happened.
         fault: Fault,
         /// What was in the way of a connection, in a sentence's words.
-        cause: Option<String>,
+        cause: Option<Cause>,
     },
     /// The provider took too long.
     TimedOut {
@@ -71,7 +73,7 @@ pub(crate) enum Kind {
         /// Which of the timeouts.
         fault: Fault,
         /// What was in the way of a connection, in a sentence's words.
-        cause: Option<String>,
+        cause: Option<Cause>,
     },
     /// The answer looked like a success and was judged a failure.
     JudgedFailed {
@@ -176,6 +178,11 @@ pub(crate) struct Refusal {
     pub kind: Kind,
     /// When trying again makes sense.
     pub retry_after: Option<Duration>,
+}
+
+/// What happened: as it was told where it arose, if it was.
+fn in_words(fault: Fault, cause: Option<&Cause>) -> Cow<'static, str> {
+    cause.map_or(Cow::Borrowed(fault.as_str()), |cause| Cow::Owned(cause.to_string()))
 }
 
 impl From<Unwelcome> for Refusal {
@@ -291,7 +298,7 @@ impl Refusal {
             ),
             Kind::Short { shortage } => format!("Spillway itself is short: {shortage}.{again}"),
             Kind::Unreachable { upstream, fault, cause } => {
-                let cause = cause.as_deref().unwrap_or(fault.as_str());
+                let cause = in_words(*fault, cause.as_ref());
                 let check = match fault {
                     Fault::Tls => String::new(),
                     _ => format!(" Check the network and [upstreams.{upstream}] url."),
@@ -299,7 +306,7 @@ impl Refusal {
                 format!("Spillway got no answer from {upstream}: {cause}.{check}{again}")
             }
             Kind::TimedOut { upstream, fault, cause } => {
-                let cause = cause.as_deref().unwrap_or(fault.as_str());
+                let cause = in_words(*fault, cause.as_ref());
                 format!("{upstream} did not answer in time: {cause}.{again}")
             }
             Kind::JudgedFailed { upstream, reason, .. } => {

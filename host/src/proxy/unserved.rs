@@ -172,7 +172,7 @@ pub(crate) fn refusal_for(target: &Target, record: &Record, verdict: &Verdict, h
     let kind = match record.fault {
         Some(
             fault @ (Fault::FirstContentTimeout | Fault::IdleTimeout | Fault::AttemptTimeout | Fault::ConnectTimeout),
-        ) => Kind::TimedOut { upstream, fault, cause: record.cause.as_deref().map(str::to_owned) },
+        ) => Kind::TimedOut { upstream, fault, cause: record.cause.clone() },
         Some(
             fault @ (Fault::Dns
             | Fault::ConnectRefused
@@ -180,7 +180,7 @@ pub(crate) fn refusal_for(target: &Target, record: &Record, verdict: &Verdict, h
             | Fault::Reset
             | Fault::Protocol
             | Fault::Truncated),
-        ) => Kind::Unreachable { upstream, fault, cause: record.cause.as_deref().map(str::to_owned) },
+        ) => Kind::Unreachable { upstream, fault, cause: record.cause.clone() },
         None => Kind::JudgedFailed { upstream, reason: verdict.reason.to_string(), status: fitting(hears) },
     };
     Refusal::after(kind, verdict.cool_off)

@@ -1,7 +1,41 @@
 //! What an error was caused by, as far as it says so.
 
 use std::error::Error;
+use std::fmt;
 use std::io;
+use std::rc::Rc;
+
+/// An error as it arose, with everything that has caused it, so that whoever tells of it later tells the same. Two are
+/// equal that read the same.
+#[derive(Clone, Debug)]
+pub struct Cause(Rc<dyn Error>);
+
+impl Cause {
+    /// Keeps an error.
+    pub(crate) fn of(error: impl Error + 'static) -> Cause {
+        Cause(Rc::new(error))
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Error for Cause {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.0)
+    }
+}
+
+impl PartialEq for Cause {
+    fn eq(&self, other: &Cause) -> bool {
+        self.to_string() == other.to_string()
+    }
+}
+
+impl Eq for Cause {}
 
 /// An error and everything that has caused it, one after the other.
 pub(crate) fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {

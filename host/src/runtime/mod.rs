@@ -1,6 +1,6 @@
 //! What the machine gives: time, locks, counts, files that are written whole, and what it can run out of.
 
-pub(crate) mod causes;
+pub mod causes;
 pub mod clock;
 pub(crate) mod durable_file;
 #[expect(unreachable_pub, reason = "host/interleavings includes it, and its models see what is public")]

@@ -102,7 +102,8 @@ impl Client {
         let stream = self.0.destination.connect().await?;
         let begun = http1::handshake(TokioIo::new(stream)).await;
         // Nothing is exchanged for that, so it cannot fail; if it does, the connection is of no use.
-        let (sender, connection) = begun.map_err(|error| Trouble::new(fault_of(&error), error.to_string()))?;
+        let (sender, connection) =
+            begun.map_err(|error| Trouble::told_by(fault_of(&error), error.to_string(), error))?;
         tokio::task::spawn_local(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection to an upstream ended early");
@@ -295,7 +296,7 @@ impl Destination {
             None => self.target.clone(),
         };
         let uri = Uri::builder().scheme("socks").authority(target).path_and_query("/").build();
-        uri.map_err(|error| Trouble::new(Fault::Protocol, format!("no proxy can be asked: {error}")))
+        uri.map_err(|error| Trouble::told_by(Fault::Protocol, format!("no proxy can be asked: {error}"), error))
     }
 
     /// The proxy that gets requests with whole URLs, since they are not encrypted.

@@ -67,7 +67,7 @@ impl Addresses {
         });
         let (connected, failed) = race(&addresses).await;
         self.remember(&failed);
-        let stream = connected.map_err(|error| Trouble::connecting(&self.to_string(), &error))?;
+        let stream = connected.map_err(|error| Trouble::connecting(&self.to_string(), error))?;
         // A system that does not know one of these does without.
         let _ = prepare(&stream);
         Ok(stream)
@@ -80,7 +80,7 @@ impl Addresses {
     pub(super) async fn first(&self) -> Result<SocketAddr, Trouble> {
         let addresses = self.resolve(self.clock.now()).await?;
         let first = addresses.iter().find(|address| address.is_ipv4()).or(addresses.first());
-        first.copied().ok_or_else(|| Trouble::name(&self.host, &io::Error::other("it has no address")))
+        first.copied().ok_or_else(|| Trouble::name(&self.host, io::Error::other("it has no address")))
     }
 
     async fn resolve(&self, now: Timestamp) -> Result<Vec<SocketAddr>, Trouble> {
@@ -103,7 +103,7 @@ impl Addresses {
                 tracing::warn!(host = self.host, %error, "the name did not resolve; the addresses that it had are used");
                 Ok(addresses)
             }
-            (Err(error), None) => Err(Trouble::name(&self.host, &error)),
+            (Err(error), None) => Err(Trouble::name(&self.host, error)),
         }
     }
 

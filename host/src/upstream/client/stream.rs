@@ -23,5 +23,5 @@ pub(super) async fn encrypted(stream: Stream, host: &str, name: &str, trust: &Tr
     let server = ServerName::try_from(bare)
         .map_err(|_| Trouble::new(Fault::Tls, format!("{host} is no name that a certificate can be for")))?;
     let connected = TlsConnector::from(trust.config()).connect(server, stream).await;
-    connected.map(|stream| Box::new(stream) as Stream).map_err(|error| Trouble::tls(name, &error))
+    connected.map(|stream| Box::new(stream) as Stream).map_err(|error| Trouble::tls(name, error))
 }

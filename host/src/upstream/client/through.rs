@@ -5,7 +5,6 @@ use super::stream::{Stream, encrypted};
 use super::trouble::Trouble;
 use super::trust::Trust;
 use crate::config::{Proxy, ProxyKind};
-use crate::runtime::shortage::Shortage;
 use bytes::Bytes;
 use http::{Request, StatusCode, Uri, header};
 use http_body_util::Empty;
@@ -22,10 +21,8 @@ use tower_service::Service;
 /// # Errors
 /// When the proxy is not there.
 pub(super) async fn to_proxy(proxy: &Proxy, addresses: &Addresses, trust: &Trust) -> Result<Stream, Trouble> {
-    let of_proxy = |trouble: Trouble| Trouble {
-        cause: format!("on the way through a proxy: {}", trouble.cause).into(),
-        ..trouble
-    };
+    let of_proxy =
+        |trouble: Trouble| Trouble { sentence: format!("on the way through a proxy: {trouble}").into(), ..trouble };
     let stream = addresses.connect().await.map_err(of_proxy)?;
     match proxy.kind() {
         ProxyKind::Http { tls: true } => {
@@ -42,7 +39,7 @@ pub(super) async fn to_proxy(proxy: &Proxy, addresses: &Addresses, trust: &Trust
 pub(super) async fn tunnelled(stream: Stream, proxy: &Proxy, target: &str) -> Result<Stream, Trouble> {
     let lost = |error: hyper::Error| {
         let cause = format!("the proxy {proxy} broke off instead of connecting to {target} ({error})");
-        Trouble { shortage: Shortage::of(&error), ..Trouble::new(Fault::ConnectRefused, cause) }
+        Trouble::told_by(Fault::ConnectRefused, cause, error)
     };
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
     tokio::task::spawn_local(connection.with_upgrades());
@@ -51,7 +48,8 @@ pub(super) async fn tunnelled(stream: Stream, proxy: &Proxy, target: &str) -> Re
         request = request.header(header::PROXY_AUTHORIZATION, authorization);
     }
     let request = request.body(Empty::<Bytes>::new());
-    let request = request.map_err(|error| Trouble::new(Fault::Protocol, format!("no proxy can be asked: {error}")))?;
+    let request =
+        request.map_err(|error| Trouble::told_by(Fault::Protocol, format!("no proxy can be asked: {error}"), error))?;
     let response = sender.send_request(request).await.map_err(lost)?;
     let status = response.status();
     if !status.is_success() {
@@ -89,10 +87,9 @@ pub(super) async fn through_socks(stream: Stream, proxy: &Proxy, target: &Uri) -
             let cause = format!("the proxy {proxy} refuses to connect to {target} ({error})");
             // The library names its errors, and lets nobody match on them.
             let words = format!("{error:?}");
-            if words.contains("Auth(") || words.contains("ConnectionNotAllowed") {
-                return Err(Trouble::new(Fault::Protocol, cause));
-            }
-            Err(Trouble { shortage: Shortage::of(&error), ..Trouble::new(Fault::ConnectRefused, cause) })
+            let is_final = words.contains("Auth(") || words.contains("ConnectionNotAllowed");
+            let fault = if is_final { Fault::Protocol } else { Fault::ConnectRefused };
+            Err(Trouble::told_by(fault, cause, error))
         }
     }
 }

@@ -1,66 +1,78 @@
 //! What can go wrong between here and an upstream, in a word for policies and in a sentence for people.
 
-use crate::runtime::causes::find;
+use crate::runtime::causes::{Cause, find};
 use crate::runtime::shortage::Shortage;
 use rustls::CertificateError;
 use spillway_sdk::Fault;
 use std::error::Error;
+use std::fmt;
 use std::io;
 use std::rc::Rc;
 
-/// Why there is no connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Why there is no connection. It reads as a sentence without a capital and a full stop.
+#[derive(Clone, Debug)]
 pub(crate) struct Trouble {
     /// In a policy's words.
-    pub fault: Fault,
-    /// In a sentence's words, without a capital and a full stop.
-    pub cause: Rc<str>,
+    pub(crate) fault: Fault,
+    /// In a sentence's words.
+    pub(crate) sentence: Rc<str>,
     /// What this machine lacked for it: then nobody else has had a part in it.
-    pub shortage: Option<Shortage>,
+    pub(crate) shortage: Option<Shortage>,
+    /// What it was told by, if that is more than the sentence.
+    pub(crate) source: Option<Cause>,
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.sentence)
+    }
+}
+
+impl Error for Trouble {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_ref().and_then(Error::source)
+    }
 }
 
 impl Trouble {
-    /// This fault for this cause.
-    pub(crate) fn new(fault: Fault, cause: impl Into<Rc<str>>) -> Trouble {
-        Trouble { fault, cause: cause.into(), shortage: None }
+    /// This fault, with this sentence.
+    pub(crate) fn new(fault: Fault, sentence: impl Into<Rc<str>>) -> Trouble {
+        Trouble { fault, sentence: sentence.into(), shortage: None, source: None }
+    }
+
+    /// The same, as this error told it.
+    pub(crate) fn told_by(fault: Fault, sentence: impl Into<Rc<str>>, error: impl Error + 'static) -> Trouble {
+        Trouble { shortage: Shortage::of(&error), source: Some(Cause::of(error)), ..Trouble::new(fault, sentence) }
     }
 
     /// A name that did not resolve.
-    pub(crate) fn name(host: &str, error: &io::Error) -> Trouble {
-        let shortage = Shortage::of(error);
-        Trouble { shortage, ..Trouble::new(Fault::Dns, format!("the name did not resolve: {host} ({error})")) }
+    pub(crate) fn name(host: &str, error: io::Error) -> Trouble {
+        Trouble::told_by(Fault::Dns, format!("the name did not resolve: {host} ({error})"), error)
     }
 
     /// No address let itself be connected to.
-    pub(crate) fn connecting(to: &str, error: &io::Error) -> Trouble {
-        let shortage = Shortage::of(error);
-        let (fault, cause) = match error.kind() {
+    pub(crate) fn connecting(to: &str, error: io::Error) -> Trouble {
+        let (fault, sentence) = match error.kind() {
             io::ErrorKind::ConnectionRefused => (Fault::ConnectRefused, format!("connection refused by {to}")),
             io::ErrorKind::TimedOut => (Fault::ConnectTimeout, format!("connect timeout: {to} did not answer")),
             io::ErrorKind::HostUnreachable => (Fault::ConnectRefused, format!("no route to host {to}")),
             io::ErrorKind::NetworkUnreachable => (Fault::ConnectRefused, format!("network unreachable for {to}")),
             _ => (Fault::ConnectRefused, format!("no connection to {to}: {error}")),
         };
-        Trouble { shortage, ..Trouble::new(fault, cause) }
+        Trouble::told_by(fault, sentence, error)
     }
 
     /// A handshake of TLS that failed.
-    pub(crate) fn tls(to: &str, error: &io::Error) -> Trouble {
-        match find::<rustls::Error>(error) {
-            Some(tls) => Trouble::new(fault_of_tls(tls), format!("TLS failed with {to}: {}", of_tls(tls))),
+    pub(crate) fn tls(to: &str, error: io::Error) -> Trouble {
+        let (fault, sentence) = match find::<rustls::Error>(&error) {
+            Some(tls) => (fault_of_tls(tls), format!("TLS failed with {to}: {}", of_tls(tls))),
             // A server that has just begun or is about to end does that too, so it may go better next time.
-            None if error.kind() == io::ErrorKind::UnexpectedEof => Trouble::new(
-                Fault::Reset,
-                format!("TLS failed with {to}: it closed the connection instead of speaking TLS"),
-            ),
-            None => Trouble {
-                shortage: Shortage::of(error),
-                ..Trouble::new(
-                    Fault::Reset,
-                    format!("the connection to {to} was lost before TLS was agreed upon: {error}"),
-                )
-            },
-        }
+            None if error.kind() == io::ErrorKind::UnexpectedEof => {
+                (Fault::Reset, format!("TLS failed with {to}: it closed the connection instead of speaking TLS"))
+            }
+            None => (Fault::Reset, format!("the connection to {to} was lost before TLS was agreed upon: {error}")),
+        };
+        Trouble::told_by(fault, sentence, error)
     }
 }
 
@@ -138,7 +150,7 @@ mod tests {
 
     fn handshake(error: CertificateError) -> Trouble {
         let tls = rustls::Error::InvalidCertificate(error);
-        Trouble::tls("api.example", &io::Error::new(io::ErrorKind::InvalidData, tls))
+        Trouble::tls("api.example", io::Error::new(io::ErrorKind::InvalidData, tls))
     }
 
     #[test]
@@ -158,7 +170,7 @@ mod tests {
         for (error, words) in cases {
             let trouble = handshake(error);
             assert_eq!(trouble.fault, Fault::Tls);
-            assert!(trouble.cause.contains(words), "{}", trouble.cause);
+            assert!(trouble.sentence.contains(words), "{trouble}");
         }
     }
 
@@ -172,10 +184,20 @@ mod tests {
 
     #[test]
     fn no_way_to_a_host_is_told_from_a_refusal() {
-        let of = |code| Trouble::connecting("10.0.0.1:443", &io::Error::from_raw_os_error(code));
-        assert_eq!(&*of(113).cause, "no route to host 10.0.0.1:443");
-        assert_eq!(&*of(101).cause, "network unreachable for 10.0.0.1:443");
-        assert_eq!(&*of(111).cause, "connection refused by 10.0.0.1:443");
+        let of = |code| Trouble::connecting("10.0.0.1:443", io::Error::from_raw_os_error(code));
+        assert_eq!(&*of(113).sentence, "no route to host 10.0.0.1:443");
+        assert_eq!(&*of(101).sentence, "network unreachable for 10.0.0.1:443");
+        assert_eq!(&*of(111).sentence, "connection refused by 10.0.0.1:443");
         assert_eq!(of(24).shortage, Some(Shortage::Descriptors));
+    }
+
+    #[test]
+    fn what_was_in_the_way_is_kept_as_it_arose() {
+        let trouble = Trouble::connecting("10.0.0.1:443", io::Error::from_raw_os_error(111));
+        let kept = Cause::of(trouble);
+        assert_eq!(kept.to_string(), "connection refused by 10.0.0.1:443");
+        assert_eq!(find::<Trouble>(&kept).map(|trouble| trouble.fault), Some(Fault::ConnectRefused));
+        let told = find::<io::Error>(&kept).map(io::Error::kind);
+        assert_eq!(told, Some(io::ErrorKind::ConnectionRefused));
     }
 }

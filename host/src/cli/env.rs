@@ -1,0 +1,26 @@
+//! The settings that send the official SDKs through Spillway.
+
+use crate::config::{Config, UpstreamConfig};
+use crate::dialect::Dialect;
+
+/// One variable per SDK, for the upstream that speaks its API, and none of them through a proxy: what is meant for this
+/// machine must not leave it.
+pub fn exports(config: &Config) -> String {
+    let base = format!("http://{}", config.server.listen);
+    let mut text = String::new();
+    for (dialect, variable, suffix) in [
+        (Dialect::OpenAi, "OPENAI_BASE_URL", "/v1"),
+        (Dialect::Anthropic, "ANTHROPIC_BASE_URL", ""),
+        (Dialect::Gemini, "GOOGLE_GEMINI_BASE_URL", ""),
+    ] {
+        let serves = |upstream: &UpstreamConfig| upstream.dialect == dialect;
+        if config.upstreams.get(dialect.as_str()).is_some_and(serves) {
+            text.push_str(&format!("export {variable}={base}/{}{suffix}\n", dialect.as_str()));
+        }
+    }
+    // Some read the one in small letters first, some know only the other.
+    let host = config.server.listen.ip();
+    text.push_str(&format!("export no_proxy=\"{host},localhost${{no_proxy:+,$no_proxy}}${{NO_PROXY:+,$NO_PROXY}}\"\n"));
+    text.push_str("export NO_PROXY=\"$no_proxy\"\n");
+    text
+}
