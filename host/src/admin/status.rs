@@ -95,7 +95,6 @@ struct LaneStatus {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 struct CircuitStatus {
-    /// What it protects.
     scope: String,
     state: String,
     /// Who decides about it.

@@ -153,7 +153,6 @@ impl Events {
         self.usage
     }
 
-    /// The API spoken.
     pub(crate) fn dialect(&self) -> Dialect {
         self.dialect
     }

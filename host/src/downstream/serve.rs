@@ -27,7 +27,6 @@ use std::sync::Arc;
 /// What is passed on. Nobody is connected through us to somewhere else, and nobody is told what others would be sent.
 const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
-/// Serves one request.
 pub(crate) async fn serve(worker: Rc<Worker>, request: Request<Upload>, request_id: String) -> Response<Body> {
     let mut trace = RequestTrace::begin(&request_id);
     let share = worker.app.take_on();

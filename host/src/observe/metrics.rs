@@ -74,7 +74,6 @@ impl RequestOutcome {
 
 type Labels = Vec<(&'static str, String)>;
 
-/// All metrics of the process.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,

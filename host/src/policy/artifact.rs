@@ -34,7 +34,6 @@ impl Sha256Sum {
         Sha256Sum(Sha256::digest(bytes).into())
     }
 
-    /// The hash itself.
     pub(super) fn bytes(self) -> [u8; 32] {
         self.0
     }

@@ -12,7 +12,6 @@ use std::sync::{Arc, Weak};
 /// An answer, and who gave it.
 #[derive(Clone, Debug)]
 pub struct Judged {
-    /// The verdict.
     pub verdict: Verdict,
     /// The policy that gave it.
     pub by: Arc<By>,
@@ -44,7 +43,6 @@ enum Reply<T> {
     Unanswered,
     /// It leaves the answer open.
     LeftOpen,
-    /// Its answer.
     Answered(T, Arc<By>),
 }
 

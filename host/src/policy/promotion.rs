@@ -21,12 +21,7 @@ pub(crate) enum PromotionError {
     CandidateInTheWay(PathBuf),
     /// A file could not be moved.
     #[error("{path}: {source}")]
-    Io {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    Io { path: PathBuf, source: io::Error },
 }
 
 /// Lets the candidate `NAME.shadow.wasm` serve as `NAME.wasm`. What served before is kept as `NAME.previous.wasm`.

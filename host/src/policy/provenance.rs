@@ -58,7 +58,6 @@ pub enum Untrusted {
         how_to_sign(file)
     )]
     Malformed {
-        /// The policy file.
         file: String,
         /// What its signature has.
         bytes: u64,

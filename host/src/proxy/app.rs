@@ -21,19 +21,12 @@ use tokio::sync::{Notify, watch};
 /// What all threads share: settings, and state with short locks.
 #[derive(Debug)]
 pub(crate) struct App {
-    /// The settings.
     pub config: Config,
-    /// The clock.
     pub clock: Clock,
-    /// The upstreams by name.
     pub upstreams: BTreeMap<String, Arc<Upstream>>,
-    /// The policies.
     pub policies: Arc<Registry>,
-    /// What is counted.
     pub metrics: Metrics,
-    /// Who is let in.
     pub guard: Guard,
-    /// Who calls.
     pub callers: Callers,
     /// From which load on what is refused.
     pub shed: ShedSettings,
@@ -69,7 +62,6 @@ pub(crate) struct Means {
 }
 
 impl App {
-    /// Puts the parts together.
     pub(crate) fn new(
         config: Config,
         clock: Clock,
@@ -211,7 +203,6 @@ impl App {
     }
 }
 
-/// A request in flight.
 pub(crate) type InFlight = Counted;
 
 /// What one request adds to the load, for as long as this lives: itself, and the bytes that are held of it.

@@ -87,11 +87,9 @@ struct Progress {
 /// What an attempt is made with.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Attempt<'a> {
-    /// Who makes it.
     pub worker: &'a Worker,
     /// Over whose connections.
     pub client: &'a Client,
-    /// What is asked.
     pub target: &'a Target,
     /// 1 for the first of its request.
     pub number: u32,

@@ -17,7 +17,6 @@ pub(crate) trait Arriving: http_body::Body<Data = Bytes, Error = Aborted> + Unpi
     fn give_up(&mut self, why: &'static str);
 }
 
-/// A response's body.
 #[derive(Debug)]
 pub(crate) enum Body {
     /// Known as a whole.
@@ -27,7 +26,6 @@ pub(crate) enum Body {
 }
 
 impl Body {
-    /// No body.
     pub(crate) fn empty() -> Self {
         Body::Whole(None)
     }

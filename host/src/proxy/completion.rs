@@ -34,7 +34,6 @@ pub(crate) enum End {
 pub(crate) struct Completion {
     /// Where policies and circuits are at hand.
     pub worker: Rc<Worker>,
-    /// What was asked.
     pub target: Rc<Target>,
     /// What policies may see.
     pub record: Rc<Record>,
@@ -44,7 +43,6 @@ pub(crate) struct Completion {
     pub circuits: Option<CircuitPermits>,
     /// What was taken of limits.
     pub charges: Charges,
-    /// Why.
     pub trace: RequestTrace,
     /// How the request ended, should the answer arrive whole.
     pub outcome: RequestOutcome,

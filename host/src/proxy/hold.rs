@@ -35,7 +35,6 @@ pub(crate) const OPEN_WHEN_OVER: Duration = Duration::from_secs(1);
 /// A response whose beginning is held.
 #[derive(Debug)]
 pub(crate) struct BufferedResponse {
-    /// Its status.
     pub status: StatusCode,
     /// Its headers, shared with the record of the attempt.
     pub headers: Rc<HeaderMap>,

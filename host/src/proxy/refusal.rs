@@ -17,7 +17,6 @@ use std::time::Duration;
 pub(crate) enum Kind {
     /// The circuit is open: the provider is known to fail.
     CircuitOpen {
-        /// Whose circuit.
         upstream: String,
         /// Why it opened.
         cause: String,
@@ -26,23 +25,19 @@ pub(crate) enum Kind {
     },
     /// The provider has said "too much", and the wait is longer than the caller's patience.
     Paced {
-        /// Who.
         upstream: String,
         /// What it last said.
         said: Option<Arc<Said>>,
     },
     /// A configured limit is used up.
     LimitExceeded {
-        /// Whose limit.
         owner: Owner,
-        /// What it counts.
         dimension: Dimension,
         /// The limit per minute.
         limit: u64,
     },
     /// As many calls are in flight as there may be, or as many wait for it.
     Saturated {
-        /// Whose limit.
         owner: Owner,
         /// What is full.
         what: String,
@@ -53,22 +48,16 @@ pub(crate) enum Kind {
         priority: Priority,
     },
     /// This machine lacks something.
-    Short {
-        /// What.
-        shortage: Shortage,
-    },
+    Short { shortage: Shortage },
     /// No connection, or none that lasted until an answer came.
     Unreachable {
-        /// Where.
         upstream: String,
-        /// What happened.
         fault: Fault,
         /// What was in the way of a connection, in a sentence's words.
         cause: Option<Cause>,
     },
     /// The provider took too long.
     TimedOut {
-        /// Which.
         upstream: String,
         /// Which of the timeouts.
         fault: Fault,
@@ -77,20 +66,13 @@ pub(crate) enum Kind {
     },
     /// The answer looked like a success and was judged a failure.
     JudgedFailed {
-        /// Who answered.
         upstream: String,
-        /// The verdict's reason.
         reason: String,
         /// The status that fits the verdict.
         status: StatusCode,
     },
     /// A stream broke after its first content.
-    StreamCut {
-        /// Whose stream.
-        upstream: String,
-        /// What happened.
-        fault: Fault,
-    },
+    StreamCut { upstream: String, fault: Fault },
     /// The request's body exceeds the bound.
     BodyTooLarge {
         /// The bound, in bytes.
@@ -102,15 +84,9 @@ pub(crate) enum Kind {
         timeout: Duration,
     },
     /// The request is not understood.
-    BadRequest {
-        /// Why.
-        reason: String,
-    },
+    BadRequest { reason: String },
     /// No upstream serves this path.
-    NoSuchRoute {
-        /// The path.
-        path: String,
-    },
+    NoSuchRoute { path: String },
     /// There is no such job, or no longer.
     NoSuchJob {
         /// What the spool has lost, if it has: the job may have been among it.
@@ -122,25 +98,16 @@ pub(crate) enum Kind {
         allowed: &'static str,
     },
     /// The request comes from where none should come from.
-    Forbidden {
-        /// Why.
-        reason: String,
-    },
+    Forbidden { reason: String },
     /// The job's state does not allow it.
-    Conflict {
-        /// Why.
-        reason: String,
-    },
+    Conflict { reason: String },
     /// The spool's bound is reached.
     SpoolFull {
         /// Jobs in it.
         depth: u64,
     },
     /// The spool cannot promise anything.
-    SpoolUnavailable {
-        /// Why.
-        reason: String,
-    },
+    SpoolUnavailable { reason: String },
 }
 
 /// Whose limit it is that refuses.
@@ -174,7 +141,6 @@ impl Owner {
 /// An error of Spillway's own, ready to be said in any API's words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
-    /// What it is.
     pub kind: Kind,
     /// When trying again makes sense.
     pub retry_after: Option<Duration>,

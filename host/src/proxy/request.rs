@@ -39,21 +39,17 @@ pub(crate) enum InboundBody {
 pub(crate) struct InboundRequest {
     /// Under which the log knows it.
     pub id: String,
-    /// The API spoken.
     pub dialect: Dialect,
     /// What its path asks for.
     pub operation: Operation,
-    /// Its method.
     pub method: Method,
     /// Its path and query, without the name of an upstream before them.
     pub path_and_query: String,
     /// Its headers, as they came.
     pub headers: HeaderMap,
-    /// Its body.
     pub body: InboundBody,
     /// What the body asks for.
     pub parameters: Parameters,
-    /// Who made it.
     pub caller: Caller,
     /// When it must be answered.
     pub deadline: Instant,

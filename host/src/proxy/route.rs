@@ -14,7 +14,6 @@ pub(crate) struct Route {
     pub upstream: Arc<Upstream>,
     /// Those that are asked where it does not serve, in this order.
     pub fallbacks: Vec<Arc<Upstream>>,
-    /// The API spoken.
     pub dialect: Dialect,
     /// What it asks for.
     pub operation: Operation,

@@ -31,7 +31,6 @@ pub(crate) struct Ending<'a> {
 }
 
 impl Ending<'_> {
-    /// What it means.
     pub(crate) fn consequence(&self, clock: Clock) -> Consequence {
         let &Ending { target, record, verdict, fault, used_tokens, has_failed } = self;
         let (upstream, began) = (&target.upstream, clock.at(record.began));

@@ -34,9 +34,7 @@ pub(crate) struct Unserved {
     last: Option<Failed>,
     /// Whether a call was made at all.
     tried: bool,
-    /// Who was asked.
     target: Rc<Target>,
-    /// Why.
     pub trace: RequestTrace,
 }
 
@@ -119,9 +117,7 @@ pub(crate) struct BreakOff;
 /// An attempt that failed, kept in case it remains the last.
 #[derive(Debug)]
 pub(crate) struct Failed {
-    /// The attempt.
     pub attempted: Attempted,
-    /// What it means.
     pub consequence: Consequence,
     /// Whether the upstream is known to serve others, so that the failure may be the request's own: its circuits are
     /// closed, and the call was no probe.
@@ -133,7 +129,6 @@ pub(crate) struct Failed {
 /// What ended the attempt loop.
 #[derive(Debug)]
 pub(crate) struct Blocked {
-    /// What it says.
     pub refusal: Refusal,
     /// How the request has ended, unless an attempt was made.
     pub outcome: RequestOutcome,

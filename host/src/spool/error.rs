@@ -29,7 +29,6 @@ pub(crate) enum EnqueueError {
     /// A bound is reached; it passes when jobs drain or retention ends.
     #[error("the spool is full, holding {depth} of {limit} {bound}; try again when it has drained")]
     Full {
-        /// The bound that was reached.
         bound: Bound,
         /// What is held, in units of the bound.
         depth: u64,
@@ -101,7 +100,6 @@ pub enum OpenError {
         dir.display()
     )]
     Locked {
-        /// The folder.
         dir: PathBuf,
         /// Who holds it, as far as its lock file says.
         holder: String,
@@ -109,7 +107,6 @@ pub enum OpenError {
     /// The folder or a file in it cannot be used.
     #[error("{}: {problem}", path.display())]
     Folder {
-        /// What was touched.
         path: PathBuf,
         /// What went wrong and what to do.
         problem: String,
@@ -123,7 +120,6 @@ pub enum OpenError {
         dir.display()
     )]
     NetworkFileSystem {
-        /// The folder.
         dir: PathBuf,
         /// The file system's name.
         kind: &'static str,
@@ -134,9 +130,7 @@ pub enum OpenError {
          Spillway, or give this one another folder", path.display()
     )]
     NewerSchema {
-        /// The database.
         path: PathBuf,
-        /// Its version.
         found: i64,
         /// The newest version this build can read.
         known: i64,
@@ -146,17 +140,13 @@ pub enum OpenError {
         "the key does not open the jobs in {}; bring back the key they were sealed with (the file \
          spool.key, or the one configured), or move the folder away to start empty", dir.display()
     )]
-    WrongKey {
-        /// The folder.
-        dir: PathBuf,
-    },
+    WrongKey { dir: PathBuf },
     /// SQLite cannot work with the database as a whole.
     #[error(
         "the database {} cannot be opened: {problem}; if it is damaged, move the folder away to \
          start empty, and keep it for recovery", path.display()
     )]
     Database {
-        /// The database.
         path: PathBuf,
         /// SQLite's words.
         problem: String,

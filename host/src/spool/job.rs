@@ -82,7 +82,6 @@ pub(crate) struct NewJob {
     pub dialect: String,
     /// The model asked for, where the request names one.
     pub model: Option<String>,
-    /// The HTTP method.
     pub method: String,
     /// The path and query to send upstream.
     pub path_and_query: String,
@@ -122,7 +121,6 @@ impl fmt::Debug for NewJob {
 /// An upstream's answer, kept verbatim.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct StoredResponse {
-    /// The HTTP status.
     pub status: u16,
     /// The headers as they came.
     pub headers: Vec<(String, Vec<u8>)>,
@@ -240,7 +238,6 @@ pub(crate) struct ClaimedJob {
 /// What may be told of a job to whoever holds its id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct JobView {
-    /// Its name.
     pub id: JobId,
     /// Where it stands.
     pub state: JobState,
@@ -248,7 +245,6 @@ pub(crate) struct JobView {
     pub upstream: String,
     /// The API the request speaks.
     pub dialect: String,
-    /// The model asked for.
     pub model: Option<String>,
     /// The id under which the request stands in the log.
     pub request_id: String,

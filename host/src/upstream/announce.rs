@@ -10,7 +10,6 @@ use std::sync::Arc;
 /// Tells of the circuits of one upstream.
 #[derive(Debug)]
 pub(crate) struct Announcer {
-    /// Its name.
     pub upstream: Arc<str>,
     /// Where transitions are counted.
     pub metrics: Arc<UpstreamMetrics>,

@@ -32,7 +32,6 @@ pub(crate) trait Observer: Send + Sync + fmt::Debug {
     fn transition(&self, protects: &Protects, transition: &Transition);
 }
 
-/// One breaker.
 #[derive(Debug)]
 pub(crate) struct Circuit {
     protects: Protects,
@@ -108,9 +107,7 @@ impl Circuit {
 /// A circuit as the status page shows it.
 #[derive(Debug)]
 pub(crate) struct CircuitLook {
-    /// What it protects.
     pub protects: String,
-    /// Its state.
     pub state: CircuitState,
     /// Who decides about it.
     pub mode: Mode,
@@ -467,7 +464,6 @@ impl Circuits {
 /// Which circuit refused a call, and until when.
 #[derive(Debug)]
 pub(crate) struct Refused {
-    /// What it protects.
     pub protects: Protects,
     /// The breaker's words.
     pub rejected: Rejected,

@@ -66,7 +66,6 @@ impl Connected for SendRequest<RequestBody> {
 /// Why there is no head of an answer.
 #[derive(Debug)]
 pub(crate) struct Unanswered {
-    /// What failed.
     pub fault: Fault,
     /// What this machine lacked for it: then the provider has had no part in it.
     pub shortage: Option<Shortage>,

@@ -19,7 +19,6 @@ pub(crate) const LANES_MAX: usize = 1_024;
 /// The way to one part of an upstream.
 #[derive(Debug)]
 pub(crate) struct Lane {
-    /// The part.
     pub protects: Protects,
     /// Where its callers wait.
     pub gate: Arc<AdmissionGate>,

@@ -37,16 +37,13 @@ use tokio::sync::Notify;
 /// What a reported limit is taken to need for its reset when its provider does not say: limits count minutes.
 const RESET_UNKNOWN: Duration = Duration::from_secs(60);
 
-/// One upstream.
 #[derive(Debug)]
 pub(crate) struct Upstream {
     /// Its name in the configuration.
     pub name: Arc<str>,
-    /// Its settings.
     pub config: UpstreamConfig,
     /// Its limits, and whoever waits for them.
     pub gate: Arc<AdmissionGate>,
-    /// Its circuits.
     pub circuits: Circuits,
     /// The ways to those parts of it that have said "too much".
     pub lanes: Lanes,
@@ -54,7 +51,6 @@ pub(crate) struct Upstream {
     pub trust: Trust,
     /// The policy that judges it.
     pub policy: Arc<Slot>,
-    /// What it counts.
     pub metrics: Arc<UpstreamMetrics>,
     clock: Clock,
     experience: Mutex<Experience>,

@@ -17,7 +17,6 @@ pub(crate) struct Said {
     pub status: StatusCode,
     /// The body, if it was an error in JSON.
     pub error: Option<Value>,
-    /// Its words.
     pub message: String,
 }
 

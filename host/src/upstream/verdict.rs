@@ -16,7 +16,6 @@ pub(crate) fn verdict(verdict: &spillway_sdk::Verdict) -> Verdict {
     }
 }
 
-/// A class.
 pub(crate) const fn class(class: spillway_sdk::Class) -> Class {
     match class {
         spillway_sdk::Class::Success => Class::Success,
@@ -30,7 +29,6 @@ pub(crate) const fn class(class: spillway_sdk::Class) -> Class {
     }
 }
 
-/// An advice.
 pub(crate) const fn advice(advice: spillway_sdk::Advice) -> Advice {
     match advice {
         spillway_sdk::Advice::Retry => Advice::Retry,

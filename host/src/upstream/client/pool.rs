@@ -30,7 +30,6 @@ pub(super) struct Pool<T> {
 /// An unused connection.
 #[derive(Debug)]
 pub(super) struct Kept<T> {
-    /// The connection.
     pub(super) connection: T,
     /// When it was made.
     pub(super) made: Timestamp,
