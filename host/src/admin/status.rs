@@ -75,7 +75,7 @@ struct LimitsStatus {
     requests_available: Option<i64>,
     tokens_available: Option<i64>,
     in_flight: u32,
-    in_flight_max: u32,
+    max_in_flight: u32,
     /// Requests in the queue for them.
     waiting: usize,
 }
@@ -201,7 +201,7 @@ impl LimitsStatus {
             requests_available: queue.limiter().available(Dimension::Requests, now),
             tokens_available: queue.limiter().available(Dimension::Tokens, now),
             in_flight: queue.concurrency().in_flight(),
-            in_flight_max: queue.concurrency().limit(),
+            max_in_flight: queue.concurrency().limit(),
             waiting: queue.waiting(),
         })
     }
@@ -283,7 +283,7 @@ mod tests {
     /// Dashboards and scripts read it, so its keys, their order and what is null where nothing is known stay as they are.
     #[test]
     fn it_is_read_and_written_with_the_keys_that_others_rely_on() {
-        let limits = json!({"requests_available": -3, "tokens_available": null, "in_flight": 2, "in_flight_max": 8, "waiting": 1});
+        let limits = json!({"requests_available": -3, "tokens_available": null, "in_flight": 2, "max_in_flight": 8, "waiting": 1});
         let window = json!({
             "length_ms": 30_000, "requests": 20, "failures": 9, "overloads": 1, "throttles": 2, "slow_calls": 3,
             "consecutive_failures": 4, "in_flight": 5, "first_content_p50_ms": 310, "first_content_p95_ms": null,
