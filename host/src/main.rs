@@ -1,12 +1,8 @@
-//! The command line.
+//! The arguments of the command line.
 
 use clap::{Parser, Subcommand};
 use spillway::cli::{self, ConfigArguments, PolicyArguments};
-use spillway::config::Config;
-use spillway::observe::log::Log;
-use spillway::start::{self, StartError};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// A local proxy that keeps applications standing when an LLM provider fails, throttles or runs dry.
@@ -45,45 +41,11 @@ enum Command {
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
-        Command::Run { config } => with_config(config.as_deref(), run),
-        Command::Check { config } => with_config(config.as_deref(), |config| {
-            println!(
-                "The configuration is valid: {} upstreams, listening on {}.",
-                config.upstreams.len(),
-                config.server.listen
-            );
-            ExitCode::SUCCESS
-        }),
-        Command::Env { config } => with_config(config.as_deref(), |config| {
-            print!("{}", cli::exports(&config));
-            ExitCode::SUCCESS
-        }),
-        Command::Config(arguments) => cli::run_config(arguments),
-        Command::Policy(arguments) => cli::run(arguments),
-    }
-}
-
-/// Exit code 2 is for what the user can mend in arguments and configuration.
-fn with_config(file: Option<&Path>, then: impl FnOnce(Config) -> ExitCode) -> ExitCode {
-    match Config::load(file) {
-        Ok(config) => then(config),
-        Err(error) => {
-            eprintln!("spillway: {error}");
-            ExitCode::from(2)
-        }
-    }
-}
-
-fn run(config: Config) -> ExitCode {
-    let ended =
-        Log::start(config.log.format).map_err(StartError::System).and_then(|log| start::run(config, log.lost()));
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // Whoever does not hear it sees the exit code.
-            let _ = writeln!(io::stderr(), "spillway: {error}");
-            ExitCode::FAILURE
-        }
+        Command::Run { config } => cli::run(config.as_deref()),
+        Command::Check { config } => cli::check(config.as_deref()),
+        Command::Env { config } => cli::env(config.as_deref()),
+        Command::Config(arguments) => cli::config(arguments),
+        Command::Policy(arguments) => cli::policy(arguments),
     }
 }
 

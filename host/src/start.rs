@@ -46,15 +46,13 @@ const OPEN_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why Spillway does not start.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub(crate) enum StartError {
     /// An address cannot be listened on.
     #[error("cannot listen on {address} ({setting}): {reason}")]
     Listen {
-        /// The address.
         address: SocketAddr,
         /// The setting that names it.
         setting: &'static str,
-        /// Why.
         reason: String,
     },
     /// The system refuses what the spool needs.
@@ -62,12 +60,7 @@ pub enum StartError {
     Spool(#[from] OpenError),
     /// The recorded requests cannot be written.
     #[error("cannot write to {path}, which [log] requests names: {source}")]
-    Recording {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    Recording { path: PathBuf, source: io::Error },
     /// The Wasm engine does not work on this machine.
     #[error("the policy engine does not start: {0}")]
     Engine(String),
@@ -80,7 +73,7 @@ pub enum StartError {
 ///
 /// # Errors
 /// When something that is needed cannot be had. Nothing has been served then.
-pub fn run(config: Config, log_lines_lost: Counter) -> Result<(), StartError> {
+pub(crate) fn run(config: Config, log_lines_lost: Counter) -> Result<(), StartError> {
     let clock = Clock::start();
     let descriptors = raise_descriptors();
     let connections_max = (descriptors.saturating_sub(DESCRIPTORS_OF_OURS) / 2).max(1);
@@ -97,8 +90,8 @@ pub fn run(config: Config, log_lines_lost: Counter) -> Result<(), StartError> {
     let admin_listener = bind(config.admin.listen, "admin.listen", Sharing::Alone)?;
     let admin_address = admin_listener.local_addr()?;
 
-    // The spool first: it makes the data folder private, or says why it cannot, before anything else lies in it. A folder
-    // that cannot be opened keeps nobody from being served, and one that does not answer is not touched again.
+    // The spool first: it makes the data folder private, or says why it cannot, before anything else lies in it. A
+    // folder that cannot be opened keeps nobody from being served, and one that does not answer is not touched again.
     let folder = config.spool().map(|spool| &*spool.dir);
     let time = Arc::new(Mutex::new(SteadyTime::kept_in(folder)));
     let started = config.spool().map(|settings| start_spool(settings, clock, Arc::clone(&time))).transpose()?;
@@ -215,8 +208,8 @@ impl Signals {
         Ok(Signals { end, reload: listen(SignalKind::hangup())? })
     }
 
-    /// Waits for a signal that ends the process. Until then one that asks for it has looked at what can be changed while
-    /// serving: the policies, and their settings.
+    /// Waits for a signal that ends the process. Until then one that asks for it has looked at what can be changed
+    /// while serving: the policies, and their settings.
     async fn end(&mut self, bell: &Bell) {
         let [terminate, interrupt, quit] = &mut self.end;
         loop {
@@ -233,8 +226,8 @@ impl Signals {
     }
 }
 
-/// Starts the spool, and tells whether its disk has answered, with whatever. Time is taken up where it was left as soon as the
-/// folder is open, on the spool's own thread, and is not before what lies in it.
+/// Starts the spool, and tells whether its disk has answered, with whatever. Time is taken up where it was left as soon
+/// as the folder is open, on the spool's own thread, and is not before what lies in it.
 fn start_spool(config: &SpoolConfig, clock: Clock, time: Arc<Mutex<SteadyTime>>) -> Result<(Spool, bool), OpenError> {
     let settings = SpoolSettings {
         max_jobs: config.max_jobs,

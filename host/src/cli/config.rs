@@ -18,7 +18,7 @@ pub struct ConfigArguments {
 
 #[derive(Debug, Subcommand)]
 enum ConfigCommand {
-    /// Print the configuration as it was understood, with absolute paths and without credentials.
+    /// Print what the file says, as it was understood, with absolute paths and without credentials.
     Show {
         /// All that is in force, the defaults included.
         #[arg(long)]

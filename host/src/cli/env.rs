@@ -1,11 +1,22 @@
-//! The settings that send the official SDKs through Spillway.
+//! `spillway env`: the settings that send the official SDKs through Spillway.
 
+use super::with_config;
 use crate::config::{Config, UpstreamConfig};
 use crate::dialect::Dialect;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Prints them for a shell.
+pub fn run(file: Option<&Path>) -> ExitCode {
+    with_config(file, |config| {
+        print!("{}", exports(&config));
+        ExitCode::SUCCESS
+    })
+}
 
 /// One variable per SDK, for the upstream that speaks its API, and none of them through a proxy: what is meant for this
 /// machine must not leave it.
-pub fn exports(config: &Config) -> String {
+fn exports(config: &Config) -> String {
     let base = format!("http://{}", config.server.listen);
     let mut text = String::new();
     for (dialect, variable, suffix) in [

@@ -84,7 +84,7 @@ pub(crate) enum StoreError {
     "its disk is full: it needs {} free, {} are; make room, and it goes on by itself",
     size(*needed_bytes), size(*free_bytes)
 )]
-pub struct NoRoom {
+pub(crate) struct NoRoom {
     /// What must be free before anything is promised.
     pub needed_bytes: u64,
     /// What is free for an unprivileged process.
@@ -93,7 +93,7 @@ pub struct NoRoom {
 
 /// Why the spool cannot be opened.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub(crate) enum OpenError {
     /// Another process has the folder open.
     #[error(
         "{holder} already uses the spool folder {}; stop it, or give this one a folder of its own",
