@@ -1,7 +1,7 @@
 //! How far the estimate of a request's tokens is off, over prompts of every kind: what `docs/estimates.md` shows.
 //!
-//! `cargo test -p spillway --test estimates -- --nocapture` prints the table. Texts are counted by OpenAI's own tokeniser;
-//! what images, pages and sound cost is what providers give as examples, or what others have measured.
+//! `cargo test -p spillway --test estimates -- --nocapture` prints the table. Texts are counted by OpenAI's own
+//! tokeniser; what images, pages and sound cost is what providers give as examples, or what others have measured.
 
 #![expect(clippy::expect_used, reason = "a test stops where something is not as it should be")]
 
@@ -288,8 +288,8 @@ fn sound() -> Vec<Prompt> {
     each.collect()
 }
 
-/// How far off an estimate is, in percent of what it should be: the middle one, and that of the 95th in a hundred without
-/// its sign.
+/// How far off an estimate is, in percent of what it should be: the middle one, and that of the 95th in a hundred
+/// without its sign.
 fn errors(prompts: &[Prompt], estimate: impl Fn(&Prompt) -> u64) -> (f64, f64) {
     let off = |prompt: &Prompt| 100.0 * (estimate(prompt) as f64 / prompt.tokens as f64 - 1.0);
     let mut signed: Vec<f64> = prompts.iter().map(off).collect();

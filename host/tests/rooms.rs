@@ -1,5 +1,5 @@
-//! The rooms of the house: imports go one way, from the rooms above to those below, and no modules import each other in a
-//! circle.
+//! The rooms of the house: imports go one way, from the rooms above to those below, and no modules import each other in
+//! a circle.
 
 #![expect(clippy::expect_used, reason = "a test stops where something is not as it should be")]
 
@@ -91,12 +91,12 @@ fn imports() -> Imports {
         let from = module_of(&file);
         let text = fs::read_to_string(&file).expect("a source file can be read");
         let text = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
-        for (at, _) in text.match_indices("crate::") {
-            let (before, path) = (&text[..at], &text[at + "crate::".len()..]);
+        for (at, path) in paths(&file, text) {
+            let before = &text[..at];
             if before.lines().last().is_some_and(|line| line.trim_start().starts_with("//")) {
                 continue;
             }
-            for to in named(path, &modules) {
+            for to in named(&path, &modules) {
                 if to != from {
                     let place = file.strip_prefix(source()).unwrap_or(&file).display();
                     let line = before.lines().count();
@@ -108,7 +108,28 @@ fn imports() -> Imports {
     imports
 }
 
-/// The modules that the rest of a path behind `crate::` names: `proxy::refusal::Kind`, or `proxy::{body, refusal::Kind}`.
+/// What stands behind `crate::` in a file, and behind `super::` in one that lies in a room itself, as a path from the crate
+/// on, with its place. In what lies deeper, `super::` is the module that it belongs to.
+fn paths(file: &Path, text: &str) -> Vec<(usize, String)> {
+    let behind = |prefix: &str| -> Vec<(usize, String)> {
+        let is_whole =
+            |at: usize| !text[..at].ends_with(|before: char| before.is_alphanumeric() || "_:".contains(before));
+        let found = text.match_indices(prefix).map(|(at, _)| at).filter(|at| is_whole(*at));
+        found.map(|at| (at, text[at + prefix.len()..].to_owned())).collect()
+    };
+    let mut paths = behind("crate::");
+    let names: Vec<_> = file.strip_prefix(source()).unwrap_or(file).iter().collect();
+    if let [room, name] = &names[..]
+        && *name != "mod.rs"
+    {
+        let within = |(at, path)| (at, format!("{}::{path}", room.to_string_lossy()));
+        paths.extend(behind("super::").into_iter().map(within));
+    }
+    paths
+}
+
+/// The modules that the rest of a path behind `crate::` names: `proxy::refusal::Kind`, or `proxy::{body,
+/// refusal::Kind}`.
 fn named(path: &str, modules: &BTreeSet<String>) -> BTreeSet<String> {
     let is_of_name = |character: char| character.is_alphanumeric() || character == '_';
     let name =

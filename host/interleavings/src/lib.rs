@@ -5,8 +5,8 @@
 //! The files are the host's own, included by path and compiled against other names: `crate::runtime::sync` gives them
 //! loom's locks and atomics here, and `crate::runtime::clock` a time that only a model moves. So there is no copy that
 //! could stray from what runs, the host needs neither a feature nor a `cfg` for it, and these checks run wherever
-//! `cargo test` does. A file can be included when it shares state through `crate::runtime::sync` only, and names nothing
-//! else of the host.
+//! `cargo test` does. A file can be included when it shares state through `crate::runtime::sync` only, and names
+//! nothing else of the host.
 //!
 //! The models are this crate's tests, one file for each of the host's. A thread that is never woken is a deadlock to
 //! loom, and fails the model.

@@ -120,8 +120,8 @@ impl Breaker {
         self.expectation.share()
     }
 
-    /// Whether the last failure was a slow one, as those of an upstream are that has too much to do and does not say so:
-    /// whoever waits for its circuit to close adds to that.
+    /// Whether the last failure was a slow one, as those of an upstream are that has too much to do and does not say
+    /// so: whoever waits for its circuit to close adds to that.
     #[must_use]
     pub const fn fails_slowly(&self) -> bool {
         self.slow_failure
@@ -221,8 +221,8 @@ impl Breaker {
         }
     }
 
-    /// Everything has stood still until now, the calls in flight included, as when a machine sleeps: that none of them has
-    /// ended meanwhile is no stall, and that no probe has is no verdict.
+    /// Everything has stood still until now, the calls in flight included, as when a machine sleeps: that none of them
+    /// has ended meanwhile is no stall, and that no probe has is no verdict.
     pub fn woken(&mut self, now: Timestamp) {
         match &mut self.state {
             State::Closed(closed) => closed.woken(now),

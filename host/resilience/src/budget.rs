@@ -30,8 +30,8 @@ impl RetryBudgetSettings {
     pub const DEFAULT_FLOOR: f64 = 1.0;
     /// Enough for five requests of a fresh process to use their attempts.
     pub const DEFAULT_RESERVE: u32 = 20;
-    /// What fails within a second at a hundred requests a second. An outage does not use it up: there retries end with the
-    /// first failures in a row ([`Breaker::may_repeat`](crate::Breaker::may_repeat)).
+    /// What fails within a second at a hundred requests a second. An outage does not use it up: there retries end with
+    /// the first failures in a row ([`Breaker::may_repeat`](crate::Breaker::may_repeat)).
     pub const DEFAULT_CAPACITY: u32 = 100;
     /// Highest allowed `ratio`: as many as a request has attempts.
     pub const RATIO_MAX: f64 = 20.0;

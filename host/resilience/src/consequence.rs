@@ -142,8 +142,8 @@ pub enum Reach {
 /// How the next attempt waits in a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Pacing {
-    /// For its turn, as long as there is patience and others are served: the upstream has said "too much", or is taken to
-    /// have said so.
+    /// For its turn, as long as there is patience and others are served: the upstream has said "too much", or is taken
+    /// to have said so.
     Turn,
     /// For a pause that a failure has named. It is a retry like any other.
     Pause,
@@ -165,8 +165,8 @@ pub enum Hears {
 /// What an attempt teaches about the upstream, beside what it counts in circuits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Teaches {
-    /// That it serves, and how soon: that earns the budgets of retries and hedges, and lets lanes grow. If it was the first
-    /// attempt of all at its request, the trial of retries notes it.
+    /// That it serves, and how soon: that earns the budgets of retries and hedges, and lets lanes grow. If it was the
+    /// first attempt of all at its request, the trial of retries notes it.
     Served,
     /// That it fails. If it was the first attempt of all at its request, the trial of retries notes it.
     Failed,
@@ -179,10 +179,11 @@ pub enum Teaches {
 pub struct Consequence {
     /// What it reaches.
     pub reach: Reach,
-    /// As what it counts in the circuit of that. A [`Outcome::Success`] counts in every circuit that the call has passed.
+    /// As what it counts in the circuit of that. A [`Outcome::Success`] counts in every circuit that the call has
+    /// passed.
     pub counts: Outcome,
-    /// A part of that in whose circuit it counts as the same: a caller whose every request fails must not be taken for a
-    /// model that serves nobody, nor be repeated for ever because the model serves others.
+    /// A part of that in whose circuit it counts as the same: a caller whose every request fails must not be taken for
+    /// a model that serves nobody, nor be repeated for ever because the model serves others.
     pub part: Option<Reach>,
     /// As what it counts in the upstream's own circuit, where that is not the one which it reaches.
     pub counts_for_upstream: Outcome,
@@ -214,8 +215,8 @@ pub struct Consequence {
 impl Consequence {
     /// What a verdict leads to.
     ///
-    /// [`Class::heard`] and [`Class::teaches`] are part of the table; they can be asked before it. What an attempt teaches
-    /// should be learned before, since it may begin or end the suspicion of an overload.
+    /// [`Class::heard`] and [`Class::teaches`] are part of the table; they can be asked before it. What an attempt
+    /// teaches should be learned before, since it may begin or end the suspicion of an overload.
     ///
     /// | Class | its circuit | upstream's own | opens it for | its lane | limits | room in flight | the caller hears |
     /// |---|---|---|---|---|---|---|---|
@@ -375,8 +376,8 @@ impl Consequence {
     }
 
     /// The same after the lane has heard of it. `is_fruitless` says whether nobody has been served there for a while
-    /// ([`Pacer::is_fruitless`](crate::Pacer::is_fruitless)); `None` that there is no room for a lane. What a lane deals
-    /// with does not count against a circuit.
+    /// ([`Pacer::is_fruitless`](crate::Pacer::is_fruitless)); `None` that there is no room for a lane. What a lane
+    /// deals with does not count against a circuit.
     #[must_use]
     pub fn heard_by_lane(self, is_fruitless: Option<bool>) -> Self {
         let relieved = |outcome| match (outcome, is_fruitless) {
@@ -426,6 +427,8 @@ impl Circumstances {
     const fn answered(&self) -> Feedback {
         match self.first_content {
             FirstContent::After(first_token) => Feedback::Answered { first_token, input_tokens: self.input_tokens },
+            // Of what was not answered at all, whatever it was judged, nothing is known.
+            _ if !matches!(self.progress, Progress::Answered) => Feedback::Neutral,
             FirstContent::Missing | FirstContent::Late { .. } => self.late(),
         }
     }

@@ -27,8 +27,8 @@ pub struct RetrySettings {
 }
 
 impl RetrySettings {
-    /// Five attempts, the last one where [enough are served](Self::LAST_ATTEMPT_SHARE_MIN): with half of the calls failing,
-    /// 96 % of the requests are served, with 70 % failing, three quarters.
+    /// Five attempts, the last one where [enough are served](Self::LAST_ATTEMPT_SHARE_MIN): with half of the calls
+    /// failing, 96 % of the requests are served, with 70 % failing, three quarters.
     pub const DEFAULT_MAX_ATTEMPTS: u32 = 5;
     /// Ten seconds: a failure that comes later has used up what people wait.
     pub const DEFAULT_QUICK_ATTEMPT_MAX: Duration = Duration::from_secs(10);
@@ -39,8 +39,8 @@ impl RetrySettings {
     /// Highest allowed `max_attempts`: one request must not become a load of its own.
     pub const MAX_ATTEMPTS_MAX: u32 = 20;
 
-    /// The last attempt is made only where at least so large a share of the requests is served: where less is, it mostly
-    /// fails as well.
+    /// The last attempt is made only where at least so large a share of the requests is served: where less is, it
+    /// mostly fails as well.
     pub const LAST_ATTEMPT_SHARE_MIN: f64 = 0.62;
 
     /// A run of failing attempts whose chance is below this is no chance any more, so that retries are of no use.
@@ -213,11 +213,11 @@ impl Reason {
 
 /// Decides what follows a failed attempt: what a policy has `decided`, else the lane, else the backoff.
 ///
-/// Attempts and deadline bound them all, but for a lane in which somebody is served: there patience does. Where nobody is
-/// served and nobody else waits, a turn in a lane is an attempt like others.
+/// Attempts and deadline bound them all, but for a lane in which somebody is served: there patience does. Where nobody
+/// is served and nobody else waits, a turn in a lane is an attempt like others.
 ///
-/// The wait that the provider asked for is a floor: jitter comes on top, up to a quarter of it, and the own backoff still
-/// applies when it is longer. A lane keeps it by itself. A wait that would not leave
+/// The wait that the provider asked for is a floor: jitter comes on top, up to a quarter of it, and the own backoff
+/// still applies when it is longer. A lane keeps it by itself. A wait that would not leave
 /// [`deadline_reserve`](RetrySettings::deadline_reserve) of the time left gives up now rather than at the deadline.
 #[must_use]
 pub fn next_step(

@@ -213,8 +213,9 @@ impl FairQueue {
         }
     }
 
-    /// Joins the queue for `cost` tokens, at most [`TokenBucket::TOKENS_MAX`], until `deadline`. Somebody who had a turn
-    /// that came to nothing comes, with its `former` ticket, before those of its tenant and priority who joined later.
+    /// Joins the queue for `cost` tokens, at most [`TokenBucket::TOKENS_MAX`], until `deadline`. Somebody who had a
+    /// turn that came to nothing comes, with its `former` ticket, before those of its tenant and priority who joined
+    /// later.
     ///
     /// # Errors
     ///

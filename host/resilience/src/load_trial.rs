@@ -9,19 +9,19 @@ use stratum::{Difference, Stratum};
 
 /// Compares what becomes of first attempts while repetitions are held back with what becomes of them otherwise.
 ///
-/// Time is cut into slots. In a quiet slot, one of eight (of four while things have just changed, or quiet slots seem better), repetitions wait for
-/// its end: ours, and those of callers that say of themselves that they have come before. That costs no share and little
-/// time. An upstream that fails by chance does not care. One that suffers from load does better when it is quiet, and when
-/// the difference is beyond chance, two things follow: retries earn a third of what they did, and the plain errors of
-/// what fails are taken for an overload, so that calls are paced at what it bears.
+/// Time is cut into slots. In a quiet slot, one of eight (of four while things have just changed, or quiet slots seem
+/// better), repetitions wait for its end: ours, and those of callers that say of themselves that they have come before.
+/// That costs no share and little time. An upstream that fails by chance does not care. One that suffers from load does
+/// better when it is quiet, and when the difference is beyond chance, two things follow: retries earn a third of what
+/// they did, and the plain errors of what fails are taken for an overload, so that calls are paced at what it bears.
 ///
 /// A quiet slot is compared with the two beside it alone, and two slots at least must agree, so that an upstream which
-/// changes for another reason meanwhile is not taken for one that suffers. The first half of each slot is left out, because
-/// load has an after-effect. Nothing is held back where most attempts succeed: there retries are no load.
+/// changes for another reason meanwhile is not taken for one that suffers. The first half of each slot is left out,
+/// because load has an after-effect. Nothing is held back where most attempts succeed: there retries are no load.
 ///
-/// Models fail apart, and many may share what bears their load. So the evidence of all models that fail is added up, and
-/// each is compared with itself alone: otherwise a change in how many calls are whose would look like a change in how they
-/// fare. Each is suspected for itself, and acquitted for itself.
+/// Models fail apart, and many may share what bears their load. So the evidence of all models that fail is added up,
+/// and each is compared with itself alone: otherwise a change in how many calls are whose would look like a change in
+/// how they fare. Each is suspected for itself, and acquitted for itself.
 ///
 /// The test is a cumulative sum (Page, 1954) of each slot's stratified test of proportions (Cochran, 1954): a slot that
 /// says the opposite, because a circuit opened or closed beside it, ends the sum and spoils no later one.
@@ -55,16 +55,16 @@ impl LoadTrial {
     /// First attempts in a quiet slot, and in those beside it, below which it tells nothing.
     const QUIET_MIN: u32 = 4;
     const LOUD_MIN: u32 = 8;
-    /// Deviations by which a quiet slot is better by chance now and then. With these two numbers there is, by simulation, a
-    /// false alarm in 180 slots where nothing is wrong, which costs fifteen seconds of pacing; and where a quiet slot is two
-    /// deviations better it is found after three.
+    /// Deviations by which a quiet slot is better by chance now and then. With these two numbers there is, by
+    /// simulation, a false alarm in 180 slots where nothing is wrong, which costs fifteen seconds of pacing; and where
+    /// a quiet slot is two deviations better it is found after three.
     const SLACK: f64 = 0.5;
     /// The surplus that is beyond chance, and the most that one slot adds, so that it is never one alone.
     const SURPLUS_MAX: f64 = 3.0;
     /// The surplus that is worth being followed up soon.
     const SURPLUS_TELLING: f64 = 1.0;
-    /// A smaller difference is nothing to act on, unless it is large beside what is served at all: callers who try again
-    /// by themselves go on doing so while we are quiet.
+    /// A smaller difference is nothing to act on, unless it is large beside what is served at all: callers who try
+    /// again by themselves go on doing so while we are quiet.
     const DIFFERENCE_MIN: f64 = 0.1;
     const RELATIVE_DIFFERENCE_MIN: f64 = 0.5;
     /// Slots without a finding after which retries earn more again.
@@ -115,9 +115,10 @@ impl LoadTrial {
         self.find(model).is_some_and(|place| self.strata[place].is_suspected())
     }
 
-    /// Notes what became of the first attempt, at `sent`, of a request for this model that its caller has not sent before:
-    /// among those that come again there are more of those that fail, and they are held back. True if by that the suspicion
-    /// of the model has come to nothing: what is paced for it should be [acquitted](crate::Pacer::acquit).
+    /// Notes what became of the first attempt, at `sent`, of a request for this model that its caller has not sent
+    /// before: among those that come again there are more of those that fail, and they are held back. True if by that
+    /// the suspicion of the model has come to nothing: what is paced for it should be
+    /// [acquitted](crate::Pacer::acquit).
     pub fn observe(&mut self, model: u64, sent: Timestamp, served: bool, now: Timestamp) -> bool {
         let Some(place) = self.find(model).or_else(|| self.begin(model, served, now)) else { return false };
         self.strata[place].note(served, now);
@@ -345,8 +346,8 @@ mod tests {
         }
     }
 
-    /// Models are called evenly for a minute, so many times a second each. Each serves so many of ten, and so many while
-    /// repetitions are held back or it is suspected, and so paced. Answers which are suspected in the end.
+    /// Models are called evenly for a minute, so many times a second each. Each serves so many of ten, and so many
+    /// while repetitions are held back or it is suspected, and so paced. Answers which are suspected in the end.
     fn suspected_after_a_minute(per_second: u64, models: &[(u64, u64)]) -> Vec<bool> {
         let mut trial = LoadTrial::new(Timestamp::ORIGIN);
         for call in 0..60 * per_second {

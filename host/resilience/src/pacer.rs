@@ -236,9 +236,9 @@ impl Pacer {
         }
     }
 
-    /// The least wait of a call that comes after so many others, as far as can be told now: the rate may rise by a quarter
-    /// meanwhile; where it is far below what was too much, it rises almost to that; and of a rate that begins at
-    /// nothing it is known that it doubles and doubles.
+    /// The least wait of a call that comes after so many others, as far as can be told now: the rate may rise by a
+    /// quarter meanwhile; where it is far below what was too much, it rises almost to that; and of a rate that begins
+    /// at nothing it is known that it doubles and doubles.
     #[must_use]
     pub fn wait_behind(&self, others: usize, now: Timestamp) -> Duration {
         let own = self.wait(now);
@@ -374,8 +374,8 @@ impl Pacer {
         (pacing.decreased, pacing.served_since) = (now, 0);
     }
 
-    /// The suspicion that the upstream has too much to do has come to nothing. What was paced for it, and for nothing that was
-    /// said, goes out faster and faster until nobody waits.
+    /// The suspicion that the upstream has too much to do has come to nothing. What was paced for it, and for nothing
+    /// that was said, goes out faster and faster until nobody waits.
     pub fn acquit(&mut self, now: Timestamp) {
         let served = self.served.rate(now);
         let Some(pacing) = self.pacing.as_mut().filter(|pacing| pacing.is_suspicion) else { return };
@@ -460,12 +460,12 @@ impl Pacing {
         (linear + quadratic * seconds * seconds).min(Self::GROWTH_MAX)
     }
 
-    /// What the upstream bears for long, when it bore the calls since a pause that ended then, and no more now: `None` when
-    /// those were too few to tell.
+    /// What the upstream bears for long, when it bore the calls since a pause that ended then, and no more now: `None`
+    /// when those were too few to tell.
     ///
-    /// A quota that is saved up during a pause bears more than its rate for a while. How much it has saved is not known:
-    /// nothing, or all that the pause was worth. Most quotas save less than that; but one that was used up at once lived on
-    /// what it had saved.
+    /// A quota that is saved up during a pause bears more than its rate for a while. How much it has saved is not
+    /// known: nothing, or all that the pause was worth. Most quotas save less than that; but one that was used up at
+    /// once lived on what it had saved.
     fn sustained(&self, paused_until: Timestamp, now: Timestamp) -> Option<f64> {
         let since = self.resumed_for(paused_until, now).as_secs_f64();
         if since == 0.0 || (self.served_since as usize) < ServedLog::ENOUGH {
@@ -485,16 +485,17 @@ impl Pacing {
     const FAR: f64 = 0.75;
     const FAR_BELOW: (f64, f64) = (0.7, 0.0);
     const NEAR: (f64, f64) = (0.003, 0.00003);
-    /// While nothing was refused at a rate of ours, and it is only guessed what is too much: by nothing; by the first answers
-    /// there were; by what was served; or by what an upstream served that has collapsed, which is much less than it could.
+    /// While nothing was refused at a rate of ours, and it is only guessed what is too much: by nothing; by the first
+    /// answers there were; by what was served; or by what an upstream served that has collapsed, which is much less
+    /// than it could.
     const OF_NOTHING: (f64, f64) = (1.0, 0.0);
     const OF_LITTLE: (f64, f64) = (0.6, 0.0);
     const OF_RATE: (f64, f64) = (0.2, 0.0);
     const OF_COLLAPSE: (f64, f64) = (0.1, 0.05);
     /// Doubling about each second.
     const GROWTH_MAX: f64 = 1.0;
-    /// The least weight of a quota that has saved up all that a pause was worth. By simulation of thirty calls a second with
-    /// ten saved up; half would find too little.
+    /// The least weight of a quota that has saved up all that a pause was worth. By simulation of thirty calls a second
+    /// with ten saved up; half would find too little.
     const SAVED_UP: f64 = 0.25;
 }
 

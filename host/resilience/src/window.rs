@@ -47,8 +47,8 @@ pub enum Outcome {
     /// The upstream failed in a way for which a narrower circuit answers, and could be reached. Counted as a
     /// failure in statistics; where it is about opening and closing it is as good as a success.
     FailedElsewhere,
-    /// The caller left before an answer, after waiting far longer than others do. Counted nowhere, but a hint: many in a
-    /// row are a reason to believe that the upstream serves nobody.
+    /// The caller left before an answer, after waiting far longer than others do. Counted nowhere, but a hint: many in
+    /// a row are a reason to believe that the upstream serves nobody.
     Overdue,
     /// Says nothing about the upstream: cancelled, refused locally, or the caller's own mistake.
     /// Counted nowhere.

@@ -82,8 +82,8 @@ async fn answer(app: &App, request: &Request<Incoming>) -> Response<Full<Bytes>>
     }
 }
 
-/// Ready is who can serve live traffic: whoever is told otherwise sends it elsewhere. What does not keep it from that is
-/// told below, a line each.
+/// Ready is who can serve live traffic: whoever is told otherwise sends it elsewhere. What does not keep it from that
+/// is told below, a line each.
 fn ready(app: &App) -> Response<Full<Bytes>> {
     if app.is_draining() {
         return text(StatusCode::SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", "draining\n".into());

@@ -17,8 +17,8 @@ use std::time::Duration;
 /// How long the status waits for the spool's counts, on a disk that hangs.
 const COUNT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// All there is to see. Policies are what tells a Spillway from others who answer; whatever else an older or a newer one
-/// does not say is left empty.
+/// All there is to see. Policies are what tells a Spillway from others who answer; whatever else an older or a newer
+/// one does not say is left empty.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Status {
     #[serde(default)]
@@ -280,7 +280,8 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    /// Dashboards and scripts read it, so its keys, their order and what is null where nothing is known stay as they are.
+    /// Dashboards and scripts read it, so its keys, their order and what is null where nothing is known stay as they
+    /// are.
     #[test]
     fn it_is_read_and_written_with_the_keys_that_others_rely_on() {
         let limits = json!({"requests_available": -3, "tokens_available": null, "in_flight": 2, "max_in_flight": 8, "waiting": 1});

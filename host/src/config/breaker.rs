@@ -15,8 +15,8 @@ section! {
     ///
     /// A breaker of kind `adaptive` opens for a total outage and what a policy says, never for a failure rate: what is
     /// served at a rate of 30 % would be lost too. Whoever wants the breaker of the textbooks all the same chooses
-    /// `kind = "plain"`, or sets any of the keys that only that has. It counts for the upstream as a whole, refuses at once,
-    /// and behaves as gobreaker and resilience4j document theirs.
+    /// `kind = "plain"`, or sets any of the keys that only that has. It counts for the upstream as a whole, refuses at
+    /// once, and behaves as gobreaker and resilience4j document theirs.
     pub struct BreakerConfig {
         /// What circuits open for: a total outage alone, or the thresholds below.
         kind: BreakerKind = BreakerKind::Adaptive, Word(&[BreakerKind::Adaptive, BreakerKind::Plain], BreakerKind::as_str),

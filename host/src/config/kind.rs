@@ -376,8 +376,8 @@ impl Kind<String> for Text {
     }
 }
 
-/// A text that is parsed to what it stands for, and written as that is displayed; what it is called, and what parses it or
-/// says what is wrong with it.
+/// A text that is parsed to what it stands for, and written as that is displayed; what it is called, and what parses it
+/// or says what is wrong with it.
 pub(super) struct Parsed<T>(pub(super) &'static str, pub(super) fn(&str) -> Result<T, String>);
 
 impl<T: Display> Kind<T> for Parsed<T> {

@@ -12,8 +12,8 @@ pub(super) const QUOTA_MAX: u64 = 1_000_000_000;
 const WAITING: Whole = Whole(1..=FairQueueSettings::WAITING_MAX as u64);
 
 section! {
-    /// The provider's quota, mirrored so that it is not overrun, and how it is waited for. There is none by default. Tokens
-    /// are estimated ([estimates.md](estimates.md)), and corrected by what the provider reports.
+    /// The provider's quota, mirrored so that it is not overrun, and how it is waited for. There is none by default.
+    /// Tokens are estimated ([estimates.md](estimates.md)), and corrected by what the provider reports.
     pub struct Limits {
         /// Requests per minute.
         requests_per_minute: Option<u64> = None, Maybe(Whole(1..=QUOTA_MAX));

@@ -15,8 +15,8 @@ use toml::Value;
 const NO_SETTINGS: &str = "{}";
 
 section! {
-    /// Where policies come from, which may serve, and what they are told. `interpreted` and the policies' own tables are
-    /// followed while serving; everything else needs a restart.
+    /// Where policies come from, which may serve, and what they are told. `interpreted` and the policies' own tables
+    /// are followed while serving; everything else needs a restart.
     pub struct Policies {
         /// The folder that is watched for policies.
         dir: PathBuf = PathBuf::from("policies"), File;
@@ -93,8 +93,8 @@ fn policy_name(name: &str) -> Result<String, String> {
     Ok(name.to_owned())
 }
 
-/// Whether what is said about the policy of this name can be of use: an upstream names it, so that it is asked as soon as
-/// its file is there, or one of its files lies in the folder, and may be checked, compared or brought back.
+/// Whether what is said about the policy of this name can be of use: an upstream names it, so that it is asked as soon
+/// as its file is there, or one of its files lies in the folder, and may be checked, compared or brought back.
 fn known_policy(name: &str, upstreams: &BTreeMap<String, UpstreamConfig>, dir: &Path) -> Result<(), String> {
     let named: BTreeSet<&str> = upstreams.values().map(|upstream| upstream.policy.as_str()).collect();
     let has_file =

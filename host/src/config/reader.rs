@@ -292,8 +292,8 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Holds a duration within what ends it in any case: `longest`, the setting `outer`. What is longer by the document is
-    /// a mistake, and a default that is longer is shortened: whoever has set the other has said nothing of this one.
+    /// Holds a duration within what ends it in any case: `longest`, the setting `outer`. What is longer by the document
+    /// is a mistake, and a default that is longer is shortened: whoever has set the other has said nothing of this one.
     pub(super) fn within(&self, key: &'static str, place: &mut Duration, (outer, longest): (&str, Duration)) {
         if *place > longest {
             if self.has_taken(key) {

@@ -15,12 +15,12 @@ use toml::Value;
 /// Where the default is not the same everywhere, `, shown as "words"` says it in the reference. The kind is a
 /// [`Kind`](super::kind::Kind). Why a default is what it is stands in a plain comment beside it.
 ///
-/// After the keys come the `tables` within the section, which its own function reads, since what they may hold depends on
-/// the keys around them. `keys in force` names a function that says of each key whether it means anything, beside the values
-/// of the others; of those that do not, `spillway config show` is silent.
+/// After the keys come the `tables` within the section, which its own function reads, since what they may hold depends
+/// on the keys around them. `keys in force` names a function that says of each key whether it means anything, beside
+/// the values of the others; of those that do not, `spillway config show` is silent.
 ///
-/// What is made of it: `fresh`, the defaults; `take`, which takes what a file says, and notes what is wrong with it; and
-/// [`Table`](super::section::Table). Rules between keys are plain functions of their section.
+/// What is made of it: `fresh`, the defaults; `take`, which takes what a file says, and notes what is wrong with it;
+/// and [`Table`](super::section::Table). Rules between keys are plain functions of their section.
 macro_rules! section {
     (
         $(#[doc = $doc:literal])+

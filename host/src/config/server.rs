@@ -43,9 +43,11 @@ section! {
         // What nginx gives it, and long enough for whoever thinks about what it has read.
         write_timeout: Duration = Duration::from_secs(60), Time::POSITIVE;
         /// How long a connection may lie unused.
-        // Longer than any client is known to keep one (Java's did for 20 minutes), so that none is closed under a request.
+        // Longer than any client is known to keep one (Java's did for 20 minutes), so that none is closed under a
+        // request.
         keep_alive_timeout: Duration = Duration::from_secs(30 * 60), Time::POSITIVE;
-        /// How long requests in flight may take to finish after a termination signal; not longer than `request_timeout`.
+        /// How long requests in flight may take to finish after a termination signal; not longer than
+        /// `request_timeout`.
         drain_timeout: Duration = Duration::from_secs(30), Time::ANY;
         /// `Host` names accepted besides the loopback's.
         allowed_hosts: Vec<String> = Vec::new(), List("host names", host);

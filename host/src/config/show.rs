@@ -17,8 +17,8 @@ pub struct Shown {
 }
 
 impl Shown {
-    /// Reads `file` as [`Config::load`] does, but with the paths in it made absolute, so that what is shown means the same
-    /// wherever it is kept.
+    /// Reads `file` as [`Config::load`] does, but with the paths in it made absolute, so that what is shown means the
+    /// same wherever it is kept.
     ///
     /// # Errors
     /// As [`Config::load`].
@@ -42,8 +42,8 @@ impl Shown {
         self.write(false)
     }
 
-    /// All that is in force. `spillway check` takes it, and it means the same, but for credentials: none is in it. What the
-    /// file does not say is marked as a default.
+    /// All that is in force. `spillway check` takes it, and it means the same, but for credentials: none is in it. What
+    /// the file does not say is marked as a default.
     pub fn in_force(&self) -> String {
         let told = "All that is in force. What is marked as a default is not in the file; credentials are asterisks.";
         format!("# {told}\n\n{}", self.write(true))

@@ -9,8 +9,8 @@ use spillway_resilience::{Priority, Tenant};
 use std::collections::BTreeMap;
 
 section! {
-    /// A tenant's share, and its own limits over all upstreams together. Only those that differ need an entry. A tenant is
-    /// named in the header `x-spillway-tenant`; without one, each credential is a tenant of its own.
+    /// A tenant's share, and its own limits over all upstreams together. Only those that differ need an entry. A tenant
+    /// is named in the header `x-spillway-tenant`; without one, each credential is a tenant of its own.
     pub struct TenantConfig {
         /// Its share relative to others', while they wait for the same upstream.
         weight: u32 = 1, Whole(1..=u64::from(Tenant::WEIGHT_MAX));

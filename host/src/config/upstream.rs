@@ -1,4 +1,5 @@
-//! `[upstreams.NAME]`: the three providers that need no configuration, and whatever the file says of them and of others.
+//! `[upstreams.NAME]`: the three providers that need no configuration, and whatever the file says of them and of
+//! others.
 
 use super::kind::{Flag, Kind, Parsed, Text, Time, Word};
 use super::proxy::ProxyUrl;
@@ -35,8 +36,8 @@ const KNOWN: [(&str, &str, Dialect); 3] = [
 ];
 
 section! {
-    /// One provider, or one server of your own. `openai`, `anthropic` and `gemini` are there without being named; others
-    /// need a `url`.
+    /// One provider, or one server of your own. `openai`, `anthropic` and `gemini` are there without being named;
+    /// others need a `url`.
     pub struct UpstreamConfig {
         /// Where it is, with a path perhaps, and without credentials.
         // A stand-in, so that mistakes beside a missing one are reported too.
@@ -64,8 +65,8 @@ section! {
         /// Whether streams are asked to report their usage where tokens are limited. A server that refuses is not asked
         /// again.
         ask_for_usage: bool = true, Flag;
-        /// Whether it does a request once that comes again with the same `Idempotency-Key`, so that what creates something
-        /// can be repeated.
+        /// Whether it does a request once that comes again with the same `Idempotency-Key`, so that what creates
+        /// something can be repeated.
         honours_idempotency_keys: bool = false, Flag;
     }
     tables {

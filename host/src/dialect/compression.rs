@@ -11,8 +11,8 @@ const BROTLI_BUFFER_BYTES: usize = 4 << 10;
 /// Largest window that a body may demand: RFC 9659, section 3.
 const ZSTD_WINDOW_BYTES_MAX: u64 = 8 << 20;
 
-/// A body as its reader needs it. What is compressed in a way that is not known here, or not at all, stays as it is; of what
-/// decodes to more than `bytes_max`, or breaks off, there is as much as there is.
+/// A body as its reader needs it. What is compressed in a way that is not known here, or not at all, stays as it is; of
+/// what decodes to more than `bytes_max`, or breaks off, there is as much as there is.
 pub(crate) fn decoded<'b>(headers: &HeaderMap, body: &'b [u8], bytes_max: usize) -> Cow<'b, [u8]> {
     let encoding = headers.get(header::CONTENT_ENCODING).map(|encoding| encoding.as_bytes().to_ascii_lowercase());
     match encoding.as_deref() {

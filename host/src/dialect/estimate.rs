@@ -1,8 +1,8 @@
-//! How many tokens a request will cost, before anybody has counted them: part by part, since an image, a page and a second
-//! of sound cost what they show, and not what they weigh.
+//! How many tokens a request will cost, before anybody has counted them: part by part, since an image, a page and a
+//! second of sound cost what they show, and not what they weigh.
 //!
-//! The walk goes once through the body and keeps nothing of it. What it does not understand counts as text; what is no JSON
-//! counts by its bytes.
+//! The walk goes once through the body and keeps nothing of it. What it does not understand counts as text; what is no
+//! JSON counts by its bytes.
 
 mod families;
 mod media;
@@ -30,7 +30,8 @@ const JSON_OF_A_FIELD: &[u8] = b":,";
 const DIGITS_PER_TOKEN: u64 = 3;
 /// Of a number with decimals, its point among them.
 const FRACTION_DIGITS: u64 = 8;
-/// Images and the like of which more may be said behind them in the request. Those beyond cost what they do without that.
+/// Images and the like of which more may be said behind them in the request. Those beyond cost what they do without
+/// that.
 const SEEN_MAX: usize = 4_096;
 
 /// What a request is expected to cost, in tokens.
@@ -45,8 +46,8 @@ pub struct Estimate {
 impl Estimate {
     /// The estimate of a request with this body. Where it names no bound on its output, `output_default` stands for it.
     ///
-    /// No prompt, together with an answer to it, is more than the model's context holds: `context` if that is set, and else
-    /// what is known of the model.
+    /// No prompt, together with an answer to it, is more than the model's context holds: `context` if that is set, and
+    /// else what is known of the model.
     pub fn of(
         dialect: Dialect,
         asked: &Parameters,
@@ -54,9 +55,24 @@ impl Estimate {
         output_default: u64,
         context: Option<u64>,
     ) -> Estimate {
-        let family = family(asked.model.as_deref(), dialect);
-        let context = context.unwrap_or(family.context);
-        let input = input(family, body).min(context.saturating_mul(asked.prompts));
+        Estimate::bounded(dialect, asked, Estimate::unbounded_input(dialect, asked, body), output_default, context)
+    }
+
+    /// What its input would cost, were there no bound on it.
+    pub fn unbounded_input(dialect: Dialect, asked: &Parameters, body: &[u8]) -> u64 {
+        input(family(asked.model.as_deref(), dialect), body)
+    }
+
+    /// As [`Estimate::of`], of an input that is walked through already.
+    pub fn bounded(
+        dialect: Dialect,
+        asked: &Parameters,
+        input: u64,
+        output_default: u64,
+        context: Option<u64>,
+    ) -> Estimate {
+        let context = context.unwrap_or(family(asked.model.as_deref(), dialect).context);
+        let input = input.min(context.saturating_mul(asked.prompts));
         let room = context.saturating_sub(input.div_ceil(asked.prompts.max(1))).saturating_mul(asked.alternatives);
         let output = asked.output_tokens_max.unwrap_or(output_default).min(room);
         Estimate { input, total: input.saturating_add(output) }
@@ -65,7 +81,8 @@ impl Estimate {
 
 fn input(family: &Family, body: &[u8]) -> u64 {
     walk(family, body).unwrap_or_else(|counted| {
-        // Half a pair of surrogates, where a string was cut inside of an emoji, is no Unicode, and no reason to know nothing.
+        // Half a pair of surrogates, where a string was cut inside of an emoji, is no Unicode, and no reason to know
+        // nothing.
         without_surrogates(body).map_or(counted, |body| walk(family, &body).unwrap_or_else(|counted| counted))
     })
 }
@@ -87,8 +104,8 @@ fn walk(family: &Family, body: &[u8]) -> Result<u64, u64> {
     }
 }
 
-/// A body in which all characters that are written as surrogates are written as a single other one; `None` where there are
-/// none.
+/// A body in which all characters that are written as surrogates are written as a single other one; `None` where there
+/// are none.
 fn without_surrogates(body: &[u8]) -> Option<Vec<u8>> {
     let is_surrogate =
         |at: &usize| matches!(body.get(at + 2..at + 4), Some([b'd' | b'D', b'8'..=b'9' | b'a'..=b'f' | b'A'..=b'F']));

@@ -42,8 +42,8 @@ pub(crate) struct Event {
 }
 
 impl Events {
-    /// What `splitter` will bring. So many `alternatives` were asked for; with `strip_usage`, usage is there only because
-    /// we asked for it.
+    /// What `splitter` will bring. So many `alternatives` were asked for; with `strip_usage`, usage is there only
+    /// because we asked for it.
     pub(crate) fn new(splitter: Splitter, dialect: Dialect, alternatives: u64, strip_usage: bool) -> Self {
         Events {
             splitter,
@@ -69,8 +69,8 @@ impl Events {
         Some(self.read(event))
     }
 
-    /// The last event, when nothing more comes. Some servers leave out the blank line behind it, and some connections break
-    /// right before that: where it says something whole, it is read like any other.
+    /// The last event, when nothing more comes. Some servers leave out the blank line behind it, and some connections
+    /// break right before that: where it says something whole, it is read like any other.
     pub(crate) fn last_event(&mut self) -> Option<Event> {
         if !is_whole(self.splitter.pending()) {
             return None;

@@ -1,4 +1,5 @@
-//! Where a JSON body ends, found out piece by piece: an answer that is whole stays so, whatever becomes of its connection.
+//! Where a JSON body ends, found out piece by piece: an answer that is whole stays so, whatever becomes of its
+//! connection.
 
 use http::{HeaderMap, header};
 
@@ -13,8 +14,8 @@ pub(crate) struct JsonEnd {
 }
 
 impl JsonEnd {
-    /// For a body with this head, if its own last bracket is what tells its end: not for one whose length is announced, nor
-    /// for one that may hold several objects, line by line.
+    /// For a body with this head, if its own last bracket is what tells its end: not for one whose length is announced,
+    /// nor for one that may hold several objects, line by line.
     pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
         let content_type = headers.get(header::CONTENT_TYPE)?.as_bytes();
         let media_type = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();

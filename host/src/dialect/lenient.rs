@@ -91,7 +91,8 @@ impl Scalar {
         *self == Scalar::Bool(value)
     }
 
-    /// A count, however it is written: some clients send `100.0`. Those that mean "no bound" by a negative one set none.
+    /// A count, however it is written: some clients send `100.0`. Those that mean "no bound" by a negative one set
+    /// none.
     pub(super) fn whole_number(&self) -> Option<u64> {
         match self {
             Scalar::Whole(number) => Some(*number),

@@ -52,8 +52,8 @@ pub struct Parameters {
     pub model: Option<String>,
     /// Whether the answer is to be streamed.
     pub streaming: bool,
-    /// Whether it makes something at the provider that stays: an answer in the background, a turn of a conversation. Then
-    /// doing it twice is not the same.
+    /// Whether it makes something at the provider that stays: an answer in the background, a turn of a conversation.
+    /// Then doing it twice is not the same.
     pub creates: bool,
     /// How many answers it wants to choose from.
     pub alternatives: u64,
@@ -173,8 +173,8 @@ impl Dialect {
         }
     }
 
-    /// The API in whose words a body asks, where its path leaves that open: Vertex takes Anthropic's requests and those of
-    /// others along one path.
+    /// The API in whose words a body asks, where its path leaves that open: Vertex takes Anthropic's requests and those
+    /// of others along one path.
     pub fn in_body(self, path: &str, body: &[u8]) -> Dialect {
         match paths::is_raw(path) && anthropic::is_version_in(body) {
             true => Dialect::Anthropic,
@@ -211,8 +211,8 @@ impl Dialect {
         }
     }
 
-    /// Whether a success to a request that generates holds no answer: nothing, a web page, or JSON without what every answer
-    /// from this path has. `body` is its beginning, or all of it. `docs/answers.md` has the table.
+    /// Whether a success to a request that generates holds no answer: nothing, a web page, or JSON without what every
+    /// answer from this path has. `body` is its beginning, or all of it. `docs/answers.md` has the table.
     pub fn is_nothing(self, path: &str, body: &[u8], is_all: bool) -> bool {
         let body = body.trim_ascii();
         match body.first() {
@@ -313,8 +313,8 @@ fn sum(object: &Value, keys: &[&str]) -> u64 {
     keys.iter().filter_map(|key| object.get(key)?.as_u64()).fold(0, u64::saturating_add)
 }
 
-/// What stands behind each occurrence of a quoted key, from its value's first byte on. A key cannot occur inside of a JSON
-/// string without its backslashes.
+/// What stands behind each occurrence of a quoted key, from its value's first byte on. A key cannot occur inside of a
+/// JSON string without its backslashes.
 fn values_behind<'j>(json: &'j [u8], key: &'j [u8]) -> impl Iterator<Item = &'j [u8]> {
     memchr::memmem::find_iter(json, key)
         .filter_map(move |at| Some(json[at + key.len()..].trim_ascii_start().strip_prefix(b":")?.trim_ascii_start()))
@@ -338,8 +338,8 @@ fn has_objects(json: &[u8], key: &[u8]) -> bool {
     has_list(json, key, b"{")
 }
 
-/// Whether JSON is an object that neither satisfies `holds` nor speaks of an error. What is no JSON is something else, and
-/// left to its reader.
+/// Whether JSON is an object that neither satisfies `holds` nor speaks of an error. What is no JSON is something else,
+/// and left to its reader.
 fn lacks(body: &[u8], holds: impl Fn(&Map<String, Value>) -> bool) -> bool {
     match serde_json::from_slice::<Value>(body) {
         Ok(Value::Object(object)) => !holds(&object) && ProviderError::from_value(&Value::Object(object)).is_none(),

@@ -23,8 +23,8 @@ pub(super) fn is_bare(path: &str) -> bool {
     BARE.iter().any(|bare| path.starts_with(bare))
 }
 
-/// What is read of a request, each field for itself: one that makes no sense is the provider's to complain about, and says
-/// nothing about the others.
+/// What is read of a request, each field for itself: one that makes no sense is the provider's to complain about, and
+/// says nothing about the others.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Body {
@@ -104,7 +104,8 @@ pub(super) fn read_event(event: &[u8], data: &[u8]) -> EventKind {
         }
         Some(kind) if kind.starts_with("response.") => EventKind::Content,
         _ => match count_meant(data, b"\"finish_reason\"") {
-            // Azure's first event says what it thinks of the prompt, and the usage comes last: neither is part of an answer.
+            // Azure's first event says what it thinks of the prompt, and the usage comes last: neither is part of an
+            // answer.
             0 if has_list(data, b"\"choices\"", b"]") => EventKind::Preamble,
             0 => EventKind::Content,
             finished => EventKind::Finished(finished),

@@ -1,7 +1,7 @@
 //! Which paths generate, and in which API's words: one table, whoever serves them.
 //!
-//! What a path asks for stands at its end. What comes before differs between providers, and so does who answers: Google and
-//! Anthropic serve OpenAI's API too, and DeepSeek and xAI Anthropic's.
+//! What a path asks for stands at its end. What comes before differs between providers, and so does who answers: Google
+//! and Anthropic serve OpenAI's API too, and DeepSeek and xAI Anthropic's.
 
 use super::Dialect;
 use std::borrow::Cow;

@@ -31,8 +31,8 @@ impl Splitter {
         }
     }
 
-    /// The next whole event, its closing blank line included; or a blank line or a comment before it, with which servers
-    /// keep their callers waiting.
+    /// The next whole event, its closing blank line included; or a blank line or a comment before it, with which
+    /// servers keep their callers waiting.
     pub(crate) fn next_event(&mut self) -> Option<Bytes> {
         if let Some(end) = idle_line_end(&self.pending) {
             self.searched = 0;

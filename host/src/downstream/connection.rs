@@ -1,4 +1,5 @@
-//! A caller's connection: the requests that come over it, for how long it may be silent in which direction, and its end.
+//! A caller's connection: the requests that come over it, for how long it may be silent in which direction, and its
+//! end.
 
 pub(crate) mod crowd;
 mod peer;
@@ -35,12 +36,12 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 /// Largest head. OpenAI asks its callers to stay below 64 KiB.
 const HEAD_BYTES_MAX: usize = 128 << 10;
 
-/// How often, while a caller takes nothing, it is looked whether it has read what lies in the kernel's buffers. They hold
-/// megabytes, and have no room for more until a third of that is read.
+/// How often, while a caller takes nothing, it is looked whether it has read what lies in the kernel's buffers. They
+/// hold megabytes, and have no room for more until a third of that is read.
 const LOOKS_PER_TIMEOUT: u32 = 4;
 
-/// A caller that sends no more may have left or wait for its answer. It is looked whether somebody still holds the other
-/// end, at first soon, because a process that closes both halves takes a moment for it, and then each second.
+/// A caller that sends no more may have left or wait for its answer. It is looked whether somebody still holds the
+/// other end, at first soon, because a process that closes both halves takes a moment for it, and then each second.
 const FIRST_LOOK_AFTER: Duration = Duration::from_millis(10);
 const LOOK_EVERY_MAX: Duration = Duration::from_secs(1);
 
@@ -59,8 +60,8 @@ pub(crate) async fn serve(worker: Rc<Worker>, crowd: Rc<Crowd>, stream: TcpStrea
     let pulse = Arc::clone(&worker.pulse);
     let _of_worker = pulse.begin_connection();
     let line = Line::new(stream);
-    // Whoever comes when there is no room takes that of one that nobody uses, here or at another worker. Without any, it is
-    // told so, and does not take the descriptor of a call that is under way.
+    // Whoever comes when there is no room takes that of one that nobody uses, here or at another worker. Without any,
+    // it is told so, and does not take the descriptor of a call that is under way.
     let is_one_too_many = app.has_too_many_connections() && !crowd.close_longest_unused();
     if is_one_too_many {
         app.crowded.notify_waiters();
@@ -209,8 +210,8 @@ enum End {
 
 /// Watches over a connection while hyper serves it.
 ///
-/// hyper asks an answer's body for more only while the caller takes what it has got, so whatever bounds that must not hang
-/// on the body. And it sees no difference between a caller that has left and one that only sends no more.
+/// hyper asks an answer's body for more only while the caller takes what it has got, so whatever bounds that must not
+/// hang on the body. And it sees no difference between a caller that has left and one that only sends no more.
 struct Watch<'a> {
     line: &'a Line,
     timeouts: Timeouts,
@@ -310,9 +311,9 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Whether a caller that sends no more still waits for its answer. Where nobody can tell, it has left: this is what it
-    /// almost always means, and what goes on for nobody is paid for. One that was seen to wait goes on waiting until it is
-    /// seen to have left.
+    /// Whether a caller that sends no more still waits for its answer. Where nobody can tell, it has left: this is what
+    /// it almost always means, and what goes on for nobody is paid for. One that was seen to wait goes on waiting until
+    /// it is seen to have left.
     fn is_held(&mut self, now: Instant) -> bool {
         let after = self.look.map_or(FIRST_LOOK_AFTER, |(_, after)| (after * 2).min(LOOK_EVERY_MAX));
         self.look = Some((now + after, after));
@@ -357,8 +358,8 @@ impl Blocked {
     }
 }
 
-/// Reads and drops what still comes behind our last byte, within bounds, until the caller closes as well. A connection that
-/// is closed before is reset, and with it goes what the caller has not read of our answer.
+/// Reads and drops what still comes behind our last byte, within bounds, until the caller closes as well. A connection
+/// that is closed before is reset, and with it goes what the caller has not read of our answer.
 async fn read_unwanted(line: &Line) {
     let (until, mut bytes) = (Instant::now() + UNWANTED_TIMEOUT, 0);
     let mut piece = vec![0; UNWANTED_PIECE_BYTES];

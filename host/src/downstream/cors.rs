@@ -1,7 +1,7 @@
 //! What a web page needs so as to read our answers, where its origin is allowed: the protocol that browsers call CORS.
 //!
-//! To a page we are the server, whoever has made the answer, so what is said here stands in place of what a provider has
-//! said about pages of its own customers.
+//! To a page we are the server, whoever has made the answer, so what is said here stands in place of what a provider
+//! has said about pages of its own customers.
 
 use crate::proxy::body::Body;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header, request};

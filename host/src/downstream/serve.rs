@@ -8,7 +8,7 @@ use crate::jobs::questions;
 use crate::observe::metrics::RequestOutcome;
 use crate::proxy::attempts::attempts;
 use crate::proxy::body::Body;
-use crate::proxy::refusal::{Kind, Refusal};
+use crate::proxy::refusal::{Refusal, RefusalKind};
 use crate::proxy::request::InboundRequest;
 use crate::proxy::route::Route;
 use crate::proxy::target::Targets;
@@ -41,10 +41,10 @@ pub(crate) async fn serve(worker: Rc<Worker>, request: Request<Upload>, request_
         return answer;
     }
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
-        return refused(Kind::WrongMethod { allowed: METHODS }.into(), guess, &request_id, &trace);
+        return refused(RefusalKind::WrongMethod { allowed: METHODS }.into(), guess, &request_id, &trace);
     }
     if questions::owns(head.uri.path()) {
-        return questions::answer(&worker.app, &head)
+        return questions::answer_in_time(&worker.app, &head)
             .await
             .unwrap_or_else(|refusal| refused(refusal, guess, &request_id, &trace));
     }
@@ -61,7 +61,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, request: Request<Upload>, request_
     let load = worker.app.load(body.size_hint().lower());
     if let ShedDecision::Shed { retry_after } = worker.app.shed.decide(load, caller.priority) {
         upstream.metrics.request(RequestOutcome::Shed);
-        let refusal = Refusal::after(Kind::Overloaded { priority: caller.priority }, retry_after);
+        let refusal = Refusal::after(RefusalKind::Overloaded { priority: caller.priority }, retry_after);
         return refused(refusal, dialect, &request_id, &trace);
     }
 
@@ -73,7 +73,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, request: Request<Upload>, request_
     let targets = match received.and_then(|request| Targets::of(request, Arc::clone(&upstream), fallbacks)) {
         Ok(targets) => targets,
         Err(refusal) => {
-            let shed = matches!(refusal.kind, Kind::Overloaded { .. });
+            let shed = matches!(refusal.kind, RefusalKind::Overloaded { .. });
             upstream.metrics.request(if shed { RequestOutcome::Shed } else { RequestOutcome::Refused });
             return refused(refusal, dialect, &request_id, &trace);
         }
@@ -98,7 +98,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, request: Request<Upload>, request_
 pub(crate) fn turn_away<B>(request: &Request<B>) -> Response<Body> {
     let dialect = Dialect::recognise(request.uri().path(), request.headers()).unwrap_or(Dialect::OpenAi);
     let refusal =
-        Refusal::after(Kind::Short { shortage: Shortage::Descriptors }, ShedSettings::DEFAULT_RETRY_AFTER_MIN);
+        Refusal::after(RefusalKind::Short { shortage: Shortage::Descriptors }, ShedSettings::DEFAULT_RETRY_AFTER_MIN);
     tracing::warn!(code = refusal.code(), why = refusal.message(), "refused");
     let mut response = refusal.into_response(dialect, &request_id(request));
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -2,7 +2,7 @@
 
 use crate::dialect::Operation;
 use crate::jobs::convert::{dialect_of, headers_of, stored};
-use crate::proxy::app::{App, InFlight};
+use crate::proxy::app::{App, LoadShare};
 use crate::proxy::attempts::attempts;
 use crate::proxy::body::Body;
 use crate::proxy::request::{InboundBody, InboundRequest};
@@ -65,14 +65,12 @@ pub(crate) async fn run(worker: Rc<Worker>, spool: Spool) {
 struct Place {
     running: Rc<Cell<u32>>,
     app: Arc<App>,
-    /// The process does not end before the job's new state is stored.
-    _in_flight: InFlight,
 }
 
 impl Place {
     fn take(running: &Rc<Cell<u32>>, app: &Arc<App>) -> Place {
         running.set(running.get() + 1);
-        Place { running: Rc::clone(running), app: Arc::clone(app), _in_flight: app.begin_request() }
+        Place { running: Rc::clone(running), app: Arc::clone(app) }
     }
 }
 
@@ -111,12 +109,13 @@ async fn claim_what_may_run(worker: &Rc<Worker>, spool: &Spool, running: &Rc<Cel
             }
             match spool.claim(&name, now_ms).await {
                 Ok(Some(job)) => {
-                    let place = Place::take(running, app);
+                    // The process does not end before the job's new state is stored.
+                    let (place, share) = (Place::take(running, app), app.take_on());
                     let (worker, spool) = (Rc::clone(worker), spool.clone());
                     let (pulse, id) = (Arc::clone(&worker.pulse), job.job.request_id.clone());
                     tokio::task::spawn_local(pulse.during(id, async move {
                         let _place = place;
-                        serve(&worker, &spool, job).await;
+                        serve(&worker, &spool, job, share).await;
                     }));
                 }
                 Ok(None) => break,
@@ -134,7 +133,7 @@ async fn claim_what_may_run(worker: &Rc<Worker>, spool: &Spool, running: &Rc<Cel
     sleep
 }
 
-async fn serve(worker: &Rc<Worker>, spool: &Spool, claimed: ClaimedJob) {
+async fn serve(worker: &Rc<Worker>, spool: &Spool, claimed: ClaimedJob, share: LoadShare) {
     let ClaimedJob { lease, job, attempts: counted } = claimed;
     let app = &worker.app;
     let Some(upstream) = app.upstreams.get(&job.upstream) else {
@@ -163,7 +162,7 @@ async fn serve(worker: &Rc<Worker>, spool: &Spool, claimed: ClaimedJob) {
         job.request_id,
         caller,
         Instant::now() + app.config.server.request_timeout,
-        app.take_on(),
+        share,
     );
     let targets = match Targets::of(request, route.upstream, route.fallbacks) {
         Ok(targets) => targets,

@@ -9,7 +9,7 @@ use crate::observe::metrics::RequestOutcome;
 use crate::proxy::app::App;
 use crate::proxy::attempts::attempts;
 use crate::proxy::body::Body;
-use crate::proxy::refusal::{Kind, Refusal};
+use crate::proxy::refusal::{Refusal, RefusalKind};
 use crate::proxy::request::InboundBody;
 use crate::proxy::respond;
 use crate::proxy::target::{Target, Targets};
@@ -122,10 +122,10 @@ async fn adopt(
 ) -> Response<Body> {
     let (adopter, spool, job) = (Rc::clone(worker), spool.clone(), targets.clone());
     let (promise, promised) = oneshot::channel();
-    // A task of its own: a caller who leaves in between must not leave a job behind that nobody serves.
+    // A task of its own: a caller who leaves in between must not leave a job behind that nobody serves. For as long as
+    // the request lives it is in flight, so that the process does not end before its new state is stored.
     let (pulse, id) = (Arc::clone(&worker.pulse), targets.first().request.id.clone());
     tokio::task::spawn_local(pulse.during(id, async move {
-        let _in_flight = adopter.app.begin_request();
         match spool.adopt(new_job(&adopter.app, &job)).await {
             // Not kept, but still under way and paid for: the caller may wait for it after all.
             Err(error) => drop(promise.send(Err((error, task)))),
@@ -236,17 +236,17 @@ fn failed(targets: &Targets) -> Response<Body> {
     let trace = begin(targets);
     refuse(
         targets,
-        Kind::SpoolUnavailable { reason: "serving the request failed inside of Spillway".into() }.into(),
+        RefusalKind::SpoolUnavailable { reason: "serving the request failed inside of Spillway".into() }.into(),
         trace,
     )
 }
 
 fn enqueue_error(error: EnqueueError) -> Refusal {
     match error {
-        EnqueueError::Full { depth, .. } => Refusal::after(Kind::SpoolFull { depth }, respond::RETRY_AFTER_MAX),
+        EnqueueError::Full { depth, .. } => Refusal::after(RefusalKind::SpoolFull { depth }, respond::RETRY_AFTER_MAX),
         EnqueueError::TooLarge { limit_bytes, .. } => {
-            Kind::BodyTooLarge { limit: usize::try_from(limit_bytes).unwrap_or(usize::MAX) }.into()
+            RefusalKind::BodyTooLarge { limit: usize::try_from(limit_bytes).unwrap_or(usize::MAX) }.into()
         }
-        EnqueueError::Unavailable(reason) => Refusal::after(Kind::SpoolUnavailable { reason }, POLL_AFTER),
+        EnqueueError::Unavailable(reason) => Refusal::after(RefusalKind::SpoolUnavailable { reason }, POLL_AFTER),
     }
 }

@@ -3,7 +3,7 @@
 use crate::jobs::convert::headers_of;
 use crate::proxy::app::App;
 use crate::proxy::body::Body;
-use crate::proxy::refusal::{Kind, Refusal};
+use crate::proxy::refusal::{Refusal, RefusalKind};
 use crate::proxy::respond;
 use crate::runtime::clock::Clock;
 use crate::spool::{CancelOutcome, ENQUEUE_DEADLINE, JobId, JobState, JobView, Spool, StoreError, StoredResponse};
@@ -25,33 +25,33 @@ pub(crate) fn owns(path: &str) -> bool {
 ///
 /// # Errors
 /// When there is no such job, or nothing of the kind to do with it, or when the spool cannot tell.
-pub(crate) async fn answer(app: &App, head: &request::Parts) -> Result<Response<Body>, Refusal> {
-    tokio::time::timeout(ENQUEUE_DEADLINE, find(app, head)).await.unwrap_or_else(|_| {
+pub(crate) async fn answer_in_time(app: &App, head: &request::Parts) -> Result<Response<Body>, Refusal> {
+    tokio::time::timeout(ENQUEUE_DEADLINE, answer(app, head)).await.unwrap_or_else(|_| {
         let reason = format!("its disk did not answer within {ENQUEUE_DEADLINE:?}");
-        Err(Refusal::after(Kind::SpoolUnavailable { reason }, POLL_AFTER))
+        Err(Refusal::after(RefusalKind::SpoolUnavailable { reason }, POLL_AFTER))
     })
 }
 
-async fn find(app: &App, head: &request::Parts) -> Result<Response<Body>, Refusal> {
+async fn answer(app: &App, head: &request::Parts) -> Result<Response<Body>, Refusal> {
     let path = head.uri.path();
-    let no_route = || Refusal::from(Kind::NoSuchRoute { path: path.to_owned() });
+    let no_route = || Refusal::from(RefusalKind::NoSuchRoute { path: path.to_owned() });
     let rest = path.strip_prefix(PATH).and_then(|rest| rest.strip_prefix('/')).ok_or_else(no_route)?;
-    let spool = app.spool.as_ref().ok_or(Kind::NoSuchJob { lost: None })?;
+    let spool = app.spool.as_ref().ok_or(RefusalKind::NoSuchJob { lost: None })?;
     let (id, tail) = rest.split_once('/').unwrap_or((rest, ""));
-    let id: JobId = id.parse().map_err(|_| Kind::NoSuchJob { lost: None })?;
+    let id: JobId = id.parse().map_err(|_| RefusalKind::NoSuchJob { lost: None })?;
     match (tail, &head.method) {
         ("", &Method::GET) => show(spool, id, app.clock).await,
         ("", &Method::DELETE) => cancel(spool, id, app.clock).await,
-        ("", _) => Err(Kind::WrongMethod { allowed: "GET, DELETE" }.into()),
+        ("", _) => Err(RefusalKind::WrongMethod { allowed: "GET, DELETE" }.into()),
         ("result", &Method::GET) => result(spool, id).await,
-        ("result", _) => Err(Kind::WrongMethod { allowed: "GET" }.into()),
+        ("result", _) => Err(RefusalKind::WrongMethod { allowed: "GET" }.into()),
         _ => Err(no_route()),
     }
 }
 
 /// That there is no such job, and what may have become of it.
 fn unknown(spool: &Spool) -> Refusal {
-    Kind::NoSuchJob { lost: spool.loss() }.into()
+    RefusalKind::NoSuchJob { lost: spool.loss() }.into()
 }
 
 async fn show(spool: &Spool, id: JobId, clock: Clock) -> Result<Response<Body>, Refusal> {
@@ -73,7 +73,7 @@ async fn result(spool: &Spool, id: JobId) -> Result<Response<Body>, Refusal> {
     let Some(stored) = spool.response(id).await.map_err(store_error)? else {
         let reason = format!("The job is {} and has no answer", word(view.state));
         let wait = (!view.state.is_terminal()).then_some(POLL_AFTER);
-        return Err(Refusal::after(Kind::Conflict { reason }, wait));
+        return Err(Refusal::after(RefusalKind::Conflict { reason }, wait));
     };
     let mut response = Response::new(Body::from(bytes::Bytes::from(stored.body)));
     *response.status_mut() = StatusCode::from_u16(stored.status).unwrap_or(StatusCode::BAD_GATEWAY);
@@ -86,10 +86,11 @@ async fn cancel(spool: &Spool, id: JobId, clock: Clock) -> Result<Response<Body>
     match spool.cancel(id, clock.unix_ms()).await.map_err(store_error)? {
         CancelOutcome::Cancelled => show(spool, id, clock).await,
         CancelOutcome::Running => {
-            Err(Kind::Conflict { reason: "The job is being served and can no longer be cancelled".into() }.into())
+            Err(RefusalKind::Conflict { reason: "The job is being served and can no longer be cancelled".into() }
+                .into())
         }
         CancelOutcome::Finished(state) => {
-            Err(Kind::Conflict { reason: format!("The job is {} already", word(state)) }.into())
+            Err(RefusalKind::Conflict { reason: format!("The job is {} already", word(state)) }.into())
         }
         CancelOutcome::NotFound => Err(unknown(spool)),
     }
@@ -143,5 +144,5 @@ fn store_error(error: StoreError) -> Refusal {
         StoreError::Shut(reason) | StoreError::Unavailable(reason) => reason,
         error => error.to_string(),
     };
-    Refusal::after(Kind::SpoolUnavailable { reason }, POLL_AFTER)
+    Refusal::after(RefusalKind::SpoolUnavailable { reason }, POLL_AFTER)
 }

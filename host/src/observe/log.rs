@@ -45,7 +45,8 @@ impl Log {
         let log = Log::to(io::stderr())?;
         let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         let filter = EnvFilter::try_from_env("SPILLWAY_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-        // File events are logged by who tells us of them; a log that lies in a folder that is watched would feed on itself.
+        // File events are logged by who tells us of them; a log that lies in a folder that is watched would feed on
+        // itself.
         let filter = "notify=info".parse().into_iter().fold(filter, EnvFilter::add_directive);
         let lines = tracing_subscriber::fmt()
             .with_env_filter(filter)

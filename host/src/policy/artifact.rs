@@ -14,8 +14,8 @@ pub(crate) const CONTRACT: &str = "spillway:policy";
 pub(crate) const CONTRACT_VERSION: &str = "0.1.0";
 
 /// Component instances in one file; the encoder makes four. Each is compiled into the whole another time, so that
-/// components which instantiate components multiply: twelve levels of four each took 18 s, and each level more takes four
-/// times as long. Hence none may hold another, beyond those that the encoder puts around what is exported.
+/// components which instantiate components multiply: twelve levels of four each took 18 s, and each level more takes
+/// four times as long. Hence none may hold another, beyond those that the encoder puts around what is exported.
 const COMPONENT_INSTANCES_MAX: u32 = 32;
 
 /// Units of [`Limits::compile_cost`] for a function of whatever length, and for what a component makes a function of.
@@ -285,10 +285,10 @@ impl Outline {
     }
 }
 
-/// What compiling a function costs at worst, in units of about ten nanoseconds: the function itself, and each of its bytes
-/// once for the work that there is anyway, once for each variable that may live at it, and once for each place from which
-/// it may be reached. Found with functions of nothing but branches, of 5 to 5,000 variables, and with functions of nothing
-/// at all; what compilers make is quicker by far.
+/// What compiling a function costs at worst, in units of about ten nanoseconds: the function itself, and each of its
+/// bytes once for the work that there is anyway, once for each variable that may live at it, and once for each place
+/// from which it may be reached. Found with functions of nothing but branches, of 5 to 5,000 variables, and with
+/// functions of nothing at all; what compilers make is quicker by far.
 fn compile_cost(bytes: u64, variables: u64) -> u64 {
     /// Units for a byte of the plainest code.
     const ANYWAY: u64 = 100;

@@ -68,9 +68,9 @@ impl Health {
     /// fails now and then is not judged by a handful of calls. All of them together, each at its limit of time, cost a
     /// worker a tenth of a second.
     pub const FAULTS_AMONG_CALLS: usize = 10;
-    /// Calls that are looked back on, from a fault. A fault at the limit of time costs thousands of times what an answer
-    /// does, so a policy that fails a tenth of them hardly does anything else; one that fails at a rare kind of answer,
-    /// which the built-in policy then judges, goes on serving all others.
+    /// Calls that are looked back on, from a fault. A fault at the limit of time costs thousands of times what an
+    /// answer does, so a policy that fails a tenth of them hardly does anything else; one that fails at a rare kind of
+    /// answer, which the built-in policy then judges, goes on serving all others.
     pub const CALLS_LOOKED_BACK: u64 = 100;
     /// For how long faults are counted together: long enough to find a policy that fails every other call at twenty
     /// calls a minute or more, and short enough that a bad hour long ago counts for nothing.
@@ -146,8 +146,8 @@ impl Health {
 }
 
 impl Noted {
-    /// Counts a fault, before which there were so many calls. True when the last faults are too close together; counting
-    /// begins anew then.
+    /// Counts a fault, before which there were so many calls. True when the last faults are too close together;
+    /// counting begins anew then.
     fn is_too_large_a_share(&mut self, now: Timestamp, calls_before: u64) -> bool {
         self.recent.push_back((now, calls_before));
         if self.recent.len() < Health::FAULTS_AMONG_CALLS {

@@ -1,7 +1,7 @@
 //! An attempt as policies see it.
 
 use crate::dialect::Dialect;
-use crate::runtime::causes::Cause;
+use crate::runtime::causes::ErrorChain;
 use crate::runtime::clock::{random, wall_unix_ms};
 use bytes::Bytes;
 use http::{HeaderMap, header};
@@ -31,8 +31,8 @@ pub struct Record {
     pub phase: Phase,
     /// Why a whole response is missing.
     pub fault: Option<Fault>,
-    /// What was in the way of a connection, in a sentence's words.
-    pub cause: Option<Cause>,
+    /// What was in the way of a connection, or has ended it, as it was told.
+    pub cause: Option<ErrorChain>,
     /// The response's status.
     pub status: Option<u16>,
     /// The response's headers.

@@ -48,9 +48,9 @@ const WALL_BUDGET: Duration = Duration::from_millis(50);
 /// Memories of one instance: [`Limits::memory_bytes`] holds for each, so more than one would multiply it. The encoder
 /// makes one, whatever the language.
 const MEMORIES_MAX: usize = 1;
-/// Growth of an instance's memory after which a new one takes its place. One that loses a little at each call would else
-/// come to its bound, and fail then: what componentize-js makes of JavaScript loses a kilobyte. Making a new one takes
-/// half a millisecond, which is less than an interpreter takes to tidy up that much.
+/// Growth of an instance's memory after which a new one takes its place. One that loses a little at each call would
+/// else come to its bound, and fail then: what componentize-js makes of JavaScript loses a kilobyte. Making a new one
+/// takes half a millisecond, which is less than an interpreter takes to tidy up that much.
 const GROWTH_BYTES_MAX: usize = 8 << 20;
 /// Stack of one call, on the worker's own stack.
 const STACK_BYTES_MAX: usize = 256 << 10;

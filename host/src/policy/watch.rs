@@ -35,7 +35,8 @@ const POLL: Duration = Duration::from_secs(2);
 /// says how many are left out.
 const POLICIES_MAX: usize = 256;
 
-/// Loads what the folder holds, then goes on watching it from a thread of its own. The folder may come into being later.
+/// Loads what the folder holds, then goes on watching it from a thread of its own. The folder may come into being
+/// later.
 ///
 /// The thread ends with the process and nobody waits for it: it may be compiling, which cannot be interrupted and takes
 /// seconds. What it leaves behind then is at most a file that was being written beside the compiled policies, and that

@@ -2,7 +2,7 @@
 
 use crate::observe::metrics::RequestOutcome;
 use crate::proxy::permits::Permits;
-use crate::proxy::refusal::{Kind, Owner, Refusal};
+use crate::proxy::refusal::{Owner, Refusal, RefusalKind};
 use crate::proxy::target::Target;
 use crate::proxy::trace::RequestTrace;
 use crate::proxy::unserved::{Blocked, circuit_open, named};
@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 /// A wait at a limit that is shorter is no wait: nothing was in the way.
 const WAIT_WORTH_TELLING: Duration = Duration::from_millis(1);
+
 /// What keeps a request from an upstream.
 #[derive(Debug)]
 pub(super) enum Obstruction {
@@ -28,8 +29,9 @@ pub(super) enum Obstruction {
     OfUpstream(Blocked),
 }
 
-/// Waits for all that stands between a request and a call, for as long as there is patience. `charge` is what it has taken of
-/// its tenant's limits: that is taken once, however many attempts it makes. `places` are those that it has had in lanes.
+/// Waits for all that stands between a request and a call, for as long as there is patience. `charge` is what it has
+/// taken of its tenant's limits: that is taken once, however many attempts it makes. `places` are those that it has had
+/// in lanes.
 ///
 /// # Errors
 /// What is in the way for longer than there is patience.
@@ -113,7 +115,7 @@ impl Places {
 /// What a caller hears who has not the patience for a lane.
 fn paced(target: &Target, lane: &Lane, away: &TurnedAway) -> Blocked {
     let upstream = named(target, &lane.protects);
-    let refusal = Refusal::after(Kind::Paced { upstream, said: lane.said() }, away.retry_after);
+    let refusal = Refusal::after(RefusalKind::Paced { upstream, said: lane.said() }, away.retry_after);
     Blocked::before_sending(refusal, RequestOutcome::Limited)
 }
 
@@ -137,13 +139,19 @@ async fn wait_at(
 /// What a caller hears whom a limit does not let in.
 fn limited(owner: Owner, away: &TurnedAway) -> Blocked {
     let kind = match away.obstacle {
-        Obstacle::Limit(Exceeded { dimension, limit, .. }) => Kind::LimitExceeded { owner, dimension, limit },
+        Obstacle::Limit(Exceeded { dimension, limit, .. }) => RefusalKind::LimitExceeded { owner, dimension, limit },
         Obstacle::Saturated(Saturated { limit }) => {
-            Kind::Saturated { owner, what: format!("{limit} are in flight, as many as there may be") }
+            RefusalKind::Saturated { owner, what: format!("{limit} are in flight, as many as there may be") }
         }
-        Obstacle::Paced { .. } | Obstacle::Queue(_) => Kind::Saturated { owner, what: "others came first".into() },
-        Obstacle::Full(Full::Queue) => Kind::Saturated { owner, what: "the queue of those who wait is full".into() },
-        Obstacle::Full(Full::Tenant) => Kind::Saturated { owner, what: "as many of this tenant's wait as may".into() },
+        Obstacle::Paced { .. } | Obstacle::Queue(_) => {
+            RefusalKind::Saturated { owner, what: "others came first".into() }
+        }
+        Obstacle::Full(Full::Queue) => {
+            RefusalKind::Saturated { owner, what: "the queue of those who wait is full".into() }
+        }
+        Obstacle::Full(Full::Tenant) => {
+            RefusalKind::Saturated { owner, what: "as many of this tenant's wait as may".into() }
+        }
     };
     Blocked::before_sending(Refusal::after(kind, away.retry_after), RequestOutcome::Limited)
 }

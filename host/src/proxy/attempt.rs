@@ -7,7 +7,7 @@ use crate::proxy::permits::Permits;
 use crate::proxy::request::InboundBody;
 use crate::proxy::target::Target;
 use crate::proxy::worker::Worker;
-use crate::runtime::causes::Cause;
+use crate::runtime::causes::ErrorChain;
 use crate::runtime::shortage::Shortage;
 use crate::runtime::upload::Passing;
 use crate::upstream::client::{Client, Connection, RequestBody, Trouble};
@@ -22,8 +22,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
-/// For so long after the moment that its caller has announced a call goes on: the caller shall leave by itself, and find its
-/// own timeout and no answer of ours. SDKs announce whole seconds, and begin to count before we do.
+/// For so long after the moment that its caller has announced a call goes on: the caller shall leave by itself, and
+/// find its own timeout and no answer of ours. SDKs announce whole seconds, and begin to count before we do.
 const CALLERS_GRACE: Duration = Duration::from_secs(2);
 
 /// What can end an attempt in which the upstream has no part.
@@ -62,22 +62,24 @@ pub(crate) struct EndedElsewhere {
 }
 
 /// Why an attempt has no response.
-enum Failed {
+enum NoResponse {
     Fault(Fault),
     /// With what was in the way of a connection.
     Unconnected(Trouble),
+    /// With what has ended the connection.
+    Lost(Fault, ErrorChain),
     Elsewhere(Elsewhere),
 }
 
-impl From<Fault> for Failed {
+impl From<Fault> for NoResponse {
     fn from(fault: Fault) -> Self {
-        Failed::Fault(fault)
+        NoResponse::Fault(fault)
     }
 }
 
 /// How far an attempt has come, kept outside of its future so that it survives a timeout.
 #[derive(Debug)]
-struct Progress {
+struct SoFar {
     phase: Cell<Phase>,
     head: OnceCell<(StatusCode, Rc<HeaderMap>)>,
     /// What is known of a body that passes through.
@@ -91,13 +93,14 @@ pub(crate) struct Attempt<'a> {
     /// Over whose connections.
     pub client: &'a Client,
     pub target: &'a Target,
-    /// 1 for the first of its request.
+    /// 1 for the first at this target.
     pub number: u32,
 }
 
 impl Attempt<'_> {
-    /// Makes it, over a connection that was used before if there is one: sends the request, holds the response, has it judged
-    /// and learns from it. Answers what came of it, and what it still holds. `heard` tells from outside whether the head of an answer has come.
+    /// Makes it, over a connection that was used before if there is one: sends the request, holds the response, has it
+    /// judged and learns from it. Answers what came of it, and what it still holds. `heard` tells from outside whether
+    /// the head of an answer has come.
     ///
     /// # Errors
     /// When it ended without any doing of the upstream's.
@@ -135,7 +138,7 @@ async fn send(
     heard: &Cell<bool>,
 ) -> Result<(Record, Option<BufferedResponse>), EndedElsewhere> {
     let began = Instant::now();
-    let progress = Progress { phase: Cell::new(Phase::Connecting), head: OnceCell::new(), body: Passing::new(began) };
+    let progress = SoFar { phase: Cell::new(Phase::Connecting), head: OnceCell::new(), body: Passing::new(began) };
     let grace = if target.request.deadline_is_callers { CALLERS_GRACE } else { Duration::ZERO };
     let mut begun = pin!(begin(client, connection, target, &progress, heard));
     let outcome = loop {
@@ -148,9 +151,9 @@ async fn send(
             Err(_) if progress.body.took() > took => {}
             Err(_) => {
                 break Err(match (deadline < timeout, target.request.deadline_is_callers) {
-                    (true, true) => Failed::Elsewhere(Elsewhere::Impatient),
-                    (true, false) => Failed::Fault(Fault::AttemptTimeout),
-                    (false, _) => Failed::Fault(Fault::FirstContentTimeout),
+                    (true, true) => NoResponse::Elsewhere(Elsewhere::Impatient),
+                    (true, false) => NoResponse::Fault(Fault::AttemptTimeout),
+                    (false, _) => NoResponse::Fault(Fault::FirstContentTimeout),
                 });
             }
         }
@@ -193,16 +196,20 @@ async fn send(
             }
             Ok((record, Some(held)))
         }
-        Err(Failed::Fault(fault)) => {
+        Err(NoResponse::Fault(fault)) => {
             record.fault = Some(fault);
             Ok((record, None))
         }
-        Err(Failed::Unconnected(trouble)) => {
-            record.fault = Some(trouble.fault);
-            record.cause = Some(Cause::of(trouble));
+        Err(NoResponse::Lost(fault, cause)) => {
+            (record.fault, record.cause) = (Some(fault), Some(cause));
             Ok((record, None))
         }
-        Err(Failed::Elsewhere(what)) => Err(EndedElsewhere { what, elapsed }),
+        Err(NoResponse::Unconnected(trouble)) => {
+            record.fault = Some(trouble.fault);
+            record.cause = Some(ErrorChain::of(trouble));
+            Ok((record, None))
+        }
+        Err(NoResponse::Elsewhere(what)) => Err(EndedElsewhere { what, elapsed }),
     }
 }
 
@@ -211,17 +218,17 @@ async fn begin(
     client: &Client,
     mut used_before: Option<Connection>,
     target: &Target,
-    progress: &Progress,
+    progress: &SoFar,
     heard: &Cell<bool>,
-) -> Result<Begun, Failed> {
+) -> Result<Begun, NoResponse> {
     let mut unsent: Option<Box<Request<RequestBody>>> = None;
     let response = loop {
         let was_used_before = used_before.is_some();
         let connection = match used_before.take() {
             Some(connection) => connection,
             None => client.connect().await.map_err(|trouble| match trouble.shortage {
-                Some(shortage) => Failed::Elsewhere(Elsewhere::Short(shortage)),
-                None => Failed::Unconnected(trouble),
+                Some(shortage) => NoResponse::Elsewhere(Elsewhere::Short(shortage)),
+                None => NoResponse::Unconnected(trouble),
             })?,
         };
         progress.phase.set(Phase::Waiting);
@@ -241,18 +248,17 @@ async fn begin(
             unsent = unanswered.unsent;
             continue;
         }
-        // The client's own error says only that the connection has ended.
         return Err(match unanswered.shortage {
-            _ if progress.body.is_broken() => Failed::Elsewhere(Elsewhere::BodyBroken),
-            _ if progress.body.is_late() => Failed::Elsewhere(Elsewhere::BodyLate),
-            Some(shortage) => Failed::Elsewhere(Elsewhere::Short(shortage)),
-            None => Failed::Fault(unanswered.fault),
+            _ if progress.body.is_broken() => NoResponse::Elsewhere(Elsewhere::BodyBroken),
+            _ if progress.body.is_late() => NoResponse::Elsewhere(Elsewhere::BodyLate),
+            Some(shortage) => NoResponse::Elsewhere(Elsewhere::Short(shortage)),
+            None => NoResponse::Lost(unanswered.fault, unanswered.cause),
         });
     };
     heard.set(true);
     if let Some(trouble) = client.refused_by_proxy(response.status()) {
         progress.phase.set(Phase::Connecting);
-        return Err(Failed::Unconnected(trouble));
+        return Err(NoResponse::Unconnected(trouble));
     }
     progress.phase.set(Phase::BeforeContent);
     let (head, body) = response.into_parts();
@@ -274,7 +280,7 @@ fn request(target: &Target, passing: &Arc<Passing>) -> Result<Request<RequestBod
             None => RequestBody::Whole(Full::default()),
         },
     };
-    // Identifying the call has made sure that these parts make a request.
+    // Whoever made the target has made sure that these parts make a request.
     let uri = target.upstream.config.url.join(&target.path_and_query).map_err(|_| Fault::Protocol)?;
     let mut request = Request::new(body);
     *request.method_mut() = target.request.method.clone();

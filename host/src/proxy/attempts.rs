@@ -27,8 +27,8 @@ use std::rc::Rc;
 
 /// The attempt loop: everything between a request that is understood and an answer that is committed.
 ///
-/// As long as there is patience it waits for limits and circuits; after that it gives up at once. It asks one target after
-/// the other, as far as their policies say that another one may do better.
+/// As long as there is patience it waits for limits and circuits; after that it gives up at once. It asks one target
+/// after the other, as far as their policies say that another one may do better.
 ///
 /// # Errors
 /// When nobody served the request; with what the first target said.
@@ -58,6 +58,11 @@ pub(crate) async fn attempts(
             }
         };
         let next = if out.may_be_served_elsewhere { others.next() } else { None };
+        if let Some((first, out)) = &first
+            && next.is_none()
+        {
+            run.trace.returns_to(&first.upstream, out.last.as_ref().map(|failed| &failed.attempted.judged.by));
+        }
         let (asked_first, out) = first.take().unwrap_or((target, out));
         match next {
             Some(next) => {
@@ -174,7 +179,7 @@ impl Run<'_> {
                     circuits: Some(circuits),
                     charges: Charges { upstream: Some(limits), tenant: self.charge },
                     has_failed,
-                    ..Completion::of_settled(worker, target, attempted, RequestOutcome::Answered, self.trace)
+                    ..Completion::of(worker, target, attempted, RequestOutcome::Answered, self.trace)
                 };
                 return Ok(answer(held, completion, false));
             }
@@ -201,7 +206,7 @@ impl Run<'_> {
                 && let Some(held) = attempted.response.take()
             {
                 let outcome = RequestOutcome::Answered;
-                let completion = Completion::of_settled(worker, target, attempted, outcome, self.trace);
+                let completion = Completion::of(worker, target, attempted, outcome, self.trace);
                 return Ok(answer(held, completion, consequence.is_final));
             }
 
@@ -213,8 +218,8 @@ impl Run<'_> {
                 requested_wait: verdict.cool_off.or_else(|| record.retry_after()),
                 remaining: record.remaining(),
                 advice: verdict::advice(verdict.advice),
-                // Where part of an answer has come, another one would be made and paid for that its caller has not asked
-                // for.
+                // Where part of an answer has come, another one would be made and paid for that its caller has not
+                // asked for.
                 may_repeat: is_repeatable && !attempted.response.as_ref().is_some_and(BufferedResponse::is_part),
                 pacing: consequence.pacing,
                 is_turn_of_use: consequence.pacing.is_some() && upstream.lanes.is_of_use(subject, self.came),

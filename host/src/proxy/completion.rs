@@ -51,8 +51,8 @@ pub(crate) struct Completion {
 }
 
 impl Completion {
-    /// Of an attempt that is settled already, and is passed on.
-    pub(crate) fn of_settled(
+    /// Of an attempt that is passed on. Nothing is left to settle, unless permits and charges are filled in.
+    pub(crate) fn of(
         worker: &Rc<Worker>,
         target: &Rc<Target>,
         attempted: Attempted,

@@ -8,7 +8,7 @@ use crate::observe::metrics::RequestOutcome;
 use crate::proxy::body::{Aborted, Arriving};
 use crate::proxy::completion::{Completion, End};
 use crate::proxy::hold::{BufferedResponse, OPEN_WHEN_OVER};
-use crate::proxy::refusal::{Kind, Refusal};
+use crate::proxy::refusal::{Refusal, RefusalKind};
 use crate::upstream::client::fault_of;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
@@ -25,8 +25,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 /// The end of an answer in which its usage is looked for.
 const USAGE_TAIL_BYTES: usize = 64 << 10;
 
-/// How long an answer that is whole may stay open in silence: what is counted may follow, and what marks the end. Then it
-/// is closed, as it is whole.
+/// How long an answer that is whole may stay open in silence: what is counted may follow, and what marks the end. Then
+/// it is closed, as it is whole.
 const OPEN_WHEN_FINISHED: Duration = Duration::from_secs(10);
 /// An answer on its way to the caller.
 pub(crate) struct Forward {
@@ -279,7 +279,7 @@ impl Forward {
     fn broke(&mut self, fault: Fault) {
         if let (Reader::Events(events), Some(completion)) = (&self.reader, &self.completion) {
             let upstream = completion.target.upstream.name.to_string();
-            let refusal = Refusal::from(Kind::StreamCut { upstream, fault });
+            let refusal = Refusal::from(RefusalKind::StreamCut { upstream, fault });
             if self.is_open {
                 self.ready.push_back(Bytes::from_static(b"\n\n"));
             }

@@ -16,8 +16,8 @@ use std::cell::Cell;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long the head of an answer may take on a connection that may be dead, while nobody knows what is usual. Where that is
-/// known, it is five times as much.
+/// How long the head of an answer may take on a connection that may be dead, while nobody knows what is usual. Where
+/// that is known, it is five times as much.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
 /// Why a second call may go out beside one that is under way, and when.
@@ -34,8 +34,8 @@ impl Plan {
     /// What is planned for a call that goes out over this connection; for most, nothing.
     ///
     /// Late ones get a second call where that is switched on. One whose connection was unused for a while, and of which
-    /// nothing is heard for suspiciously long, gets one over a new connection, whatever the settings say: the first may be
-    /// speaking to nobody.
+    /// nothing is heard for suspiciously long, gets one over a new connection, whatever the settings say: the first may
+    /// be speaking to nobody.
     pub(crate) fn of(target: &Target, connection: Option<&Connection>) -> Option<Plan> {
         if !target.is_repeatable() {
             return None;

@@ -24,12 +24,13 @@ use tokio::time::{Instant, timeout_at};
 
 /// Most of a stream that is held while it says nothing. Beyond it the stream is taken for content.
 pub(crate) const PREAMBLE_BYTES_MAX: usize = 64 << 10;
-/// Longest time for which the beginning of an answer is held back from the caller, hoping for a word of content or error:
-/// some servers send blank lines or comments for minutes, so that callers do not give up. What is passed on is committed.
+/// Longest time for which the beginning of an answer is held back from the caller, hoping for a word of content or
+/// error: some servers send blank lines or comments for minutes, so that callers do not give up. What is passed on is
+/// committed.
 pub(crate) const PREAMBLE_HOLD: Duration = Duration::from_secs(1);
 
-/// How long an answer that is whole, and behind whose last event nothing may follow, may stay open. Then it is closed, as it
-/// is whole.
+/// How long an answer that is whole, and behind whose last event nothing may follow, may stay open. Then it is closed,
+/// as it is whole.
 pub(crate) const OPEN_WHEN_OVER: Duration = Duration::from_secs(1);
 
 /// A response whose beginning is held.
@@ -57,8 +58,8 @@ impl BufferedResponse {
         self.broken.is_some() && self.splitter.is_none() && self.status.is_success() && says_something()
     }
 
-    /// Whether its caller sees by itself that it is no answer: by its status, or because it is empty, breaks off, or is a
-    /// stream that begins with an error.
+    /// Whether its caller sees by itself that it is no answer: by its status, or because it is empty, breaks off, or is
+    /// a stream that begins with an error.
     pub(crate) fn shows_its_failure(&self, record: &Record) -> bool {
         let begins_with_error = self.splitter.is_some() && record.error.get().is_some_and(Option::is_some);
         !self.status.is_success() || record.fault.is_some() || begins_with_error
@@ -74,8 +75,8 @@ pub(super) struct Begun {
     pub(super) fault: Option<Fault>,
 }
 
-/// Holds a response until it is clear what it is: a stream of events through its preamble, another body up to what a policy
-/// may see of it.
+/// Holds a response until it is clear what it is: a stream of events through its preamble, another body up to what a
+/// policy may see of it.
 pub(super) async fn hold(target: &Target, status: StatusCode, headers: Rc<HeaderMap>, body: Incoming) -> Begun {
     let mut held = BufferedResponse {
         status,

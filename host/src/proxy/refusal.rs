@@ -1,6 +1,6 @@
 //! Spillway's own errors: what they are, whose fault, and what to do next.
 
-use crate::runtime::causes::Cause;
+use crate::runtime::causes::ErrorChain;
 use crate::runtime::shortage::Shortage;
 use crate::tenants::guard::Unwelcome;
 use crate::upstream::said::Said;
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 /// What Spillway refuses, or could not do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum RefusalKind {
     /// The circuit is open: the provider is known to fail.
     CircuitOpen {
         upstream: String,
@@ -54,7 +54,7 @@ pub(crate) enum Kind {
         upstream: String,
         fault: Fault,
         /// What was in the way of a connection, in a sentence's words.
-        cause: Option<Cause>,
+        cause: Option<ErrorChain>,
     },
     /// The provider took too long.
     TimedOut {
@@ -62,7 +62,7 @@ pub(crate) enum Kind {
         /// Which of the timeouts.
         fault: Fault,
         /// What was in the way of a connection, in a sentence's words.
-        cause: Option<Cause>,
+        cause: Option<ErrorChain>,
     },
     /// The answer looked like a success and was judged a failure.
     JudgedFailed {
@@ -141,66 +141,66 @@ impl Owner {
 /// An error of Spillway's own, ready to be said in any API's words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
-    pub kind: Kind,
+    pub kind: RefusalKind,
     /// When trying again makes sense.
     pub retry_after: Option<Duration>,
 }
 
 /// What happened: as it was told where it arose, if it was.
-fn in_words(fault: Fault, cause: Option<&Cause>) -> Cow<'static, str> {
+fn in_words(fault: Fault, cause: Option<&ErrorChain>) -> Cow<'static, str> {
     cause.map_or(Cow::Borrowed(fault.as_str()), |cause| Cow::Owned(cause.to_string()))
 }
 
 impl From<Unwelcome> for Refusal {
     fn from(unwelcome: Unwelcome) -> Self {
         match unwelcome {
-            Unwelcome::Malformed(reason) => Kind::BadRequest { reason: reason.to_owned() }.into(),
-            Unwelcome::Forbidden(reason) => Kind::Forbidden { reason }.into(),
+            Unwelcome::Malformed(reason) => RefusalKind::BadRequest { reason: reason.to_owned() }.into(),
+            Unwelcome::Forbidden(reason) => RefusalKind::Forbidden { reason }.into(),
         }
     }
 }
 
-impl From<Kind> for Refusal {
-    fn from(kind: Kind) -> Self {
+impl From<RefusalKind> for Refusal {
+    fn from(kind: RefusalKind) -> Self {
         Refusal { kind, retry_after: None }
     }
 }
 
 impl Refusal {
     /// As [`From`], with a time after which trying again makes sense.
-    pub(crate) fn after(kind: Kind, wait: impl Into<Option<Duration>>) -> Self {
+    pub(crate) fn after(kind: RefusalKind, wait: impl Into<Option<Duration>>) -> Self {
         Refusal { kind, retry_after: wait.into() }
     }
 
     /// A stable word for programs.
     pub(crate) fn code(&self) -> &'static str {
         match &self.kind {
-            Kind::CircuitOpen { .. } => "spillway_circuit_open",
-            Kind::Paced { .. } => "spillway_paced",
-            Kind::LimitExceeded { .. } | Kind::Saturated { .. } => "rate_limit_exceeded",
-            Kind::Overloaded { .. } => "spillway_overloaded",
-            Kind::Short { .. } => "spillway_out_of_resources",
-            Kind::Unreachable { .. } => "spillway_upstream_unreachable",
-            Kind::TimedOut { .. } => "spillway_upstream_timeout",
-            Kind::JudgedFailed { .. } => "spillway_upstream_failed",
-            Kind::StreamCut { .. } => "spillway_stream_cut",
-            Kind::BodyTooLarge { .. } => "spillway_body_too_large",
-            Kind::BodyLate { .. } => "spillway_body_timeout",
-            Kind::BadRequest { .. } => "spillway_bad_request",
-            Kind::NoSuchRoute { .. } => "spillway_no_such_route",
-            Kind::NoSuchJob { .. } => "spillway_no_such_job",
-            Kind::WrongMethod { .. } => "spillway_wrong_method",
-            Kind::Forbidden { .. } => "spillway_forbidden",
-            Kind::Conflict { .. } => "spillway_conflict",
-            Kind::SpoolFull { .. } => "spillway_spool_full",
-            Kind::SpoolUnavailable { .. } => "spillway_spool_unavailable",
+            RefusalKind::CircuitOpen { .. } => "spillway_circuit_open",
+            RefusalKind::Paced { .. } => "spillway_paced",
+            RefusalKind::LimitExceeded { .. } | RefusalKind::Saturated { .. } => "rate_limit_exceeded",
+            RefusalKind::Overloaded { .. } => "spillway_overloaded",
+            RefusalKind::Short { .. } => "spillway_out_of_resources",
+            RefusalKind::Unreachable { .. } => "spillway_upstream_unreachable",
+            RefusalKind::TimedOut { .. } => "spillway_upstream_timeout",
+            RefusalKind::JudgedFailed { .. } => "spillway_upstream_failed",
+            RefusalKind::StreamCut { .. } => "spillway_stream_cut",
+            RefusalKind::BodyTooLarge { .. } => "spillway_body_too_large",
+            RefusalKind::BodyLate { .. } => "spillway_body_timeout",
+            RefusalKind::BadRequest { .. } => "spillway_bad_request",
+            RefusalKind::NoSuchRoute { .. } => "spillway_no_such_route",
+            RefusalKind::NoSuchJob { .. } => "spillway_no_such_job",
+            RefusalKind::WrongMethod { .. } => "spillway_wrong_method",
+            RefusalKind::Forbidden { .. } => "spillway_forbidden",
+            RefusalKind::Conflict { .. } => "spillway_conflict",
+            RefusalKind::SpoolFull { .. } => "spillway_spool_full",
+            RefusalKind::SpoolUnavailable { .. } => "spillway_spool_unavailable",
         }
     }
 
     /// What the provider last said, where that is the reason.
     pub(crate) fn said(&self) -> Option<&Said> {
         match &self.kind {
-            Kind::CircuitOpen { said, .. } | Kind::Paced { said, .. } => said.as_deref(),
+            RefusalKind::CircuitOpen { said, .. } | RefusalKind::Paced { said, .. } => said.as_deref(),
             _ => None,
         }
     }
@@ -212,22 +212,24 @@ impl Refusal {
             return said.status;
         }
         match &self.kind {
-            Kind::CircuitOpen { .. }
-            | Kind::Overloaded { .. }
-            | Kind::Short { .. }
-            | Kind::SpoolFull { .. }
-            | Kind::SpoolUnavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
-            Kind::LimitExceeded { .. } | Kind::Saturated { .. } | Kind::Paced { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Kind::Unreachable { .. } | Kind::StreamCut { .. } => StatusCode::BAD_GATEWAY,
-            Kind::TimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
-            Kind::JudgedFailed { status, .. } => *status,
-            Kind::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Kind::BodyLate { .. } => StatusCode::REQUEST_TIMEOUT,
-            Kind::BadRequest { .. } => StatusCode::BAD_REQUEST,
-            Kind::NoSuchRoute { .. } | Kind::NoSuchJob { .. } => StatusCode::NOT_FOUND,
-            Kind::WrongMethod { .. } => StatusCode::METHOD_NOT_ALLOWED,
-            Kind::Forbidden { .. } => StatusCode::FORBIDDEN,
-            Kind::Conflict { .. } => StatusCode::CONFLICT,
+            RefusalKind::CircuitOpen { .. }
+            | RefusalKind::Overloaded { .. }
+            | RefusalKind::Short { .. }
+            | RefusalKind::SpoolFull { .. }
+            | RefusalKind::SpoolUnavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            RefusalKind::LimitExceeded { .. } | RefusalKind::Saturated { .. } | RefusalKind::Paced { .. } => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
+            RefusalKind::Unreachable { .. } | RefusalKind::StreamCut { .. } => StatusCode::BAD_GATEWAY,
+            RefusalKind::TimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
+            RefusalKind::JudgedFailed { status, .. } => *status,
+            RefusalKind::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            RefusalKind::BodyLate { .. } => StatusCode::REQUEST_TIMEOUT,
+            RefusalKind::BadRequest { .. } => StatusCode::BAD_REQUEST,
+            RefusalKind::NoSuchRoute { .. } | RefusalKind::NoSuchJob { .. } => StatusCode::NOT_FOUND,
+            RefusalKind::WrongMethod { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            RefusalKind::Forbidden { .. } => StatusCode::FORBIDDEN,
+            RefusalKind::Conflict { .. } => StatusCode::CONFLICT,
         }
     }
 
@@ -238,32 +240,32 @@ impl Refusal {
             None => String::new(),
         };
         match &self.kind {
-            Kind::CircuitOpen { upstream, cause, .. } => format!(
+            RefusalKind::CircuitOpen { upstream, cause, .. } => format!(
                 "Spillway did not call {upstream}: its circuit is open ({cause}).{again}{} \
                  Send `Prefer: respond-async` to have the request kept and served later.",
                 self.quote()
             ),
-            Kind::Paced { upstream, .. } => format!(
+            RefusalKind::Paced { upstream, .. } => format!(
                 "Spillway did not call {upstream}: it has said that it is too much, and calls wait for their turn.{again}{} \
                  Send `Prefer: respond-async` to have the request kept and served later.",
                 self.quote()
             ),
-            Kind::LimitExceeded { owner, dimension, limit } => format!(
+            RefusalKind::LimitExceeded { owner, dimension, limit } => format!(
                 "The limit of {limit} {} per minute for {owner} is used up.{again} \
                  Raise {} if it is lower than what is allowed.",
                 dimension.as_str(),
                 owner.section()
             ),
-            Kind::Saturated { owner, what } => {
+            RefusalKind::Saturated { owner, what } => {
                 format!("Spillway lets no more calls in for {owner}: {what}.{again}")
             }
-            Kind::Overloaded { priority } => format!(
+            RefusalKind::Overloaded { priority } => format!(
                 "Spillway has too much in hand for requests of {} priority.{again} \
                  Raise server.max_in_flight or server.max_held if this machine can bear more.",
                 priority.as_str()
             ),
-            Kind::Short { shortage } => format!("Spillway itself is short: {shortage}.{again}"),
-            Kind::Unreachable { upstream, fault, cause } => {
+            RefusalKind::Short { shortage } => format!("Spillway itself is short: {shortage}.{again}"),
+            RefusalKind::Unreachable { upstream, fault, cause } => {
                 let cause = in_words(*fault, cause.as_ref());
                 let check = match fault {
                     Fault::Tls => String::new(),
@@ -271,42 +273,42 @@ impl Refusal {
                 };
                 format!("Spillway got no answer from {upstream}: {cause}.{check}{again}")
             }
-            Kind::TimedOut { upstream, fault, cause } => {
+            RefusalKind::TimedOut { upstream, fault, cause } => {
                 let cause = in_words(*fault, cause.as_ref());
                 format!("{upstream} did not answer in time: {cause}.{again}")
             }
-            Kind::JudgedFailed { upstream, reason, .. } => {
+            RefusalKind::JudgedFailed { upstream, reason, .. } => {
                 format!("{upstream} failed: {reason}.{again}")
             }
-            Kind::StreamCut { upstream, fault } => {
+            RefusalKind::StreamCut { upstream, fault } => {
                 format!("The stream from {upstream} broke: {}. What was received is incomplete.", fault.as_str())
             }
-            Kind::BodyTooLarge { limit } => {
+            RefusalKind::BodyTooLarge { limit } => {
                 format!("The request's body is larger than {limit} bytes. Raise server.max_body to allow it.")
             }
-            Kind::BodyLate { timeout } => format!(
+            RefusalKind::BodyLate { timeout } => format!(
                 "The request's body did not arrive in time: its sender was silent for {:.1} s, or sent next to nothing \
                  for longer. Send it again, or raise server.body_timeout.",
                 timeout.as_secs_f64()
             ),
-            Kind::BadRequest { reason } => format!("Spillway does not understand the request: {reason}."),
-            Kind::NoSuchRoute { path } => format!(
+            RefusalKind::BadRequest { reason } => format!("Spillway does not understand the request: {reason}."),
+            RefusalKind::NoSuchRoute { path } => format!(
                 "No upstream serves {path}. Paths of OpenAI, Anthropic and Gemini are recognised; \
                  others begin with the name of an upstream, as in /openai/v1/models."
             ),
-            Kind::NoSuchJob { lost: None } => {
+            RefusalKind::NoSuchJob { lost: None } => {
                 "There is no such job. Finished jobs are kept for spool.retention only.".into()
             }
-            Kind::NoSuchJob { lost: Some(lost) } => {
+            RefusalKind::NoSuchJob { lost: Some(lost) } => {
                 format!("There is no such job. It may have been lost by Spillway: {lost}.")
             }
-            Kind::WrongMethod { allowed } => format!("This path has only {allowed}."),
-            Kind::Forbidden { reason } => format!("Spillway refuses the request: {reason}."),
-            Kind::Conflict { reason } => format!("{reason}."),
-            Kind::SpoolFull { depth } => {
+            RefusalKind::WrongMethod { allowed } => format!("This path has only {allowed}."),
+            RefusalKind::Forbidden { reason } => format!("Spillway refuses the request: {reason}."),
+            RefusalKind::Conflict { reason } => format!("{reason}."),
+            RefusalKind::SpoolFull { depth } => {
                 format!("The spool is full with {depth} jobs, so the request was not kept.{again}")
             }
-            Kind::SpoolUnavailable { reason } => {
+            RefusalKind::SpoolUnavailable { reason } => {
                 format!("Spillway's spool cannot be used: {reason}.{again}")
             }
         }

@@ -1,8 +1,9 @@
 //! A request as its caller made it, read once and never changed.
 
+use crate::dialect::estimate::Estimate;
 use crate::dialect::{Dialect, Operation, Parameters, compression, headers};
 use crate::proxy::app::LoadShare;
-use crate::proxy::refusal::{Kind, Refusal};
+use crate::proxy::refusal::{Refusal, RefusalKind};
 use crate::proxy::route::Route;
 use crate::runtime::upload::{Upload, UploadError};
 use crate::tenants::callers::Caller;
@@ -18,8 +19,8 @@ use tokio::time::Instant;
 /// In which official SDKs say how often they have sent a request before.
 const RETRY_COUNT: &str = "x-stainless-retry-count";
 
-/// Of a compressed request so much is decoded, to be read; what goes upstream stays as it came. What is asked for beyond
-/// that is not known.
+/// Of a compressed request so much is decoded, to be read; what goes upstream stays as it came. What is asked for
+/// beyond that is not known.
 const READABLE_BYTES_MAX: usize = 16 << 20;
 
 /// Longest name of a model that is told from others. Providers' own are a tenth of that.
@@ -28,13 +29,13 @@ const MODEL_BYTES_MAX: usize = 256;
 /// A request's body on its way upstream.
 #[derive(Debug)]
 pub(crate) enum InboundBody {
-    /// BufferedResponse, so that it can be sent again.
+    /// Held, so that it can be sent again.
     Whole(Bytes),
     /// Passing through, once.
     Streaming(RefCell<Option<Upload>>),
 }
 
-/// A request as its caller made it. It knows nothing of who serves it.
+/// A request as its caller made it. It knows nothing of who serves it, but that they speak the API of its route.
 #[derive(Debug)]
 pub(crate) struct InboundRequest {
     /// Under which the log knows it.
@@ -50,6 +51,8 @@ pub(crate) struct InboundRequest {
     pub body: InboundBody,
     /// What the body asks for.
     pub parameters: Parameters,
+    /// What its input may cost, in tokens; each upstream has bounds of its own for that.
+    pub input_tokens: u64,
     pub caller: Caller,
     /// When it must be answered.
     pub deadline: Instant,
@@ -74,7 +77,7 @@ impl InboundRequest {
         mut share: LoadShare,
     ) -> Result<InboundRequest, Refusal> {
         if headers::is_loop(&head.headers) {
-            return Err(Kind::BadRequest {
+            return Err(RefusalKind::BadRequest {
                 reason: "it has passed through Spillway before: an upstream points back here".into(),
             }
             .into());
@@ -111,6 +114,7 @@ impl InboundRequest {
             headers,
             body,
             parameters: Parameters::default(),
+            input_tokens: 0,
             caller,
             deadline,
             deadline_is_callers: false,
@@ -123,7 +127,8 @@ impl InboundRequest {
             if let Some(model) = &mut parameters.model {
                 model.truncate(model.floor_char_boundary(MODEL_BYTES_MAX));
             }
-            (request.dialect, request.parameters) = (dialect, parameters);
+            let input_tokens = Estimate::unbounded_input(dialect, &parameters, &readable);
+            (request.dialect, request.parameters, request.input_tokens) = (dialect, parameters, input_tokens);
         }
         request
     }
@@ -134,7 +139,7 @@ impl InboundRequest {
     }
 
     /// The body of one that generates, decoded if it is compressed: what is sent on stays as it came.
-    pub(crate) fn readable(&self) -> Option<Cow<'_, [u8]>> {
+    fn readable(&self) -> Option<Cow<'_, [u8]>> {
         match &self.body {
             InboundBody::Whole(bytes) if self.operation == Operation::Generate => {
                 Some(compression::decoded(&self.headers, bytes, READABLE_BYTES_MAX))
@@ -148,7 +153,7 @@ impl InboundRequest {
         is_repeated_by_its_caller(&self.headers)
     }
 
-    /// Whether this attempt is the first of all: ours, and as far as is known its caller's.
+    /// Whether this attempt at a target is the first of all there: ours, and as far as is known its caller's.
     pub(crate) fn is_first(&self, attempt: u32) -> bool {
         attempt == 1 && !self.has_come_back()
     }
@@ -178,9 +183,9 @@ async fn read(
     caller: &Caller,
     share: &mut LoadShare,
 ) -> Result<Bytes, Refusal> {
-    let too_large = || Refusal::from(Kind::BodyTooLarge { limit });
+    let too_large = || Refusal::from(RefusalKind::BodyTooLarge { limit });
     let no_room =
-        || Refusal::after(Kind::Overloaded { priority: caller.priority }, ShedSettings::DEFAULT_RETRY_AFTER_MIN);
+        || Refusal::after(RefusalKind::Overloaded { priority: caller.priority }, ShedSettings::DEFAULT_RETRY_AFTER_MIN);
     // Refused before a byte of it is read, when its length is announced, and held from then on.
     let announced =
         headers.get(http::header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
@@ -191,8 +196,8 @@ async fn read(
     let (mut frames, mut length) = (Vec::new(), 0);
     while let Some(frame) = body.frame().await {
         let broken = |error| match error {
-            UploadError::Broken(_) => Kind::BadRequest { reason: format!("its body broke off: {error}") },
-            UploadError::Late { timeout } => Kind::BodyLate { timeout },
+            UploadError::Broken(_) => RefusalKind::BadRequest { reason: format!("its body broke off: {error}") },
+            UploadError::Late { timeout } => RefusalKind::BodyLate { timeout },
         };
         let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
         length += data.len();

@@ -3,7 +3,7 @@
 use crate::dialect::Dialect;
 use crate::dialect::error::{ApiError, ErrorKind};
 use crate::proxy::body::Body;
-use crate::proxy::refusal::{Kind, Refusal};
+use crate::proxy::refusal::{Refusal, RefusalKind};
 use crate::runtime::clock::milliseconds;
 use bytes::Bytes;
 use http::{HeaderValue, Response, header};
@@ -11,8 +11,8 @@ use serde_json::Value;
 use spillway_sdk::{Fault, wait};
 use std::time::{Duration, SystemTime};
 
-/// Longest `Retry-After` that every SDK acts on as it is meant. Beyond it some wait for ever and others ignore it, so they
-/// are asked not to retry.
+/// Longest `Retry-After` that every SDK acts on as it is meant. Beyond it some wait for ever and others ignore it, so
+/// they are asked not to retry.
 pub(crate) const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
 impl Refusal {
@@ -28,19 +28,21 @@ impl Refusal {
 
     fn error_kind(&self) -> ErrorKind {
         match &self.kind {
-            Kind::LimitExceeded { dimension, .. } => ErrorKind::RateLimited { of: dimension.as_str() },
-            Kind::Saturated { .. } | Kind::Paced { .. } => ErrorKind::RateLimited { of: "requests" },
-            Kind::CircuitOpen { .. } | Kind::Overloaded { .. } | Kind::Short { .. } => ErrorKind::Overloaded,
-            Kind::SpoolFull { .. } | Kind::SpoolUnavailable { .. } => ErrorKind::Unavailable,
-            Kind::TimedOut { .. } => ErrorKind::TimedOut,
-            Kind::Unreachable { .. } => ErrorKind::Unreachable,
-            Kind::JudgedFailed { .. } | Kind::StreamCut { .. } => ErrorKind::Failed,
-            Kind::BodyTooLarge { .. } => ErrorKind::TooLarge,
-            Kind::BodyLate { .. } => ErrorKind::Late,
-            Kind::BadRequest { .. } | Kind::WrongMethod { .. } => ErrorKind::Invalid,
-            Kind::NoSuchRoute { .. } | Kind::NoSuchJob { .. } => ErrorKind::NotFound,
-            Kind::Forbidden { .. } => ErrorKind::Forbidden,
-            Kind::Conflict { .. } => ErrorKind::Conflict,
+            RefusalKind::LimitExceeded { dimension, .. } => ErrorKind::RateLimited { of: dimension.as_str() },
+            RefusalKind::Saturated { .. } | RefusalKind::Paced { .. } => ErrorKind::RateLimited { of: "requests" },
+            RefusalKind::CircuitOpen { .. } | RefusalKind::Overloaded { .. } | RefusalKind::Short { .. } => {
+                ErrorKind::Overloaded
+            }
+            RefusalKind::SpoolFull { .. } | RefusalKind::SpoolUnavailable { .. } => ErrorKind::Unavailable,
+            RefusalKind::TimedOut { .. } => ErrorKind::TimedOut,
+            RefusalKind::Unreachable { .. } => ErrorKind::Unreachable,
+            RefusalKind::JudgedFailed { .. } | RefusalKind::StreamCut { .. } => ErrorKind::Failed,
+            RefusalKind::BodyTooLarge { .. } => ErrorKind::TooLarge,
+            RefusalKind::BodyLate { .. } => ErrorKind::Late,
+            RefusalKind::BadRequest { .. } | RefusalKind::WrongMethod { .. } => ErrorKind::Invalid,
+            RefusalKind::NoSuchRoute { .. } | RefusalKind::NoSuchJob { .. } => ErrorKind::NotFound,
+            RefusalKind::Forbidden { .. } => ErrorKind::Forbidden,
+            RefusalKind::Conflict { .. } => ErrorKind::Conflict,
         }
     }
 
@@ -57,12 +59,14 @@ impl Refusal {
         dialect.error_event(&self.envelope(&self.as_api_error(), dialect, request_id))
     }
 
-    /// Whether the same caller has no use in trying again by itself: a spent quota is refilled by nobody's trying, and a
-    /// certificate is mended by somebody else.
+    /// Whether the same caller has no use in trying again by itself: a spent quota is refilled by nobody's trying, and
+    /// a certificate is mended by somebody else.
     fn is_final_for_now(&self) -> bool {
         match &self.kind {
-            Kind::CircuitOpen { .. } => self.said().is_some_and(|said| matches!(said.status.as_u16(), 402 | 403 | 429)),
-            Kind::Unreachable { fault, .. } => *fault == Fault::Tls,
+            RefusalKind::CircuitOpen { .. } => {
+                self.said().is_some_and(|said| matches!(said.status.as_u16(), 402 | 403 | 429))
+            }
+            RefusalKind::Unreachable { fault, .. } => *fault == Fault::Tls,
             _ => false,
         }
     }
@@ -79,10 +83,10 @@ impl Refusal {
         if let Ok(id) = HeaderValue::from_str(request_id) {
             headers.insert(dialect.request_id_header(), id);
         }
-        if let Kind::WrongMethod { allowed } = self.kind {
+        if let RefusalKind::WrongMethod { allowed } = self.kind {
             headers.insert(header::ALLOW, HeaderValue::from_static(allowed));
         }
-        if let Kind::BodyLate { .. } = self.kind {
+        if let RefusalKind::BodyLate { .. } = self.kind {
             // The rest of the body may still come, and must not be taken for a request.
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
@@ -126,8 +130,11 @@ mod tests {
     use spillway_resilience::Dimension;
 
     fn limited(wait: Duration) -> Response<Body> {
-        let kind =
-            Kind::LimitExceeded { owner: Owner::Upstream("openai".into()), dimension: Dimension::Tokens, limit: 100 };
+        let kind = RefusalKind::LimitExceeded {
+            owner: Owner::Upstream("openai".into()),
+            dimension: Dimension::Tokens,
+            limit: 100,
+        };
         Refusal::after(kind, wait).into_response(Dialect::OpenAi, "id")
     }
 
@@ -177,7 +184,7 @@ mod tests {
 
     #[test]
     fn the_same_refusal_wears_each_apis_status_and_envelope() {
-        let refusal = Refusal::from(Kind::CircuitOpen { upstream: "u".into(), cause: "c".into(), said: None });
+        let refusal = Refusal::from(RefusalKind::CircuitOpen { upstream: "u".into(), cause: "c".into(), said: None });
         let cases = [
             (Dialect::OpenAi, 503, "/error/code", "spillway_circuit_open"),
             (Dialect::Anthropic, 529, "/error/type", "overloaded_error"),

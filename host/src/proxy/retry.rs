@@ -36,12 +36,14 @@ impl Drop for RetryToken<'_> {
 /// What follows a failed attempt: what the policy decides, if it does, else the lane or the configured backoff.
 pub(super) fn next(worker: &Worker, target: &Target, attempted: &mut Attempted, failed: &FailedAttempt) -> Step {
     let settings = &target.upstream.config.retry.settings();
+    // It is recorded when this is dropped, whether or not there was something to decide.
+    let mut note = attempted.note.take();
     let mut decided = None;
     if failed.may_be_decided(settings) {
         let Attempted { record, judged, .. } = &*attempted;
         let (policy, facts) = (&target.upstream.policy, Rc::clone(record) as Rc<dyn AttemptFacts>);
         decided = worker.judge.borrow_mut().backoff(policy, facts, &judged.verdict);
-        if let Some(mut note) = attempted.note.take() {
+        if let Some(note) = &mut note {
             note.backed_off(decided);
         }
     }

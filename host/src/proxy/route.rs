@@ -1,7 +1,7 @@
 //! Where a request goes: by the name of an upstream, or by the API that its path and headers belong to.
 
 use crate::dialect::{Dialect, Operation};
-use crate::proxy::refusal::{Kind, Refusal};
+use crate::proxy::refusal::{Refusal, RefusalKind};
 use crate::upstream::Upstream;
 use http::{Method, request};
 use std::collections::BTreeMap;
@@ -12,7 +12,8 @@ use std::sync::Arc;
 pub(crate) struct Route {
     /// The upstream that is asked first.
     pub upstream: Arc<Upstream>,
-    /// Those that are asked where it does not serve, in this order.
+    /// Those that are asked where it does not serve, in this order. They are sent the caller's own credential, so that
+    /// they must be of the same provider.
     pub fallbacks: Vec<Arc<Upstream>>,
     pub dialect: Dialect,
     /// What it asks for.
@@ -24,13 +25,14 @@ pub(crate) struct Route {
 impl Route {
     /// Finds the upstream: by name, when the path begins with one, else by the API that path and headers belong to.
     ///
-    /// A name alone is that upstream's root. Azure's own paths begin with the name of another upstream, and are kept whole.
+    /// A name alone is that upstream's root. Azure's own paths begin with the name of another upstream, and are kept
+    /// whole.
     ///
     /// # Errors
     /// When neither tells.
     pub(crate) fn find(upstreams: &BTreeMap<String, Arc<Upstream>>, head: &request::Parts) -> Result<Route, Refusal> {
         let path = head.uri.path();
-        let no_route = || Refusal::from(Kind::NoSuchRoute { path: path.to_owned() });
+        let no_route = || Refusal::from(RefusalKind::NoSuchRoute { path: path.to_owned() });
         // A base URL that ends with a slash doubles it, which means the same.
         let path = format!("/{}", path.trim_start_matches('/'));
         let by_name = || {

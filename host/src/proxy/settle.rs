@@ -111,8 +111,8 @@ pub(crate) fn conclude(
     consequence
 }
 
-/// Whether an attempt was cut off though its provider had nothing to do with it: the machine slept while it was under way,
-/// and connections do not outlive that.
+/// Whether an attempt was cut off though its provider had nothing to do with it: the machine slept while it was under
+/// way, and connections do not outlive that.
 fn was_slept_through(record: &Record, fault: Option<Fault>, clock: Clock) -> bool {
     fault.is_some() && clock.has_slept_since(clock.at(record.began))
 }

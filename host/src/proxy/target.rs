@@ -2,7 +2,7 @@
 
 use crate::dialect::estimate::Estimate;
 use crate::dialect::{Operation, headers};
-use crate::proxy::refusal::{Kind, Refusal};
+use crate::proxy::refusal::{Refusal, RefusalKind};
 use crate::proxy::request::{InboundBody, InboundRequest};
 use crate::upstream::Upstream;
 use crate::upstream::scope::Subject;
@@ -41,9 +41,12 @@ impl Targets {
         &self.first
     }
 
-    /// The others, each made ready when it is reached. One that cannot be asked for this request is passed over.
+    /// The others, each made ready when it is reached. One that speaks another API, or cannot be
+    /// asked for this request, is passed over.
     pub(crate) fn others(&self) -> impl Iterator<Item = Rc<Target>> {
-        self.others.iter().filter_map(|upstream| {
+        let speaks = self.first.upstream.config.dialect;
+        let others = self.others.iter().filter(move |upstream| upstream.config.dialect == speaks);
+        others.filter_map(|upstream| {
             let target = Target::of(Rc::clone(&self.first.request), Arc::clone(upstream));
             target.ok().map(Rc::new)
         })
@@ -81,17 +84,17 @@ impl Target {
         config
             .url
             .join(&path_and_query)
-            .map_err(|error| Kind::BadRequest { reason: format!("its path is no URL's: {error}") })?;
+            .map_err(|error| RefusalKind::BadRequest { reason: format!("its path is no URL's: {error}") })?;
         let (mut estimate, mut body_demanding_usage) = (Estimate::default(), None);
-        if let (Some(readable), InboundBody::Whole(bytes)) = (request.readable(), &request.body) {
-            let limits = &config.limits;
+        let is_held = matches!(request.body, InboundBody::Whole(_)) && request.operation == Operation::Generate;
+        if let (true, InboundBody::Whole(bytes)) = (is_held, &request.body) {
+            let (limits, input) = (&config.limits, request.input_tokens);
             let (output_default, context) = (limits.default_output_tokens, limits.context_tokens);
-            estimate = Estimate::of(request.dialect, &request.parameters, &readable, output_default, context);
+            estimate = Estimate::bounded(request.dialect, &request.parameters, input, output_default, context);
             if request.parameters.usage_withheld && upstream.asks_for_usage() {
                 body_demanding_usage = request.dialect.demand_usage(bytes);
             }
         }
-        let is_held = matches!(request.body, InboundBody::Whole(_)) && request.operation == Operation::Generate;
         Ok(Target {
             headers: headers::for_upstream(&request.headers, config.url.authority().as_str(), is_held),
             path_and_query,

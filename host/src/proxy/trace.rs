@@ -20,12 +20,12 @@ pub(crate) struct RequestTrace {
     upstream: String,
     model: Option<String>,
     /// What happened, in a few words each.
-    chapters: String,
+    steps: String,
     attempts: u32,
     judged_by: Option<Arc<By>>,
     /// Time spent upstream and waiting: all the rest is Spillway's own.
     elsewhere: Duration,
-    /// Where the end is counted; a job's story is not, since its request was counted when it was kept.
+    /// Where the end is counted; a job's is not, since its request was counted when it was kept.
     counted: Option<Arc<UpstreamMetrics>>,
     ended: bool,
 }
@@ -38,7 +38,7 @@ impl RequestTrace {
             began: Instant::now(),
             upstream: String::new(),
             model: None,
-            chapters: String::new(),
+            steps: String::new(),
             attempts: 0,
             judged_by: None,
             elsewhere: Duration::ZERO,
@@ -60,6 +60,12 @@ impl RequestTrace {
         self.upstream = upstream.name.to_string();
     }
 
+    /// Its caller hears what this upstream has said, by this judgement, although others were asked after it.
+    pub(crate) fn returns_to(&mut self, upstream: &Upstream, judged_by: Option<&Arc<By>>) {
+        self.upstream = upstream.name.to_string();
+        self.judged_by = judged_by.cloned();
+    }
+
     /// The request is a job's.
     pub(crate) fn serves(&mut self, job: JobId, upstream: &str, model: Option<&str>) {
         self.upstream = upstream.to_owned();
@@ -71,10 +77,10 @@ impl RequestTrace {
     ///
     /// # Errors
     /// As it has ended itself.
-    pub(crate) fn attempted<Permits>(
+    pub(crate) fn attempted<P>(
         &mut self,
-        ended: Result<(Attempted, Permits), EndedElsewhere>,
-    ) -> Result<(Attempted, Permits), EndedElsewhere> {
+        ended: Result<(Attempted, P), EndedElsewhere>,
+    ) -> Result<(Attempted, P), EndedElsewhere> {
         match &ended {
             Ok((attempted, _)) => self.attempt(&attempted.record, &attempted.judged),
             Err(ended) => self.attempt_ended(ended.what, ended.elapsed),
@@ -88,16 +94,16 @@ impl RequestTrace {
         self.elsewhere += record.elapsed;
         self.judged_by = Some(Arc::clone(&judged.by));
         let verdict = &judged.verdict;
-        let mut chapter =
+        let mut step =
             format!("attempt {} {} in {} ms", self.attempts, verdict.class.as_str(), record.elapsed.as_millis());
         // Writing into a string cannot fail.
         let _ = match (&*verdict.reason, &record.cause) {
             ("", None) => Ok(()),
-            (reason, None) => write!(chapter, " ({reason})"),
-            ("", Some(cause)) => write!(chapter, " ({cause})"),
-            (reason, Some(cause)) => write!(chapter, " ({reason}: {cause})"),
+            (reason, None) => write!(step, " ({reason})"),
+            ("", Some(cause)) => write!(step, " ({cause})"),
+            (reason, Some(cause)) => write!(step, " ({reason}: {cause})"),
         };
-        self.tell(&chapter);
+        self.tell(&step);
     }
 
     /// An attempt ended without any doing of the upstream's.
@@ -119,10 +125,10 @@ impl RequestTrace {
 
     /// Something happened that explains the end.
     pub(crate) fn tell(&mut self, what: &str) {
-        if !self.chapters.is_empty() {
-            self.chapters.push_str("; ");
+        if !self.steps.is_empty() {
+            self.steps.push_str("; ");
         }
-        self.chapters.push_str(what);
+        self.steps.push_str(what);
     }
 
     /// Time that Spillway itself has taken so far.
@@ -158,7 +164,7 @@ impl RequestTrace {
         }
         let duration_ms = milliseconds(self.began.elapsed());
         let (request_id, upstream, model) = (&*self.request_id, &*self.upstream, self.model.as_deref());
-        let (attempts, why) = (self.attempts, &*self.chapters);
+        let (attempts, why) = (self.attempts, &*self.steps);
         let policy = self.judged_by.as_ref().map(|by| &*by.label);
         let policy_sha256 = self.judged_by.as_ref().and_then(|by| by.sha256).map(tracing::field::display);
         let outcome = outcome.as_str();
@@ -179,7 +185,7 @@ impl RequestTrace {
 }
 
 impl Drop for RequestTrace {
-    /// A story that nobody has ended is that of a caller who went away.
+    /// A trace that nobody has ended is that of a caller who went away.
     fn drop(&mut self) {
         if !self.upstream.is_empty() {
             self.end(RequestOutcome::Abandoned, 0);

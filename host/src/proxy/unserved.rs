@@ -6,7 +6,7 @@ use crate::proxy::answer::answer;
 use crate::proxy::attempt::{Attempted, Elsewhere, EndedElsewhere};
 use crate::proxy::body::Body;
 use crate::proxy::completion::Completion;
-use crate::proxy::refusal::{Kind, Refusal};
+use crate::proxy::refusal::{Refusal, RefusalKind};
 use crate::proxy::respond::raise_wait;
 use crate::proxy::target::Target;
 use crate::proxy::trace::RequestTrace;
@@ -16,7 +16,7 @@ use crate::upstream::said::fitting;
 use crate::upstream::scope::Protects;
 use http::Response;
 use spillway_resilience::{Consequence, Hears, Rejected, ShedSettings};
-use spillway_sdk::{Fault, Verdict};
+use spillway_sdk::{Fault, Phase, Verdict};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -83,7 +83,7 @@ impl Unserved {
         if let Some(Failed { mut attempted, consequence, .. }) = self.last
             && let Some(held) = attempted.response.take().filter(|held| held.shows_its_failure(&attempted.record))
         {
-            let completion = Completion::of_settled(worker, &target, attempted, RequestOutcome::Failed, self.trace);
+            let completion = Completion::of(worker, &target, attempted, RequestOutcome::Failed, self.trace);
             let mut response = answer(held, completion, consequence.is_final);
             if let Some(wait) = self.refusal.retry_after {
                 raise_wait(response.headers_mut(), wait);
@@ -91,7 +91,7 @@ impl Unserved {
             return response;
         }
         let (mut trace, refusal) = (self.trace, self.refusal);
-        let lost = matches!(refusal.kind, Kind::Unreachable { fault: Fault::Reset, cause: None, .. })
+        let lost = matches!(refusal.kind, RefusalKind::Unreachable { fault: Fault::Reset, cause: None, .. })
             && self.outcome == RequestOutcome::Failed;
         target.upstream.metrics.overhead(trace.overhead());
         trace.tell(refusal.code());
@@ -148,13 +148,13 @@ impl Blocked {
         let upstream = target.upstream.name.to_string();
         let (kind, outcome) = match what {
             Elsewhere::BodyBroken => {
-                (Kind::BadRequest { reason: "its body broke off".into() }, RequestOutcome::Abandoned)
+                (RefusalKind::BadRequest { reason: "its body broke off".into() }, RequestOutcome::Abandoned)
             }
-            Elsewhere::BodyLate => (Kind::BodyLate { timeout: body_timeout }, RequestOutcome::Refused),
+            Elsewhere::BodyLate => (RefusalKind::BodyLate { timeout: body_timeout }, RequestOutcome::Refused),
             Elsewhere::Impatient => {
-                (Kind::TimedOut { upstream, fault: Fault::AttemptTimeout, cause: None }, RequestOutcome::Failed)
+                (RefusalKind::TimedOut { upstream, fault: Fault::AttemptTimeout, cause: None }, RequestOutcome::Failed)
             }
-            Elsewhere::Short(shortage) => (Kind::Short { shortage }, RequestOutcome::Shed),
+            Elsewhere::Short(shortage) => (RefusalKind::Short { shortage }, RequestOutcome::Shed),
         };
         let wait = matches!(what, Elsewhere::Short(_)).then_some(ShedSettings::DEFAULT_RETRY_AFTER_MIN);
         Blocked { refusal: Refusal::after(kind, wait), outcome, was_sent: true }
@@ -164,10 +164,13 @@ impl Blocked {
 /// What Spillway says of a failed attempt where the provider's answer cannot be passed on.
 pub(crate) fn refusal_for(target: &Target, record: &Record, verdict: &Verdict, hears: Hears) -> Refusal {
     let upstream = target.upstream.name.to_string();
+    // What was in the way of a connection is a sentence for whoever asked. Of one that was there the fault says enough,
+    // and the log the rest.
+    let cause = record.cause.clone().filter(|_| record.phase == Phase::Connecting);
     let kind = match record.fault {
         Some(
             fault @ (Fault::FirstContentTimeout | Fault::IdleTimeout | Fault::AttemptTimeout | Fault::ConnectTimeout),
-        ) => Kind::TimedOut { upstream, fault, cause: record.cause.clone() },
+        ) => RefusalKind::TimedOut { upstream, fault, cause },
         Some(
             fault @ (Fault::Dns
             | Fault::ConnectRefused
@@ -175,20 +178,20 @@ pub(crate) fn refusal_for(target: &Target, record: &Record, verdict: &Verdict, h
             | Fault::Reset
             | Fault::Protocol
             | Fault::Truncated),
-        ) => Kind::Unreachable { upstream, fault, cause: record.cause.clone() },
-        None => Kind::JudgedFailed { upstream, reason: verdict.reason.to_string(), status: fitting(hears) },
+        ) => RefusalKind::Unreachable { upstream, fault, cause },
+        None => RefusalKind::JudgedFailed { upstream, reason: verdict.reason.to_string(), status: fitting(hears) },
     };
     Refusal::after(kind, verdict.cool_off)
 }
 
 /// What Spillway says where a circuit refuses.
-pub(crate) fn circuit_open(target: &Target, refused: &Refused) -> Kind {
+pub(crate) fn circuit_open(target: &Target, refused: &Refused) -> RefusalKind {
     let cause = match &refused.rejected {
         Rejected::Open { cause, .. } => cause.to_string(),
         Rejected::ProbesInFlight { .. } => "a probe is under way".to_owned(),
         Rejected::Ramping { .. } => "it has just closed, and lets a growing share of calls through".to_owned(),
     };
-    Kind::CircuitOpen { upstream: named(target, &refused.protects), cause, said: refused.said.clone() }
+    RefusalKind::CircuitOpen { upstream: named(target, &refused.protects), cause, said: refused.said.clone() }
 }
 
 /// The upstream, or the part of it, in words.

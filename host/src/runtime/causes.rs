@@ -8,34 +8,34 @@ use std::rc::Rc;
 /// An error as it arose, with everything that has caused it, so that whoever tells of it later tells the same. Two are
 /// equal that read the same.
 #[derive(Clone, Debug)]
-pub struct Cause(Rc<dyn Error>);
+pub struct ErrorChain(Rc<dyn Error>);
 
-impl Cause {
+impl ErrorChain {
     /// Keeps an error.
-    pub(crate) fn of(error: impl Error + 'static) -> Cause {
-        Cause(Rc::new(error))
+    pub(crate) fn of(error: impl Error + 'static) -> ErrorChain {
+        ErrorChain(Rc::new(error))
     }
 }
 
-impl fmt::Display for Cause {
+impl fmt::Display for ErrorChain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
 }
 
-impl Error for Cause {
+impl Error for ErrorChain {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         Some(&*self.0)
     }
 }
 
-impl PartialEq for Cause {
-    fn eq(&self, other: &Cause) -> bool {
+impl PartialEq for ErrorChain {
+    fn eq(&self, other: &ErrorChain) -> bool {
         self.to_string() == other.to_string()
     }
 }
 
-impl Eq for Cause {}
+impl Eq for ErrorChain {}
 
 /// An error and everything that has caused it, one after the other.
 pub(crate) fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {

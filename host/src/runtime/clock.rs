@@ -1,10 +1,10 @@
 //! The one clock and the one source of randomness. Everything else is handed their values.
 //!
-//! What waits, waits for time that *passes*: also while the machine sleeps, and however its wall clock is set meanwhile.
-//! So everything is measured by a counter that nobody sets and that sleep does not stop, and wall time is read once and
-//! then counted on. Two things are measured otherwise, because they would be wrong by this: how long a call has been under
-//! way, since whoever is asked and whoever waits for it sleep with us (`Instant`, which the runtime's timers follow), and
-//! what people and providers are told or tell in dates ([`wall_unix_ms`]).
+//! What waits, waits for time that *passes*: also while the machine sleeps, and however its wall clock is set
+//! meanwhile. So everything is measured by a counter that nobody sets and that sleep does not stop, and wall time is
+//! read once and then counted on. Two things are measured otherwise, because they would be wrong by this: how long a
+//! call has been under way, since whoever is asked and whoever waits for it sleep with us (`Instant`, which the
+//! runtime's timers follow), and what people and providers are told or tell in dates ([`wall_unix_ms`]).
 
 use rustix::time::{ClockId, clock_gettime};
 use spillway_resilience::Timestamp;
@@ -20,8 +20,8 @@ const COUNTER: ClockId = ClockId::Boottime;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const COUNTER: ClockId = ClockId::Monotonic;
 
-/// A sleep worth noticing: far above what passes between two readings, far below what a machine needs to fall asleep and
-/// wake up.
+/// A sleep worth noticing: far above what passes between two readings, far below what a machine needs to fall asleep
+/// and wake up.
 const SLEEP_MIN: Duration = Duration::from_millis(500);
 
 /// What is known of the machine's sleep. There is one machine, so there is one of these.
@@ -80,7 +80,8 @@ impl Clock {
         self.now().as_micros() / 1_000
     }
 
-    /// What the wall clock shows, or has shown or will show, at a moment of [`Clock::unix_ms`], as it is set at present.
+    /// What the wall clock shows, or has shown or will show, at a moment of [`Clock::unix_ms`], as it is set at
+    /// present.
     pub fn shown_unix_ms(&self, unix_ms: u64) -> u64 {
         shown(unix_ms, self.unix_ms(), wall_unix_ms())
     }
@@ -121,8 +122,8 @@ impl Clock {
         }
     }
 
-    /// Looks whether the machine has slept, and if so, answers for how long and has everybody who waits by this clock look
-    /// anew: the runtime's timers have not counted it. To be called about once a second.
+    /// Looks whether the machine has slept, and if so, answers for how long and has everybody who waits by this clock
+    /// look anew: the runtime's timers have not counted it. To be called about once a second.
     pub fn notice_sleep(&self) -> Option<Duration> {
         let slept = self.slept();
         let noticed = Duration::from_micros(SLEEPS.noticed_micros.load(Ordering::Relaxed));
@@ -169,8 +170,8 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Milliseconds since 1970 by the wall clock, as it is set: for people, and for dates that others name. Nothing may wait by
-/// it.
+/// Milliseconds since 1970 by the wall clock, as it is set: for people, and for dates that others name. Nothing may
+/// wait by it.
 pub fn wall_unix_ms() -> u64 {
     milliseconds(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
 }

@@ -8,7 +8,8 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 use tempfile::Builder;
 
-/// What the name of a file begins with that is being written. Hidden, so that whoever watches the folder leaves it alone.
+/// What the name of a file begins with that is being written. Hidden, so that whoever watches the folder leaves it
+/// alone.
 const DRAFT_PREFIX: &str = ".spillway-";
 /// What it ends with: neither a policy's suffix nor that of anything else that is looked for.
 const DRAFT_SUFFIX: &str = ".new";

@@ -18,8 +18,8 @@ use tokio::sync::watch;
 
 /// How often a worker beats, and is looked at.
 const BEAT: Duration = Duration::from_secs(1);
-/// Looks in a row that find no beat before a worker counts as stuck. Looks are counted rather than time, so that a machine
-/// that slept, or a process that was stopped, is not taken for a worker that is stuck.
+/// Looks in a row that find no beat before a worker counts as stuck. Looks are counted rather than time, so that a
+/// machine that slept, or a process that was stopped, is not taken for a worker that is stuck.
 const MISSED_MAX: u32 = 5;
 /// Workers that were replaced and are still stuck. Beyond that no more are: each may be burning a processor.
 const REPLACED_MAX: usize = 8;

@@ -1,4 +1,5 @@
-//! What this machine can run out of. It is no provider's fault, and nothing that happens for want of it counts against one.
+//! What this machine can run out of. It is no provider's fault, and nothing that happens for want of it counts against
+//! one.
 
 use crate::runtime::causes::causes;
 use std::error::Error;

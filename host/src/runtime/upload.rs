@@ -1,7 +1,7 @@
 //! The body of a request on its way in: how long its caller may take over it, and what becomes of what nobody reads.
 //!
-//! A body that nobody wants is read and dropped behind the answer, within bounds: many clients read no answer before they
-//! have sent all, and closing a connection on which something unread has come takes the answer away from them.
+//! A body that nobody wants is read and dropped behind the answer, within bounds: many clients read no answer before
+//! they have sent all, and closing a connection on which something unread has come takes the answer away from them.
 
 use bytes::Bytes;
 use http::{Request, header};
@@ -23,8 +23,8 @@ pub(crate) const UNWANTED_TIMEOUT: Duration = Duration::from_secs(30);
 /// For how long its sender may be silent in between.
 pub(crate) const UNWANTED_SILENCE: Duration = Duration::from_secs(5);
 
-/// What a body must bring on average for each second that is waited for it, beyond the timeout: little enough for any line
-/// that a request with an image gets through, and too much for one that keeps its place by a byte now and then.
+/// What a body must bring on average for each second that is waited for it, beyond the timeout: little enough for any
+/// line that a request with an image gets through, and too much for one that keeps its place by a byte now and then.
 const BYTES_PER_SECOND_MIN: u64 = 1 << 10;
 
 /// A request that is under way on a connection. All that belongs to it holds a share.
@@ -215,8 +215,8 @@ async fn drop_unwanted(mut incoming: Incoming, under_way: Arc<UnderWay>) {
     under_way.has_more.store(false, Ordering::Relaxed);
 }
 
-/// How long a caller may take over a body: silent for no longer than the timeout, and beyond it in all for as long as what
-/// has come is worth. Only the time counts in which somebody waits for more.
+/// How long a caller may take over a body: silent for no longer than the timeout, and beyond it in all for as long as
+/// what has come is worth. Only the time counts in which somebody waits for more.
 #[derive(Clone, Copy, Debug)]
 struct Pace {
     timeout: Duration,
@@ -265,8 +265,8 @@ impl Passing {
         self.state.store(how, Ordering::Relaxed);
     }
 
-    /// For how long its caller has been sending it, as far as is known: whoever waits for an answer to it has begun to wait
-    /// then.
+    /// For how long its caller has been sending it, as far as is known: whoever waits for an answer to it has begun to
+    /// wait then.
     pub(crate) fn took(&self) -> Duration {
         match self.state.load(Ordering::Relaxed) {
             Passing::WAITS => self.began.elapsed(),

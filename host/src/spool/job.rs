@@ -83,7 +83,7 @@ pub(crate) struct NewJob {
     /// The model asked for, where the request names one.
     pub model: Option<String>,
     pub method: String,
-    /// The path and query to send upstream.
+    /// The path and query, as its API has them.
     pub path_and_query: String,
     /// The headers to send upstream, credentials included.
     pub headers: Vec<(String, Vec<u8>)>,

@@ -117,8 +117,8 @@ impl Spool {
     /// process ended: they are queued again, or dead if that happened more than [`CRASHES_MAX`] times. What cannot be
     /// opened is tried again with every operation, once a second at most, and what was deleted or replaced while it was
     /// open is opened anew. `now_ms` is asked for the time then, and told when something last changed there: that has
-    /// happened, so a clock that says less is behind, and by it jobs would wait for longer than they were told to. A damaged
-    /// job never keeps the spool from opening.
+    /// happened, so a clock that says less is behind, and by it jobs would wait for longer than they were told to. A
+    /// damaged job never keeps the spool from opening.
     ///
     /// # Errors
     /// [`OpenError::System`] if there are no threads or random numbers to be had.

@@ -1,5 +1,5 @@
-//! What is done though no request asks for it: opening circuits that stall, remembering how they stand, and noticing that
-//! the machine has slept or that its wall clock was set.
+//! What is done though no request asks for it: opening circuits that stall, remembering how they stand, and noticing
+//! that the machine has slept or that its wall clock was set.
 
 use crate::proxy::app::App;
 use crate::runtime::sync::{Mutex, lock};
@@ -36,8 +36,8 @@ pub(super) async fn look_after(app: Arc<App>) {
     }
 }
 
-/// Remembers how circuits and time stand until the process ends, and then once more. Writes to disk, and so belongs on a
-/// thread of its own.
+/// Remembers how circuits and time stand until the process ends, and then once more. Writes to disk, and so belongs on
+/// a thread of its own.
 pub(super) async fn remember(
     app: Arc<App>,
     mut circuit_file: CircuitFile,
@@ -65,7 +65,8 @@ pub(super) async fn remember(
     }
 }
 
-/// A data folder that another process has is not written to: after its next start it would take our circuits for its own.
+/// A data folder that another process has is not written to: after its next start it would take our circuits for its
+/// own.
 fn save(app: &App, circuit_file: &mut CircuitFile) {
     if !app.spool.as_ref().is_some_and(Spool::is_anothers) {
         circuit_file.save(&app.upstreams, app.clock);

@@ -1,8 +1,8 @@
 //! The wall time by which everything is kept that outlives the process, carried across restarts.
 //!
-//! While the machine has not been started anew, its counter says exactly what has passed, whatever the wall clock shows.
-//! After a start of the machine only the wall clock can tell: what it says has passed is believed, but time never goes
-//! back.
+//! While the machine has not been started anew, its counter says exactly what has passed, whatever the wall clock
+//! shows. After a start of the machine only the wall clock can tell: what it says has passed is believed, but time
+//! never goes back.
 
 use crate::runtime::clock::{Clock, counter_ms, wall_unix_ms};
 use crate::state::json_file;
@@ -53,8 +53,8 @@ impl Anchor {
         unix_ms.saturating_add(passed_ms)
     }
 
-    /// Whether `later` tells a restart more than this does: of another start of the machine, of a wall clock that was set,
-    /// or of a count that was moved.
+    /// Whether `later` tells a restart more than this does: of another start of the machine, of a wall clock that was
+    /// set, or of a count that was moved.
     fn is_outdated_by(&self, later: &Anchor) -> bool {
         let differ = |one: u64, other: u64| one.abs_diff(other) >= JUMP_MS;
         let (then, now) = (&self.reading, &later.reading);
@@ -121,8 +121,8 @@ impl SteadyTime {
         }
     }
 
-    /// Writes how `clock` stands beside the machine's clocks, if a restart could not tell from what is written. To be called
-    /// about once a second, since a wall clock may be set at any time.
+    /// Writes how `clock` stands beside the machine's clocks, if a restart could not tell from what is written. To be
+    /// called about once a second, since a wall clock may be set at any time.
     pub(crate) fn keep(&mut self, clock: &Clock) {
         let Some(path) = &self.path else { return };
         let reading = Reading::take(self.boot.clone());

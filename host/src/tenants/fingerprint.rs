@@ -10,8 +10,8 @@ use std::fmt;
 /// Bytes of a key: as many as the hash has, more of which would add nothing (RFC 2104, section 3).
 const KEY_BYTES: usize = 32;
 
-/// Makes fingerprints: numbers that tell credentials apart and say nothing else about them to whoever does not have this
-/// key. It is kept as 64 hexadecimal digits.
+/// Makes fingerprints: numbers that tell credentials apart and say nothing else about them to whoever does not have
+/// this key. It is kept as 64 hexadecimal digits.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct FingerprintKey {

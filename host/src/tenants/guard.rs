@@ -1,7 +1,7 @@
 //! Keeps web pages away: none of them has a reason to spend the user's key.
 //!
-//! A page can send requests to the loopback interface (cross-site POST), and by DNS rebinding under a name of its
-//! own. The first shows in `Origin`, or where a browser sends none (an image, a script, a link) in `Sec-Fetch-Site`; the
+//! A page can send requests to the loopback interface (cross-site POST), and by DNS rebinding under a name of its own.
+//! The first shows in `Origin`, or where a browser sends none (an image, a script, a link) in `Sec-Fetch-Site`; the
 //! second in `Host`.
 
 use http::uri::Authority;
@@ -75,8 +75,8 @@ impl Guard {
     }
 }
 
-/// Whether a request without an origin is some page's nonetheless, by what its browser says. What people do themselves is
-/// `none`, and a link that somebody follows on another page of this machine (`same-site`) does no harm.
+/// Whether a request without an origin is some page's nonetheless, by what its browser says. What people do themselves
+/// is `none`, and a link that somebody follows on another page of this machine (`same-site`) does no harm.
 fn is_a_pages_doing(headers: &HeaderMap) -> bool {
     let says = |name: &str, word: &str| headers.get(name).is_some_and(|value| value.as_bytes() == word.as_bytes());
     let site = "sec-fetch-site";

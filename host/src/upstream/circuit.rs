@@ -163,7 +163,8 @@ impl CircuitPermit {
         let permit = self.permit.as_ref().filter(|_| self.awaits_answer)?;
         let now = self.circuit.clock.now();
         let took = now.saturating_since(permit.admitted());
-        // Most who leave do so soon, and statistics cost some microseconds. A machine that has slept has kept nobody waiting.
+        // Most who leave do so soon, and statistics cost some microseconds. A machine that has slept has kept nobody
+        // waiting.
         if took < WindowStatistics::OVERDUE_MIN || self.circuit.clock.has_slept_since(permit.admitted()) {
             return None;
         }
@@ -363,8 +364,8 @@ impl Circuits {
         self.whole.changed.notified().await;
     }
 
-    /// Settles a call by the consequence of its verdict: in the circuit of what that reaches, and in the upstream's own.
-    /// The others saw nothing.
+    /// Settles a call by the consequence of its verdict: in the circuit of what that reaches, and in the upstream's
+    /// own. The others saw nothing.
     ///
     /// `duration` is the time to first content: how long an answer is says nothing about health. `said` is what those
     /// hear who are refused for it. The policy in the slot is asked whether a circuit opens.
@@ -403,7 +404,7 @@ impl Circuits {
                 None if consequence.makes_circuit() => self.late_permit(&protects, sent, open_until),
                 None => None,
             };
-            // What is left in the admission is dropped, and so settled as neutral.
+            // What is left of the permits is dropped, and so settled as neutral.
             let Some(mut permit) = permit else { continue };
             if said.is_some() && counts != Outcome::Ignored {
                 lock(&permit.circuit.said).clone_from(&said);

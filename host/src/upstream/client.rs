@@ -17,6 +17,7 @@ use self::pool::{Connected, Pool, UNUSED_MAX};
 use self::stream::{Stream, encrypted};
 use self::through::{refused, through_socks, to_proxy, tunnelled};
 use crate::config::{Proxy, ProxyKind, UpstreamConfig};
+use crate::runtime::causes::ErrorChain;
 use crate::runtime::clock::Clock;
 use crate::runtime::shortage::Shortage;
 use crate::runtime::upload::Upload;
@@ -37,8 +38,8 @@ use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-/// A connection that was unused for at least so long is not known to be alive. One that is lost so soon after it was used
-/// again was closed by its provider as unused in the same moment: no server known closes them sooner.
+/// A connection that was unused for at least so long is not known to be alive. One that is lost so soon after it was
+/// used again was closed by its provider as unused in the same moment: no server known closes them sooner.
 const UNUSED_FOR: Duration = Duration::from_secs(1);
 const CLOSED_AS_UNUSED: Duration = Duration::from_secs(1);
 
@@ -67,6 +68,8 @@ impl Connected for SendRequest<RequestBody> {
 #[derive(Debug)]
 pub(crate) struct Unanswered {
     pub fault: Fault,
+    /// As it was told.
+    pub cause: ErrorChain,
     /// What this machine lacked for it: then the provider has had no part in it.
     pub shortage: Option<Shortage>,
     /// Its connection had been unused, and was closed as such just when it was used again. That is no failure of the
@@ -188,7 +191,9 @@ impl Connection {
                 let fault = fault_of(&error);
                 let elapsed = self.client.0.clock.now().saturating_since(sent);
                 let was_closed_as_unused = may_be_dead && fault == Fault::Reset && elapsed < CLOSED_AS_UNUSED;
-                Err(Unanswered { fault, shortage: Shortage::of(&error), was_closed_as_unused, unsent })
+                let shortage = Shortage::of(&error);
+                let cause = ErrorChain::of(error);
+                Err(Unanswered { fault, cause, shortage, was_closed_as_unused, unsent })
             }
         }
     }
@@ -331,7 +336,7 @@ impl fmt::Debug for Destination {
 /// What is sent: a whole body that can be sent again, or one that streams through once.
 #[derive(Debug)]
 pub(crate) enum RequestBody {
-    /// BufferedResponse.
+    /// Held.
     Whole(Full<Bytes>),
     /// Passing through.
     Streaming(Upload),

@@ -49,7 +49,8 @@ pub enum Admission {
 pub enum Turn {
     /// It has left the queue.
     Left(Result<AdmissionPermit, TurnedAway>),
-    /// It still waits, and its waker is kept. With a time, it is this waiter who must call [`AdmissionGate::let_in`] then.
+    /// It still waits, and its waker is kept. With a time, it is this waiter who must call [`AdmissionGate::let_in`]
+    /// then.
     Waits(Option<Timestamp>),
 }
 
@@ -68,8 +69,8 @@ impl AdmissionGate {
         self.ask_again(demand, None, deadline)
     }
 
-    /// As [`AdmissionGate::ask`], for a call that had its turn and was refused: with its `former` ticket it comes before those of
-    /// its tenant who came after it.
+    /// As [`AdmissionGate::ask`], for a call that had its turn and was refused: with its `former` ticket it comes
+    /// before those of its tenant who came after it.
     ///
     /// # Errors
     /// As there.

@@ -1,5 +1,5 @@
-//! What an upstream has for some of its parts only: a circuit, a lane. It comes into being when something is said of the
-//! part, and goes when there is nothing to tell any more.
+//! What an upstream has for some of its parts only: a circuit, a lane. It comes into being when something is said of
+//! the part, and goes when there is nothing to tell any more.
 
 use crate::upstream::scope::{Protects, Subject};
 use arc_swap::ArcSwap;

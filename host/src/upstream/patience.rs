@@ -35,8 +35,8 @@ impl Patience {
         Patience { limits: self.limits.min(deadline), circuits: self.circuits.min(deadline) }
     }
 
-    /// For whoever waits at limits for so long, and at circuits for that long. That an upstream is down is said as soon as
-    /// the next probe has shown it.
+    /// For whoever waits at limits for so long, and at circuits for that long. That an upstream is down is said as soon
+    /// as the next probe has shown it.
     pub(crate) fn of(at_limits: Duration, at_circuits: Duration) -> Patience {
         let now = Instant::now();
         Patience { limits: now + at_limits, circuits: now + at_circuits }

@@ -10,8 +10,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Processor time after which the thread that loads policies can only be compiling: reading and checking the file take a
-/// tenth of it.
+/// Processor time after which the thread that loads policies can only be compiling: reading and checking the file take
+/// a tenth of it.
 const COMPILES_AFTER: Duration = Duration::from_millis(200);
 
 /// Processor time of the thread that loads policies.

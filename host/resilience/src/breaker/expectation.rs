@@ -118,7 +118,8 @@ impl Expectation {
         if part > 0 {
             self.requests.see(0.0, memory);
         }
-        // A call that hung and broke tells what was then. Where one that went out later was served, it is part of no run.
+        // A call that hung and broke tells what was then. Where one that went out later was served, it is part of no
+        // run.
         if sent >= self.served_sent {
             self.attempts_in_a_row = self.attempts_in_a_row.saturating_add(1);
             self.run = self.run.saturating_add(part);

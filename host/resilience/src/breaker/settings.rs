@@ -69,8 +69,8 @@ impl BreakerKind {
 /// When a circuit opens, for how long, and what closes it again.
 ///
 /// There are two kinds. [`BreakerSettings::adaptive`] opens for a total outage alone, never for a failure rate, and
-/// probes at intervals. The plain one, which is the [`Default`], opens by thresholds and probes after a growing cooldown, as
-/// gobreaker and resilience4j do.
+/// probes at intervals. The plain one, which is the [`Default`], opens by thresholds and probes after a growing
+/// cooldown, as gobreaker and resilience4j do.
 ///
 /// A threshold that is `None` is off. With all of them off, only a policy, a cool-off or an
 /// operator opens the circuit.

@@ -54,7 +54,8 @@ impl Compared {
     }
 }
 
-/// How much better quiet slots were, over all models: sums of Cochran's test, in which each model weighs as much as it tells.
+/// How much better quiet slots were, over all models: sums of Cochran's test, in which each model weighs as much as it
+/// tells.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Difference {
     weighted: f64,
@@ -128,8 +129,8 @@ impl Stratum {
     /// First attempts after which a suspicion must have brought something, and how much.
     const PROOF: u32 = 200;
     const IMPROVEMENT_MIN: f64 = 0.05;
-    /// And after fewer, once so much time has passed: what is paced although it fails by chance is asked less and less, and
-    /// what suffered from load is well by then.
+    /// And after fewer, once so much time has passed: what is paced although it fails by chance is asked less and less,
+    /// and what suffered from load is well by then.
     const PROOF_SOON: u32 = 20;
     const SOON: Duration = Duration::from_secs(15);
     const IMPROVEMENT_SOON: f64 = 0.2;
@@ -215,7 +216,8 @@ impl Stratum {
         }
     }
 
-    /// Whether the suspicion ends with this one: true if it has come to nothing, false if it has nothing to go on any more.
+    /// Whether the suspicion ends with this one: true if it has come to nothing, false if it has nothing to go on any
+    /// more.
     pub(super) fn ends_suspicion(&mut self, served: bool, now: Timestamp) -> Option<bool> {
         let suspicion = self.suspicion.as_mut()?;
         suspicion.since_then.count(served);

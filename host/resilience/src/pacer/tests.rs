@@ -152,8 +152,8 @@ fn the_rate_settles_a_little_below_what_the_upstream_bears() {
     }
 }
 
-/// Thirty a second are borne, and ten more after a pause, of a second, that the upstream names: how many are refused in ten
-/// seconds of an upstream whose pacing has just begun.
+/// Thirty a second are borne, and ten more after a pause, of a second, that the upstream names: how many are refused in
+/// ten seconds of an upstream whose pacing has just begun.
 fn refused_by_a_quota_that_saves_up(mut world: World) -> u32 {
     const PER_SECOND: f64 = 30.0;
     const SAVED: f64 = 10.0;
@@ -256,8 +256,8 @@ fn what_began_at_nothing_finds_a_rate_within_seconds_though_each_refusal_names_a
     assert!(served >= 80, "{served} of 140");
 }
 
-/// Fifty a second were served when these were told a second apart; then the suspicion comes to nothing, and every call is
-/// served. The rate five seconds later.
+/// Fifty a second were served when these were told a second apart; then the suspicion comes to nothing, and every call
+/// is served. The rate five seconds later.
 fn after_acquittal(pauses: [Pause; 8]) -> f64 {
     let mut world = serving(50);
     for pause in pauses {

@@ -1,8 +1,9 @@
 //! What models make of what they are sent: how much fits into their context, and what an image, a page, or a second of
 //! sound becomes. One table, by the beginnings of their names.
 //!
-//! The figures are the providers' own, from their pages on vision, documents, audio and token counting of 2026, and where
-//! those are silent or wrong, what others have measured. A model that came later counts as the last of its family known here.
+//! The figures are the providers' own, from their pages on vision, documents, audio and token counting of 2026, and
+//! where those are silent or wrong, what others have measured. A model that came later counts as the last of its family
+//! known here.
 
 use crate::dialect::Dialect;
 
@@ -30,14 +31,16 @@ pub(super) struct Family {
 pub(super) enum Vision {
     /// OpenAI's older way: within 2048 by 2048, its shorter side at most 768, in tiles of 512.
     Tiles { base: u64, tile: u64 },
-    /// OpenAI's newer way: patches of 32, at most so many, times a factor in hundredths. Where an image may be sent in its
-    /// `original` size, there may be more of them.
+    /// OpenAI's newer way: patches of 32, at most so many, times a factor in hundredths. Where an image may be sent in
+    /// its `original` size, there may be more of them.
     Patches { most: u64, original: u64, percent: u64 },
     /// Anthropic's, and that of most open models: patches of 28, within so long an edge and at most so many.
     Squares { edge: u64, most: u64 },
-    /// Google's up to Gemini 2: small ones cost this once, larger ones once for each crop of two thirds of their shorter side.
+    /// Google's up to Gemini 2: small ones cost this once, larger ones once for each crop of two thirds of their
+    /// shorter side.
     Crops { crop: u64 },
-    /// Google's since Gemini 3: by the resolution that is asked for, and the highest one that is not the finest without it.
+    /// Google's since Gemini 3: by the resolution that is asked for, and the highest one that is not the finest without
+    /// it.
     Levels,
     /// xAI's: tiles of 448, at most six, and one more for the whole.
     Grok,
@@ -96,7 +99,8 @@ const GEMINI: Family = Family {
     video_second: 102,
 };
 const OLDER_GEMINI: Family = Family { image: Vision::Crops { crop: 258 }, page: 258, video_second: 295, ..GEMINI };
-/// What nobody here has heard of, most of it served by its user. It looks at images as Qwen's models do and most others less.
+/// What nobody here has heard of, most of it served by its user. It looks at images as Qwen's models do and most others
+/// less.
 const UNKNOWN: Family = Family {
     name: "",
     context: 1_048_576,

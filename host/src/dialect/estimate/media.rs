@@ -1,5 +1,5 @@
-//! What base64 holds: an image of which size, a document of how many pages, sound of how long. Only its head and its tail
-//! are decoded, however long it is.
+//! What base64 holds: an image of which size, a document of how many pages, sound of how long. Only its head and its
+//! tail are decoded, however long it is.
 
 use base64::Engine;
 use base64::alphabet::STANDARD;
@@ -158,7 +158,8 @@ pub(super) fn read(text: &str) -> Option<Medium> {
 }
 
 impl Medium {
-    /// The same, where it is said what it is: what cannot be told by its bytes, or is packed like film and has only sound.
+    /// The same, where it is said what it is: what cannot be told by its bytes, or is packed like film and has only
+    /// sound.
     pub(super) fn said_to_be(self, kind: Kind) -> Medium {
         match (self, kind) {
             (Medium::Unknown(bytes), kind) => kind.of_bytes(bytes),
@@ -243,8 +244,8 @@ fn flac_ms(head: &[u8]) -> Option<u64> {
     (rate > 0 && samples > 0).then(|| samples.saturating_mul(1_000) / rate)
 }
 
-/// How long an Ogg is: its last page says how many samples there were until then. RFC 3533, section 6; Opus counts 48,000 a
-/// second (RFC 7845, section 4), Vorbis as many as it says.
+/// How long an Ogg is: its last page says how many samples there were until then. RFC 3533, section 6; Opus counts
+/// 48,000 a second (RFC 7845, section 4), Vorbis as many as it says.
 fn ogg_ms(head: &[u8], encoded: &[u8]) -> Option<u64> {
     let rate = match memchr::memmem::find(head, b"\x01vorbis") {
         Some(at) => u64::from(number(head, at + 12, u32::from_le_bytes)?),
@@ -267,8 +268,8 @@ fn film_ms(encoded: &[u8]) -> Option<u64> {
     })
 }
 
-/// How many bytes of an MP3 are a second, by its first frame behind what it says of its title. It is layer III, of MPEG 1
-/// or of its slower successors: ISO 11172-3, section 2.4.2.3, and ISO 13818-3.
+/// How many bytes of an MP3 are a second, by its first frame behind what it says of its title. It is layer III, of MPEG
+/// 1 or of its slower successors: ISO 11172-3, section 2.4.2.3, and ISO 13818-3.
 fn mp3_second(head: &[u8], encoded: &[u8]) -> Option<u64> {
     const KILOBITS: [u64; 14] = [32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320];
     const SLOWER_KILOBITS: [u64; 14] = [8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160];
@@ -294,8 +295,8 @@ fn mp3_second(head: &[u8], encoded: &[u8]) -> Option<u64> {
     frame(behind.get(title % 3..).unwrap_or_default()).or(Some(AUDIO_SECOND_BYTES))
 }
 
-/// How many pages a PDF says that it has, where it says so in the open: in what makes it fit for the web, or in the root of
-/// its pages.
+/// How many pages a PDF says that it has, where it says so in the open: in what makes it fit for the web, or in the
+/// root of its pages.
 fn pages(encoded: &[u8]) -> Option<u64> {
     let (head, tail) = (decode(encoded, ENDS_BYTES)?, tail(encoded)?);
     let linearized = memchr::memmem::find(&head, b"/Linearized").map(|at| &head[at..]);
@@ -339,8 +340,8 @@ fn is_text(head: &[u8]) -> bool {
     whole && !head.iter().any(|byte| byte.is_ascii_control() && !byte.is_ascii_whitespace())
 }
 
-/// The first bytes that base64 stands for, in either of its alphabets and with or without line ends. `None` for what is not
-/// base64.
+/// The first bytes that base64 stands for, in either of its alphabets and with or without line ends. `None` for what is
+/// not base64.
 fn decode(encoded: &[u8], bytes_max: usize) -> Option<Vec<u8>> {
     let characters = encoded.iter().filter(|byte| !matches!(byte, b'\r' | b'\n')).map(|byte| match byte {
         b'-' => b'+',

@@ -1,8 +1,8 @@
 //! Tokens of a text, by its bytes.
 //!
-//! Tokenisers cut what is frequent into long pieces and what is rare into short ones, and so what a byte costs depends on
-//! what it is part of. The weights are a least-squares fit to what OpenAI's o200k makes of prose in 30 languages, source
-//! code, JSON and markup; the table that `cargo test --test estimates` prints says how far off they are.
+//! Tokenisers cut what is frequent into long pieces and what is rare into short ones, and so what a byte costs depends
+//! on what it is part of. The weights are a least-squares fit to what OpenAI's o200k makes of prose in 30 languages,
+//! source code, JSON and markup; the table that `cargo test --test estimates` prints says how far off they are.
 
 /// Weights are thousandths of a token.
 const UNIT: u64 = 1_000;
@@ -23,8 +23,8 @@ const SYLLABLE_OR_SIGN: u16 = 750;
 /// Emoji, above all.
 const PICTURE: u16 = 1_800;
 
-/// Text this long without a space or a line's end, half of it no small letters, is no language: base64, keys, hashes. Of
-/// these a token has 1.5 bytes.
+/// Text this long without a space or a line's end, half of it no small letters, is no language: base64, keys, hashes.
+/// Of these a token has 1.5 bytes.
 const UNBROKEN_BYTES_MIN: usize = 128;
 const UNBROKEN: u64 = 680;
 

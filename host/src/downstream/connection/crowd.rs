@@ -41,8 +41,8 @@ impl Crowd {
         Place { crowd: Rc::clone(self), number }
     }
 
-    /// Closes the one that has been of no use for longest: it is the least likely to be used the next moment. It counts no
-    /// more from here on. Looks at all of them, which only happens when there are too many.
+    /// Closes the one that has been of no use for longest: it is the least likely to be used the next moment. It counts
+    /// no more from here on. Looks at all of them, which only happens when there are too many.
     pub(crate) fn close_longest_unused(&self) -> bool {
         let now = Instant::now();
         let unused = |(number, member): (&u64, &Member)| {

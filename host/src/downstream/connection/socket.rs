@@ -1,5 +1,5 @@
-//! A caller's socket: hyper reads and writes through it, and on the way it notes for how long the caller has been silent,
-//! in which direction.
+//! A caller's socket: hyper reads and writes through it, and on the way it notes for how long the caller has been
+//! silent, in which direction.
 
 use crate::downstream::connection::peer;
 use crate::runtime::upload::UnderWay;
@@ -16,8 +16,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-/// A connection as far as its bytes are concerned, shared by hyper and by whoever watches over it. One thread has it, and
-/// none of its borrows lasts longer than a call of the system.
+/// A connection as far as its bytes are concerned, shared by hyper and by whoever watches over it. One thread has it,
+/// and none of its borrows lasts longer than a call of the system.
 #[derive(Debug)]
 pub(crate) struct Line {
     stream: RefCell<TcpStream>,

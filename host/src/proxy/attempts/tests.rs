@@ -121,8 +121,8 @@ async fn where_nobody_serves_the_first_targets_word_counts() {
         .run_until(async {
             let first = Provider::saying("500 Internal Server Error", ELSEWHERE, ERROR).await;
             let second = Provider::saying("503 Service Unavailable", ELSEWHERE, "{}").await;
-            let (status, body, _) = served_by(&first, &second).await;
-            assert_eq!((status, &*body), (500, ERROR));
+            let (status, body, who) = served_by(&first, &second).await;
+            assert_eq!((status, &*body, &*who), (500, ERROR, "first"));
             assert_eq!((first.calls.get(), second.calls.get()), (1, 1));
         })
         .await;

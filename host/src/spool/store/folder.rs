@@ -113,8 +113,8 @@ impl Folder {
     }
 
     /// What to seal with: the sealer supplied, or the key of the folder's key file. A key is made only where there is
-    /// nothing yet that another might have sealed; where its file was deleted while this process knew it, it is put back,
-    /// because what is kept could never be read again without it.
+    /// nothing yet that another might have sealed; where its file was deleted while this process knew it, it is put
+    /// back, because what is kept could never be read again without it.
     pub(super) fn sealing(&self, supplied: Option<Sealer>, known: Option<&Key>) -> Result<Sealing, OpenError> {
         if let Some(sealer) = supplied {
             return Ok(Sealing { sealer, key: None, is_new: false });
@@ -164,8 +164,8 @@ impl Folder {
         schema::open_writer(&path, sealer, limits)
     }
 
-    /// Parts a database that is not the one before from that one's log, which would be read into it, or deleted, and from
-    /// the log's index, which may still be mapped. `before` is how the files were.
+    /// Parts a database that is not the one before from that one's log, which would be read into it, or deleted, and
+    /// from the log's index, which may still be mapped. `before` is how the files were.
     pub(super) fn put_old_log_aside(&self, before: Option<&Watch>) {
         let is_old = |path: &Path| !self.has_database() || before.is_some_and(|before| before.is_as_it_was(path));
         let (log, index) = (self.dir.join(LOG_FILE), self.dir.join(LOG_INDEX_FILE));

@@ -20,8 +20,8 @@ use super::writer::{Store, checkpoint};
 use crate::spool::error::{OpenError, StoreError};
 use crate::spool::seal::Key;
 
-/// How long it stays shut before it is opened again. Long enough for whoever deletes or moves a folder to be done with it,
-/// and short beside the time after which a refused caller comes again.
+/// How long it stays shut before it is opened again. Long enough for whoever deletes or moves a folder to be done with
+/// it, and short beside the time after which a refused caller comes again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// The time in unix milliseconds, which is not before that of the latest change that is handed to it.
@@ -186,8 +186,8 @@ impl Home {
         let Some(why) = why else { return };
         let store = self.opened.take().map(|opened| opened.store);
         let held = store.as_ref().and_then(|store| {
-            // What only the log holds goes into the database, wherever that lies: it may have been moved, or only the log
-            // be gone.
+            // What only the log holds goes into the database, wherever that lies: it may have been moved, or only the
+            // log be gone.
             if let Err(failure) = checkpoint(&store.connection, "FULL") {
                 tracing::warn!(?failure, "the log of the spool that is left cannot be copied into its database");
             }

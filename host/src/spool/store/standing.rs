@@ -1,5 +1,5 @@
-//! How the spool stands, for whoever has to tell: its own threads write it down, everybody reads it, and nobody waits for
-//! a disk to learn it.
+//! How the spool stands, for whoever has to tell: its own threads write it down, everybody reads it, and nobody waits
+//! for a disk to learn it.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};

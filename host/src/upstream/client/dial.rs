@@ -26,17 +26,17 @@ const FAILED_MAX: usize = 64;
 
 /// How long a lookup may take before addresses that were found earlier are used (RFC 8767, section 5).
 const LOOKUP_PATIENCE: Duration = Duration::from_millis(1_800);
-/// How long addresses are used whose name does not resolve any more, as when a name server is out (RFC 8767). The system does
-/// not tell that from a name that is gone, so it is no longer than that.
+/// How long addresses are used whose name does not resolve any more, as when a name server is out (RFC 8767). The
+/// system does not tell that from a name that is gone, so it is no longer than that.
 const FOUND_FOR: Duration = Duration::from_secs(60 * 60);
 
-/// A connection on which nothing was received for so long is asked whether it still exists, and again every few seconds.
-/// Linux goes by [`ACKNOWLEDGED_WITHIN`] as to how often.
+/// A connection on which nothing was received for so long is asked whether it still exists, and again every few
+/// seconds. Linux goes by [`ACKNOWLEDGED_WITHIN`] as to how often.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(15);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
 const KEEPALIVE_TIMES: u32 = 3;
-/// How long what was sent may stay unacknowledged before its connection counts as lost (RFC 5482). The kernel counts the
-/// time in which a peer has no room for more as well, and one that is slow to read an upload has not gone.
+/// How long what was sent may stay unacknowledged before its connection counts as lost (RFC 5482). The kernel counts
+/// the time in which a peer has no room for more as well, and one that is slow to read an upload has not gone.
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(60);
 
 /// What is known of the addresses of a host.
@@ -73,7 +73,8 @@ impl Addresses {
         Ok(stream)
     }
 
-    /// One address of the host, for a proxy that takes only one: of version 4 if there is one, which every proxy can reach.
+    /// One address of the host, for a proxy that takes only one: of version 4 if there is one, which every proxy can
+    /// reach.
     ///
     /// # Errors
     /// When the name does not resolve.
@@ -134,8 +135,9 @@ fn ordered(addresses: Vec<SocketAddr>, has_failed: impl Fn(&SocketAddr) -> bool)
     [good, failed].concat()
 }
 
-/// Connects to the first address that answers. Each one is tried a moment after the one before it, or at once when that has
-/// failed, and goes on until one has won. Answers also which have failed, or were silent for longer than the winner.
+/// Connects to the first address that answers. Each one is tried a moment after the one before it, or at once when that
+/// has failed, and goes on until one has won. Answers also which have failed, or were silent for longer than the
+/// winner.
 async fn race(addresses: &[SocketAddr]) -> (io::Result<TcpStream>, Vec<SocketAddr>) {
     let mut waiting = addresses.iter().copied();
     let mut running = FuturesUnordered::new();
@@ -169,8 +171,8 @@ async fn race(addresses: &[SocketAddr]) -> (io::Result<TcpStream>, Vec<SocketAdd
     }
 }
 
-/// How much the failure of one address tells, where others have failed in other ways. A machine without version 6 of the
-/// protocol has no address of its own to call such addresses from, which tells nothing of those of version 4.
+/// How much the failure of one address tells, where others have failed in other ways. A machine without version 6 of
+/// the protocol has no address of its own to call such addresses from, which tells nothing of those of version 4.
 fn tells(error: &io::Error) -> u8 {
     match error.kind() {
         io::ErrorKind::AddrNotAvailable => 0,

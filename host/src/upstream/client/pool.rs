@@ -1,8 +1,8 @@
 //! Connections that nobody uses at the moment, and for how long they are worth using again.
 //!
 //! A connection that was left alone may be dead without anybody knowing: its machine slept, a NAT forgot it, or a load
-//! balancer moved. So it is not kept for long, and not for ever however much it is used. Both are measured by a clock that
-//! goes on while the machine sleeps.
+//! balancer moved. So it is not kept for long, and not for ever however much it is used. Both are measured by a clock
+//! that goes on while the machine sleeps.
 
 use spillway_resilience::Timestamp;
 use std::time::Duration;

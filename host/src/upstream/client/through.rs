@@ -59,8 +59,8 @@ pub(super) async fn tunnelled(stream: Stream, proxy: &Proxy, target: &str) -> Re
     Ok(Box::new(TokioIo::new(upgraded)))
 }
 
-/// A proxy that has answered has its reasons. What it says of us will be said again, and may lock an account; what it says
-/// of others may pass.
+/// A proxy that has answered has its reasons. What it says of us will be said again, and may lock an account; what it
+/// says of others may pass.
 pub(super) fn refused(proxy: &Proxy, target: &str, status: StatusCode) -> Trouble {
     let advice = match (status, proxy.authorization()) {
         (StatusCode::PROXY_AUTHENTICATION_REQUIRED, None) => "; it wants a name and a password, which its URL can hold",

@@ -1,6 +1,6 @@
 //! What can go wrong between here and an upstream, in a word for policies and in a sentence for people.
 
-use crate::runtime::causes::{Cause, find};
+use crate::runtime::causes::{ErrorChain, find};
 use crate::runtime::shortage::Shortage;
 use rustls::CertificateError;
 use spillway_sdk::Fault;
@@ -19,7 +19,7 @@ pub(crate) struct Trouble {
     /// What this machine lacked for it: then nobody else has had a part in it.
     pub(crate) shortage: Option<Shortage>,
     /// What it was told by, if that is more than the sentence.
-    pub(crate) source: Option<Cause>,
+    pub(crate) source: Option<ErrorChain>,
 }
 
 impl fmt::Display for Trouble {
@@ -42,7 +42,7 @@ impl Trouble {
 
     /// The same, as this error told it.
     pub(crate) fn told_by(fault: Fault, sentence: impl Into<Rc<str>>, error: impl Error + 'static) -> Trouble {
-        Trouble { shortage: Shortage::of(&error), source: Some(Cause::of(error)), ..Trouble::new(fault, sentence) }
+        Trouble { shortage: Shortage::of(&error), source: Some(ErrorChain::of(error)), ..Trouble::new(fault, sentence) }
     }
 
     /// A name that did not resolve.
@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn what_was_in_the_way_is_kept_as_it_arose() {
         let trouble = Trouble::connecting("10.0.0.1:443", io::Error::from_raw_os_error(111));
-        let kept = Cause::of(trouble);
+        let kept = ErrorChain::of(trouble);
         assert_eq!(kept.to_string(), "connection refused by 10.0.0.1:443");
         assert_eq!(find::<Trouble>(&kept).map(|trouble| trouble.fault), Some(Fault::ConnectRefused));
         let told = find::<io::Error>(&kept).map(io::Error::kind);

@@ -78,8 +78,8 @@ pub(crate) fn mistakes_of_system() -> &'static [String] {
 
 /// Believes chains that end in a trusted authority, and beside them a certificate that is itself trusted.
 ///
-/// One that was made by `openssl req -x509` is both: it calls itself an authority, and a server shows it as its own. The
-/// rules for chains have no place for that; whoever has named this very certificate as trusted means it.
+/// One that was made by `openssl req -x509` is both: it calls itself an authority, and a server shows it as its own.
+/// The rules for chains have no place for that; whoever has named this very certificate as trusted means it.
 #[derive(Debug)]
 struct Verifier {
     chains: Arc<WebPkiServerVerifier>,

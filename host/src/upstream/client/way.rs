@@ -35,8 +35,8 @@ impl Way {
     }
 }
 
-/// What the environment says of hosts that are reached at `port`. As curl and Go read them, an exception may name a port, and
-/// a domain with or without an asterisk; of two spellings of a variable, one that is empty says nothing.
+/// What the environment says of hosts that are reached at `port`. As curl and Go read them, an exception may name a
+/// port, and a domain with or without an asterisk; of two spellings of a variable, one that is empty says nothing.
 fn of_environment(variable: impl Fn(&str) -> Option<String>, port: u16) -> Matcher {
     let first =
         |names: [&str; 2]| names.into_iter().filter_map(&variable).find(|value| !value.is_empty()).unwrap_or_default();
