@@ -15,7 +15,7 @@ section! {
         max_in_flight: u32 = AdaptiveLimitSettings::DEFAULT_MAX_IN_FLIGHT, IN_FLIGHT;
         /// What adapting leaves; more for an upstream that answers slowly.
         min_in_flight: u32 = AdaptiveLimitSettings::DEFAULT_MIN_IN_FLIGHT, IN_FLIGHT;
-        /// Whether the bound is halved when the provider is overloaded or times out, and regrown.
+        /// Whether the bound is halved when calls time out, and regrown.
         adaptive: bool = true, Flag;
         /// Adapt also when first content takes so many times as long as usual.
         latency_tolerance: Option<f64> = AdaptiveLimitSettings::DEFAULT_LATENCY_TOLERANCE, AboveOrOff(1.0);
