@@ -34,7 +34,7 @@ use spillway_resilience::{
 
 use crate::protection::{Answer, Call, Order, Orders, Protection, RequestId, Told};
 use crate::scenario;
-use circuits::{Admission, Circuits, Refused};
+use circuits::{CircuitPermits, Circuits, Refused};
 use lanes::{Lanes, Left};
 use part::Part;
 use verdict::verdict;
@@ -51,9 +51,9 @@ enum Stage {
 
 /// What one call holds and must give back.
 #[derive(Debug)]
-struct Held {
+struct Permits {
     pass: Pass,
-    admission: Admission,
+    circuits: CircuitPermits,
     /// Whether it had to wait for the limits, and so was charged to its tenant's share.
     waited: bool,
 }
@@ -94,7 +94,7 @@ pub struct Stack {
     /// Those who wait at an open circuit, by when they ask again.
     at_circuit: BTreeMap<(Timestamp, RequestId), Call>,
     /// What calls under way hold.
-    under_way: HashMap<RequestId, Held>,
+    under_way: HashMap<RequestId, Permits>,
     /// Requests that have been tried or have waited in a lane.
     pasts: HashMap<RequestId, Past>,
 }
@@ -164,8 +164,8 @@ impl Stack {
     /// The circuits' admission, last. What they refuse gives its pass back, and costs nothing.
     fn ask_circuits(&mut self, call: &Call, pass: Pass, waited: bool, orders: &mut Orders) {
         match self.circuits.admit(call, orders.now()) {
-            Ok(admission) => {
-                self.under_way.insert(call.request, Held { pass, admission, waited });
+            Ok(circuits) => {
+                self.under_way.insert(call.request, Permits { pass, circuits, waited });
                 if let Some(past) = self.pasts.get_mut(&call.request) {
                     past.holds_token = false;
                 }
@@ -334,12 +334,12 @@ impl Stack {
     fn count(
         &mut self,
         call: &Call,
-        admission: Admission,
+        permits: CircuitPermits,
         consequence: &Consequence,
         answer: &Answer,
         orders: &mut Orders,
     ) {
-        let changed = self.circuits.settle(call, admission, consequence, answer, orders.random());
+        let changed = self.circuits.settle(call, permits, consequence, answer, orders.random());
         if changed.opened {
             orders.push(Order::Opened(answer.sent));
         }
@@ -440,7 +440,7 @@ impl Protection for Stack {
     }
 
     fn answered(&mut self, call: &Call, answer: &Answer, orders: &mut Orders) {
-        let Some(Held { pass, admission, waited }) = self.under_way.remove(&call.request) else { return };
+        let Some(Permits { pass, circuits, waited }) = self.under_way.remove(&call.request) else { return };
         self.learn(call, answer);
         let mut consequence = self.consequence(call, answer);
         self.give_back(call, pass, waited, &consequence, answer.at, orders);
@@ -448,7 +448,7 @@ impl Protection for Stack {
             let is_fruitless = self.lanes.told(part, pause, answer, &self.served, orders.random());
             consequence = consequence.heard_by_lane(Some(is_fruitless));
         }
-        self.count(call, admission, &consequence, answer, orders);
+        self.count(call, circuits, &consequence, answer, orders);
         if answer.outcome == Outcome::Success {
             self.forget(call.request);
             orders.deliver(call, answer);

@@ -35,7 +35,7 @@ impl Refused {
 
 /// A call's permits.
 #[derive(Debug)]
-pub(super) struct Admission {
+pub(super) struct CircuitPermits {
     whole: Permit,
     parts: Vec<(Part, Permit)>,
 }
@@ -81,10 +81,10 @@ impl Circuits {
     }
 
     /// Lets a call pass, or says which circuit does not.
-    pub(super) fn admit(&mut self, call: &Call, now: Timestamp) -> Result<Admission, Refused> {
+    pub(super) fn admit(&mut self, call: &Call, now: Timestamp) -> Result<CircuitPermits, Refused> {
         let mut parts = Vec::new();
         match self.ask_each(call, &mut parts, now) {
-            Ok(whole) => Ok(Admission { whole, parts }),
+            Ok(whole) => Ok(CircuitPermits { whole, parts }),
             Err(refused) => {
                 // Those that let it pass saw nothing of it.
                 for (part, permit) in parts {
@@ -111,14 +111,14 @@ impl Circuits {
     pub(super) fn settle(
         &mut self,
         call: &Call,
-        admission: Admission,
+        admission: CircuitPermits,
         consequence: &Consequence,
         answer: &Answer,
         random: u64,
     ) -> Changed {
         let now = answer.at;
         let mut changed = Changed::default();
-        let Admission { whole, parts: mut permits } = admission;
+        let CircuitPermits { whole, parts: mut permits } = admission;
         let reached = Part::reached(call, consequence.reach);
         let is_served = consequence.counts == Outcome::Success;
         let for_whole = if reached.is_none() { consequence.counts } else { consequence.counts_for_upstream };
