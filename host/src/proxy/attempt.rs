@@ -187,6 +187,7 @@ async fn send(
             record.first_content.set(held.has_content.then_some(elapsed));
             record.prefix = prefix_of(&held);
             record.fault = fault.or_else(|| is_nothing(target, &held, &record.prefix).then_some(Fault::Truncated));
+            record.cause = held.cause.clone();
             record.streaming |= held.splitter.is_some();
             if held.splitter.is_some() {
                 // A stream's error is an event of it, the last one held; its beginning as a whole is no JSON.

@@ -9,6 +9,7 @@ use crate::proxy::settle::{Ending, conclude};
 use crate::proxy::target::Target;
 use crate::proxy::trace::RequestTrace;
 use crate::proxy::worker::Worker;
+use crate::runtime::causes::ErrorChain;
 use crate::upstream::circuit::CircuitPermits;
 use bytes::Bytes;
 use spillway_resilience::Consequence;
@@ -24,7 +25,7 @@ pub(crate) enum End {
     /// With an error event of the provider's.
     Failed(ProviderError),
     /// Before its time.
-    Broken(Fault),
+    Broken(Fault, Option<ErrorChain>),
     /// Its caller went away, or was given up for this reason.
     Abandoned(Option<&'static str>),
 }
@@ -106,7 +107,7 @@ impl Completion {
             metrics.tokens(usage.input, usage.output);
         }
         let fault = match end {
-            End::Broken(fault) => Some(fault),
+            End::Broken(fault, _) => Some(fault),
             End::Whole | End::Failed(_) | End::Abandoned(_) => None,
         };
         // What was first said of the attempt is what it says of the upstream's room: an end much later says nothing.
@@ -119,9 +120,12 @@ impl Completion {
                 self.judge_again(None, Some(error));
                 RequestOutcome::Broken
             }
-            End::Broken(fault) => {
-                self.trace.tell(&format!("the answer broke off: {}", fault.as_str()));
-                self.judge_again(Some(fault), None);
+            End::Broken(fault, cause) => {
+                self.trace.tell(&match &cause {
+                    None => format!("the answer broke off: {}", fault.as_str()),
+                    Some(cause) => format!("the answer broke off: {} ({cause})", fault.as_str()),
+                });
+                self.judge_again(Some((fault, cause)), None);
                 RequestOutcome::Broken
             }
             End::Abandoned(given_up) => {
@@ -138,12 +142,12 @@ impl Completion {
     }
 
     /// What is said about an attempt that broke after its first content.
-    fn judge_again(&mut self, fault: Option<Fault>, error: Option<ProviderError>) {
+    fn judge_again(&mut self, broken: Option<(Fault, Option<ErrorChain>)>, error: Option<ProviderError>) {
         let mut record = Record::clone(&self.record);
         record.phase = Phase::Committed;
         record.elapsed = record.began.elapsed();
         record.prefix = Bytes::new();
-        record.fault = fault;
+        (record.fault, record.cause) = broken.map_or((None, None), |(fault, cause)| (Some(fault), cause));
         record.error = OnceCell::from(error);
         let upstream = &self.target.upstream;
         let record = Rc::new(record);

@@ -9,6 +9,7 @@ use crate::proxy::body::{Aborted, Arriving};
 use crate::proxy::completion::{Completion, End};
 use crate::proxy::hold::{BufferedResponse, OPEN_WHEN_OVER};
 use crate::proxy::refusal::{Refusal, RefusalKind};
+use crate::runtime::causes::ErrorChain;
 use crate::upstream::client::fault_of;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
@@ -35,6 +36,8 @@ pub(crate) struct Forward {
     upstream: Option<Incoming>,
     /// What has broken it off while it was held.
     broken: Option<Fault>,
+    /// What a break was told by.
+    cause: Option<ErrorChain>,
     reader: Reader,
     /// Whether it is in an API's words, and generated.
     generates: bool,
@@ -113,6 +116,7 @@ impl Forward {
             ready: VecDeque::new(),
             upstream: held.rest,
             broken: held.broken,
+            cause: held.cause,
             reader: match held.splitter {
                 Some(splitter) => {
                     let strips = target.demands_usage.get();
@@ -288,7 +292,8 @@ impl Forward {
         self.upstream = None;
         self.broken = None;
         self.abort = Abort::AfterFlush;
-        self.settle(End::Broken(fault));
+        let cause = self.cause.take();
+        self.settle(End::Broken(fault, cause));
     }
 
     fn settle(&mut self, end: End) {
@@ -353,7 +358,11 @@ impl http_body::Body for Forward {
                         this.arrived(data);
                     }
                 }
-                Poll::Ready(Some(Err(error))) => this.ended_by(fault_of(&error)),
+                Poll::Ready(Some(Err(error))) => {
+                    let fault = fault_of(&error);
+                    this.cause = Some(ErrorChain::of(error));
+                    this.ended_by(fault);
+                }
                 Poll::Ready(None) => this.ended(),
                 Poll::Pending => match this.idle.as_mut().poll(context) {
                     Poll::Ready(()) if this.has_content => this.ended_by(Fault::IdleTimeout),

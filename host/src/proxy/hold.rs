@@ -7,6 +7,7 @@ use crate::dialect::sse::{self, Splitter};
 use crate::dialect::{EventKind, Operation};
 use crate::policy::Record;
 use crate::proxy::target::Target;
+use crate::runtime::causes::ErrorChain;
 use crate::upstream::client::fault_of;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
@@ -49,6 +50,8 @@ pub(crate) struct BufferedResponse {
     pub has_content: bool,
     /// What broke it off before it was whole. Should the caller get it nonetheless, it breaks off in the same place.
     pub broken: Option<Fault>,
+    /// What that was told by.
+    pub cause: Option<ErrorChain>,
 }
 
 impl BufferedResponse {
@@ -86,6 +89,7 @@ pub(super) async fn hold(target: &Target, status: StatusCode, headers: Rc<Header
         rest: Some(body),
         has_content: true,
         broken: None,
+        cause: None,
     };
     let (generates, succeeds) = (target.request.operation == Operation::Generate, held.status.is_success());
     let (mut error, mut fault) = (None, None);
@@ -131,7 +135,11 @@ async fn hold_stream(target: &Target, held: &mut BufferedResponse) -> Beginning 
         let Some(body) = held.rest.as_mut() else { break Beginning::Telling(None) };
         let frame = match frame_until(release, body).await {
             Ok(Some(Ok(frame))) => frame,
-            Ok(Some(Err(error))) => break ended(target, held, &mut splitter, Some(fault_of(&error))),
+            Ok(Some(Err(error))) => {
+                let fault = fault_of(&error);
+                held.cause = Some(ErrorChain::of(error));
+                break ended(target, held, &mut splitter, Some(fault));
+            }
             Ok(None) => break ended(target, held, &mut splitter, None),
             Err(_) => {
                 held.has_content = false;
@@ -239,6 +247,7 @@ async fn hold_body(target: &Target, held: &mut BufferedResponse, enough: usize) 
             Ok(Some(Err(error))) => {
                 held.rest = None;
                 held.broken = Some(fault_of(&error));
+                held.cause = Some(ErrorChain::of(error));
             }
             Ok(Some(Ok(frame))) => {
                 let Ok(data) = frame.into_data() else { continue };
