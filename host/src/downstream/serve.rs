@@ -54,7 +54,8 @@ pub(crate) async fn serve(worker: Rc<Worker>, request: Request<Upload>, request_
         Ok(route) => route,
         Err(refusal) => return refused(refusal, guess, &request_id, &trace),
     };
-    let (dialect, upstream) = (route.dialect, Arc::clone(&route.upstream));
+    let Route { upstream, fallbacks, line } = route;
+    let dialect = line.dialect;
     let caller = worker.app.callers.identify(&head.headers, head.uri.query().unwrap_or_default());
 
     // Shed what matters least while there is too much in hand.
@@ -68,8 +69,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, request: Request<Upload>, request_
     let preference = Preference::read(&head.headers);
     let server = &worker.app.config.server;
     let bounds = (server.max_body, server.request_timeout);
-    let received = InboundRequest::receive(&route, head, body, request_id.clone(), caller, bounds, share).await;
-    let Route { upstream, fallbacks, .. } = route;
+    let received = InboundRequest::receive(line, head, body, request_id.clone(), caller, bounds, share).await;
     let targets = match received.and_then(|request| Targets::of(request, Arc::clone(&upstream), fallbacks)) {
         Ok(targets) => targets,
         Err(refusal) => {

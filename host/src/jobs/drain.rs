@@ -6,7 +6,7 @@ use crate::proxy::app::{App, LoadShare};
 use crate::proxy::attempts::attempts;
 use crate::proxy::body::Body;
 use crate::proxy::request::{InboundBody, InboundRequest};
-use crate::proxy::route::Route;
+use crate::proxy::route::RequestLine;
 use crate::proxy::target::{Target, Targets};
 use crate::proxy::trace::RequestTrace;
 use crate::proxy::unserved::Unserved;
@@ -142,9 +142,7 @@ async fn serve(worker: &Rc<Worker>, spool: &Spool, claimed: ClaimedJob, share: L
     };
     let mut trace = RequestTrace::begin(&job.request_id);
     trace.serves(lease.id(), &job.upstream, job.model.as_deref());
-    let route = Route {
-        upstream: Arc::clone(upstream),
-        fallbacks: Vec::new(),
+    let line = RequestLine {
         dialect: dialect_of(&job.dialect),
         // Of what is sent, only this is kept; the rest asks for what is there.
         operation: if job.method == "POST" { Operation::Generate } else { Operation::PassThrough },
@@ -156,7 +154,7 @@ async fn serve(worker: &Rc<Worker>, spool: &Spool, claimed: ClaimedJob, share: L
     // Whoever waits for an answer now comes before whoever fetches it later.
     caller.priority = Priority::Low;
     let request = InboundRequest::new(
-        &route,
+        line,
         (Method::from_bytes(job.method.as_bytes()).unwrap_or(Method::POST), headers),
         InboundBody::Whole(Bytes::from(job.body)),
         job.request_id,
@@ -164,7 +162,7 @@ async fn serve(worker: &Rc<Worker>, spool: &Spool, claimed: ClaimedJob, share: L
         Instant::now() + app.config.server.request_timeout,
         share,
     );
-    let targets = match Targets::of(request, route.upstream, route.fallbacks) {
+    let targets = match Targets::of(request, Arc::clone(upstream), Vec::new()) {
         Ok(targets) => targets,
         Err(refusal) => return bury(spool, &lease, refusal.message(), None, app.clock).await,
     };

@@ -4,7 +4,7 @@ use crate::dialect::estimate::Estimate;
 use crate::dialect::{Dialect, Operation, Parameters, compression, headers};
 use crate::proxy::app::LoadShare;
 use crate::proxy::refusal::{Refusal, RefusalKind};
-use crate::proxy::route::Route;
+use crate::proxy::route::RequestLine;
 use crate::runtime::upload::{Upload, UploadError};
 use crate::tenants::callers::Caller;
 use bytes::Bytes;
@@ -63,12 +63,12 @@ pub(crate) struct InboundRequest {
 }
 
 impl InboundRequest {
-    /// Reads a request whose route is known, its body included.
+    /// Reads a request whose line is understood, its body included.
     ///
     /// # Errors
     /// When the body is too large or breaks off, or the request has been here before.
     pub(crate) async fn receive(
-        route: &Route,
+        line: RequestLine,
         head: request::Parts,
         body: Upload,
         id: String,
@@ -83,21 +83,21 @@ impl InboundRequest {
             .into());
         }
         let has_body = !http_body::Body::is_end_stream(&body);
-        let body = if route.operation == Operation::Generate || !has_body {
+        let body = if line.operation == Operation::Generate || !has_body {
             InboundBody::Whole(read(body, &head.headers, max_body, &caller, &mut share).await?)
         } else {
             InboundBody::Streaming(RefCell::new(Some(body)))
         };
         let wish = callers_timeout(&head.headers).filter(|wish| *wish < timeout);
         let deadline = Instant::now() + wish.unwrap_or(timeout);
-        let mut request = InboundRequest::new(route, (head.method, head.headers), body, id, caller, deadline, share);
+        let mut request = InboundRequest::new(line, (head.method, head.headers), body, id, caller, deadline, share);
         request.deadline_is_callers = wish.is_some();
         Ok(request)
     }
 
     /// As [`InboundRequest::receive`], of parts that are at hand.
     pub(crate) fn new(
-        route: &Route,
+        line: RequestLine,
         (method, headers): (Method, HeaderMap),
         body: InboundBody,
         id: String,
@@ -107,10 +107,10 @@ impl InboundRequest {
     ) -> InboundRequest {
         let mut request = InboundRequest {
             id,
-            dialect: route.dialect,
-            operation: route.operation,
+            dialect: line.dialect,
+            operation: line.operation,
             method,
-            path_and_query: route.path_and_query.clone(),
+            path_and_query: line.path_and_query,
             headers,
             body,
             parameters: Parameters::default(),

@@ -15,6 +15,12 @@ pub(crate) struct Route {
     /// Those that are asked where it does not serve, in this order. They are sent the caller's own credential, so that
     /// they must be of the same provider.
     pub fallbacks: Vec<Arc<Upstream>>,
+    pub line: RequestLine,
+}
+
+/// What a request's line asks for, whoever serves it.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestLine {
     pub dialect: Dialect,
     /// What it asks for.
     pub operation: Operation,
@@ -58,6 +64,7 @@ impl Route {
             path_and_query.push('?');
             path_and_query.push_str(query);
         }
-        Ok(Route { upstream: Arc::clone(upstream), fallbacks: Vec::new(), dialect, operation, path_and_query })
+        let line = RequestLine { dialect, operation, path_and_query };
+        Ok(Route { upstream: Arc::clone(upstream), fallbacks: Vec::new(), line })
     }
 }

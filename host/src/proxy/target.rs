@@ -41,8 +41,8 @@ impl Targets {
         &self.first
     }
 
-    /// The others, each made ready when it is reached. One that speaks another API, or cannot be
-    /// asked for this request, is passed over.
+    /// The others, each made ready when it is reached. One that speaks another API, or cannot be asked for this request,
+    /// is passed over.
     pub(crate) fn others(&self) -> impl Iterator<Item = Rc<Target>> {
         let speaks = self.first.upstream.config.dialect;
         let others = self.others.iter().filter(move |upstream| upstream.config.dialect == speaks);

@@ -4,7 +4,7 @@ use crate::dialect::{Dialect, Operation};
 use crate::policy::Registry;
 use crate::proxy::app::{App, Means};
 use crate::proxy::request::{InboundBody, InboundRequest};
-use crate::proxy::route::Route;
+use crate::proxy::route::RequestLine;
 use crate::runtime::clock::Clock;
 use crate::tenants::fingerprint::FingerprintKey;
 use bytes::Bytes;
@@ -75,9 +75,7 @@ async fn served_by(first: &Provider, second: &Provider) -> (u16, String, String)
     let app = Arc::new(App::new(config, clock, registry, None, None, FingerprintKey::generate(), means));
     let worker = Worker::new(Arc::clone(&app), Arc::default());
     let upstream = |name: &str| Arc::clone(&app.upstreams[name]);
-    let route = Route {
-        upstream: upstream("first"),
-        fallbacks: vec![upstream("second")],
+    let line = RequestLine {
         dialect: Dialect::OpenAi,
         operation: Operation::Generate,
         path_and_query: "/v1/chat/completions".into(),
@@ -86,8 +84,8 @@ async fn served_by(first: &Provider, second: &Provider) -> (u16, String, String)
     let caller = app.callers.identify(&HeaderMap::new(), "");
     let deadline = Instant::now() + Duration::from_secs(60);
     let head = (Method::POST, HeaderMap::new());
-    let request = InboundRequest::new(&route, head, body, "id".into(), caller, deadline, app.take_on());
-    let targets = Targets::of(request, route.upstream, route.fallbacks).expect("both can be asked");
+    let request = InboundRequest::new(line, head, body, "id".into(), caller, deadline, app.take_on());
+    let targets = Targets::of(request, upstream("first"), vec![upstream("second")]).expect("both can be asked");
     let mut trace = RequestTrace::begin("id");
     trace.goes_to(&targets.first().upstream, None);
     let response = match attempts(&worker, &targets, Patience::none(), trace).await {
