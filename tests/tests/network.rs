@@ -9,6 +9,7 @@ use spillway_tests::http::Response;
 use spillway_tests::provider::{Provider, respond, stall};
 use spillway_tests::spillway::{Setup, Spillway};
 use std::fs;
+use std::io::Read;
 use std::net::TcpListener;
 use std::sync::mpsc::channel;
 use std::thread;
@@ -206,16 +207,27 @@ fn a_proxy_that_refuses_is_named_with_its_reason_and_asked_once() {
 
 #[test]
 fn a_server_that_closes_instead_of_speaking_tls_is_tried_again_and_then_named() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = listener.local_addr().expect("an address").port();
-    let (accepted, count) = channel();
-    thread::spawn(move || while listener.accept().is_ok() && accepted.send(()).is_ok() {});
-    let spillway = setup(&format!("https://localhost:{port}")).start();
-    let answer = spillway.send(&chat());
-    let text = answer.text();
-    assert_eq!((answer.status(), answer.header("x-should-retry")), (502, None), "{text}");
-    assert!(text.contains("it closed the connection instead of speaking TLS"), "{text}");
-    assert!(count.try_iter().count() > 1);
+    // Whoever closes what he has read ends the connection; whoever has not read what came resets it.
+    for reads in [true, false] {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let (accepted, count) = channel();
+        thread::spawn(move || {
+            let mut greeting = [0; 16 << 10];
+            while let Ok((mut connection, _)) = listener.accept() {
+                let arrived = if reads { connection.read(&mut greeting) } else { connection.peek(&mut greeting) };
+                if accepted.send(arrived.is_ok()).is_err() {
+                    break;
+                }
+            }
+        });
+        let spillway = setup(&format!("https://localhost:{port}")).start();
+        let answer = spillway.send(&chat());
+        let text = answer.text();
+        assert_eq!((answer.status(), answer.header("x-should-retry")), (502, None), "{text}");
+        assert!(text.contains("it closed the connection instead of speaking TLS"), "{text}");
+        assert!(count.try_iter().count() > 1);
+    }
 }
 
 #[test]

@@ -66,8 +66,13 @@ impl Trouble {
     pub(crate) fn tls(to: &str, error: io::Error) -> Trouble {
         let (fault, sentence) = match find::<rustls::Error>(&error) {
             Some(tls) => (fault_of_tls(tls), format!("TLS failed with {to}: {}", of_tls(tls))),
-            // A server that has just begun or is about to end does that too, so it may go better next time.
-            None if error.kind() == io::ErrorKind::UnexpectedEof => {
+            // A server that has just begun or is about to end does that too, so it may go better next time. One that has
+            // not read what it was greeted with closes with a reset.
+            None if matches!(
+                error.kind(),
+                io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+            ) =>
+            {
                 (Fault::Reset, format!("TLS failed with {to}: it closed the connection instead of speaking TLS"))
             }
             None => (Fault::Reset, format!("the connection to {to} was lost before TLS was agreed upon: {error}")),
