@@ -17,11 +17,14 @@
 //! | How many calls may be in flight? | [`Bulkhead`], [`AdaptiveLimit`] |
 //! | Should a late call get a second one beside it? | [`when_to_hedge`] |
 //! | May anything be retried at all? | [`RetryBudget`] |
+//! | Who is asked first, of several that may serve it? | [`order`], with an [`Affinity`] |
 
 #![forbid(unsafe_code)]
 
 mod admission;
+mod affinity;
 mod backoff;
+mod balance;
 mod breaker;
 mod bucket;
 mod budget;
@@ -41,7 +44,9 @@ mod time;
 mod window;
 
 pub use admission::{AdmissionQueue, Concurrency, Demand, Entry, Leaving, Obstacle, Pass, TurnedAway};
+pub use affinity::{Affinity, AffinitySettings};
 pub use backoff::{Backoff, Jitter};
+pub use balance::{Candidate, order};
 pub use breaker::{
     Admitted, Breaker, BreakerKind, BreakerSettings, Cause, CircuitState, Mode, Pending, Permit, ProbeSpacing,
     Recorded, Rejected, Snapshot, Transition, TripDecision, WindowStatistics,
