@@ -18,6 +18,7 @@
 //! | Should a late call get a second one beside it? | [`when_to_hedge`] |
 //! | May anything be retried at all? | [`RetryBudget`] |
 //! | Who is asked first, of several that may serve it? | [`order`], with an [`Affinity`] |
+//! | Is the next one asked after a failure? | [`onward`], and [`rules_out`] |
 
 #![forbid(unsafe_code)]
 
@@ -28,6 +29,7 @@ mod balance;
 mod breaker;
 mod bucket;
 mod budget;
+mod chain;
 mod concurrency;
 mod consequence;
 mod decide;
@@ -53,6 +55,7 @@ pub use breaker::{
 };
 pub use bucket::{TokenBucket, Wait};
 pub use budget::{RetryBudget, RetryBudgetSettings, Spend};
+pub use chain::{ChainSettings, Hop, NoHop, Onward, Place, onward, rules_out};
 pub use concurrency::{AdaptiveLimit, AdaptiveLimitSettings, Bulkhead, Feedback, Saturated, Slot};
 pub use consequence::{
     Circumstances, Class, Consequence, FirstContent, Hears, Pacing, Progress, Reach, Scope, Teaches, Verdict,
