@@ -2,8 +2,9 @@
 
 use super::lenient::{Scalar, Section};
 use super::paths::method;
-use super::{EventKind, Parameters, Usage, count_meant, has_key, has_objects, lacks, sum};
+use super::{EventKind, Parameters, Usage, count_meant, has_key, has_objects, in_place, lacks, raw, sum};
 use crate::dialect::error::{ApiError, ErrorKind};
+use bytes::Bytes;
 use http::HeaderMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -40,6 +41,33 @@ pub(super) fn read_request(path: &str, body: &[u8]) -> Parameters {
         output_tokens_max: if generates_text { bound } else { Some(0) },
         ..Parameters::default()
     }
+}
+
+/// What Google's resources are called by, where a model is named outside of a path.
+const RESOURCE: &str = "models/";
+
+/// The body with another model, where it repeats the one that the path names: batches and counts do, and mistakes are
+/// refused. Models of others may do so as well. A body that names none, as most, stays as it is.
+pub(super) fn with_model(body: &Bytes, model: &str) -> Bytes {
+    if !has_key(body, b"\"model\"") {
+        return body.clone();
+    }
+    let mut named = Vec::new();
+    let read = raw::members(body, |key, value| match key {
+        "model" => named.push(value),
+        "generateContentRequest" | "generate_content_request" => named.extend(raw::member(value, "model")),
+        "requests" => {
+            let _no_list = raw::elements(value.as_bytes(), |request| named.extend(raw::member(request, "model")));
+        }
+        _ => {}
+    });
+    if read.is_none() {
+        return body.clone();
+    }
+    in_place::replace(body, &named, |written| {
+        let is_resource = raw::text(written).is_some_and(|text| text.starts_with(RESOURCE));
+        Value::from(if is_resource { format!("{RESOURCE}{model}") } else { model.to_owned() }).to_string()
+    })
 }
 
 /// Candidates, or what stood against them: an empty list is left out. Of embeddings and tokens there may be none.

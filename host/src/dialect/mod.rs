@@ -5,14 +5,16 @@ pub(crate) mod error;
 pub mod estimate;
 pub(crate) mod events;
 pub(crate) mod headers;
+pub(crate) mod in_place;
 pub(crate) mod json_end;
+pub(crate) mod paths;
 pub(crate) mod sse;
 
 mod anthropic;
 mod gemini;
 mod lenient;
 mod openai;
-mod paths;
+mod raw;
 
 use crate::dialect::error::ApiError;
 use bytes::Bytes;
@@ -291,6 +293,15 @@ impl Dialect {
             Dialect::Anthropic => HeaderName::from_static("request-id"),
             Dialect::OpenAi | Dialect::Gemini | Dialect::Other => HeaderName::from_static("x-request-id"),
         }
+    }
+}
+
+/// A request for another model: its path and its body, of which nothing else is changed. Whose path names the model are
+/// the same in every dialect. `None` where neither can name one, since the body is no JSON object.
+pub fn with_model(path: &str, body: &Bytes, model: &str) -> Option<(String, Bytes)> {
+    match paths::with_model(path, model) {
+        Some(path) => Some((path, gemini::with_model(body, model))),
+        None => Some((path.to_owned(), in_place::with_model(body, model)?)),
     }
 }
 

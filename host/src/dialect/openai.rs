@@ -1,12 +1,14 @@
 //! OpenAI's API: chat completions, responses, completions and embeddings.
 
 use super::lenient::{Prompts, Scalar, Section};
-use super::{EventKind, Parameters, Usage, count_meant, has_key, has_list, has_objects, json_type, lacks, sum};
+use super::{
+    EventKind, Parameters, Usage, count_meant, has_key, has_list, has_objects, in_place, json_type, lacks, sum,
+};
 use crate::dialect::error::{ApiError, ErrorKind};
 use crate::dialect::sse;
 use bytes::Bytes;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use spillway_sdk::ProviderError;
 use std::borrow::Cow;
 
@@ -120,14 +122,9 @@ pub(super) fn usage(usage: &Value) -> Option<Usage> {
     })
 }
 
+/// The last chunk then has the usage. Where the options are no object the provider shall say so.
 pub(super) fn demand_usage(body: &[u8]) -> Option<Bytes> {
-    let mut body: Map<String, Value> = serde_json::from_slice(body).ok()?;
-    let options = body.entry("stream_options").or_insert_with(|| json!({}));
-    if options.is_null() {
-        *options = json!({});
-    }
-    options.as_object_mut()?.insert("include_usage".into(), Value::Bool(true));
-    serde_json::to_vec(&body).ok().map(Bytes::from)
+    in_place::set(body, &["stream_options", "include_usage"], "true")
 }
 
 pub(super) fn is_usage_event(data: &[u8]) -> bool {

@@ -62,7 +62,33 @@ pub(super) fn model(path: &str) -> Option<String> {
         return None;
     }
     let path = with_colons(path);
-    path.rsplit_once("/models/").and_then(|(_, rest)| rest.split(':').next()).map(str::to_owned)
+    path.rsplit_once("/models/").and_then(|(_, rest)| rest.rsplit_once(':')).map(|(model, _)| model.to_owned())
+}
+
+/// The path with another model in the one's place that it names; `None` where it names none. The method stays, however
+/// its colon is written.
+pub(crate) fn with_model(path: &str, model: &str) -> Option<String> {
+    let named = self::model(path)?;
+    if named == model {
+        return Some(path.to_owned());
+    }
+    let (before, rest) = path.rsplit_once("/models/")?;
+    let colon = [":", "%3A", "%3a"].into_iter().filter_map(|colon| rest.rfind(colon)).max()?;
+    Some(format!("{before}/models/{}{}", as_segment(model), &rest[colon..]))
+}
+
+/// A name as it stands in a path, so that none of it is taken for a separator.
+fn as_segment(name: &str) -> String {
+    let mut segment = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'@' | b':' => {
+                segment.push(char::from(byte));
+            }
+            _ => segment.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    segment
 }
 
 /// Some clients encode the colon, which means the same.
@@ -123,6 +149,34 @@ mod tests {
         for (provider, dialect, path) in public {
             assert_eq!(generating(path), Some(dialect), "{provider}: {path}");
         }
+    }
+
+    #[test]
+    fn another_model_takes_the_place_of_the_one_that_a_path_names() {
+        let cases = [
+            ("/v1beta/models/old:generateContent", "new", Some("/v1beta/models/new:generateContent")),
+            ("/v1beta/models/old%3AcountTokens", "new", Some("/v1beta/models/new%3AcountTokens")),
+            ("/v1beta/models/old%3aembedContent", "new", Some("/v1beta/models/new%3aembedContent")),
+            ("/v1/models/a:b:predict", "c:d", Some("/v1/models/c:d:predict")),
+            ("/v1/models/a%3Ab:predict", "a:b", Some("/v1/models/a%3Ab:predict")),
+            ("/models/x/models/old:predict", "models", Some("/models/x/models/models:predict")),
+            (
+                "/v1/projects/p/locations/l/publishers/anthropic/models/old:streamRawPredict",
+                "new@1",
+                Some("/v1/projects/p/locations/l/publishers/anthropic/models/new@1:streamRawPredict"),
+            ),
+            ("/v1/models/old:predict", "a/b?c d", Some("/v1/models/a%2Fb%3Fc%20d:predict")),
+            ("/v1/models/old", "new", None),
+            ("/v1/models/old:unknown", "new", None),
+            ("/v1/projects/p/endpoints/1:rawPredict", "new", None),
+            ("/v1/chat/completions", "new", None),
+        ];
+        for (path, to, expected) in cases {
+            let changed = with_model(path, to);
+            assert_eq!(changed.as_deref(), expected, "{path}");
+        }
+        let again = with_model("/v1/models/old%3Apredict", "a:b").expect("changed");
+        assert_eq!(model(&again).as_deref(), Some("a:b"));
     }
 
     #[test]

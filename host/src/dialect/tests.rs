@@ -1,5 +1,7 @@
 use super::*;
 
+const CHAT: &str = "/v1/chat/completions";
+
 fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
     pairs.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().expect("a value"))).collect()
 }
@@ -178,7 +180,6 @@ fn an_error_is_one_with_and_without_its_line_in_every_api() {
 
 #[test]
 fn what_holds_no_answer_is_told_from_an_empty_one() {
-    const CHAT: &str = "/v1/chat/completions";
     const EMBED: &str = "/v1/embeddings";
     const GENERATE: &str = "/v1beta/models/g:generateContent";
     let nothing = [
@@ -228,10 +229,66 @@ fn what_holds_no_answer_is_told_from_an_empty_one() {
 
 #[test]
 fn usage_is_demanded_without_touching_the_rest() {
-    let body = br#"{"model":"m","stream":true,"stream_options":{"include_obfuscation":false},"messages":[]}"#;
-    let changed = Dialect::OpenAi.demand_usage(body).expect("changed");
-    let expected = br#"{"model":"m","stream":true,"stream_options":{"include_obfuscation":false,"include_usage":true},"messages":[]}"#;
-    assert_eq!(&changed[..], expected);
+    let cases = [
+        (r#"{"model":"m", "seed":1e3}"#, Some(r#"{"stream_options":{"include_usage":true},"model":"m", "seed":1e3}"#)),
+        (r#"{"stream_options": null}"#, Some(r#"{"stream_options": {"include_usage":true}}"#)),
+        (r#"{"stream_options": { }}"#, Some(r#"{"stream_options": {"include_usage":true }}"#)),
+        (
+            r#"{"a":1.0,"stream_options":{"include_obfuscation":false},"a":2}"#,
+            Some(r#"{"a":1.0,"stream_options":{"include_usage":true,"include_obfuscation":false},"a":2}"#),
+        ),
+        (
+            r#"{"stream_options":{"x":[1e400], "include_usage" : false}}"#,
+            Some(r#"{"stream_options":{"x":[1e400], "include_usage" : true}}"#),
+        ),
+        (
+            r#"{"stream_options":{"include_usage":0},"stream_options":{}}"#,
+            Some(r#"{"stream_options":{"include_usage":true},"stream_options":{"include_usage":true}}"#),
+        ),
+        (r#"{"stream_options":{"include_usage":true}}"#, Some(r#"{"stream_options":{"include_usage":true}}"#)),
+        (r#"{"stream_options":"all"}"#, None),
+        ("{", None),
+    ];
+    for (body, expected) in cases {
+        let changed = Dialect::OpenAi.demand_usage(body.as_bytes());
+        assert_eq!(changed.as_deref(), expected.map(str::as_bytes), "{body}");
+    }
+}
+
+#[test]
+fn another_model_is_named_where_the_request_names_one() {
+    let google = "/v1beta/models/old:generateContent";
+    let renamed = "/v1beta/models/new:generateContent";
+    let cases = [
+        (CHAT, r#"{"model":"old"}"#, CHAT, r#"{"model":"new"}"#),
+        (CHAT, "{}", CHAT, r#"{"model":"new"}"#),
+        (google, r#"{"contents":[{"model":"old"}]}"#, renamed, r#"{"contents":[{"model":"old"}]}"#),
+        (google, r#"{"model":"models/old", "n":1.0}"#, renamed, r#"{"model":"models/new", "n":1.0}"#),
+        (google, "no JSON", renamed, "no JSON"),
+        (
+            "/v1beta/models/old:batchEmbedContents",
+            r#"{"requests":[{"model":"models/old","content":{}},{ },{"model":"old"}]}"#,
+            "/v1beta/models/new:batchEmbedContents",
+            r#"{"requests":[{"model":"models/new","content":{}},{ },{"model":"new"}]}"#,
+        ),
+        (
+            "/v1beta/models/old:countTokens",
+            r#"{"generateContentRequest":{"model":"models/old"}}"#,
+            "/v1beta/models/new:countTokens",
+            r#"{"generateContentRequest":{"model":"models/new"}}"#,
+        ),
+        (
+            "/v1/projects/p/publishers/mistralai/models/old:rawPredict",
+            r#"{"model":"old","messages":[]}"#,
+            "/v1/projects/p/publishers/mistralai/models/new:rawPredict",
+            r#"{"model":"new","messages":[]}"#,
+        ),
+    ];
+    for (path, body, path_expected, body_expected) in cases {
+        let changed = with_model(path, &Bytes::from(body), "new").expect("a request");
+        assert_eq!(changed, (path_expected.to_owned(), Bytes::from(body_expected)), "{path} {body}");
+    }
+    assert_eq!(with_model(CHAT, &Bytes::from("no JSON"), "new"), None);
 }
 
 #[test]
