@@ -3,6 +3,7 @@
 pub mod causes;
 pub mod clock;
 pub(crate) mod durable_file;
+pub(crate) mod fingerprint;
 #[expect(unreachable_pub, reason = "host/interleavings includes it, and its models see what is public")]
 pub(crate) mod gauge;
 pub(crate) mod heartbeat;

@@ -4,8 +4,8 @@
 //! has been down in a row.
 
 use crate::runtime::clock::{Clock, milliseconds};
+use crate::runtime::fingerprint::FingerprintKey;
 use crate::state::json_file;
-use crate::tenants::fingerprint::FingerprintKey;
 use crate::upstream::Upstream;
 use crate::upstream::said::Said;
 use crate::upstream::scope::Protects;

@@ -3,7 +3,7 @@
 use crate::config::{Config, Quota, TenantConfig};
 use crate::dialect::headers::{self, PRIORITY_HEADER, TENANT_HEADER};
 use crate::runtime::clock::Clock;
-use crate::tenants::fingerprint::FingerprintKey;
+use crate::runtime::fingerprint::FingerprintKey;
 use crate::upstream::gate::AdmissionGate;
 use crate::upstream::limiter;
 use http::HeaderMap;

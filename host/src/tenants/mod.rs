@@ -1,5 +1,4 @@
 //! Who calls, and what its requests may do.
 
 pub(crate) mod callers;
-pub(crate) mod fingerprint;
 pub(crate) mod guard;

@@ -6,7 +6,7 @@ use crate::proxy::app::{App, Means};
 use crate::proxy::request::{InboundBody, InboundRequest};
 use crate::proxy::route::RequestLine;
 use crate::runtime::clock::Clock;
-use crate::tenants::fingerprint::FingerprintKey;
+use crate::runtime::fingerprint::FingerprintKey;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use http_body_util::BodyExt;

@@ -31,12 +31,12 @@ impl FingerprintKey {
         FingerprintKey::from_bytes(bytes)
     }
 
-    pub(super) fn from_bytes(bytes: [u8; KEY_BYTES]) -> Self {
+    pub(crate) fn from_bytes(bytes: [u8; KEY_BYTES]) -> Self {
         FingerprintKey { bytes, hmac: hmac::Key::new(hmac::HMAC_SHA256, &bytes) }
     }
 
     /// Of a request's credential. Requests without one have a fingerprint in common.
-    pub(super) fn of_credential(&self, credential: Option<&[u8]>) -> u64 {
+    pub(crate) fn of_credential(&self, credential: Option<&[u8]>) -> u64 {
         match credential {
             Some(credential) => self.of("credential:", credential),
             None => self.of("none", &[]),
@@ -44,7 +44,7 @@ impl FingerprintKey {
     }
 
     /// Of a tenant that gives its name. It is none that a credential has.
-    pub(super) fn of_tenant(&self, name: &str) -> u64 {
+    pub(crate) fn of_tenant(&self, name: &str) -> u64 {
         self.of("tenant:", name.as_bytes())
     }
 
