@@ -1,5 +1,6 @@
 //! Which headers pass through a proxy, and which do not.
 
+use super::query;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::OnceLock;
@@ -8,6 +9,16 @@ use std::sync::OnceLock;
 pub(crate) const TENANT_HEADER: &str = "x-spillway-tenant";
 /// The header in which a caller says how much its request matters.
 pub(crate) const PRIORITY_HEADER: &str = "x-spillway-priority";
+
+/// The header in which a caller shows the access key, where its own credential stands in the usual place.
+pub(crate) const ACCESS_KEY_HEADER: &str = "x-spillway-access-key";
+
+/// The header of a key of Anthropic's.
+pub(crate) const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+/// The header of a key of Azure's.
+pub(crate) const API_KEY: HeaderName = HeaderName::from_static("api-key");
+/// The header of a key of Google's.
+pub(crate) const X_GOOG_API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
 
 /// How this Spillway calls itself in `Via`. A request that carries it has been here before; one that carries
 /// another Spillway's name has merely come through two of them.
@@ -30,11 +41,20 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 ];
 
 /// Headers that hold a caller's credential, one per API.
-static CREDENTIALS: [HeaderName; 4] = [
-    header::AUTHORIZATION,
-    HeaderName::from_static("x-api-key"),
-    HeaderName::from_static("api-key"),
-    HeaderName::from_static("x-goog-api-key"),
+static CREDENTIALS: [HeaderName; 4] = [header::AUTHORIZATION, X_API_KEY, API_KEY, X_GOOG_API_KEY];
+
+/// Parameters of the query that hold one: both are Google's.
+const CREDENTIAL_PARAMETERS: [&str; 2] = ["key", "access_token"];
+
+/// Headers by which a provider knows the caller's own account, besides its credential. With the key of another account
+/// they are refused, or would charge somebody else.
+static ACCOUNTS: [HeaderName; 6] = [
+    header::COOKIE,
+    HeaderName::from_static("openai-organization"),
+    HeaderName::from_static("openai-project"),
+    HeaderName::from_static("chatgpt-account-id"),
+    HeaderName::from_static("x-goog-user-project"),
+    HeaderName::from_static("x-amz-security-token"),
 ];
 
 /// Removes what speaks of the connection the message came over.
@@ -59,7 +79,7 @@ pub(crate) fn for_upstream(incoming: &HeaderMap, host: &str, whole: bool) -> Hea
     let mut headers = incoming.clone();
     strip_hop_by_hop(&mut headers);
     // Spillway answers `Expect` itself, and the others speak to Spillway.
-    let ours = ["prefer", TENANT_HEADER, PRIORITY_HEADER].map(HeaderName::from_static);
+    let ours = ["prefer", TENANT_HEADER, PRIORITY_HEADER, ACCESS_KEY_HEADER].map(HeaderName::from_static);
     for name in [header::EXPECT, header::HOST].into_iter().chain(ours) {
         headers.remove(name);
     }
@@ -72,6 +92,15 @@ pub(crate) fn for_upstream(incoming: &HeaderMap, host: &str, whole: bool) -> Hea
     }
     headers.append(header::VIA, HeaderValue::from_static(via()));
     headers
+}
+
+/// Removes everything by which a provider could know the caller: its credentials, wherever an API puts them, and what
+/// names its account. It goes out without any then, or [with one of ours](super::auth::Credential::place).
+pub(crate) fn remove_callers(headers: &mut HeaderMap, path_and_query: &mut String) {
+    for name in CREDENTIALS.iter().chain(&ACCOUNTS) {
+        headers.remove(name);
+    }
+    query::remove(path_and_query, |pair| CREDENTIAL_PARAMETERS.contains(&&*query::name(pair)));
 }
 
 /// Whether the request has already passed through a Spillway, so that forwarding it may never end.
@@ -88,8 +117,10 @@ pub(crate) fn credential<'a>(headers: &'a HeaderMap, query: &'a str) -> Option<&
 
 /// Every credential of a request, for who has to keep them out of something.
 pub(crate) fn credentials<'a>(headers: &'a HeaderMap, query: &'a str) -> impl Iterator<Item = &'a [u8]> {
-    let in_headers = CREDENTIALS.iter().filter_map(|name| headers.get(name)).map(HeaderValue::as_bytes);
-    let in_query = query.split('&').filter_map(|pair| pair.strip_prefix("key=")).map(str::as_bytes);
+    let in_headers = CREDENTIALS.iter().flat_map(|name| headers.get_all(name)).map(HeaderValue::as_bytes);
+    let is_credential = |pair: &&str| CREDENTIAL_PARAMETERS.contains(&&*query::name(pair));
+    let in_query = query.split('&').filter(is_credential).filter_map(|pair| pair.split_once('='));
+    let in_query = in_query.map(|(_, value)| value.as_bytes());
     in_headers.chain(in_query)
 }
 
@@ -121,6 +152,7 @@ mod tests {
             ("prefer", "respond-async"),
             (TENANT_HEADER, "shop"),
             (PRIORITY_HEADER, "high"),
+            (ACCESS_KEY_HEADER, "sk-spillway"),
             ("expect", "100-continue"),
             ("host", "127.0.0.1:4141"),
             ("content-length", "3"),
@@ -145,6 +177,7 @@ mod tests {
         assert_eq!(find(&[("authorization", "Bearer one")], ""), Some(b"Bearer one".to_vec()));
         assert_eq!(find(&[("x-api-key", "two")], ""), Some(b"two".to_vec()));
         assert_eq!(find(&[], "alt=sse&key=three"), Some(b"three".to_vec()));
+        assert_eq!(find(&[], "%6Bey=three"), Some(b"three".to_vec()));
         assert_eq!(find(&[("x-other", "four")], "alt=sse"), None);
     }
 }

@@ -1,5 +1,6 @@
 //! The APIs that callers speak. Each provider's habits stand in one file; here is what they have in common.
 
+pub mod auth;
 pub(crate) mod compression;
 pub(crate) mod error;
 pub mod estimate;
@@ -8,6 +9,7 @@ pub(crate) mod headers;
 pub(crate) mod in_place;
 pub(crate) mod json_end;
 pub(crate) mod paths;
+pub(crate) mod query;
 pub(crate) mod sse;
 #[cfg_attr(not(test), expect(dead_code, reason = "routes do not name a text yet"))]
 pub(crate) mod static_answer;
@@ -157,6 +159,12 @@ impl Dialect {
             Some(dialect) if self != Dialect::Other => (dialect, Operation::Generate),
             Some(_) | None => (self, Operation::PassThrough),
         }
+    }
+
+    /// What a path that generates asks for, as a path template names it: what follows the version, such as
+    /// `chat/completions`, or Google's method, such as `generateContent`. `None` for all other paths.
+    pub fn operation(path: &str) -> Option<&str> {
+        paths::operation(path)
     }
 
     /// The path as the provider knows it; SDKs differ on who adds `/v1`. It is not added where a base URL has a path of

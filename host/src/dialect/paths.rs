@@ -43,6 +43,28 @@ pub(super) fn generating(path: &str) -> Option<Dialect> {
     ENDS.iter().find(|(end, _)| path.ends_with(end)).map(|(_, dialect)| *dialect)
 }
 
+/// What a path that generates asks for: Google's method, or else what follows the version. Where there is none, what is
+/// known of its end.
+pub(super) fn operation(path: &str) -> Option<&str> {
+    generating(path)?;
+    if let Some(method) = method(path).or_else(|| raw_method(path)) {
+        return Some(method);
+    }
+    let is_version = |segment: &str| {
+        segment.strip_prefix('v').is_some_and(|number| number.starts_with(|first: char| first.is_ascii_digit()))
+    };
+    let mut at = 0;
+    let mut behind_version = None;
+    for segment in path.split('/') {
+        at += segment.len() + 1;
+        if is_version(segment) {
+            behind_version = path.get(at..);
+        }
+    }
+    let known_end = || ENDS.iter().find(|(end, _)| path.ends_with(end)).map(|(end, _)| &end[1..]);
+    behind_version.filter(|operation| !operation.is_empty()).or_else(known_end)
+}
+
 /// Google's method: `/v1/models/gemini-3-pro:generateContent`. Models of others have colons as well.
 pub(super) fn method(path: &str) -> Option<&'static str> {
     let path = with_colons(path);
@@ -52,8 +74,14 @@ pub(super) fn method(path: &str) -> Option<&'static str> {
 
 /// Whether the path leaves it to the body in whose words it asks.
 pub(super) fn is_raw(path: &str) -> bool {
+    raw_method(path).is_some()
+}
+
+/// Vertex's method for the models of others.
+fn raw_method(path: &str) -> Option<&'static str> {
     let path = with_colons(path);
-    path.rsplit_once(':').is_some_and(|(_, method)| RAW_METHODS.contains(&method))
+    let (_, method) = path.rsplit_once(':')?;
+    RAW_METHODS.into_iter().find(|known| *known == method)
 }
 
 /// The model that a path of Google's names.
@@ -177,6 +205,28 @@ mod tests {
         }
         let again = with_model("/v1/models/old%3Apredict", "a:b").expect("changed");
         assert_eq!(model(&again).as_deref(), Some("a:b"));
+    }
+
+    #[test]
+    fn what_a_path_asks_for_is_what_follows_its_version_or_the_method_behind_its_colon() {
+        let cases = [
+            ("/v1/chat/completions", Some("chat/completions")),
+            ("/chat/completions", Some("chat/completions")),
+            ("/v1/responses", Some("responses")),
+            ("/openai/responses", Some("responses")),
+            ("/openai/v1/responses", Some("responses")),
+            ("/api/v1/messages", Some("messages")),
+            ("/v1/fim/completions", Some("fim/completions")),
+            ("/v1beta/models/gemini-3-pro:streamGenerateContent", Some("streamGenerateContent")),
+            ("/v1beta/models/gemini-3-pro%3AgenerateContent", Some("generateContent")),
+            ("/v1/projects/p/locations/l/publishers/mistralai/models/m:rawPredict", Some("rawPredict")),
+            ("/api/chat", Some("api/chat")),
+            ("/v1/files", None),
+            ("/v1/messages/batches", None),
+        ];
+        for (path, expected) in cases {
+            assert_eq!(operation(path), expected, "{path}");
+        }
     }
 
     #[test]
