@@ -4,6 +4,9 @@ use http::Uri;
 use http::uri::{Authority, Scheme};
 use std::fmt;
 
+/// How the hosts of Azure's resources end, as models are reached there.
+const AZURES: [&str; 3] = [".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com"];
+
 /// Scheme, authority and path prefix of an upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BaseUrl {
@@ -31,7 +34,7 @@ impl BaseUrl {
         };
         let authority = parts.authority.ok_or_else(|| format!("\"{text}\" names no host"))?;
         if authority.as_str().contains('@') {
-            return Err("must hold no user name or password: credentials come with each request".into());
+            return Err("must hold no user name or password: credentials come with each request, or by `api_key_env` or `api_key_file`".into());
         }
         if authority.host().is_empty() {
             return Err(format!("\"{text}\" names no host"));
@@ -83,6 +86,17 @@ impl BaseUrl {
     /// The host, in brackets where it is an address of version 6.
     pub fn host(&self) -> &str {
         self.authority.host()
+    }
+
+    /// Whether this is a resource of Azure's.
+    pub fn is_azures(&self) -> bool {
+        let host = self.host().to_ascii_lowercase();
+        AZURES.iter().any(|end| host.strip_suffix(end).is_some_and(|name| !name.is_empty()))
+    }
+
+    /// Whether a path stands behind the host.
+    pub fn has_path(&self) -> bool {
+        !self.prefix.is_empty()
     }
 
     /// The port; where none is named, the one of the scheme.

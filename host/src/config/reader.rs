@@ -228,6 +228,34 @@ impl<'a> Section<'a> {
         Some(strings)
     }
 
+    /// A string, or a list of strings, each taken as [`Section::strings`] does.
+    pub(super) fn one_or_more<T>(
+        &self,
+        key: &'static str,
+        mut read: impl FnMut(&str) -> Result<T, String>,
+    ) -> Option<Vec<T>> {
+        let value = self.find(key)?;
+        let entries = match value.get_ref() {
+            DeValue::Array(list) => list.iter().collect(),
+            DeValue::String(_) => vec![value],
+            _ => {
+                self.wrong(key, value, "a string or a list of strings");
+                return None;
+            }
+        };
+        let mut taken = Vec::new();
+        for entry in entries {
+            match entry.get_ref() {
+                DeValue::String(text) => match read(text) {
+                    Ok(one) => taken.push(one),
+                    Err(message) => self.document.note(&entry.span(), self.path_of(key), message),
+                },
+                _ => self.wrong(key, entry, "a string"),
+            }
+        }
+        Some(taken)
+    }
+
     pub(super) fn boolean(&self, key: &'static str) -> Option<bool> {
         let value = self.find(key)?;
         match value.get_ref() {

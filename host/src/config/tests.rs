@@ -371,6 +371,9 @@ max_waiting = 10
 [upstreams.mine.concurrency]
 adaptive = false
 max_in_flight = 2
+[upstreams.openai]
+auth = "query"
+path = "/v2/{model}/{operation}?a=b"
 [upstreams.openai.breaker]
 probe_interval = "700ms"
 ramp = "0s"

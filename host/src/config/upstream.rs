@@ -2,12 +2,15 @@
 //! others.
 
 use super::kind::{Flag, Kind, Parsed, Text, Time, Word};
+use super::path_template::{self, PathTemplate, Template};
 use super::proxy::ProxyUrl;
 use super::reader::Section;
+use super::secret::{Files, NamedSecret, Variables};
 use super::section::section;
 use super::server::REQUEST_TIMEOUT;
 use super::{BaseUrl, BreakerConfig, ConcurrencyConfig, HedgeConfig, Limits, PacingConfig, ProxyConfig, RetryConfig};
 use crate::dialect::Dialect;
+use crate::dialect::auth::Auth;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::json;
@@ -46,6 +49,20 @@ section! {
         /// The API it speaks.
         dialect: Dialect = Dialect::OpenAi, Word(&Dialect::ALL, Dialect::as_str),
             shown as "that of openai, anthropic and gemini; of others `\"openai\"`";
+        /// Keys that Spillway has for it, in variables of the environment. Several take turns: one serves while another
+        /// rests.
+        api_key_env: Vec<NamedSecret> = Vec::new(), Variables;
+        /// The same in files, which are read again when they change; together with those of `api_key_env`.
+        api_key_file: Vec<NamedSecret> = Vec::new(), Files;
+        /// Where it looks for such a key: behind `Authorization: Bearer`, in one of these headers, or in the query, as
+        /// `key`.
+        auth: Auth = Auth::Bearer, Word(&Auth::ALL, Auth::as_str),
+            shown as "`\"api-key\"` at Azure, else by `dialect`: `\"bearer\"`, Anthropic's `\"x-api-key\"`, Gemini's \
+                `\"x-goog-api-key\"`";
+        /// The form of its paths that generate, where they differ from the API's own: `{model}` is the target's model,
+        /// `{operation}` what follows the version in the API's path, such as `chat/completions`, or Gemini's method.
+        path: Option<PathTemplate> = None, Template,
+            shown as "none; for a resource of Azure's without a path in its `url`, that of its deployments";
         /// The proxy on the way to it. What is on this machine is never reached through one.
         proxy: ProxyConfig = ProxyConfig::OfEnvironment, ProxyUrl,
             shown as "what `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` say";
@@ -112,6 +129,7 @@ impl UpstreamConfig {
             None => {}
         }
         upstream.take(&section);
+        upstream.settle_by_host(&section);
         let request = (REQUEST_TIMEOUT, request_timeout);
         section.within("connect_timeout", &mut upstream.connect_timeout, request);
         section.within("first_content_timeout", &mut upstream.first_content_timeout, request);
@@ -125,6 +143,26 @@ impl UpstreamConfig {
         upstream.concurrency = ConcurrencyConfig::read(section.section("concurrency"));
         section.finish();
         upstream
+    }
+
+    /// What follows from where it is and what it speaks, where the document does not say it.
+    fn settle_by_host(&mut self, section: &Section<'_>) {
+        let is_azures = self.url.is_azures();
+        if !section.has("auth") {
+            self.auth = if is_azures { Auth::ApiKey } else { Auth::of(self.dialect) };
+        }
+        if !section.has("path") && is_azures && !self.url.has_path() && self.dialect == Dialect::OpenAi {
+            self.path = PathTemplate::parse(path_template::AZURE).ok();
+        }
+        if self.dialect == Dialect::Other && self.path.is_some() {
+            section
+                .mistake("path", "has no use where `dialect` is \"other\": what passes through unread keeps its path");
+        }
+    }
+
+    /// The keys that Spillway has for it, in the order in which the document names them.
+    pub fn api_keys(&self) -> impl Iterator<Item = &NamedSecret> {
+        self.api_key_env.iter().chain(&self.api_key_file)
     }
 
     /// When its circuits open and close. A probe must be let finish: it may take as long as any other call.
@@ -196,3 +234,6 @@ fn certificates_in(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> 
     }
     Ok(certificates)
 }
+
+#[cfg(test)]
+mod tests;

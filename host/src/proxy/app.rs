@@ -84,7 +84,8 @@ impl App {
         let upstreams = config.upstreams.iter().map(|(name, upstream)| {
             let slot = policies.slot(&upstream.policy);
             let counters = Arc::new(metrics.upstream(name));
-            let upstream = Upstream::new(name, upstream.clone(), slot, counters, clock, Arc::clone(&circuit_changed));
+            let changed = Arc::clone(&circuit_changed);
+            let upstream = Upstream::new(name, upstream.clone(), slot, counters, &key, clock, changed);
             (name.clone(), Arc::new(upstream))
         });
         App {

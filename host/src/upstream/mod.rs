@@ -5,6 +5,7 @@ pub(crate) mod circuit;
 pub(crate) mod client;
 #[expect(unreachable_pub, reason = "host/interleavings includes it, and its models see what is public")]
 pub(crate) mod gate;
+pub(crate) mod keys;
 pub(crate) mod lanes;
 pub(crate) mod parts;
 pub(crate) mod patience;
@@ -17,11 +18,13 @@ use crate::observe::metrics::UpstreamMetrics;
 use crate::policy::Record;
 use crate::policy::Slot;
 use crate::runtime::clock::Clock;
+use crate::runtime::fingerprint::FingerprintKey;
 use crate::runtime::sync::lock;
 use crate::upstream::announce::Announcer;
 use crate::upstream::circuit::Circuits;
 use crate::upstream::client::{Client, Trust, Way};
 use crate::upstream::gate::AdmissionGate;
+use crate::upstream::keys::Keys;
 use crate::upstream::lanes::Lanes;
 use crate::upstream::scope::Subject;
 use spillway_resilience::{
@@ -42,6 +45,8 @@ pub(crate) struct Upstream {
     /// Its name in the configuration.
     pub name: Arc<str>,
     pub config: UpstreamConfig,
+    /// The keys that Spillway has for it.
+    pub keys: Keys,
     /// Its limits, and whoever waits for them.
     pub gate: Arc<AdmissionGate>,
     pub circuits: Circuits,
@@ -80,6 +85,7 @@ impl Upstream {
         config: UpstreamConfig,
         policy: Arc<Slot>,
         metrics: Arc<UpstreamMetrics>,
+        fingerprints: &FingerprintKey,
         clock: Clock,
         circuit_changed: Arc<Notify>,
     ) -> Self {
@@ -93,6 +99,7 @@ impl Upstream {
         let observer = Arc::new(Announcer { upstream: Arc::clone(&name), metrics: Arc::clone(&metrics) });
         let (settings, watch_only) = (config.breaker_settings(), config.breaker.watch_only);
         Upstream {
+            keys: Keys::of(&config, fingerprints),
             lanes: Lanes::new(config.pacing.settings(), config.limits.queue(), clock, Arc::clone(&circuit_changed)),
             circuits: Circuits::new(Arc::clone(&name), settings, watch_only, clock, observer, circuit_changed),
             gate: Arc::new(AdmissionGate::new(queue, clock)),

@@ -25,7 +25,8 @@ fn upstream(more: &str) -> (Arc<Upstream>, Clock) {
     let config = parse(&text, Path::new("")).expect("valid").upstreams.remove("openai").expect("an upstream");
     let slot = Registry::new(clock).slot("default");
     let metrics = Arc::new(Metrics::default().upstream("openai"));
-    (Arc::new(Upstream::new("openai", config, slot, metrics, clock, Arc::default())), clock)
+    let fingerprints = FingerprintKey::from_bytes([1; 32]);
+    (Arc::new(Upstream::new("openai", config, slot, metrics, &fingerprints, clock, Arc::default())), clock)
 }
 
 fn demand(tenant: u64, tokens: u64) -> Demand {
