@@ -420,6 +420,31 @@ impl<T: Display> Kind<Vec<T>> for List<T> {
     }
 }
 
+/// One such text, or a list of them.
+pub(super) struct OneOrMore<T>(pub(super) &'static str, pub(super) fn(&str) -> Result<T, String>);
+
+impl<T: Display> Kind<Vec<T>> for OneOrMore<T> {
+    fn read(&self, section: &Section<'_>, key: &'static str) -> Option<Vec<T>> {
+        section.one_or_more(key, self.1)
+    }
+
+    fn write(&self, value: &Vec<T>) -> Option<Value> {
+        match &value[..] {
+            [] => None,
+            [only] => Some(only.to_string().into()),
+            several => Some(Value::Array(several.iter().map(|entry| entry.to_string().into()).collect())),
+        }
+    }
+
+    fn words(&self) -> String {
+        format!("{0}, or list of {0}s", self.0)
+    }
+
+    fn schema(&self) -> serde_json::Value {
+        json!({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]})
+    }
+}
+
 /// An address of this machine, and a port.
 pub(super) struct Loopback;
 

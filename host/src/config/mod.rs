@@ -14,11 +14,13 @@ mod live;
 mod log;
 mod pacing;
 mod path_template;
+mod pattern;
 mod policies;
 mod proxy;
 mod reader;
 mod reference;
 mod retry;
+mod routes;
 mod schema;
 mod secret;
 mod section;
@@ -38,11 +40,13 @@ pub use live::LivePolicies;
 pub use log::{LogConfig, LogFormat};
 pub use pacing::PacingConfig;
 pub use path_template::PathTemplate;
+pub use pattern::Pattern;
 pub use policies::Policies;
 pub use proxy::{Proxy, ProxyConfig, ProxyKind};
 pub use reader::Mistake;
 pub use reference::reference;
 pub use retry::RetryConfig;
+pub use routes::{HeaderPattern, Ranks, RouteConfig, Routes, TargetConfig};
 pub use schema::schema;
 pub use secret::{NamedSecret, Secret, SecretSource};
 pub use server::Server;
@@ -73,6 +77,8 @@ pub struct Config {
     pub policies: Policies,
     /// Upstreams by name. Never empty.
     pub upstreams: BTreeMap<String, UpstreamConfig>,
+    /// Chains of targets, in the order in which they take requests.
+    pub routes: Routes,
     /// Tenants by name, for those whose share differs from everybody's.
     pub tenants: BTreeMap<String, TenantConfig>,
     /// The durable queue, which may be switched off.
@@ -104,6 +110,7 @@ impl Config {
             file: None,
             admin: Admin::read(root.section("admin")),
             policies: Policies::read(root.section("policies"), &upstreams),
+            routes: Routes::read(root.section("routes"), &upstreams),
             server,
             upstreams,
             tenants: tenants::read(root.section("tenants")),
@@ -130,6 +137,7 @@ impl Table for Config {
             ("admin", Admin::describe()),
             ("policies", Policies::describe()),
             ("upstreams", BTreeMap::<String, UpstreamConfig>::describe()),
+            ("routes", Routes::describe()),
             ("tenants", BTreeMap::<String, TenantConfig>::describe()),
             ("spool", SpoolConfig::describe()),
             ("log", LogConfig::describe()),
@@ -147,6 +155,7 @@ impl Table for Config {
             ("admin".into(), &self.admin),
             ("policies".into(), &self.policies),
             ("upstreams".into(), &self.upstreams),
+            ("routes".into(), &self.routes),
             ("tenants".into(), &self.tenants),
             ("spool".into(), &self.spool),
             ("log".into(), &self.log),

@@ -101,7 +101,8 @@ impl<'a> Section<'a> {
         self.document.folder
     }
 
-    fn get(&self, key: &str) -> Option<&'a Spanned<DeValue<'a>>> {
+    /// Whatever stands under a key that is known from elsewhere.
+    pub(super) fn get(&self, key: &str) -> Option<&'a Spanned<DeValue<'a>>> {
         self.table?.get(key)
     }
 
@@ -113,12 +114,14 @@ impl<'a> Section<'a> {
         }
     }
 
-    fn find(&self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
+    /// Whatever stands under a key.
+    pub(super) fn find(&self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
         self.known.borrow_mut().push(key);
         self.get(key)
     }
 
-    fn wrong(&self, key: &str, value: &Spanned<DeValue<'_>>, expected: &str) {
+    /// A mistake about what stands at this place, where something else is expected.
+    pub(super) fn wrong(&self, key: &str, value: &Spanned<DeValue<'_>>, expected: &str) {
         let message = format!("expected {expected}, found {}", kind(value.get_ref()));
         self.document.note(&value.span(), self.path_of(key), message);
     }
@@ -137,6 +140,22 @@ impl<'a> Section<'a> {
             Some(place) => self.document.note(&place.span(), self.path_of(key), message),
             None => self.mistake(key, message),
         }
+    }
+
+    /// A mistake about what stands at this place under a key.
+    pub(super) fn mistake_at(&self, place: &Spanned<DeValue<'_>>, key: &str, message: impl Into<String>) {
+        self.document.note(&place.span(), self.path_of(key), message.into());
+    }
+
+    /// Where the section begins in the document.
+    pub(super) fn position(&self) -> usize {
+        self.span.start
+    }
+
+    /// A table that stands at this place under a key, in a list for instance.
+    pub(super) fn within_list(&self, place: &'a Spanned<DeValue<'a>>, key: &str) -> Option<Section<'a>> {
+        let DeValue::Table(table) = place.get_ref() else { return None };
+        Some(Section::new(self.document, Some(table), place.span(), self.path_of(key)))
     }
 
     /// Whether the document has this key.

@@ -458,7 +458,8 @@ fn the_reference_is_what_the_code_says_about_its_keys() {
 #[test]
 fn whatever_can_be_configured_is_in_the_reference_in_the_schema_and_in_what_is_in_force() {
     // Either kind of breaker has keys of its own.
-    let plain = "[upstreams.openai.breaker]\nkind = \"plain\"\n[tenants.openai]\n";
+    let plain =
+        "[upstreams.openai.breaker]\nkind = \"plain\"\n[tenants.openai]\n[routes.openai]\ntargets = [\"openai\"]\n";
     let shown = sections(&(shown(plain).in_force() + &shown("").in_force()));
     let schema = schema();
     let (mut section, mut keys) = (String::new(), 0);

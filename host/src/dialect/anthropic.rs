@@ -92,6 +92,7 @@ pub(super) fn envelope(error: &ApiError, request_id: &str) -> Value {
         ErrorKind::Unreachable | ErrorKind::Failed => "api_error",
         ErrorKind::TooLarge => "request_too_large",
         ErrorKind::NotFound => "not_found_error",
+        ErrorKind::Unauthenticated => "authentication_error",
         ErrorKind::Forbidden => "permission_error",
         ErrorKind::Invalid | ErrorKind::Late | ErrorKind::Conflict => "invalid_request_error",
     };

@@ -29,6 +29,8 @@ pub enum ErrorKind {
     Invalid,
     /// There is nothing of that name.
     NotFound,
+    /// Nobody knows who asks.
+    Unauthenticated,
     /// It is not allowed.
     Forbidden,
     /// The state of what it is about does not allow it.

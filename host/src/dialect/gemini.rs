@@ -122,6 +122,7 @@ pub(super) fn envelope(error: &ApiError) -> Value {
         ErrorKind::Overloaded | ErrorKind::Unavailable | ErrorKind::Unreachable => "UNAVAILABLE",
         ErrorKind::Failed => "INTERNAL",
         ErrorKind::NotFound => "NOT_FOUND",
+        ErrorKind::Unauthenticated => "UNAUTHENTICATED",
         ErrorKind::Forbidden => "PERMISSION_DENIED",
         ErrorKind::TooLarge | ErrorKind::Invalid => "INVALID_ARGUMENT",
         ErrorKind::Conflict => "FAILED_PRECONDITION",

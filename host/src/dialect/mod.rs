@@ -2,16 +2,17 @@
 
 pub mod auth;
 pub(crate) mod compression;
+pub(crate) mod conversation;
 pub(crate) mod error;
 pub mod estimate;
 pub(crate) mod events;
 pub(crate) mod headers;
 pub(crate) mod in_place;
 pub(crate) mod json_end;
+pub(crate) mod kept;
 pub(crate) mod paths;
 pub(crate) mod query;
 pub(crate) mod sse;
-#[cfg_attr(not(test), expect(dead_code, reason = "routes do not name a text yet"))]
 pub(crate) mod static_answer;
 
 mod anthropic;

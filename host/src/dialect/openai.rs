@@ -146,6 +146,7 @@ pub(super) fn envelope(error: &ApiError) -> Value {
         | ErrorKind::Late
         | ErrorKind::Invalid
         | ErrorKind::NotFound
+        | ErrorKind::Unauthenticated
         | ErrorKind::Forbidden
         | ErrorKind::Conflict => "invalid_request_error",
     };

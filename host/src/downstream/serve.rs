@@ -54,7 +54,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, request: Request<Upload>, request_
         Ok(route) => route,
         Err(refusal) => return refused(refusal, guess, &request_id, &trace),
     };
-    let Route { upstream, fallbacks, line } = route;
+    let Route { upstream, line } = route;
     let dialect = line.dialect;
     let caller = worker.app.callers.identify(&head.headers, head.uri.query().unwrap_or_default());
 
@@ -70,7 +70,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, request: Request<Upload>, request_
     let server = &worker.app.config.server;
     let bounds = (server.max_body, server.request_timeout);
     let received = InboundRequest::receive(line, head, body, request_id.clone(), caller, bounds, share).await;
-    let targets = match received.and_then(|request| Targets::of(request, Arc::clone(&upstream), fallbacks)) {
+    let targets = match received.and_then(|request| Targets::find(&worker.app.chains, request, Arc::clone(&upstream))) {
         Ok(targets) => targets,
         Err(refusal) => {
             let shed = matches!(refusal.kind, RefusalKind::Overloaded { .. });
@@ -85,7 +85,8 @@ pub(crate) async fn serve(worker: Rc<Worker>, request: Request<Upload>, request_
     match worker.app.spool.as_ref().filter(|_| preference.respond_async && target.is_repeatable()) {
         Some(spool) => serve_or_keep(&worker, spool, &targets, preference, trace).await,
         None => {
-            let patience = Patience::of(upstream.config.limits.patience, upstream.config.circuit_patience());
+            let config = &target.upstream.config;
+            let patience = Patience::of(config.limits.patience, config.circuit_patience());
             match attempts(&worker, &targets, patience, trace).await {
                 Ok(response) => response,
                 Err(unserved) => unserved.into_response(&worker),

@@ -2,9 +2,10 @@
 
 use crate::dialect::Operation;
 use crate::jobs::convert::{dialect_of, headers_of, stored};
-use crate::proxy::app::{App, LoadShare};
+use crate::proxy::app::App;
 use crate::proxy::attempts::attempts;
 use crate::proxy::body::Body;
+use crate::proxy::load_share::LoadShare;
 use crate::proxy::request::{InboundBody, InboundRequest};
 use crate::proxy::route::RequestLine;
 use crate::proxy::target::{Target, Targets};
@@ -162,7 +163,7 @@ async fn serve(worker: &Rc<Worker>, spool: &Spool, claimed: ClaimedJob, share: L
         Instant::now() + app.config.server.request_timeout,
         share,
     );
-    let targets = match Targets::of(request, Arc::clone(upstream), Vec::new()) {
+    let targets = match Targets::find(&app.chains, request, Arc::clone(upstream)) {
         Ok(targets) => targets,
         Err(refusal) => return bury(spool, &lease, refusal.message(), None, app.clock).await,
     };

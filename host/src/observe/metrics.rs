@@ -41,10 +41,12 @@ pub(crate) enum RequestOutcome {
     Broken,
     /// The caller went away.
     Abandoned,
+    /// A route's static answer, since no target served.
+    Degraded,
 }
 
 impl RequestOutcome {
-    const ALL: [RequestOutcome; 9] = [
+    const ALL: [RequestOutcome; 10] = [
         RequestOutcome::Answered,
         RequestOutcome::Failed,
         RequestOutcome::CircuitOpen,
@@ -54,6 +56,7 @@ impl RequestOutcome {
         RequestOutcome::Refused,
         RequestOutcome::Broken,
         RequestOutcome::Abandoned,
+        RequestOutcome::Degraded,
     ];
 
     /// The metric's label, and the log's word.
@@ -68,6 +71,7 @@ impl RequestOutcome {
             RequestOutcome::Refused => "refused",
             RequestOutcome::Broken => "broken",
             RequestOutcome::Abandoned => "abandoned",
+            RequestOutcome::Degraded => "degraded",
         }
     }
 }
@@ -81,6 +85,7 @@ pub(crate) struct Metrics {
     attempts: Family<Labels, Counter>,
     retries: Family<Labels, Counter>,
     hedges: Family<Labels, Counter>,
+    fallbacks: Family<Labels, Counter>,
     tokens: Family<Labels, Counter>,
     circuit_state: Family<Labels, Gauge>,
     transitions: Family<Labels, Counter>,
@@ -102,6 +107,7 @@ impl Default for Metrics {
             attempts: Family::default(),
             retries: Family::default(),
             hedges: Family::default(),
+            fallbacks: Family::default(),
             tokens: Family::default(),
             circuit_state: Family::default(),
             transitions: Family::default(),
@@ -116,6 +122,7 @@ impl Default for Metrics {
         registry.register("attempts", "Upstream calls by verdict", metrics.attempts.clone());
         registry.register("retries", "Upstream calls beyond a request's first", metrics.retries.clone());
         registry.register("hedges", "Second calls beside one that was late", metrics.hedges.clone());
+        registry.register("fallbacks", "Answers of another target than a route's first", metrics.fallbacks.clone());
         registry.register("tokens", "Tokens as reported by upstreams, by direction", metrics.tokens.clone());
         registry.register("circuit_state", "0 closed, 1 half-open, 2 open", metrics.circuit_state.clone());
         registry.register("circuit_transitions", "Changes of circuit state", metrics.transitions.clone());
@@ -240,6 +247,11 @@ impl Metrics {
         }
     }
 
+    /// What a route counts.
+    pub(crate) fn route(&self, route: &str) -> RouteMetrics {
+        RouteMetrics { route: route.to_owned(), fallbacks: self.fallbacks.clone() }
+    }
+
     /// Shows how many jobs stand where.
     pub(crate) fn show_jobs(&self, by_state: &BTreeMap<&'static str, u64>, oldest: Duration) {
         for (state, count) in by_state {
@@ -259,10 +271,25 @@ impl Metrics {
     }
 }
 
+/// What one route counts.
+#[derive(Debug)]
+pub(crate) struct RouteMetrics {
+    route: String,
+    fallbacks: Family<Labels, Counter>,
+}
+
+impl RouteMetrics {
+    /// Counts an answer of one target in place of another's.
+    pub(crate) fn fallback(&self, from: &str, to: &str) {
+        let labels = vec![("route", self.route.clone()), ("from", from.to_owned()), ("to", to.to_owned())];
+        self.fallbacks.get_or_create(&labels).inc();
+    }
+}
+
 /// The counters of one upstream.
 #[derive(Debug)]
 pub(crate) struct UpstreamMetrics {
-    requests: [Counter; 9],
+    requests: [Counter; 10],
     attempts: [Counter; 8],
     retries: Counter,
     hedges: Counter,

@@ -117,7 +117,7 @@ impl Recorder {
             redaction,
             upstream: Arc::clone(&record.upstream),
             dialect: record.dialect,
-            model: record.model.clone(),
+            model: record.model.as_deref().map(str::to_owned),
             streaming: record.streaming,
             number: record.number,
             phase: record.phase,

@@ -22,7 +22,7 @@ pub struct Record {
     /// The API spoken.
     pub dialect: Dialect,
     /// The model asked for.
-    pub model: Option<String>,
+    pub model: Option<Arc<str>>,
     /// Whether a stream was asked for.
     pub streaming: bool,
     /// 1 for the first attempt.

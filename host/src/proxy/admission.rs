@@ -29,16 +29,23 @@ pub(super) enum Obstruction {
     OfUpstream(Blocked),
 }
 
-/// Waits for all that stands between a request and a call, for as long as there is patience. `charge` is what it has
-/// taken of its tenant's limits: that is taken once, however many attempts it makes. `places` are those that it has had
-/// in lanes.
+/// What a request's own tenant allows it, whoever serves it.
+pub(super) struct Tenants<'a> {
+    /// How long it waits for that.
+    pub patience: Instant,
+    /// What it has taken of it: once, however many attempts it makes.
+    pub charge: &'a mut Option<AdmissionPermit>,
+}
+
+/// Waits for all that stands between a request and a call, for as long as there is patience. `places` are those that it
+/// has had in lanes.
 ///
 /// # Errors
 /// What is in the way for longer than there is patience.
 pub(super) async fn admit(
     target: &Target,
     patience: Patience,
-    charge: &mut Option<AdmissionPermit>,
+    tenant: Tenants<'_>,
     places: &mut Places,
     clock: Clock,
     trace: &mut RequestTrace,
@@ -54,9 +61,9 @@ pub(super) async fn admit(
         }
 
         // The tenant's own limits.
-        if let (None, Some(gate)) = (&charge, &target.request.caller.gate) {
-            let permit = wait_at(gate, target, patience.limits, clock, trace, "its tenant's limit").await;
-            *charge = Some(permit.map_err(|away| Obstruction::OfTenant(limited(tenant_of(target), &away)))?);
+        if let (None, Some(gate)) = (&*tenant.charge, &target.request.caller.gate) {
+            let permit = wait_at(gate, target, tenant.patience, clock, trace, "its tenant's limit").await;
+            *tenant.charge = Some(permit.map_err(|away| Obstruction::OfTenant(limited(tenant_of(target), &away)))?);
         }
 
         // The lanes of what has said "too much": whoever has the patience goes out at the rate that is served.

@@ -4,6 +4,8 @@ use crate::config::Config;
 use crate::observe::metrics::Metrics;
 use crate::observe::recording::Recorder;
 use crate::policy::Registry;
+use crate::proxy::chain::Chains;
+use crate::proxy::load_share::{HeldBytes, LoadShare};
 use crate::runtime::clock::Clock;
 use crate::runtime::fingerprint::FingerprintKey;
 use crate::runtime::gauge::{Counted, Gauge};
@@ -15,7 +17,7 @@ use prometheus_client::metrics::counter::Counter;
 use spillway_resilience::{Load, ShedSettings};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{Notify, watch};
 
 /// What all threads share: settings, and state with short locks.
@@ -24,6 +26,8 @@ pub(crate) struct App {
     pub config: Config,
     pub clock: Clock,
     pub upstreams: BTreeMap<String, Arc<Upstream>>,
+    /// Who may serve which requests, where routes say so.
+    pub chains: Chains,
     pub policies: Arc<Registry>,
     pub metrics: Metrics,
     pub guard: Guard,
@@ -44,7 +48,7 @@ pub(crate) struct App {
     /// Jobs that are being served.
     leases: Arc<Gauge>,
     requests: Arc<Gauge>,
-    held_bytes: AtomicU64,
+    held: Arc<HeldBytes>,
     connections: Arc<Gauge>,
     /// Rung when there is no room for a caller's connection, and some worker may have one that nobody uses.
     pub crowded: Notify,
@@ -88,11 +92,14 @@ impl App {
             let upstream = Upstream::new(name, upstream.clone(), slot, counters, &key, clock, changed);
             (name.clone(), Arc::new(upstream))
         });
+        let upstreams = upstreams.collect();
         App {
-            upstreams: upstreams.collect(),
+            chains: Chains::new(&config, &upstreams, &metrics, clock),
+            upstreams,
             guard: Guard { hosts: config.server.allowed_hosts.clone(), origins: config.server.allowed_origins.clone() },
             callers: Callers::new(&config, key, clock),
             shed: ShedSettings::default(),
+            held: Arc::new(HeldBytes::of_at_most(config.server.max_held)),
             config,
             clock,
             policies,
@@ -106,7 +113,6 @@ impl App {
             end: watch::Sender::new(false),
             leases: Arc::default(),
             requests: Arc::default(),
-            held_bytes: AtomicU64::new(0),
             connections: Arc::default(),
             crowded: Notify::new(),
             means,
@@ -114,7 +120,7 @@ impl App {
     }
 
     /// Counts a request as in flight until the returned value is dropped.
-    pub(crate) fn begin_request(&self) -> InFlight {
+    pub(crate) fn begin_request(&self) -> Counted {
         self.requests.begin()
     }
 
@@ -131,19 +137,19 @@ impl App {
             // The one that asks is none of those in its way.
             in_flight: self.requests.count().saturating_sub(1),
             max_in_flight: server.max_in_flight,
-            held_bytes: self.held_bytes.load(Ordering::Relaxed).saturating_add(more_bytes.min(server.max_body as u64)),
+            held_bytes: self.held.bytes().saturating_add(more_bytes.min(server.max_body as u64)),
             max_held_bytes: server.max_held,
         }
     }
 
     /// Bytes of request bodies in hand.
     pub(crate) fn bytes_held(&self) -> u64 {
-        self.held_bytes.load(Ordering::Relaxed)
+        self.held.bytes()
     }
 
     /// Counts a request as in hand until the returned value is dropped; none of its bytes at first.
-    pub(crate) fn take_on(self: &Arc<Self>) -> LoadShare {
-        LoadShare { _in_flight: self.begin_request(), held: HeldBytes { app: Arc::clone(self), bytes: 0 } }
+    pub(crate) fn take_on(&self) -> LoadShare {
+        LoadShare::of(self.begin_request(), &self.held)
     }
 
     /// Counts a caller's connection as open until the returned value is dropped.
@@ -201,43 +207,5 @@ impl App {
     /// Waits until no request is in flight.
     pub(crate) async fn idle(&self) {
         self.requests.until_none().await;
-    }
-}
-
-pub(crate) type InFlight = Counted;
-
-/// What one request adds to the load, for as long as this lives: itself, and the bytes that are held of it.
-#[derive(Debug)]
-pub(crate) struct LoadShare {
-    _in_flight: InFlight,
-    held: HeldBytes,
-}
-
-impl LoadShare {
-    /// Holds so many bytes of it, if it holds less; false when all requests together would hold more than they may.
-    pub(crate) fn grow_to(&mut self, bytes: usize) -> bool {
-        self.held.grow_to(bytes)
-    }
-}
-
-/// Bytes of a request that are held.
-#[derive(Debug)]
-struct HeldBytes {
-    app: Arc<App>,
-    bytes: u64,
-}
-
-impl HeldBytes {
-    fn grow_to(&mut self, bytes: usize) -> bool {
-        let more = (bytes as u64).saturating_sub(self.bytes);
-        let before = self.app.held_bytes.fetch_add(more, Ordering::Relaxed);
-        self.bytes += more;
-        before.saturating_add(more) <= self.app.config.server.max_held
-    }
-}
-
-impl Drop for HeldBytes {
-    fn drop(&mut self) {
-        self.app.held_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }

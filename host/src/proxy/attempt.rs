@@ -166,7 +166,7 @@ async fn send(
     let mut record = Record {
         upstream: Arc::clone(&target.upstream.name),
         dialect: target.request.dialect,
-        model: target.request.parameters.model.clone(),
+        model: target.model.clone(),
         streaming: target.request.parameters.streaming,
         number,
         phase: progress.phase.get(),
@@ -271,10 +271,7 @@ async fn begin(
 
 fn request(target: &Target, passing: &Arc<Passing>) -> Result<Request<RequestBody>, Fault> {
     let body = match &target.request.body {
-        InboundBody::Whole(bytes) => {
-            let demanding = target.body_demanding_usage.as_ref().filter(|_| target.demands_usage.get());
-            RequestBody::Whole(Full::new(demanding.unwrap_or(bytes).clone()))
-        }
+        InboundBody::Whole(bytes) => RequestBody::Whole(Full::new(target.bytes().unwrap_or(bytes).clone())),
         // Taken by the first attempt; a second one never comes.
         InboundBody::Streaming(body) => match body.take() {
             Some(body) => RequestBody::Streaming(body.told_to(Arc::clone(passing))),

@@ -2,7 +2,7 @@
 
 use crate::observe::metrics::RequestOutcome;
 use crate::policy::Record;
-use crate::proxy::admission::{Obstruction, Places, admit};
+use crate::proxy::admission::{Obstruction, Tenants, admit};
 use crate::proxy::answer::answer;
 use crate::proxy::attempt::Attempt;
 use crate::proxy::body::Body;
@@ -10,25 +10,29 @@ use crate::proxy::completion::Completion;
 use crate::proxy::hedge;
 use crate::proxy::hold::BufferedResponse;
 use crate::proxy::permits::{Charges, Permits};
-use crate::proxy::retry::{RetryToken, grant, held_back, next};
+use crate::proxy::retry::{BudgetToken, grant, held_back, next};
 use crate::proxy::settle::settle;
 use crate::proxy::target::{Target, Targets};
 use crate::proxy::trace::RequestTrace;
-use crate::proxy::unserved::{Blocked, Failed, Unserved, refusal_for};
+use crate::proxy::unserved::{Blocked, Failed, Tried, Unserved, refusal_for};
+use crate::proxy::walk::{Past, Stop, Walk};
 use crate::proxy::worker::Worker;
 use crate::upstream::gate::AdmissionPermit;
 use crate::upstream::patience::Patience;
 use crate::upstream::verdict;
 use http::Response;
-use spillway_resilience::{FailedAttempt, Hears, Settlement, Step, Timestamp};
-use spillway_sdk::{AttemptFacts, Class};
+use spillway_resilience::{
+    FailedAttempt, Hears, Hop, NoHop, Onward, Reach, Settlement, Spend, Step, Timestamp, onward,
+};
+use spillway_sdk::{Advice, AttemptFacts, Class};
 use std::cell::Cell;
 use std::rc::Rc;
+use std::time::Duration;
 
 /// The attempt loop: everything between a request that is understood and an answer that is committed.
 ///
 /// As long as there is patience it waits for limits and circuits; after that it gives up at once. It asks one target
-/// after the other, as far as their policies say that another one may do better.
+/// after the other: each that is left in its turn, without waiting for any, and then those that may serve later.
 ///
 /// # Errors
 /// When nobody served the request; with what the first target said.
@@ -38,57 +42,98 @@ pub(crate) async fn attempts(
     patience: Patience,
     trace: RequestTrace,
 ) -> Result<Response<Body>, Unserved> {
-    let mut target = Rc::clone(targets.first());
-    let mut others = targets.others();
-    let mut first: Option<(Rc<Target>, Out)> = None;
+    let (mut walk, mut stop) = Walk::along(targets);
     let mut run = Run {
         worker,
-        patience: patience.bounded_by(target.request.deadline),
+        patience: patience.bounded_by(targets.first().request.deadline),
         came: worker.app.clock.now(),
         charge: None,
         was_counted: false,
+        hops: 0,
+        fallback: None,
         trace,
     };
+    for label in &walk.too_small {
+        run.trace.tell(&format!("{label} passed over: its context is too small"));
+    }
+    run.trace.asks(&stop.target);
+    let mut first: Option<(Rc<Target>, Option<Failed>, Blocked)> = None;
+    let mut tried = Vec::new();
     loop {
-        let out = match run.at(&target).await {
+        let Stop { target, past, is_patient, not_before } = stop;
+        if let Some(not_before) = not_before {
+            run.sit_out(not_before).await;
+        }
+        let out = match run.at(&target, past, is_patient, walk.has_others()).await {
             Ok(response) => return Ok(response),
             Err((went_on, out)) => {
                 run = went_on;
                 out
             }
         };
-        let next = if out.may_be_served_elsewhere { others.next() } else { None };
-        if let Some((first, out)) = &first
-            && next.is_none()
-        {
-            run.trace.returns_to(&first.upstream, out.last.as_ref().map(|failed| &failed.attempted.judged.by));
-        }
-        let (asked_first, out) = first.take().unwrap_or((target, out));
-        match next {
-            Some(next) => {
-                run.trace.goes_on_to(&next.upstream);
-                first = Some((asked_first, out));
-                target = next;
+        let Out { last, blocked, then, past } = out;
+        tried.extend(Tried::of(&target, last.as_ref(), &blocked));
+        if let Then::Elsewhere { reach, later } = then {
+            if let Some(reach) = reach {
+                walk.rule_out(&target, reach);
             }
-            None => return Err(Unserved::new(asked_first, out.last, out.blocked, run.trace)),
+            if let Some(Later { wait, is_backoff }) = later {
+                walk.may_serve_later(worker.app.clock.now().saturating_add(wait), is_backoff, Rc::clone(&target), past);
+            }
+        }
+        let next = if then == Then::Over { None } else { walk.next() };
+        // The first target's word counts, and its last one.
+        match &first {
+            Some((asked_first, ..)) if !Rc::ptr_eq(asked_first, &target) => {}
+            Some((_, Some(_), _)) if last.is_none() => {}
+            _ => first = Some((target, last, blocked)),
+        }
+        match (next, first.take()) {
+            (Some(next), kept) => {
+                run.trace.goes_on_to(&next.target);
+                (stop, first) = (next, kept);
+            }
+            (None, Some((first, last, blocked))) => {
+                if tried.len() > 1 {
+                    run.trace.returns_to(&first, last.as_ref().map(|failed| &failed.attempted.judged.by));
+                }
+                return Err(Unserved::new(first, last, blocked, tried, run.trace));
+            }
+            // One was kept right above.
+            (None, None) => unreachable!("a target was asked, and its word is kept"),
         }
     }
 }
 
 /// Why a target has not served.
-#[derive(Debug)]
 struct Out {
     /// What its last attempt came to, if one was made.
     last: Option<Failed>,
     blocked: Blocked,
-    /// Whether another target may do better.
-    may_be_served_elsewhere: bool,
+    then: Then,
+    past: Past,
 }
 
-impl Out {
-    fn of(last: Option<Failed>, blocked: Blocked) -> Out {
-        Out { last, blocked, may_be_served_elsewhere: false }
-    }
+/// What is left for a request that a target has not served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    /// Nothing: another target would do no better, or must not be asked.
+    Over,
+    /// Another target may do better.
+    Elsewhere {
+        /// How far its failure reaches, if it was asked.
+        reach: Option<Reach>,
+        /// After which wait this one may do better itself.
+        later: Option<Later>,
+    },
+}
+
+/// When a target may do better than it has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Later {
+    wait: Duration,
+    /// Whether the wait is to be sat out, rather than waited for where calls are let in.
+    is_backoff: bool,
 }
 
 /// A request on its way through the loop.
@@ -99,27 +144,35 @@ struct Run<'a> {
     /// What it has taken of its tenant's limits: once, however many attempts it takes; the dearest of them counts.
     charge: Option<AdmissionPermit>,
     was_counted: bool,
+    /// How often it has gone on to another target after a call.
+    hops: u32,
+    /// What is paid for the call that follows there.
+    fallback: Option<BudgetToken>,
     trace: RequestTrace,
 }
 
 impl Run<'_> {
-    /// Has one target serve.
+    /// Has one target serve. `is_patient` says that the request waits for what is in the way there, and `has_others`
+    /// that there are targets which were not asked yet.
     ///
     /// # Errors
     /// Why it has not.
-    async fn at(mut self, target: &Rc<Target>) -> Result<Response<Body>, (Self, Out)> {
+    async fn at(
+        mut self,
+        target: &Rc<Target>,
+        past: Past,
+        is_patient: bool,
+        has_others: bool,
+    ) -> Result<Response<Body>, (Self, Out)> {
         let (worker, clock) = (self.worker, self.worker.app.clock);
         let (upstream, subject) = (&*target.upstream, target.subject());
         let client = worker.client(upstream);
+        let patience = if is_patient { self.patience } else { Patience::none() };
         let mut last: Option<Failed> = None;
-        let mut number = 0;
-        // A request counts one failure at most: its retries are no independent evidence.
-        let mut has_failed = false;
-        // Where it has waited before, so that a call that is refused keeps its place.
-        let mut places = Places::default();
+        let Past { attempts: mut number, mut has_failed, mut places } = past;
 
         // What a caller repeats is a retry like ours.
-        if target.request.has_come_back() {
+        if target.request.has_come_back() && number == 0 {
             let wait = held_back(target, clock);
             if !wait.is_zero() {
                 clock.sleep(wait).await;
@@ -128,23 +181,33 @@ impl Run<'_> {
         }
 
         // A retry that was decided on, and not sent yet.
-        let mut retry: Option<RetryToken<'_>> = None;
+        let mut retry: Option<BudgetToken> = None;
         loop {
             // Wait for whatever is in the way.
-            let admitted = admit(target, self.patience, &mut self.charge, &mut places, clock, &mut self.trace).await;
+            let tenant = Tenants { patience: self.patience.limits, charge: &mut self.charge };
+            let admitted = admit(target, patience, tenant, &mut places, clock, &mut self.trace).await;
             let permits = match admitted {
                 Ok(permits) => permits,
-                Err(Obstruction::OfUpstream(blocked)) => return Err((self, Out::of(last, blocked))),
+                Err(Obstruction::OfUpstream(blocked)) => {
+                    // Whoever has not waited here yet may do so when nobody else is left.
+                    let wait = blocked.refusal.retry_after.unwrap_or_default();
+                    let later = (!is_patient).then_some(Later { wait, is_backoff: false });
+                    let then = Then::Elsewhere { reach: None, later };
+                    return Err((
+                        self,
+                        Out { last, blocked, then, past: Past { attempts: number, has_failed, places } },
+                    ));
+                }
                 // What an upstream said is no reason any more.
-                Err(Obstruction::OfTenant(blocked)) => return Err((self, Out::of(None, blocked))),
+                Err(Obstruction::OfTenant(blocked)) => return Err((self, Out::over(None, blocked))),
             };
 
             // Send, hold until first content, classify.
             if let Some(charge) = &mut self.charge {
                 charge.sent();
             }
-            if let Some(retry) = retry.take() {
-                retry.sent();
+            for token in [retry.take(), self.fallback.take()].into_iter().flatten() {
+                token.sent();
             }
             number += 1;
             let connection = client.reuse(target.is_repeatable());
@@ -158,7 +221,7 @@ impl Run<'_> {
                 Err(ended) => {
                     let body_timeout = worker.app.config.server.body_timeout;
                     let blocked = Blocked::elsewhere(target, ended, body_timeout);
-                    return Err((self, Out::of(None, blocked)));
+                    return Err((self, Out::over(None, blocked)));
                 }
             };
 
@@ -174,6 +237,10 @@ impl Run<'_> {
             if attempted.judged.verdict.class == Class::Success
                 && let Some(held) = attempted.response.take()
             {
+                if let Some(standing) = &target.standing {
+                    self.trace.served_by(standing);
+                    standing.plan.served_at(standing.position);
+                }
                 let Permits { limits, circuits } = permits;
                 let completion = Completion {
                     circuits: Some(circuits),
@@ -201,8 +268,11 @@ impl Run<'_> {
                 continue;
             }
 
-            // What is the caller's own affair is answered as it is.
-            if consequence.hears == Hears::Answer
+            // What is the caller's own affair is answered as it is, unless another target may see it otherwise.
+            let hears_answer = consequence.hears == Hears::Answer;
+            let may_go_on = has_others && verdict.advice == Advice::NextUpstream && !target.request.parameters.creates;
+            if hears_answer
+                && !may_go_on
                 && let Some(held) = attempted.response.take()
             {
                 let outcome = RequestOutcome::Answered;
@@ -210,7 +280,7 @@ impl Run<'_> {
                 return Ok(answer(held, completion, consequence.is_final));
             }
 
-            // Again, or out.
+            // Again, elsewhere, or out.
             let is_repeatable = target.is_repeatable() || target.request.parameters.creates && consequence.is_untouched;
             let failed = FailedAttempt {
                 number,
@@ -225,37 +295,102 @@ impl Run<'_> {
                 is_turn_of_use: consequence.pacing.is_some() && upstream.lanes.is_of_use(subject, self.came),
             };
             let refusal = refusal_for(target, record, verdict, consequence.hears);
+            let took = record.elapsed;
             let step = next(worker, target, &mut attempted, &failed);
+            let mut onward = self.onward(target, step, number, took, has_others);
             let upstream_is_trusted = !is_probe && upstream.circuits.are_trusted(subject);
             let failed = last.insert(Failed { attempted, consequence, upstream_is_trusted, refusal });
-            let (hint, may_be_served_elsewhere) = match step {
-                Step::Paced => {
+            let lane = upstream.lanes.wait(subject);
+            let mut hint = None;
+            let mut later = None;
+            match (onward, step) {
+                (Onward::Next, Step::Paced) => later = Some(Later { wait: lane, is_backoff: false }),
+                (Onward::Next, Step::RetryAfter(wait)) => {
+                    later = Some(Later { wait: wait.max(lane), is_backoff: true })
+                }
+                (_, Step::NextUpstream { hint: wait } | Step::GiveUp { hint: wait, .. }) => hint = wait,
+                (Onward::Here(_), Step::Paced) => {
                     self.trace.tell("waits for its turn");
                     continue;
                 }
-                Step::RetryAfter(wait) => match grant(target, number, wait, self.patience.circuits, clock) {
-                    Ok((token, wait)) => {
-                        retry = Some(token);
-                        if !wait.is_zero() {
-                            self.trace.waited("a retry", wait);
-                            clock.sleep(wait).await;
+                (Onward::Here(_), Step::RetryAfter(wait)) => {
+                    match grant(target, number, wait, patience.circuits, clock) {
+                        Ok((token, wait)) => {
+                            retry = Some(token);
+                            if !wait.is_zero() {
+                                self.trace.waited("a retry", wait);
+                                clock.sleep(wait).await;
+                            }
+                            continue;
                         }
-                        continue;
+                        Err(no_retry) => {
+                            self.trace.tell(&format!("no retry: {}", no_retry.as_str()));
+                            hint = no_retry.wait();
+                            // What is no chance here may be served elsewhere.
+                            onward = self.onward(target, Step::NextUpstream { hint }, number, took, has_others);
+                        }
                     }
-                    Err(no_retry) => {
-                        self.trace.tell(&format!("no retry: {}", no_retry.as_str()));
-                        (no_retry.wait(), false)
+                }
+            }
+            let then = match onward {
+                Onward::Next => Then::Elsewhere { reach: Some(consequence.reach), later },
+                Onward::Here(no_hop) => {
+                    if !matches!(no_hop, NoHop::NoOthers | NoHop::OfNoUse) {
+                        self.trace.tell(&format!("no fallback: {}", no_hop.as_str()));
                     }
-                },
-                Step::NextUpstream { hint } => (hint, true),
-                Step::GiveUp { hint, .. } => (hint, false),
+                    Then::Over
+                }
             };
             // What is told to the caller is never less than what it would wait here.
-            let own = Some(upstream.lanes.wait(subject)).filter(|wait| !wait.is_zero());
+            let own = Some(lane).filter(|wait| !wait.is_zero());
             failed.refusal.retry_after = hint.or(failed.refusal.retry_after).max(own);
             let blocked = Blocked { refusal: failed.refusal.clone(), outcome: RequestOutcome::Failed, was_sent: true };
-            return Err((self, Out { last, blocked, may_be_served_elsewhere }));
+            return Err((self, Out { last, blocked, then, past: Past { attempts: number, has_failed, places } }));
         }
+    }
+}
+
+impl Run<'_> {
+    /// Whether a failure is followed by a call at another target.
+    fn onward(&mut self, target: &Target, step: Step, attempts: u32, took: Duration, has_others: bool) -> Onward {
+        let Some(standing) = target.standing.as_ref().filter(|_| has_others) else {
+            return Onward::Here(NoHop::NoOthers);
+        };
+        let (upstream, now) = (&target.upstream, self.worker.app.clock.now());
+        // One that was not spent goes back before the next is taken.
+        self.fallback = None;
+        let hop = Hop {
+            step,
+            attempts,
+            served_share: upstream.circuits.served_share(target.subject()),
+            hops: self.hops,
+            has_others,
+            since_arrival: now.saturating_since(self.came),
+            took,
+        };
+        let onward = onward(&standing.plan.chain.settings(), &hop, &mut upstream.experience().budget, now);
+        if onward == Onward::Next {
+            self.hops += 1;
+            self.fallback = Some(BudgetToken::of(upstream, Spend::Fallback));
+        }
+        onward
+    }
+
+    /// Waits before a target is asked again.
+    async fn sit_out(&mut self, not_before: Timestamp) {
+        let clock = self.worker.app.clock;
+        let wait = clock.until(not_before);
+        if !wait.is_zero() {
+            clock.sleep(wait).await;
+            self.trace.waited("a retry", wait);
+        }
+    }
+}
+
+impl Out {
+    /// Nobody else is asked.
+    fn over(last: Option<Failed>, blocked: Blocked) -> Out {
+        Out { last, blocked, then: Then::Over, past: Past::default() }
     }
 }
 

@@ -100,9 +100,8 @@ impl Tail {
         self.json.is_some_and(|json| json.is_whole())
     }
 
-    fn usage(&self, dialect: Dialect) -> Option<Usage> {
-        let joined: Vec<u8> = self.last.iter().flatten().copied().collect();
-        dialect.read_usage(&joined)
+    fn joined(&self) -> Vec<u8> {
+        self.last.iter().flatten().copied().collect()
     }
 }
 
@@ -147,6 +146,7 @@ impl Forward {
             completion: None,
         };
         for bytes in held.arrived {
+            completion.target.remember(&bytes, matches!(forward.reader, Reader::Events(_)));
             forward.read(bytes);
         }
         if forward.has_content {
@@ -172,13 +172,24 @@ impl Forward {
                 let is_content = tail.read(&bytes);
                 self.take(Event { bytes: Some(bytes), is_content });
             }
-            Reader::Unread => self.ready.push_back(bytes),
+            Reader::Unread => {
+                self.remember(&bytes);
+                self.ready.push_back(bytes);
+            }
+        }
+    }
+
+    /// What was made is remembered with its maker.
+    fn remember(&self, answer: &[u8]) {
+        if let Some(completion) = &self.completion {
+            completion.target.remember(answer, matches!(self.reader, Reader::Events(_)));
         }
     }
 
     fn take(&mut self, event: Event) {
         if let Some(bytes) = event.bytes {
             self.is_open = !sse::is_closed(&bytes);
+            self.remember(&bytes);
             self.ready.push_back(bytes);
         }
         if event.is_content
@@ -300,7 +311,12 @@ impl Forward {
         let Some(completion) = self.completion.take() else { return };
         let usage = match &self.reader {
             Reader::Events(events) => events.usage(),
-            Reader::Body(tail) => tail.usage(completion.target.request.dialect),
+            Reader::Body(tail) => {
+                let end = tail.joined();
+                // What was made may stand where two pieces meet.
+                completion.target.remember(&end, false);
+                completion.target.request.dialect.read_usage(&end)
+            }
             Reader::Unread => None,
         };
         // Before its end a stream may count nothing, or less than it has sent: what was seen was made, and is paid for.

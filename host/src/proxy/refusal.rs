@@ -97,6 +97,8 @@ pub(crate) enum RefusalKind {
         /// The methods it has.
         allowed: &'static str,
     },
+    /// Whoever is served by this route spends keys that are not his own, and has to show that he may.
+    AccessRequired { route: String },
     /// The request comes from where none should come from.
     Forbidden { reason: String },
     /// The job's state does not allow it.
@@ -144,6 +146,8 @@ pub(crate) struct Refusal {
     pub kind: RefusalKind,
     /// When trying again makes sense.
     pub retry_after: Option<Duration>,
+    /// The targets that were to serve, and what became of it.
+    pub tried: Option<Arc<str>>,
 }
 
 /// What happened: as it was told where it arose, if it was.
@@ -162,14 +166,14 @@ impl From<Unwelcome> for Refusal {
 
 impl From<RefusalKind> for Refusal {
     fn from(kind: RefusalKind) -> Self {
-        Refusal { kind, retry_after: None }
+        Refusal { kind, retry_after: None, tried: None }
     }
 }
 
 impl Refusal {
     /// As [`From`], with a time after which trying again makes sense.
     pub(crate) fn after(kind: RefusalKind, wait: impl Into<Option<Duration>>) -> Self {
-        Refusal { kind, retry_after: wait.into() }
+        Refusal { kind, retry_after: wait.into(), tried: None }
     }
 
     /// A stable word for programs.
@@ -190,6 +194,7 @@ impl Refusal {
             RefusalKind::NoSuchRoute { .. } => "spillway_no_such_route",
             RefusalKind::NoSuchJob { .. } => "spillway_no_such_job",
             RefusalKind::WrongMethod { .. } => "spillway_wrong_method",
+            RefusalKind::AccessRequired { .. } => "spillway_access_required",
             RefusalKind::Forbidden { .. } => "spillway_forbidden",
             RefusalKind::Conflict { .. } => "spillway_conflict",
             RefusalKind::SpoolFull { .. } => "spillway_spool_full",
@@ -228,13 +233,31 @@ impl Refusal {
             RefusalKind::BadRequest { .. } => StatusCode::BAD_REQUEST,
             RefusalKind::NoSuchRoute { .. } | RefusalKind::NoSuchJob { .. } => StatusCode::NOT_FOUND,
             RefusalKind::WrongMethod { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            RefusalKind::AccessRequired { .. } => StatusCode::UNAUTHORIZED,
             RefusalKind::Forbidden { .. } => StatusCode::FORBIDDEN,
             RefusalKind::Conflict { .. } => StatusCode::CONFLICT,
         }
     }
 
+    /// Whether it is the caller's own tenant that may not go on, whoever would serve it.
+    pub(crate) fn is_of_tenant(&self) -> bool {
+        matches!(
+            self.kind,
+            RefusalKind::LimitExceeded { owner: Owner::Tenant(_), .. }
+                | RefusalKind::Saturated { owner: Owner::Tenant(_), .. }
+        )
+    }
+
     /// Whose fault it is and what to do next.
     pub(crate) fn message(&self) -> String {
+        match &self.tried {
+            Some(tried) => format!("{} Nobody of the route served it: {tried}.", self.message_of_one()),
+            None => self.message_of_one(),
+        }
+    }
+
+    /// What is said of the target that was asked first.
+    fn message_of_one(&self) -> String {
         let again = match self.retry_after {
             Some(wait) => format!(" Try again in {:.1} s.", wait.as_secs_f64()),
             None => String::new(),
@@ -303,6 +326,10 @@ impl Refusal {
                 format!("There is no such job. It may have been lost by Spillway: {lost}.")
             }
             RefusalKind::WrongMethod { allowed } => format!("This path has only {allowed}."),
+            RefusalKind::AccessRequired { route } => format!(
+                "The route {route} spends keys of Spillway's own, so it serves those who show its access key where an API \
+                 key goes. If whoever reaches this Spillway may spend them, routes.{route}.open_to_local = true says so."
+            ),
             RefusalKind::Forbidden { reason } => format!("Spillway refuses the request: {reason}."),
             RefusalKind::Conflict { reason } => format!("{reason}."),
             RefusalKind::SpoolFull { depth } => {

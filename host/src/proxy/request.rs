@@ -2,7 +2,7 @@
 
 use crate::dialect::estimate::Estimate;
 use crate::dialect::{Dialect, Operation, Parameters, compression, headers};
-use crate::proxy::app::LoadShare;
+use crate::proxy::load_share::LoadShare;
 use crate::proxy::refusal::{Refusal, RefusalKind};
 use crate::proxy::route::RequestLine;
 use crate::runtime::upload::{Upload, UploadError};
@@ -139,7 +139,7 @@ impl InboundRequest {
     }
 
     /// The body of one that generates, decoded if it is compressed: what is sent on stays as it came.
-    fn readable(&self) -> Option<Cow<'_, [u8]>> {
+    pub(crate) fn readable(&self) -> Option<Cow<'_, [u8]>> {
         match &self.body {
             InboundBody::Whole(bytes) if self.operation == Operation::Generate => {
                 Some(compression::decoded(&self.headers, bytes, READABLE_BYTES_MAX))

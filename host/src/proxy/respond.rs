@@ -41,6 +41,7 @@ impl Refusal {
             RefusalKind::BodyLate { .. } => ErrorKind::Late,
             RefusalKind::BadRequest { .. } | RefusalKind::WrongMethod { .. } => ErrorKind::Invalid,
             RefusalKind::NoSuchRoute { .. } | RefusalKind::NoSuchJob { .. } => ErrorKind::NotFound,
+            RefusalKind::AccessRequired { .. } => ErrorKind::Unauthenticated,
             RefusalKind::Forbidden { .. } => ErrorKind::Forbidden,
             RefusalKind::Conflict { .. } => ErrorKind::Conflict,
         }
@@ -61,7 +62,7 @@ impl Refusal {
 
     /// Whether the same caller has no use in trying again by itself: a spent quota is refilled by nobody's trying, and
     /// a certificate is mended by somebody else.
-    fn is_final_for_now(&self) -> bool {
+    pub(super) fn is_final_for_now(&self) -> bool {
         match &self.kind {
             RefusalKind::CircuitOpen { .. } => {
                 self.said().is_some_and(|said| matches!(said.status.as_u16(), 402 | 403 | 429))
@@ -117,6 +118,16 @@ pub(crate) fn raise_wait(headers: &mut http::HeaderMap, wait: Duration) {
     const A_LITTLE: f64 = 1.1;
     let named = wait::from_headers(|name| headers.get(name).map(HeaderValue::as_bytes), SystemTime::now());
     if named.is_some_and(|named| named.mul_f64(A_LITTLE) < wait) {
+        headers.remove(header::RETRY_AFTER);
+        headers.remove("retry-after-ms");
+        insert_wait(headers, wait);
+    }
+}
+
+/// Lowers the wait that an answer of the provider's names to one after which another target may serve.
+pub(crate) fn lower_wait(headers: &mut http::HeaderMap, wait: Duration) {
+    let named = wait::from_headers(|name| headers.get(name).map(HeaderValue::as_bytes), SystemTime::now());
+    if named.is_some_and(|named| named > wait) {
         headers.remove(header::RETRY_AFTER);
         headers.remove("retry-after-ms");
         insert_wait(headers, wait);

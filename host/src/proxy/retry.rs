@@ -9,26 +9,35 @@ use crate::upstream::verdict;
 use spillway_resilience::{FailedAttempt, NoRetry, Retry, RetrySettings, Spend, Step, may_retry, next_step};
 use spillway_sdk::AttemptFacts;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A token of the retry budget, which goes back to it unless its retry is sent.
-pub(super) struct RetryToken<'a> {
-    upstream: &'a Upstream,
+/// A token of the retry budget, which goes back to it unless what it was taken for is sent.
+pub(super) struct BudgetToken {
+    upstream: Arc<Upstream>,
+    spend: Spend,
     sent: bool,
 }
 
-impl RetryToken<'_> {
+impl BudgetToken {
+    /// One that was taken from the budget of this upstream.
+    pub(super) fn of(upstream: &Arc<Upstream>, spend: Spend) -> BudgetToken {
+        BudgetToken { upstream: Arc::clone(upstream), spend, sent: false }
+    }
+
     pub(super) fn sent(mut self) {
         self.sent = true;
-        self.upstream.metrics.retry();
+        if self.spend == Spend::Retry {
+            self.upstream.metrics.retry();
+        }
     }
 }
 
-impl Drop for RetryToken<'_> {
+impl Drop for BudgetToken {
     fn drop(&mut self) {
         if !self.sent {
-            self.upstream.experience().budget.refund(Spend::Retry);
+            self.upstream.experience().budget.refund(self.spend);
         }
     }
 }
@@ -51,14 +60,14 @@ pub(super) fn next(worker: &Worker, target: &Target, attempted: &mut Attempted, 
 }
 
 /// The right to a retry after `wait`, or after a longer wait where retries are held back for a moment.
-pub(super) fn grant<'a>(
-    target: &'a Target,
+pub(super) fn grant(
+    target: &Target,
     attempts: u32,
     wait: Duration,
     circuit_patience: Instant,
     clock: Clock,
-) -> Result<(RetryToken<'a>, Duration), NoRetry> {
-    let (upstream, subject) = (&*target.upstream, target.subject());
+) -> Result<(BudgetToken, Duration), NoRetry> {
+    let (upstream, subject) = (&target.upstream, target.subject());
     let chance_min = RetrySettings::repeat_chance_min(target.request.is_repeated_by_its_caller());
     let retry = Retry {
         attempts,
@@ -70,8 +79,7 @@ pub(super) fn grant<'a>(
         has_come_back: target.request.has_come_back(),
     };
     may_retry(&upstream.config.retry.settings(), &retry, &mut upstream.experience().budget, clock.now())?;
-    let token = RetryToken { upstream, sent: false };
-    Ok((token, wait.max(held_back(target, clock))))
+    Ok((BudgetToken::of(upstream, Spend::Retry), wait.max(held_back(target, clock))))
 }
 
 /// How long a repetition is held back, so as to see whether the load of repetitions does harm.

@@ -10,11 +10,8 @@ use std::sync::Arc;
 /// Where a request goes.
 #[derive(Clone, Debug)]
 pub(crate) struct Route {
-    /// The upstream that is asked first.
+    /// The upstream that its line asks for, if none of the configuration's routes takes it.
     pub upstream: Arc<Upstream>,
-    /// Those that are asked where it does not serve, in this order. They are sent the caller's own credential, so that
-    /// they must be of the same provider.
-    pub fallbacks: Vec<Arc<Upstream>>,
     pub line: RequestLine,
 }
 
@@ -65,6 +62,6 @@ impl Route {
             path_and_query.push_str(query);
         }
         let line = RequestLine { dialect, operation, path_and_query };
-        Ok(Route { upstream: Arc::clone(upstream), fallbacks: Vec::new(), line })
+        Ok(Route { upstream: Arc::clone(upstream), line })
     }
 }

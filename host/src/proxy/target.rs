@@ -1,14 +1,18 @@
 //! Who may serve a request, and what each of them is sent.
 
 use crate::dialect::estimate::Estimate;
-use crate::dialect::{Operation, headers};
+use crate::dialect::{Operation, headers, kept, sse, with_model};
+use crate::proxy::chain::{Candidate, Chains, Plan, TokensInFlight};
+use crate::proxy::makers::{Maker, Makers};
 use crate::proxy::refusal::{Refusal, RefusalKind};
 use crate::proxy::request::{InboundBody, InboundRequest};
 use crate::upstream::Upstream;
+use crate::upstream::keys::Key;
 use crate::upstream::scope::Subject;
 use bytes::Bytes;
-use http::{HeaderMap, Method};
-use spillway_resilience::Demand;
+use http::{HeaderMap, Method, header};
+use spillway_resilience::{Demand, Place};
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,20 +24,26 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 #[derive(Clone, Debug)]
 pub(crate) struct Targets {
     first: Rc<Target>,
-    others: Vec<Arc<Upstream>>,
+    /// The others, where a route says who they are.
+    plan: Option<Rc<Plan>>,
 }
 
 impl Targets {
-    /// Of a request, this upstream and then these.
+    /// Those of the route that takes the request, or else the upstream alone that its line asks for.
     ///
     /// # Errors
-    /// When the first cannot be asked for it.
-    pub(crate) fn of(
-        request: InboundRequest,
-        upstream: Arc<Upstream>,
-        others: Vec<Arc<Upstream>>,
-    ) -> Result<Targets, Refusal> {
-        Ok(Targets { first: Rc::new(Target::of(Rc::new(request), upstream)?), others })
+    /// When none of them can be asked for the request, or its caller may not spend what it would cost.
+    pub(crate) fn find(chains: &Chains, request: InboundRequest, upstream: Arc<Upstream>) -> Result<Targets, Refusal> {
+        let Some(chain) = chains.find(&request, &upstream) else {
+            let mut target = Target::of(Rc::new(request), upstream, chains)?;
+            target.makers = chains.makers().cloned();
+            return Ok(Targets { first: Rc::new(target), plan: None });
+        };
+        if chain.spends_keys() && !chain.config.open_to_local && !request.caller.may_spend {
+            return Err(RefusalKind::AccessRequired { route: chain.name.to_string() }.into());
+        }
+        let plan = Rc::new(chain.plan(&request));
+        Ok(Targets { first: Rc::new(Target::on(&plan, 0, Rc::new(request))?), plan: Some(plan) })
     }
 
     /// The one that is asked first. What others say of the request is said of this one.
@@ -41,16 +51,36 @@ impl Targets {
         &self.first
     }
 
-    /// The others, each made ready when it is reached. One that speaks another API, or cannot be asked for this request,
-    /// is passed over.
-    pub(crate) fn others(&self) -> impl Iterator<Item = Rc<Target>> {
-        let speaks = self.first.upstream.config.dialect;
-        let others = self.others.iter().filter(move |upstream| upstream.config.dialect == speaks);
-        others.filter_map(|upstream| {
-            let target = Target::of(Rc::clone(&self.first.request), Arc::clone(upstream));
-            target.ok().map(Rc::new)
-        })
+    /// Whether there are others.
+    pub(crate) fn is_chain(&self) -> bool {
+        self.plan.as_ref().is_some_and(|plan| !plan.is_bound())
     }
+
+    /// The candidate that is asked as the so-many-th; the first is number 0.
+    pub(crate) fn candidate(&self, position: usize) -> Option<&Candidate> {
+        self.plan.as_ref()?.candidate(position)
+    }
+
+    /// What the candidate is sent that is asked as the so-many-th. One that cannot be asked is as good as not there.
+    pub(crate) fn at(&self, position: usize) -> Option<Rc<Target>> {
+        if position == 0 {
+            return Some(Rc::clone(&self.first));
+        }
+        Target::on(self.plan.as_ref()?, position, Rc::clone(&self.first.request)).ok().map(Rc::new)
+    }
+}
+
+/// Where a target stands in a route.
+#[derive(Debug)]
+pub(crate) struct Standing {
+    pub plan: Rc<Plan>,
+    /// It is asked as the so-many-th.
+    pub position: usize,
+    pub label: Arc<str>,
+    pub place: Place,
+    /// Whether its answers are less than what was asked for.
+    pub degraded: bool,
+    _in_flight: TokensInFlight,
 }
 
 /// An upstream, and what it is sent of a request.
@@ -60,56 +90,159 @@ pub(crate) struct Target {
     pub request: Rc<InboundRequest>,
     /// Who shall serve it.
     pub upstream: Arc<Upstream>,
+    /// The model that is asked for there, when one is named.
+    pub model: Option<Arc<str>>,
     /// Path and query, as the upstream knows them.
     pub path_and_query: String,
     /// The headers that go there.
     pub headers: HeaderMap,
+    /// The fingerprint of the credential in them.
+    pub credential: u64,
+    /// What is sent in the body's place: it names another model.
+    pub body: Option<Bytes>,
     /// What is sent in the body's place, so that a stream reports usage for which the caller did not ask.
     pub body_demanding_usage: Option<Bytes>,
     /// Whether that is what is sent.
     pub demands_usage: Cell<bool>,
     /// What it is expected to cost there.
     pub estimate: Estimate,
+    /// Where it stands in a route, if it is one's.
+    pub standing: Option<Standing>,
+    /// Where what its answers have made is remembered, if anybody may have to know it.
+    pub makers: Option<Arc<Makers>>,
 }
 
 impl Target {
-    /// What this upstream is sent of a request.
+    /// What an upstream is sent of a request that no route takes: the caller's own words with the caller's own
+    /// credential, or with the upstream's where the caller may spend it and has shown none of its own. What is about
+    /// something that another one has made goes there.
     ///
     /// # Errors
     /// When path and base address make no URL.
-    pub(crate) fn of(request: Rc<InboundRequest>, upstream: Arc<Upstream>) -> Result<Target, Refusal> {
+    fn of(request: Rc<InboundRequest>, upstream: Arc<Upstream>, chains: &Chains) -> Result<Target, Refusal> {
+        let maker = chains.maker_of(&request);
+        let upstream = maker.as_ref().map_or(upstream, |(upstream, _)| Arc::clone(upstream));
+        let spends = request.caller.may_spend && !request.caller.has_credential;
+        let key = match maker {
+            Some((_, key)) => key,
+            None => upstream.keys.current().first().cloned(),
+        };
+        let credential = match key.filter(|_| spends) {
+            Some(key) => Credential::Key(key),
+            None => Credential::Callers,
+        };
+        let context_tokens = upstream.config.limits.context_tokens;
+        Target::new(request, upstream, None, credential, context_tokens)
+    }
+
+    /// What the candidate is sent that a route asks as the so-many-th.
+    fn on(plan: &Rc<Plan>, position: usize, request: Rc<InboundRequest>) -> Result<Target, Refusal> {
+        let Some(candidate) = plan.candidate(position) else {
+            return Err(RefusalKind::BadRequest { reason: "its route has no target".into() }.into());
+        };
+        let credential = match candidate.key() {
+            Some(key) => Credential::Key(key),
+            None if candidate.takes_callers_credential() => Credential::Callers,
+            None => Credential::None,
+        };
+        let (upstream, model) = (Arc::clone(&candidate.upstream), candidate.model.clone());
+        let mut target = Target::new(request, upstream, model, credential, candidate.context_tokens)?;
+        target.makers = Some(Arc::clone(&plan.chain.makers));
+        target.standing = Some(Standing {
+            plan: Rc::clone(plan),
+            position,
+            label: Arc::clone(&candidate.label),
+            place: candidate.place,
+            degraded: candidate.degraded,
+            _in_flight: candidate.begin(target.estimate.total),
+        });
+        Ok(target)
+    }
+
+    fn new(
+        request: Rc<InboundRequest>,
+        upstream: Arc<Upstream>,
+        model: Option<Arc<str>>,
+        credential: Credential,
+        context_tokens: Option<u64>,
+    ) -> Result<Target, Refusal> {
         let config = &upstream.config;
-        let mut path_and_query = config.dialect.canonical_path(request.path(), config.url.adds_version());
-        path_and_query.push_str(&request.path_and_query[request.path().len()..]);
+        let is_held = matches!(request.body, InboundBody::Whole(_)) && request.operation == Operation::Generate;
+        let mut headers = headers::for_upstream(&request.headers, config.url.authority().as_str(), is_held);
+        let mut path = config.dialect.canonical_path(request.path(), config.url.adds_version());
+        let mut body = None;
+        if let Some((named, changed)) =
+            model.as_deref().and_then(|model| for_model(&request, &path, model, &mut headers))
+        {
+            (path, body) = (named, Some(changed));
+        }
+        let query = &request.path_and_query[request.path().len()..];
+        let mut path_and_query = match &config.path {
+            Some(template) if request.operation == Operation::Generate => {
+                let asked = model.as_deref().or(request.parameters.model.as_deref());
+                template.path(&path, query.strip_prefix('?'), asked).unwrap_or_else(|| path + query)
+            }
+            _ => path + query,
+        };
+        let fingerprint = match &credential {
+            Credential::Callers => request.caller.credential,
+            Credential::None => {
+                headers::remove_callers(&mut headers, &mut path_and_query);
+                0
+            }
+            Credential::Key(key) => {
+                key.place(&mut headers, &mut path_and_query);
+                key.fingerprint
+            }
+        };
         config
             .url
             .join(&path_and_query)
             .map_err(|error| RefusalKind::BadRequest { reason: format!("its path is no URL's: {error}") })?;
         let (mut estimate, mut body_demanding_usage) = (Estimate::default(), None);
-        let is_held = matches!(request.body, InboundBody::Whole(_)) && request.operation == Operation::Generate;
         if let (true, InboundBody::Whole(bytes)) = (is_held, &request.body) {
-            let (limits, input) = (&config.limits, request.input_tokens);
-            let (output_default, context) = (limits.default_output_tokens, limits.context_tokens);
-            estimate = Estimate::bounded(request.dialect, &request.parameters, input, output_default, context);
+            let output_default = config.limits.default_output_tokens;
+            estimate = Estimate::bounded(
+                request.dialect,
+                &request.parameters,
+                request.input_tokens,
+                output_default,
+                context_tokens,
+            );
             if request.parameters.usage_withheld && upstream.asks_for_usage() {
-                body_demanding_usage = request.dialect.demand_usage(bytes);
+                body_demanding_usage = request.dialect.demand_usage(body.as_ref().unwrap_or(bytes));
             }
         }
+        let own_model = || request.parameters.model.as_deref().map(Arc::from);
         Ok(Target {
-            headers: headers::for_upstream(&request.headers, config.url.authority().as_str(), is_held),
+            model: model.or_else(own_model),
+            headers,
+            credential: fingerprint,
             path_and_query,
+            body,
             demands_usage: Cell::new(body_demanding_usage.is_some()),
             body_demanding_usage,
             estimate,
+            standing: None,
+            makers: None,
             upstream,
             request,
         })
     }
 
+    /// Remembers what an answer of its has made there, as far as it says so: an event of a stream, or a piece of a body.
+    pub(crate) fn remember(&self, answer: &[u8], is_event: bool) {
+        let Some(makers) = &self.makers else { return };
+        let json = if is_event { sse::data(answer) } else { Cow::Borrowed(answer) };
+        kept::made(self.request.dialect, &json, |reference| {
+            let maker = Maker { upstream: Arc::clone(&self.upstream.name), credential: self.credential };
+            makers.note(reference, &maker);
+        });
+    }
+
     /// By what a call there is told from others.
     pub(crate) fn subject(&self) -> Subject<'_> {
-        let request = &self.request;
-        Subject { model: request.parameters.model.as_deref(), credential: request.caller.credential }
+        Subject { model: self.model.as_deref(), credential: self.credential }
     }
 
     /// Where a credential may stand in what is sent.
@@ -121,6 +254,13 @@ impl Target {
     pub(crate) fn demand(&self) -> Demand {
         let caller = &self.request.caller;
         Demand { tenant: caller.tenant, priority: caller.priority, tokens: self.estimate.total }
+    }
+
+    /// The bytes that are sent, where they are held.
+    pub(crate) fn bytes(&self) -> Option<&Bytes> {
+        let InboundBody::Whole(own) = &self.request.body else { return None };
+        let demanding = self.body_demanding_usage.as_ref().filter(|_| self.demands_usage.get());
+        Some(demanding.or(self.body.as_ref()).unwrap_or(own))
     }
 
     /// Whether another attempt can be made: the body is at hand, and repeating it means the same.
@@ -139,5 +279,32 @@ impl Target {
     /// Whether the request carries a key by which its provider knows it again, and does it once.
     fn has_honoured_key(&self) -> bool {
         self.upstream.config.honours_idempotency_keys && self.request.headers.contains_key(IDEMPOTENCY_KEY)
+    }
+}
+
+/// With what a call is authorised.
+enum Credential {
+    /// With what its caller has shown.
+    Callers,
+    /// With nothing: what its caller has shown was meant for somebody else.
+    None,
+    /// With a key of the upstream's own.
+    Key(Arc<Key>),
+}
+
+/// Path and body of a request for a model that its caller has not named: `None` where they can go as they came.
+fn for_model(request: &InboundRequest, path: &str, model: &str, headers: &mut HeaderMap) -> Option<(String, Bytes)> {
+    let InboundBody::Whole(bytes) = &request.body else { return None };
+    if request.parameters.model.as_deref() == Some(model) {
+        return None;
+    }
+    match request.readable()? {
+        Cow::Borrowed(_) => with_model(path, bytes, model),
+        // What was compressed is sent as it reads.
+        Cow::Owned(decoded) => {
+            let changed = with_model(path, &Bytes::from(decoded), model)?;
+            headers.remove(header::CONTENT_ENCODING);
+            Some(changed)
+        }
     }
 }

@@ -4,6 +4,7 @@ use crate::observe::metrics::{RequestOutcome, UpstreamMetrics};
 use crate::policy::Record;
 use crate::policy::{By, Judged};
 use crate::proxy::attempt::{Attempted, Elsewhere, EndedElsewhere};
+use crate::proxy::target::{Standing, Target};
 use crate::runtime::clock::milliseconds;
 use crate::spool::JobId;
 use crate::upstream::Upstream;
@@ -19,6 +20,7 @@ pub(crate) struct RequestTrace {
     began: Instant,
     upstream: String,
     model: Option<String>,
+    route: Option<RouteTrace>,
     /// What happened, in a few words each.
     steps: String,
     attempts: u32,
@@ -30,6 +32,25 @@ pub(crate) struct RequestTrace {
     ended: bool,
 }
 
+/// What is told of a request that a route has taken.
+#[derive(Debug)]
+struct RouteTrace {
+    name: Arc<str>,
+    /// The target that was asked last.
+    target: Arc<str>,
+    /// For whom it stood in, if it did.
+    fallback_from: Option<Arc<str>>,
+    /// Whether its answer is less than what was asked for.
+    degraded: bool,
+}
+
+impl RouteTrace {
+    fn of(standing: &Standing) -> RouteTrace {
+        let (name, target) = (Arc::clone(&standing.plan.chain.name), Arc::clone(&standing.label));
+        RouteTrace { name, target, fallback_from: None, degraded: false }
+    }
+}
+
 impl RequestTrace {
     /// Begins with the request's arrival.
     pub(crate) fn begin(request_id: &str) -> RequestTrace {
@@ -38,6 +59,7 @@ impl RequestTrace {
             began: Instant::now(),
             upstream: String::new(),
             model: None,
+            route: None,
             steps: String::new(),
             attempts: 0,
             judged_by: None,
@@ -54,15 +76,34 @@ impl RequestTrace {
         self.counted = Some(Arc::clone(&upstream.metrics));
     }
 
-    /// The request goes on to another upstream. It stays counted where it went first.
-    pub(crate) fn goes_on_to(&mut self, upstream: &Upstream) {
-        self.tell(&format!("on to {}", upstream.name));
-        self.upstream = upstream.name.to_string();
+    /// It is this target that is asked first.
+    pub(crate) fn asks(&mut self, target: &Target) {
+        if let Some(standing) = &target.standing {
+            self.upstream = target.upstream.name.to_string();
+            self.route = Some(RouteTrace::of(standing));
+        }
     }
 
-    /// Its caller hears what this upstream has said, by this judgement, although others were asked after it.
-    pub(crate) fn returns_to(&mut self, upstream: &Upstream, judged_by: Option<&Arc<By>>) {
-        self.upstream = upstream.name.to_string();
+    /// The request goes on to another target. It stays counted where it went first.
+    pub(crate) fn goes_on_to(&mut self, target: &Target) {
+        let label = target.standing.as_ref().map_or(&target.upstream.name, |standing| &standing.label);
+        self.tell(&format!("on to {label}"));
+        self.asks(target);
+    }
+
+    /// This target has served it.
+    pub(crate) fn served_by(&mut self, standing: &Standing) {
+        let Some(route) = &mut self.route else { return };
+        route.fallback_from = standing.plan.falls_back_from(standing.position).cloned();
+        route.degraded = standing.degraded;
+        if let Some(from) = &route.fallback_from {
+            standing.plan.chain.metrics.fallback(from, &standing.label);
+        }
+    }
+
+    /// Its caller hears what this target has said, by this judgement, although others were asked after it.
+    pub(crate) fn returns_to(&mut self, target: &Target, judged_by: Option<&Arc<By>>) {
+        self.asks(target);
         self.judged_by = judged_by.cloned();
     }
 
@@ -148,6 +189,16 @@ impl RequestTrace {
             insert("x-spillway-upstream", &self.upstream);
             insert("x-spillway-attempts", &self.attempts.to_string());
         }
+        if let Some(route) = &self.route {
+            insert("x-spillway-route", &route.name);
+            insert("x-spillway-target", &route.target);
+            if let Some(from) = &route.fallback_from {
+                insert("x-spillway-fallback-from", from);
+            }
+            if route.degraded {
+                insert("x-spillway-degraded", &route.target);
+            }
+        }
         if let Some(by) = &self.judged_by {
             insert("x-spillway-policy", &by.label);
         }
@@ -168,10 +219,16 @@ impl RequestTrace {
         let policy = self.judged_by.as_ref().map(|by| &*by.label);
         let policy_sha256 = self.judged_by.as_ref().and_then(|by| by.sha256).map(tracing::field::display);
         let outcome = outcome.as_str();
+        let route = self.route.as_ref().map(|route| &*route.name);
+        let target = self.route.as_ref().map(|route| &*route.target);
+        let fallback_from = self.route.as_ref().and_then(|route| route.fallback_from.as_deref());
         tracing::info!(
             request_id,
             upstream,
             model,
+            route,
+            target,
+            fallback_from,
             outcome,
             status,
             attempts,

@@ -1,5 +1,7 @@
 //! Requests that were understood and that nobody has served: what is left of them, and what to tell their callers.
 
+use crate::dialect::conversation;
+use crate::dialect::static_answer::{StaticAnswer, static_answer};
 use crate::observe::metrics::RequestOutcome;
 use crate::policy::Record;
 use crate::proxy::answer::answer;
@@ -7,17 +9,20 @@ use crate::proxy::attempt::{Attempted, Elsewhere, EndedElsewhere};
 use crate::proxy::body::Body;
 use crate::proxy::completion::Completion;
 use crate::proxy::refusal::{Refusal, RefusalKind};
-use crate::proxy::respond::raise_wait;
+use crate::proxy::respond::{lower_wait, raise_wait};
 use crate::proxy::target::Target;
 use crate::proxy::trace::RequestTrace;
 use crate::proxy::worker::Worker;
+use crate::runtime::clock::Clock;
 use crate::upstream::circuit::Refused;
 use crate::upstream::said::fitting;
 use crate::upstream::scope::Protects;
-use http::Response;
+use http::{HeaderMap, HeaderValue, Response, header};
 use spillway_resilience::{Consequence, Hears, Rejected, ShedSettings};
 use spillway_sdk::{Fault, Phase, Verdict};
+use std::borrow::Cow;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How much longer than its circuit a job waits whose call has just failed.
@@ -33,22 +38,92 @@ pub(crate) struct Unserved {
     /// The attempt of which the caller hears.
     last: Option<Failed>,
     /// Whether a call was made at all.
-    tried: bool,
+    was_called: bool,
     target: Rc<Target>,
+    /// What became of it at each target of its route.
+    tried: Vec<Tried>,
     pub trace: RequestTrace,
+}
+
+/// What became of a request at one target of its route.
+#[derive(Debug)]
+pub(crate) struct Tried {
+    label: Arc<str>,
+    /// A status, or the code of a refusal.
+    what: Cow<'static, str>,
+    /// When it may go better there, as far as that is known.
+    wait: Option<Duration>,
+    /// Whether trying again there is of no use.
+    is_final: bool,
+}
+
+impl Tried {
+    /// `None` for a target that stands alone.
+    pub(crate) fn of(target: &Target, last: Option<&Failed>, blocked: &Blocked) -> Option<Tried> {
+        let standing = target.standing.as_ref()?;
+        let status = last.and_then(|failed| failed.attempted.record.status);
+        Some(Tried {
+            label: Arc::clone(&standing.label),
+            what: match status {
+                Some(status) if !blocked.is_before_sending() => Cow::Owned(status.to_string()),
+                _ => Cow::Borrowed(blocked.refusal.code()),
+            },
+            wait: blocked.refusal.retry_after,
+            is_final: last.is_some_and(|failed| failed.consequence.is_final) || blocked.refusal.is_final_for_now(),
+        })
+    }
+
+    /// All of them in a few words.
+    fn list(tried: &[Tried]) -> String {
+        let words: Vec<String> = tried.iter().map(|tried| format!("{} ({})", tried.label, tried.what)).collect();
+        words.join(", ")
+    }
 }
 
 impl Unserved {
     /// Where an attempt was made, its failure is what the caller hears of, not what kept the next one from being made.
-    pub(crate) fn new(target: Rc<Target>, last: Option<Failed>, blocked: Blocked, mut trace: RequestTrace) -> Unserved {
-        let Blocked { mut refusal, mut outcome, was_sent } = blocked;
+    pub(crate) fn new(
+        target: Rc<Target>,
+        last: Option<Failed>,
+        blocked: Blocked,
+        tried: Vec<Tried>,
+        mut trace: RequestTrace,
+    ) -> Unserved {
+        let was_called = blocked.was_sent || last.is_some();
+        let Blocked { mut refusal, mut outcome, was_sent: _ } = blocked;
         if let (Some(failed), true) = (&last, outcome != RequestOutcome::Failed) {
             trace.tell(&format!("no retry: {}", refusal.code()));
-            refusal = Refusal { retry_after: refusal.retry_after, kind: failed.refusal.kind.clone() };
+            refusal.kind = failed.refusal.kind.clone();
             outcome = RequestOutcome::Failed;
         }
-        let tried = was_sent || last.is_some();
-        Unserved { refusal, outcome, last, tried, target, trace }
+        let mut unserved = Unserved { refusal, outcome, last, was_called, target, tried, trace };
+        if unserved.is_of_several() {
+            // Whoever comes back is served by whichever of them is ready first.
+            unserved.refusal.retry_after = unserved.soonest();
+            unserved.refusal.tried = Some(Arc::from(Tried::list(&unserved.tried)));
+        }
+        unserved
+    }
+
+    /// Whether several targets were to serve it.
+    fn is_of_several(&self) -> bool {
+        self.tried.len() > 1
+    }
+
+    /// When the first of its targets may serve; `None` where nobody knows.
+    fn soonest(&self) -> Option<Duration> {
+        self.tried.iter().filter(|tried| !tried.is_final).map(|tried| tried.wait).min().flatten().or_else(|| {
+            let waits = self.tried.iter().filter_map(|tried| tried.wait);
+            waits.min().filter(|_| self.tried.iter().all(|tried| tried.is_final))
+        })
+    }
+
+    /// Whether trying again is of no use: it is of some as long as one target may serve then.
+    fn is_final(&self, consequence: &Consequence) -> bool {
+        match self.is_of_several() {
+            true => self.tried.iter().all(|tried| tried.is_final),
+            false => consequence.is_final,
+        }
     }
 
     /// Whether the failure may be this request's own: a healthy upstream answered it with an error.
@@ -69,7 +144,7 @@ impl Unserved {
     pub(crate) fn delay(&self, circuit: Option<Duration>, own: Duration) -> Duration {
         let asked = self.refusal.retry_after.unwrap_or_default();
         let asks_for_less = self.last.as_ref().is_some_and(|failed| failed.consequence.asks_for_less);
-        match (self.tried, circuit) {
+        match (self.was_called, circuit) {
             (false, _) => asked,
             (true, Some(circuit)) if !self.is_suspect() && !asks_for_less => asked.max(circuit + PROBE_TURN),
             (true, _) => asked.max(own),
@@ -77,26 +152,41 @@ impl Unserved {
     }
 
     /// What the caller gets: the provider's own answer if there is one, with its `Retry-After`; else ours.
-    pub(crate) fn into_response(self, worker: &Rc<Worker>) -> Response<Body> {
-        let target = self.target;
+    pub(crate) fn into_response(mut self, worker: &Rc<Worker>) -> Response<Body> {
+        if let Some(answer) = self.static_answer(worker.app.clock) {
+            return self.into_static(answer);
+        }
+        let (is_of_several, tried) = (self.is_of_several(), self.refusal.tried.clone());
+        let target = Rc::clone(&self.target);
         // A failure that looks like a success must not reach the caller as one, unless it shows that it is none.
-        if let Some(Failed { mut attempted, consequence, .. }) = self.last
-            && let Some(held) = attempted.response.take().filter(|held| held.shows_its_failure(&attempted.record))
+        let shows = |failed: &Failed| {
+            let held = failed.attempted.response.as_ref();
+            held.is_some_and(|held| held.shows_its_failure(&failed.attempted.record))
+        };
+        let is_final = self.last.as_ref().is_some_and(|failed| self.is_final(&failed.consequence));
+        if let Some(Failed { mut attempted, .. }) = self.last.take_if(|failed| shows(failed))
+            && let Some(held) = attempted.response.take()
         {
             let completion = Completion::of(worker, &target, attempted, RequestOutcome::Failed, self.trace);
-            let mut response = answer(held, completion, consequence.is_final);
-            if let Some(wait) = self.refusal.retry_after {
-                raise_wait(response.headers_mut(), wait);
+            let mut response = answer(held, completion, is_final);
+            let headers = response.headers_mut();
+            match self.refusal.retry_after {
+                Some(wait) if is_of_several => lower_wait(headers, wait),
+                Some(wait) => raise_wait(headers, wait),
+                None => {}
             }
+            insert_tried(headers, tried.as_deref());
             return response;
         }
         let (mut trace, refusal) = (self.trace, self.refusal);
         let lost = matches!(refusal.kind, RefusalKind::Unreachable { fault: Fault::Reset, cause: None, .. })
-            && self.outcome == RequestOutcome::Failed;
+            && self.outcome == RequestOutcome::Failed
+            && !is_of_several;
         target.upstream.metrics.overhead(trace.overhead());
         trace.tell(refusal.code());
         let mut response = refusal.into_response(target.request.dialect, &target.request.id);
         trace.insert_headers(response.headers_mut());
+        insert_tried(response.headers_mut(), tried.as_deref());
         if lost {
             // What callers make of a lost connection is theirs to say: SDKs have a class of their own for it.
             trace.tell("the caller's connection is closed as the provider's was");
@@ -106,6 +196,47 @@ impl Unserved {
         }
         trace.end(self.outcome, response.status().as_u16());
         response
+    }
+}
+
+impl Unserved {
+    /// What its route has answered where no target serves. Whoever is refused for its own sake does not get it.
+    fn static_answer(&self, clock: Clock) -> Option<StaticAnswer> {
+        let (request, standing) = (&self.target.request, self.target.standing.as_ref()?);
+        let text = &standing.plan.chain.config.static_answer;
+        let is_ours_to_mend =
+            matches!(self.outcome, RequestOutcome::Failed | RequestOutcome::CircuitOpen | RequestOutcome::Limited);
+        if text.is_empty() || !is_ours_to_mend || self.refusal.is_of_tenant() {
+            return None;
+        }
+        let readable = request.readable()?;
+        if conversation::wants_more_than_text(request.dialect, request.path(), &readable) {
+            return None;
+        }
+        let created_unix_s = clock.unix_ms() / 1_000;
+        static_answer(request.dialect, &request.path_and_query, &request.parameters, text, &request.id, created_unix_s)
+    }
+
+    fn into_static(self, answer: StaticAnswer) -> Response<Body> {
+        let mut trace = self.trace;
+        trace.tell(self.refusal.code());
+        trace.tell("answered with the route's static answer");
+        let mut response = Response::new(Body::from(answer.body));
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
+        headers.insert("x-spillway-degraded", HeaderValue::from_static("static"));
+        trace.insert_headers(headers);
+        insert_tried(headers, self.refusal.tried.as_deref());
+        self.target.upstream.metrics.overhead(trace.overhead());
+        trace.end(RequestOutcome::Degraded, response.status().as_u16());
+        response
+    }
+}
+
+/// Says which targets were to serve.
+fn insert_tried(headers: &mut HeaderMap, tried: Option<&str>) {
+    if let Some(tried) = tried.and_then(|tried| HeaderValue::from_str(tried).ok()) {
+        headers.insert("x-spillway-tried", tried);
     }
 }
 
@@ -140,6 +271,11 @@ impl Blocked {
     /// Nothing was sent.
     pub(crate) fn before_sending(refusal: Refusal, outcome: RequestOutcome) -> Blocked {
         Blocked { refusal, outcome, was_sent: false }
+    }
+
+    /// Whether it is what kept a call from being made.
+    fn is_before_sending(&self) -> bool {
+        !self.was_sent
     }
 
     /// An attempt has ended without any doing of the upstream's.

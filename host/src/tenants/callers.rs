@@ -11,6 +11,7 @@ use spillway_resilience::{
     AdaptiveLimitSettings, AdmissionQueue, Bulkhead, Concurrency, FairQueueSettings, Priority, Tenant,
 };
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 /// Longest name of a tenant that is not configured. A longer one is cut, so that what is logged stays readable.
@@ -27,8 +28,21 @@ pub(crate) struct Caller {
     pub priority: Priority,
     /// Tells its credential from others.
     pub credential: u64,
+    /// Whether it has shown one.
+    pub has_credential: bool,
+    /// Whether it may spend keys that are not its own.
+    pub may_spend: bool,
     /// The way past its tenant's own limits, when it has any.
     pub gate: Option<Arc<AdmissionGate>>,
+}
+
+impl Caller {
+    /// A conversation of this caller's tenant as a number: two tenants that name theirs alike have two.
+    pub(crate) fn of_conversation(&self, conversation: &[u8]) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.tenant.id, conversation).hash(&mut hasher);
+        hasher.finish()
+    }
 }
 
 /// All tenants that are configured. Whoever is none of them has a share like everybody's, by the name it gives, or
@@ -74,12 +88,14 @@ impl Callers {
     /// A tenant's configured priority is also the highest that its requests may ask for.
     pub(crate) fn identify(&self, headers: &HeaderMap, query: &str) -> Caller {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-        let credential = self.key.of_credential(headers::credential(headers, query));
+        let shown = headers::credential(headers, query);
+        let (credential, has_credential) = (self.key.of_credential(shown), shown.is_some());
         let asked = text(PRIORITY_HEADER)
             .and_then(|word| Priority::ALL.into_iter().find(|priority| priority.as_str().eq_ignore_ascii_case(word)));
         let Some(name) = text(TENANT_HEADER).filter(|name| !name.is_empty()) else {
             let tenant = Tenant::new(credential);
-            return Caller { tenant, name: None, priority: asked.unwrap_or_default(), credential, gate: None };
+            let priority = asked.unwrap_or_default();
+            return Caller { tenant, name: None, priority, credential, has_credential, may_spend: false, gate: None };
         };
         match self.configured.get(name) {
             Some(Configured { name, config, tenant, gate }) => {
@@ -89,6 +105,8 @@ impl Callers {
                     name: Some(Arc::clone(name)),
                     priority: asked.or(config.priority).unwrap_or_default().max(highest),
                     credential,
+                    has_credential,
+                    may_spend: false,
                     gate: gate.clone(),
                 }
             }
@@ -100,6 +118,8 @@ impl Callers {
                     name: Some(Arc::from(name)),
                     priority: asked.unwrap_or_default(),
                     credential,
+                    has_credential,
+                    may_spend: false,
                     gate: None,
                 }
             }

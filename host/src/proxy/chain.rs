@@ -1,0 +1,332 @@
+//! Routes at run time: which requests each takes, who may serve them there, and where conversations are.
+
+use crate::config::{Config, RouteConfig, TargetConfig};
+use crate::dialect::{Dialect, Operation, conversation, kept};
+use crate::observe::metrics::{Metrics, RouteMetrics};
+use crate::proxy::makers::{Maker, Makers};
+use crate::proxy::request::InboundRequest;
+use crate::runtime::clock::{Clock, random};
+use crate::runtime::sync::lock;
+use crate::upstream::Upstream;
+use crate::upstream::keys::Key;
+use crate::upstream::scope::Subject;
+use spillway_resilience::{Affinity, AffinitySettings, ChainSettings, Place, order};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// All routes, in the order in which they take requests.
+#[derive(Debug)]
+pub(crate) struct Chains {
+    chains: Vec<Arc<Chain>>,
+    /// Who has made what a later request may name.
+    makers: Arc<Makers>,
+}
+
+impl Chains {
+    pub(crate) fn new(
+        config: &Config,
+        upstreams: &BTreeMap<String, Arc<Upstream>>,
+        metrics: &Metrics,
+        clock: Clock,
+    ) -> Chains {
+        let makers = Arc::new(Makers::default());
+        let chain = |(name, config): (&str, &RouteConfig)| {
+            Arc::new(Chain::new(config, upstreams, Arc::clone(&makers), metrics.route(name), name, clock))
+        };
+        Chains { chains: config.routes.iter().map(chain).collect(), makers }
+    }
+
+    /// The route that takes a request which goes to this upstream otherwise.
+    pub(crate) fn find(&self, request: &InboundRequest, upstream: &Upstream) -> Option<&Arc<Chain>> {
+        // A path that names another upstream than the API's own asks for that one.
+        if request.operation != Operation::Generate || *upstream.name != *request.dialect.as_str() {
+            return None;
+        }
+        self.chains.iter().find(|chain| chain.takes(request))
+    }
+
+    /// Where it is remembered who has made what. Where there is no route, nobody but one can have.
+    pub(crate) fn makers(&self) -> Option<&Arc<Makers>> {
+        (!self.chains.is_empty()).then_some(&self.makers)
+    }
+
+    /// Who has made what the path of a request is about, and with which key of its own.
+    pub(crate) fn maker_of(&self, request: &InboundRequest) -> Option<(Arc<Upstream>, Option<Arc<Key>>)> {
+        if self.chains.is_empty() || request.operation == Operation::Generate {
+            return None;
+        }
+        let references = kept::references(request.dialect, request.path(), b"");
+        let maker = references.iter().rev().find_map(|reference| self.makers.of(reference))?;
+        let candidates = self.chains.iter().flat_map(|chain| &chain.candidates);
+        let mut made_there = candidates.filter(|candidate| *candidate.upstream.name == *maker.upstream);
+        let upstream = Arc::clone(&made_there.next()?.upstream);
+        let key = upstream.keys.current().iter().find(|key| key.fingerprint == maker.credential).cloned();
+        Some((upstream, key))
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Chain>> {
+        self.chains.iter()
+    }
+}
+
+/// One route.
+#[derive(Debug)]
+pub(crate) struct Chain {
+    pub name: Arc<str>,
+    pub config: RouteConfig,
+    /// The API that all of its targets speak.
+    dialect: Dialect,
+    /// Who may serve, those first that are asked first. A target stands here once for each of its keys.
+    candidates: Vec<Candidate>,
+    /// Whether there are equals among them, between whom conversations are told apart.
+    has_equals: bool,
+    affinity: Mutex<Affinity>,
+    pub makers: Arc<Makers>,
+    pub metrics: RouteMetrics,
+    clock: Clock,
+}
+
+/// A target with one of its keys.
+#[derive(Debug)]
+pub(crate) struct Candidate {
+    /// 0 for those who are asked first.
+    pub rank: u32,
+    weight: u32,
+    pub upstream: Arc<Upstream>,
+    /// The model that is asked for there; `None` is the caller's own.
+    pub model: Option<Arc<str>>,
+    /// Which of its upstream's keys it spends, if that has any.
+    key: Option<usize>,
+    /// Most tokens that a prompt and its answer can have together there.
+    pub context_tokens: Option<u64>,
+    /// Whether its answers are less than what was asked for.
+    pub degraded: bool,
+    /// As it is called in the configuration.
+    pub label: Arc<str>,
+    /// What it shares with others, and what not.
+    pub place: Place,
+    tokens_in_flight: Arc<AtomicU64>,
+}
+
+impl Candidate {
+    /// The key that it spends; `None` where its upstream has none of its own.
+    pub(crate) fn key(&self) -> Option<Arc<Key>> {
+        self.upstream.keys.current().get(self.key?).cloned()
+    }
+
+    /// Whether it is sent the credential that the caller has shown: it was meant for those who are asked first.
+    pub(crate) fn takes_callers_credential(&self) -> bool {
+        self.key.is_none() && self.rank == 0
+    }
+
+    /// Counts so many tokens as in flight there until the returned value is dropped.
+    pub(crate) fn begin(&self, tokens: u64) -> TokensInFlight {
+        self.tokens_in_flight.fetch_add(tokens, Ordering::Relaxed);
+        TokensInFlight { of: Arc::clone(&self.tokens_in_flight), tokens }
+    }
+
+    /// Whether a prompt of so many tokens is too much for it, as far as that is known.
+    pub(crate) fn is_too_small_for(&self, input_tokens: u64) -> bool {
+        self.context_tokens.is_some_and(|context| input_tokens > context)
+    }
+}
+
+/// What one request has in flight at a candidate.
+#[derive(Debug)]
+pub(crate) struct TokensInFlight {
+    of: Arc<AtomicU64>,
+    tokens: u64,
+}
+
+impl Drop for TokensInFlight {
+    fn drop(&mut self) {
+        self.of.fetch_sub(self.tokens, Ordering::Relaxed);
+    }
+}
+
+/// In which order the candidates of a chain are asked for one request.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub chain: Arc<Chain>,
+    /// Never empty.
+    order: Vec<usize>,
+    /// By which its conversation is known.
+    conversation: Option<u64>,
+    /// Who would be asked if all were well.
+    preferred: usize,
+}
+
+impl Plan {
+    /// Who is asked as the so-many-th.
+    pub(crate) fn candidate(&self, position: usize) -> Option<&Candidate> {
+        self.chain.candidates.get(*self.order.get(position)?)
+    }
+
+    /// Whether nobody but the first may serve it.
+    pub(crate) fn is_bound(&self) -> bool {
+        self.order.len() == 1
+    }
+
+    /// Whom this one stands in for, if it is not who would be asked if all were well.
+    pub(crate) fn falls_back_from(&self, position: usize) -> Option<&Arc<str>> {
+        let (preferred, serves) = (&self.chain.candidates[self.preferred], self.candidate(position)?);
+        (serves.rank > preferred.rank || serves.label != preferred.label && position > 0).then_some(&preferred.label)
+    }
+
+    /// The request was served there: its conversation stays.
+    pub(crate) fn served_at(&self, position: usize) {
+        if let (Some(conversation), Some(candidate)) = (self.conversation, self.order.get(position)) {
+            lock(&self.chain.affinity).served(conversation, *candidate, self.chain.clock.now());
+        }
+    }
+}
+
+impl Chain {
+    fn new(
+        config: &RouteConfig,
+        upstreams: &BTreeMap<String, Arc<Upstream>>,
+        makers: Arc<Makers>,
+        metrics: RouteMetrics,
+        name: &str,
+        clock: Clock,
+    ) -> Chain {
+        let mut candidates = Vec::new();
+        for (rank, equals) in config.targets.0.iter().enumerate() {
+            for target in equals {
+                // The configuration was checked: every upstream is there.
+                let Some(upstream) = upstreams.get(&target.upstream) else { continue };
+                candidates.extend(candidates_of(target, rank, upstream, upstreams, &config.targets));
+            }
+        }
+        let has_equals = candidates.windows(2).any(|two| two[0].rank == two[1].rank);
+        let affinity = AffinitySettings { ttl: config.affinity_ttl, ..AffinitySettings::default() };
+        Chain {
+            name: Arc::from(name),
+            dialect: candidates.first().map_or(Dialect::Other, |first| first.upstream.config.dialect),
+            config: config.clone(),
+            candidates,
+            has_equals,
+            affinity: Mutex::new(Affinity::new(affinity)),
+            makers,
+            metrics,
+            clock,
+        }
+    }
+
+    /// Whether a request is as the route says.
+    fn takes(&self, request: &InboundRequest) -> bool {
+        let RouteConfig { path, model, tenant, headers, .. } = &self.config;
+        let any = |patterns: &[crate::config::Pattern], text: Option<&str>| {
+            patterns.is_empty() || text.is_some_and(|text| patterns.iter().any(|pattern| pattern.fits(text)))
+        };
+        let header = |name| request.headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+        self.dialect == request.dialect
+            && any(model, request.parameters.model.as_deref())
+            && any(tenant, request.caller.name.as_deref())
+            && (path.is_empty() || any(path, Some(&self.dialect.canonical_path(request.path(), true))))
+            && headers.iter().all(|wanted| header(&wanted.name).any(|value| wanted.value.fits(value)))
+    }
+
+    /// What bounds its fallbacks.
+    pub(crate) fn settings(&self) -> ChainSettings {
+        self.config.chain()
+    }
+
+    /// Whether whoever is served by it spends keys that are not his own.
+    pub(crate) fn spends_keys(&self) -> bool {
+        self.candidates.iter().any(|candidate| candidate.key.is_some())
+    }
+
+    /// Its candidates, as they are configured.
+    pub(crate) fn candidates(&self) -> &[Candidate] {
+        &self.candidates
+    }
+
+    /// In which order its candidates are asked for a request.
+    pub(crate) fn plan(self: &Arc<Self>, request: &InboundRequest) -> Plan {
+        let plan = |order, conversation, preferred| Plan { chain: Arc::clone(self), order, conversation, preferred };
+        if self.candidates.len() <= 1 {
+            return plan(vec![0], None, 0);
+        }
+        let readable = request.readable();
+        let body = readable.as_deref().unwrap_or_default();
+        let conversation = (self.has_equals && self.config.affinity)
+            .then(|| conversation::conversation(request.dialect, &request.headers, body))
+            .flatten()
+            .map(|hash| request.caller.of_conversation(&hash));
+        let pinned = conversation.and_then(|known| lock(&self.affinity).pinned(known, self.clock.now()));
+
+        // What lives at a provider is known to its maker alone.
+        let references = kept::references(request.dialect, request.path(), body);
+        if !references.is_empty() {
+            let maker = references.iter().rev().find_map(|reference| self.makers.of(reference));
+            let at = maker.and_then(|maker| self.at(&maker)).or(pinned).unwrap_or(0);
+            return plan(vec![at], conversation, at);
+        }
+        let candidates: Vec<spillway_resilience::Candidate> = {
+            let affinity = lock(&self.affinity);
+            let look = |(index, candidate): (usize, &Candidate)| candidate.look(request, affinity.conversations(index));
+            self.candidates.iter().enumerate().map(look).collect()
+        };
+        let order = order(&candidates, pinned, random());
+        let best = order.iter().copied().min_by_key(|index| self.candidates[*index].rank).unwrap_or(0);
+        plan(order, conversation, best)
+    }
+
+    /// The candidate that has made something.
+    fn at(&self, maker: &Maker) -> Option<usize> {
+        self.candidates.iter().position(|candidate| {
+            *candidate.upstream.name == *maker.upstream
+                && candidate.key().is_none_or(|key| key.fingerprint == maker.credential)
+        })
+    }
+}
+
+impl Candidate {
+    /// What matters of it for the order.
+    fn look(&self, request: &InboundRequest, conversations: u64) -> spillway_resilience::Candidate {
+        let model = self.model.as_deref().or(request.parameters.model.as_deref());
+        let subject = Subject { model, credential: self.key().map_or(0, |key| key.fingerprint) };
+        spillway_resilience::Candidate {
+            rank: self.rank,
+            weight: self.weight,
+            tokens_in_flight: self.tokens_in_flight.load(Ordering::Relaxed),
+            conversations,
+            served_share: self.upstream.circuits.served_share(subject),
+            is_degraded: self.degraded,
+        }
+    }
+}
+
+/// A target, once for each of its keys.
+fn candidates_of(
+    target: &TargetConfig,
+    rank: usize,
+    upstream: &Arc<Upstream>,
+    upstreams: &BTreeMap<String, Arc<Upstream>>,
+    all: &crate::config::Ranks,
+) -> Vec<Candidate> {
+    let keys: Vec<Option<usize>> = match upstream.keys.current().len() {
+        0 => vec![None],
+        count => (0..count).map(Some).collect(),
+    };
+    let model_index = all.targets().position(|other| other.model == target.model);
+    let candidate = |key| Candidate {
+        rank: u32::try_from(rank).unwrap_or(u32::MAX),
+        weight: target.weight,
+        upstream: Arc::clone(upstream),
+        model: target.model.as_deref().map(Arc::from),
+        key,
+        context_tokens: target.context_tokens.or(upstream.config.limits.context_tokens),
+        degraded: target.degraded,
+        label: Arc::from(target.to_string()),
+        place: Place {
+            upstream: upstreams.keys().position(|name| *name == target.upstream).unwrap_or_default(),
+            model: model_index.unwrap_or_default(),
+            key: key.unwrap_or_default(),
+        },
+        tokens_in_flight: Arc::default(),
+    };
+    keys.into_iter().map(candidate).collect()
+}
