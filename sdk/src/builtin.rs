@@ -93,6 +93,22 @@ const REJECTED: &[&str] = &[
     "NOT_FOUND",
 ];
 
+/// Codes that say: too long for this model, and perhaps not for another.
+const TOO_LONG: &[&str] = &["context_length_exceeded", "exceed_context_size_error", "request_too_large"];
+
+/// What providers write to that effect: Anthropic, OpenAI and those who speak like it, Gemini, Groq.
+const TOO_LONG_PHRASES: &[&str] = &[
+    "prompt is too long",
+    "maximum context length",
+    "context window",
+    "exceeds the maximum number of tokens",
+    "reduce the length of the messages",
+];
+
+/// Codes that say: there is no such model here, and perhaps elsewhere.
+const NO_SUCH_MODEL: &[&str] =
+    &["model_not_found", "model_not_available", "DeploymentNotFound", "not_found_error", "NOT_FOUND"];
+
 /// Judges one attempt as Spillway does when no policy says otherwise.
 ///
 /// ```
@@ -118,6 +134,8 @@ pub fn classify(exchange: &Exchange<'_>) -> Verdict {
         200..=299 => Verdict::success(),
         402 | 403 if exchange.provider_error().is_some_and(|error| asks_too_much(&error)) => {
             Verdict::rejected(format!("{status}: asks for more than is left"))
+                .scope(Scope::Credential)
+                .advice(Advice::NextUpstream)
         }
         401 | 403 => Verdict::unauthorized("credential refused"),
         402 => Verdict::exhausted("payment required").cool_off(exchange.retry_after().unwrap_or(EXHAUSTED_COOL_OFF)),
@@ -125,7 +143,18 @@ pub fn classify(exchange: &Exchange<'_>) -> Verdict {
         409 => Verdict::ignored("409: conflict").advice(Advice::Retry),
         424 => Verdict::failure("424: the model failed"),
         429 => by_throttle(exchange),
-        400..=499 => Verdict::rejected(format!("status {status}")),
+        404 => Verdict::rejected("404: not here").scope(Scope::Model).advice(Advice::NextUpstream),
+        413 => Verdict::rejected("413: too large").scope(Scope::Model).advice(Advice::NextUpstream),
+        400..=499 => {
+            let (verdict, error) = (Verdict::rejected(format!("status {status}")), exchange.provider_error());
+            match error {
+                Some(error) if asks_for_what_others_may_have(&error) => {
+                    verdict.scope(Scope::Model).advice(Advice::NextUpstream)
+                }
+                Some(error) if asks_too_much(&error) => verdict.scope(Scope::Credential).advice(Advice::NextUpstream),
+                Some(_) | None => verdict,
+            }
+        }
         503 => by_unavailable(exchange),
         529 => Verdict::overloaded("529: overloaded").cool_off(exchange.retry_after()),
         500..=599 => Verdict::failure(format!("status {status}")).cool_off(exchange.retry_after()),
@@ -154,6 +183,21 @@ pub fn classify(exchange: &Exchange<'_>) -> Verdict {
 /// ```
 pub fn asks_too_much(error: &ProviderError) -> bool {
     error.is_any(TOO_MUCH) || error.mentions(TOO_MUCH_PHRASES)
+}
+
+/// Whether an error says that the model is not there, or that the request is too long for it: another upstream may have
+/// it, or a larger one.
+///
+/// ```
+/// use spillway_sdk::{Advice, builtin, testing::exchange};
+///
+/// let body = r#"{"error":{"type":"invalid_request_error","message":"prompt is too long: 210000 tokens > 200000"}}"#;
+/// let facts = exchange().status(400).body(body);
+/// assert!(facts.exchange().provider_error().is_some_and(|error| builtin::asks_for_what_others_may_have(&error)));
+/// assert_eq!(builtin::classify(&facts.exchange()).advice, Advice::NextUpstream);
+/// ```
+pub fn asks_for_what_others_may_have(error: &ProviderError) -> bool {
+    error.is_any(TOO_LONG) || error.is_any(NO_SUCH_MODEL) || error.mentions(TOO_LONG_PHRASES)
 }
 
 /// How far the limit reaches of which an error speaks: to all that its credential may use, if it is money or if the
@@ -210,6 +254,8 @@ fn by_fault(fault: Fault, phase: Phase) -> Verdict {
 fn by_stream_error(error: &ProviderError, wait: Option<Duration>) -> Verdict {
     if asks_too_much(error) {
         Verdict::rejected("asks for more than is left, said inside the stream")
+            .scope(Scope::Credential)
+            .advice(Advice::NextUpstream)
     } else if let Some(rest) = rest_of_spent(error, wait) {
         Verdict::exhausted("spent quota, said inside the stream").scope(limit_scope(error)).cool_off(rest)
     } else if error.is_any(OVERLOADED) || !error.is_any(THROTTLED) && error.mentions(&["overloaded"]) {
@@ -217,6 +263,10 @@ fn by_stream_error(error: &ProviderError, wait: Option<Duration>) -> Verdict {
         Verdict::overloaded("overloaded, said inside the stream").cool_off(wait)
     } else if error.is_any(THROTTLED) {
         Verdict::throttled("rate limit, said inside the stream").scope(limit_scope(error)).cool_off(wait)
+    } else if asks_for_what_others_may_have(error) {
+        Verdict::rejected("too long or not here, said inside the stream")
+            .scope(Scope::Model)
+            .advice(Advice::NextUpstream)
     } else if error.is_any(REJECTED) {
         Verdict::rejected("request refused inside the stream")
     } else {
@@ -248,7 +298,9 @@ fn by_throttle(exchange: &Exchange<'_>) -> Verdict {
         return Verdict::throttled("429").cool_off(wait);
     };
     if asks_too_much(&error) {
-        return Verdict::rejected("429: asks for more than is left");
+        return Verdict::rejected("429: asks for more than is left")
+            .scope(Scope::Credential)
+            .advice(Advice::NextUpstream);
     }
     if let Some(rest) = rest_of_spent(&error, wait) {
         let reason = if is_out_of_money(&error) { "429: quota spent" } else { "429: daily quota spent" };
@@ -284,6 +336,39 @@ mod tests {
         Class,
         testing::{ExchangeBuilder, exchange},
     };
+
+    #[test]
+    fn what_another_upstream_may_have_is_asked_for_there_and_what_is_wrong_is_not() {
+        let error =
+            |kind: &str, message: &str| format!(r#"{{"error":{{"type":"{kind}","code":null,"message":"{message}"}}}}"#);
+        let elsewhere = [
+            (400, error("context_length_exceeded", "too long")),
+            (400, error("invalid_request_error", "prompt is too long: 210000 tokens > 200000 maximum")),
+            (400, error("invalid_request_error", "This model's maximum context length is 8192 tokens.")),
+            (400, error("exceed_context_size_error", "the request exceeds the available context size")),
+            (400, error("INVALID_ARGUMENT", "The input token count exceeds the maximum number of tokens allowed")),
+            (404, error("invalid_request_error", "The model `gpt-9` does not exist")),
+            (404, error("not_found_error", "model: claude-9")),
+            (404, String::new()),
+            (413, error("request_too_large", "Request exceeds the maximum size")),
+        ];
+        for (status, body) in elsewhere {
+            let verdict = classify(&exchange().status(status).body(body.clone()).exchange());
+            let judged = (verdict.class, verdict.scope, verdict.advice);
+            assert_eq!(judged, (Class::Rejected, Scope::Model, Advice::NextUpstream), "{status}: {body}");
+            let streamed = exchange().status(200).streaming().body(body.clone());
+            if status == 400 {
+                assert_eq!(classify(&streamed.exchange()).advice, Advice::NextUpstream, "{body}");
+            }
+        }
+        for (status, body) in [
+            (400, error("invalid_request_error", "messages: roles must alternate")),
+            (422, error("invalid_request_error", "temperature must be at most 2")),
+        ] {
+            let verdict = classify(&exchange().status(status).body(body.clone()).exchange());
+            assert_eq!((verdict.class, verdict.advice), (Class::Rejected, Advice::GiveUp), "{status}: {body}");
+        }
+    }
 
     #[test]
     fn the_code_decides_before_the_status() {
@@ -434,7 +519,7 @@ mod tests {
                 let facts = facts.header("retry-after", "60").body(body.clone());
                 let verdict = classify(&facts.exchange());
                 let judged = (verdict.class, verdict.advice, verdict.cool_off);
-                assert_eq!(judged, (Class::Rejected, Advice::GiveUp, None), "{facts:?}");
+                assert_eq!(judged, (Class::Rejected, Advice::NextUpstream, None), "{facts:?}");
             }
         }
     }
