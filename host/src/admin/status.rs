@@ -2,6 +2,7 @@
 
 use crate::policy::PolicyStatus;
 use crate::proxy::app::App;
+use crate::proxy::chain::Chain;
 use crate::runtime::clock::milliseconds;
 use crate::spool::Spool;
 use crate::upstream::Upstream;
@@ -36,6 +37,9 @@ pub(crate) struct Status {
     held_bytes: u64,
     #[serde(default)]
     upstreams: Vec<UpstreamStatus>,
+    /// In the order in which they take requests.
+    #[serde(default)]
+    routes: Vec<RouteStatus>,
     /// Those that have limits of their own.
     #[serde(default)]
     tenants: Vec<TenantStatus>,
@@ -59,6 +63,31 @@ struct UpstreamStatus {
     /// The parts that have said "too much".
     pacing: Vec<LaneStatus>,
     breakers: Vec<CircuitStatus>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+struct RouteStatus {
+    name: String,
+    /// Those who may serve, once for each of their keys.
+    targets: Vec<TargetStatus>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+struct TargetStatus {
+    target: String,
+    /// 0 for those who are asked first; those of the same are equals.
+    rank: u32,
+    weight: u32,
+    /// The name of the variable or file that holds its key, if it has one of its own.
+    key: Option<String>,
+    degraded: bool,
+    tokens_in_flight: u64,
+    /// Conversations that stay with it.
+    conversations: u64,
+    /// Of its requests of late, whatever model is the caller's own, to a hundredth.
+    served_share: f64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -168,6 +197,7 @@ impl Status {
             in_flight: app.requests_in_flight(),
             held_bytes: app.bytes_held(),
             upstreams: app.upstreams.values().map(|upstream| UpstreamStatus::of(upstream)).collect(),
+            routes: app.chains.iter().map(|chain| RouteStatus::of(chain)).collect(),
             tenants: tenants
                 .map(|(name, gate)| TenantStatus { name: name.to_owned(), limits: LimitsStatus::of(gate) })
                 .collect(),
@@ -192,6 +222,22 @@ impl UpstreamStatus {
             pacing: upstream.lanes.look().into_iter().map(LaneStatus::of).collect(),
             breakers: upstream.circuits.look().into_iter().map(CircuitStatus::of).collect(),
         }
+    }
+}
+
+impl RouteStatus {
+    fn of(chain: &Chain) -> RouteStatus {
+        let targets = chain.look().into_iter().map(|look| TargetStatus {
+            target: look.label.to_string(),
+            rank: look.rank,
+            weight: look.weight,
+            key: look.key.map(|name| name.to_string()),
+            degraded: look.degraded,
+            tokens_in_flight: look.tokens_in_flight,
+            conversations: look.conversations,
+            served_share: (look.served_share * 100.0).round() / 100.0,
+        });
+        RouteStatus { name: chain.name.to_string(), targets: targets.collect() }
     }
 }
 
@@ -314,6 +360,10 @@ mod tests {
                     "probe_possible_in_ms": 450, "consecutive_openings": 1, "window": window,
                 }],
             }],
+            "routes": [{"name": "chat", "targets": [{
+                "target": "openai/gpt-5", "rank": 0, "weight": 1, "key": "OPENAI_API_KEY", "degraded": false,
+                "tokens_in_flight": 1_024, "conversations": 12, "served_share": 0.97,
+            }]}],
             "tenants": [{"name": "batch", "limits": limits}],
             "policies": [{
                 "name": "default", "source": "module", "state": "serving", "quarantined_after": null, "sha256": "cd",

@@ -20,6 +20,9 @@ pub(crate) const API_KEY: HeaderName = HeaderName::from_static("api-key");
 /// The header of a key of Google's.
 pub(crate) const X_GOOG_API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
 
+/// The header that says of a request which is kept that its caller may spend keys of Spillway's own.
+pub(crate) const MAY_SPEND_HEADER: &str = "x-spillway-may-spend";
+
 /// How this Spillway calls itself in `Via`. A request that carries it has been here before; one that carries
 /// another Spillway's name has merely come through two of them.
 fn via() -> &'static str {

@@ -1,6 +1,7 @@
 //! Serves what the spool keeps: the same attempt loop, behind the same breakers and limits as live traffic.
 
 use crate::dialect::Operation;
+use crate::dialect::headers::MAY_SPEND_HEADER;
 use crate::jobs::convert::{dialect_of, headers_of, stored};
 use crate::proxy::app::App;
 use crate::proxy::attempts::attempts;
@@ -154,6 +155,8 @@ async fn serve(worker: &Rc<Worker>, spool: &Spool, claimed: ClaimedJob, share: L
     let mut caller = app.callers.identify(&headers, query);
     // Whoever waits for an answer now comes before whoever fetches it later.
     caller.priority = Priority::Low;
+    // It was seen when the job was kept; what shows it is not kept with it.
+    caller.may_spend = headers.contains_key(MAY_SPEND_HEADER);
     let request = InboundRequest::new(
         line,
         (Method::from_bytes(job.method.as_bytes()).unwrap_or(Method::POST), headers),

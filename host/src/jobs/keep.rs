@@ -1,6 +1,6 @@
 //! Keeping a request that is not served now: the 202 that promises an answer, and what it promises.
 
-use crate::dialect::headers::strip_hop_by_hop;
+use crate::dialect::headers::{MAY_SPEND_HEADER, strip_hop_by_hop};
 use crate::jobs::convert::stored;
 use crate::jobs::drain;
 use crate::jobs::preference::Preference;
@@ -166,6 +166,11 @@ fn new_job(app: &App, targets: &Targets) -> NewJob {
     let mut headers = request.headers.clone();
     strip_hop_by_hop(&mut headers);
     headers.remove("prefer");
+    // Only this says it: a caller's own word for it is none.
+    headers.remove(MAY_SPEND_HEADER);
+    if request.caller.may_spend {
+        headers.insert(MAY_SPEND_HEADER, HeaderValue::from_static("yes"));
+    }
     let now_ms = app.clock.unix_ms();
     let expiry = app.config.spool().map_or(Duration::ZERO, |spool| spool.expiry);
     NewJob {

@@ -109,6 +109,19 @@ pub(crate) struct Candidate {
     tokens_in_flight: Arc<AtomicU64>,
 }
 
+/// How a candidate stands, for whoever looks at it.
+pub(crate) struct CandidateLook {
+    pub label: Arc<str>,
+    pub rank: u32,
+    pub weight: u32,
+    /// The name of the variable or file that holds its key.
+    pub key: Option<Arc<str>>,
+    pub degraded: bool,
+    pub tokens_in_flight: u64,
+    pub conversations: u64,
+    pub served_share: f64,
+}
+
 impl Candidate {
     /// The key that it spends; `None` where its upstream has none of its own.
     pub(crate) fn key(&self) -> Option<Arc<Key>> {
@@ -238,9 +251,25 @@ impl Chain {
         self.candidates.iter().any(|candidate| candidate.key.is_some())
     }
 
-    /// Its candidates, as they are configured.
-    pub(crate) fn candidates(&self) -> &[Candidate] {
-        &self.candidates
+    /// How its candidates stand.
+    pub(crate) fn look(&self) -> Vec<CandidateLook> {
+        let affinity = lock(&self.affinity);
+        let look = |(index, candidate): (usize, &Candidate)| {
+            let key = candidate.key();
+            let model = candidate.model.as_deref();
+            let subject = Subject { model, credential: key.as_ref().map_or(0, |key| key.fingerprint) };
+            CandidateLook {
+                label: Arc::clone(&candidate.label),
+                rank: candidate.rank,
+                weight: candidate.weight,
+                key: key.map(|key| Arc::clone(&key.name)),
+                degraded: candidate.degraded,
+                tokens_in_flight: candidate.tokens_in_flight.load(Ordering::Relaxed),
+                conversations: affinity.conversations(index),
+                served_share: candidate.upstream.circuits.served_share(subject),
+            }
+        };
+        self.candidates.iter().enumerate().map(look).collect()
     }
 
     /// In which order its candidates are asked for a request.
@@ -274,12 +303,12 @@ impl Chain {
         plan(order, conversation, best)
     }
 
-    /// The candidate that has made something.
+    /// The candidate that has made something, or whichever is at the same upstream, since keys are replaced.
     fn at(&self, maker: &Maker) -> Option<usize> {
-        self.candidates.iter().position(|candidate| {
-            *candidate.upstream.name == *maker.upstream
-                && candidate.key().is_none_or(|key| key.fingerprint == maker.credential)
-        })
+        let is_there = |candidate: &Candidate| *candidate.upstream.name == *maker.upstream;
+        let had_key = |candidate: &Candidate| candidate.key().is_none_or(|key| key.fingerprint == maker.credential);
+        let exactly = self.candidates.iter().position(|candidate| is_there(candidate) && had_key(candidate));
+        exactly.or_else(|| self.candidates.iter().position(is_there))
     }
 }
 
