@@ -1,5 +1,43 @@
 //! In which order the places are asked that may serve a request.
 
+/// How well a place has served of late: see [`Breaker::standing`](crate::Breaker::standing).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Standing {
+    /// The share of requests that it serves, 0 to 1.
+    pub served_share: f64,
+    /// Requests that it has served since the last attempt that failed.
+    pub served_in_a_row: u32,
+}
+
+impl Standing {
+    /// Nothing is known against it.
+    pub const GOOD: Self = Self { served_share: 1.0, served_in_a_row: 0 };
+    /// Whoever serves less than nine tenths is doubtful. One failure in ten is healed by a retry there, which keeps the
+    /// prompt cache.
+    pub const DOUBTFUL_BELOW: f64 = 0.9;
+    /// By so much another must serve more, so that two that fail alike do not change places with each request.
+    pub const CLEARLY_BETTER_BY: f64 = 0.05;
+    /// One request in so many asks a doubtful place in its turn, so that its recovery is seen; after each one that it
+    /// serves, twice as many do, until all do again or one fails. So who is back after an outage has all of its traffic
+    /// after some forty requests, and half of the calls failing costs four calls in a hundred requests.
+    pub const TRIAL_PERIOD: u64 = 20;
+
+    /// Whether it fails so many that others come first.
+    #[must_use]
+    pub fn is_doubtful(&self) -> bool {
+        self.served_share < Self::DOUBTFUL_BELOW
+    }
+
+    fn is_clearly_worse_than(&self, other: &Self) -> bool {
+        self.served_share + Self::CLEARLY_BETTER_BY < other.served_share
+    }
+
+    /// Whether it is asked in its turn though it is doubtful, for a draw below [`TRIAL_PERIOD`](Self::TRIAL_PERIOD).
+    fn is_tried(&self, draw: u64) -> bool {
+        1_u64.checked_shl(self.served_in_a_row).is_none_or(|tried| draw < tried)
+    }
+}
+
 /// A place where a request may be served, as far as it matters for whether it is asked before another.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Candidate {
@@ -12,8 +50,8 @@ pub struct Candidate {
     pub tokens_in_flight: u64,
     /// Conversations that are pinned to it.
     pub conversations: u64,
-    /// The share of such requests that it serves of late, 0 to 1, which is 1 while nothing is known against it.
-    pub served_share: f64,
+    /// How well it serves such requests.
+    pub standing: Standing,
     /// Whether it only stands in, with less than was asked for. Nobody is taken to it for the doubts about another.
     pub is_degraded: bool,
 }
@@ -21,19 +59,6 @@ pub struct Candidate {
 impl Candidate {
     /// Highest weight. It leaves the random number enough bits for everything that is drawn from it.
     pub const WEIGHT_MAX: u32 = 1_000;
-    /// Whoever serves less than nine tenths is doubtful. One failure in ten is healed by a retry there, which keeps the
-    /// prompt cache.
-    pub const DOUBTFUL_BELOW: f64 = 0.9;
-    /// By so much another must serve more, so that two that fail alike do not change places with each request.
-    pub const CLEARLY_BETTER_BY: f64 = 0.05;
-    /// One request in so many asks a doubtful place in its turn, so that its recovery is seen.
-    pub const TRIAL_PERIOD: u64 = 20;
-
-    /// Whether a place that serves this share of its requests is doubtful.
-    #[must_use]
-    pub fn is_doubtful(served_share: f64) -> bool {
-        served_share < Self::DOUBTFUL_BELOW
-    }
 
     fn weight(&self) -> u32 {
         self.weight.clamp(1, Self::WEIGHT_MAX)
@@ -50,8 +75,8 @@ impl Candidate {
 
     /// Whether this one steps behind another that comes after it.
     fn yields_to(&self, other: &Self) -> bool {
-        Self::is_doubtful(self.served_share)
-            && other.served_share > self.served_share + Self::CLEARLY_BETTER_BY
+        self.standing.is_doubtful()
+            && self.standing.is_clearly_worse_than(&other.standing)
             && (self.is_degraded || !other.is_degraded)
     }
 }
@@ -60,13 +85,13 @@ impl Candidate {
 ///
 /// 1. Lower ranks come first. Among equals it is the pinned one, then the less loaded of two that are drawn by weight
 ///    ("power of two choices"), then the others by load. Where nothing tells two apart, the first drawn comes first.
-/// 2. A candidate that [fails many](Candidate::DOUBTFUL_BELOW) steps behind every later one that is clearly better,
-///    pinned or not, of its own rank or a later one. One request in [twenty](Candidate::TRIAL_PERIOD) asks it in its
-///    turn all the same.
+/// 2. A candidate that [fails many](Standing::DOUBTFUL_BELOW) steps behind every later one that is clearly better,
+///    pinned or not, of its own rank or a later one. [Few requests](Standing::TRIAL_PERIOD) ask it in its turn all the
+///    same, and the more of them the more it serves.
 #[must_use]
 pub fn order(candidates: &[Candidate], pinned: Option<usize>, random: u64) -> Vec<usize> {
     let mut dice = Dice(random);
-    let is_trial = dice.below(Candidate::TRIAL_PERIOD) == 0;
+    let trial = dice.below(Standing::TRIAL_PERIOD);
     let mut by_rank: Vec<(usize, &Candidate)> = candidates.iter().enumerate().collect();
     by_rank.sort_by_key(|(_, candidate)| candidate.rank);
     for equals in by_rank.chunk_by_mut(|(_, one), (_, other)| one.rank == other.rank) {
@@ -79,12 +104,10 @@ pub fn order(candidates: &[Candidate], pinned: Option<usize>, random: u64) -> Ve
         }
         balance(rest, &mut dice);
     }
-    if is_trial {
-        return by_rank.into_iter().map(|(index, _)| index).collect();
-    }
     let mut order: Vec<(usize, &Candidate)> = Vec::with_capacity(by_rank.len());
     for (index, candidate) in by_rank.into_iter().rev() {
-        let behind = order.iter().rposition(|(_, other)| candidate.yields_to(other));
+        let is_tried = candidate.standing.is_tried(trial);
+        let behind = order.iter().rposition(|(_, other)| !is_tried && candidate.yields_to(other));
         order.insert(behind.map_or(0, |last| last + 1), (index, candidate));
     }
     order.into_iter().map(|(index, _)| index).collect()

@@ -10,6 +10,7 @@ mod settings;
 mod snapshot;
 
 use crate::backoff::exponential;
+use crate::balance::Standing;
 use crate::in_flight::InFlight;
 use crate::time::{Timestamp, share_of, uniform_below};
 use crate::window::Window;
@@ -118,6 +119,12 @@ impl Breaker {
     #[must_use]
     pub fn served_share(&self) -> f64 {
         self.expectation.share()
+    }
+
+    /// How well it serves. What is older than a minute says nothing against it.
+    #[must_use]
+    pub fn standing(&self, now: Timestamp) -> Standing {
+        self.expectation.standing(now)
     }
 
     /// Whether the last failure was a slow one, as those of an upstream are that has too much to do and does not say

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::Mistake;
-use crate::balance::Candidate;
+use crate::balance::Standing;
 use crate::budget::{RetryBudget, Spend};
 use crate::consequence::Reach;
 use crate::decide::Step;
@@ -62,8 +62,8 @@ pub struct Hop {
     pub step: Step,
     /// Attempts made at this target, the failed one included.
     pub attempts: u32,
-    /// The share of such requests that this target serves of late, 0 to 1.
-    pub served_share: f64,
+    /// How well this target serves such requests.
+    pub standing: Standing,
     /// Targets that were called before this one.
     pub hops: u32,
     /// Whether there is another target that is not ruled out.
@@ -125,6 +125,10 @@ impl NoHop {
 /// A limit that was told moves a request on at once, and so does whatever would make it wait. Only a hiccup is repeated
 /// here: the first failure at a target that serves, without a wait. If [`may_retry`](crate::may_retry) does not grant
 /// that retry, ask again with [`Step::NextUpstream`]: what is no chance here may be served elsewhere.
+///
+/// The `budget` is that of the target which would be asked next, since it is that one's load which is to be bounded by
+/// what it serves. By simulation of an outage in which calls hang for ten seconds, the budget of the failing target has
+/// no token for four of five of them.
 #[must_use]
 pub fn onward(settings: &ChainSettings, hop: &Hop, budget: &mut RetryBudget, now: Timestamp) -> Onward {
     if !hop.has_others {
@@ -132,7 +136,7 @@ pub fn onward(settings: &ChainSettings, hop: &Hop, budget: &mut RetryBudget, now
     }
     match hop.step {
         Step::GiveUp { reason, .. } if !reason.allows_next_upstream() => return Onward::Here(NoHop::OfNoUse),
-        Step::RetryAfter(wait) if wait.is_zero() && hop.attempts <= 1 && !Candidate::is_doubtful(hop.served_share) => {
+        Step::RetryAfter(wait) if wait.is_zero() && hop.attempts <= 1 && !hop.standing.is_doubtful() => {
             return Onward::Here(NoHop::Hiccup);
         }
         Step::Paced | Step::RetryAfter(_) | Step::NextUpstream { .. } | Step::GiveUp { .. } => {}

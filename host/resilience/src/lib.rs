@@ -48,7 +48,7 @@ mod window;
 pub use admission::{AdmissionQueue, Concurrency, Demand, Entry, Leaving, Obstacle, Pass, TurnedAway};
 pub use affinity::{Affinity, AffinitySettings};
 pub use backoff::{Backoff, Jitter};
-pub use balance::{Candidate, order};
+pub use balance::{Candidate, Standing, order};
 pub use breaker::{
     Admitted, Breaker, BreakerKind, BreakerSettings, Cause, CircuitState, Mode, Pending, Permit, ProbeSpacing,
     Recorded, Rejected, Snapshot, Transition, TripDecision, WindowStatistics,

@@ -6,15 +6,25 @@ use crate::affinity::{Affinity, AffinitySettings};
 use crate::time::Timestamp;
 use proptest::prelude::*;
 
-const EQUAL: Candidate =
-    Candidate { rank: 0, weight: 1, tokens_in_flight: 0, conversations: 0, served_share: 1.0, is_degraded: false };
+const EQUAL: Candidate = Candidate {
+    rank: 0,
+    weight: 1,
+    tokens_in_flight: 0,
+    conversations: 0,
+    standing: Standing::GOOD,
+    is_degraded: false,
+};
+
+const fn serves(served_share: f64) -> Standing {
+    Standing { served_share, ..Standing::GOOD }
+}
 
 /// A random number with which no doubtful candidate is tried in its turn.
 const NO_TRIAL: u64 = u64::MAX / 2;
 const TRIAL: u64 = 0;
 
 fn ranks(shares: &[f64]) -> Vec<Candidate> {
-    (0..).zip(shares).map(|(rank, share)| Candidate { rank, served_share: *share, ..EQUAL }).collect()
+    (0..).zip(shares).map(|(rank, share)| Candidate { rank, standing: serves(*share), ..EQUAL }).collect()
 }
 
 /// Random numbers that follow from nothing but where they begin (SplitMix64).
@@ -122,14 +132,14 @@ fn nobody_is_taken_to_what_only_stands_in() {
     candidates[1].is_degraded = true;
     candidates[2].is_degraded = true;
     assert_eq!(order(&candidates, None, NO_TRIAL), [0, 1, 2]);
-    candidates[1].served_share = 0.5;
+    candidates[1].standing = serves(0.5);
     assert_eq!(order(&candidates, None, NO_TRIAL), [0, 2, 1], "but one that stands in for another");
 }
 
 #[test]
 fn who_is_pinned_to_a_doubtful_one_goes_elsewhere() {
     let mut candidates = [EQUAL; 3];
-    candidates[1].served_share = 0.5;
+    candidates[1].standing = serves(0.5);
     assert_ne!(order(&candidates, Some(1), NO_TRIAL)[0], 1);
     assert_eq!(order(&candidates, Some(1), NO_TRIAL)[2], 1);
 }
@@ -140,6 +150,16 @@ fn one_request_in_twenty_asks_a_doubtful_one_in_its_turn() {
     let shares = firsts(&candidates, None, 40_000);
     assert!((shares[0] - 0.05).abs() < 0.005, "{shares:?}");
     assert_eq!(order(&candidates, None, TRIAL), [0, 1]);
+}
+
+#[test]
+fn each_request_that_it_serves_doubles_the_trials_until_all_are_its_own_again() {
+    let mut candidates = ranks(&[0.5, 1.0]);
+    for (served_in_a_row, expected) in [(1, 0.1), (2, 0.2), (3, 0.4), (4, 0.8), (5, 1.0), (64, 1.0), (u32::MAX, 1.0)] {
+        candidates[0].standing.served_in_a_row = served_in_a_row;
+        let share = firsts(&candidates, None, 20_000)[0];
+        assert!((share - expected).abs() < 0.01, "{share} after {served_in_a_row}");
+    }
 }
 
 /// Conversations in turn over candidates that serve each request at once, but for those that do not.
@@ -225,8 +245,8 @@ fn they_stay_where_they_went_when_theirs_serves_again() {
 fn any_candidate() -> impl Strategy<Value = Candidate> {
     (0_u32..4, 0_u32..3, 0_u64..4, 0_u64..4, 0_u32..=20, any::<bool>()).prop_map(
         |(rank, weight, tokens_in_flight, conversations, twentieths, is_degraded)| {
-            let served_share = f64::from(twentieths) / 20.0;
-            Candidate { rank, weight, tokens_in_flight, conversations, served_share, is_degraded }
+            let standing = serves(f64::from(twentieths) / 20.0);
+            Candidate { rank, weight, tokens_in_flight, conversations, standing, is_degraded }
         },
     )
 }
@@ -250,7 +270,7 @@ proptest! {
         pinned in prop::option::of(0_usize..14),
         random: u64,
     ) {
-        let trusted = |index: &usize| !Candidate::is_doubtful(candidates[*index].served_share);
+        let trusted = |index: &usize| !candidates[*index].standing.is_doubtful();
         let order: Vec<usize> = order(&candidates, pinned, random).into_iter().filter(trusted).collect();
         prop_assert!(order.is_sorted_by_key(|index| candidates[*index].rank));
         if let Some(place) = order.iter().position(|index| Some(*index) == pinned) {

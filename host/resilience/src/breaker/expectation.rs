@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::balance::Standing;
 use crate::time::Timestamp;
 
 /// Requests that make up the share: enough to tell 90 % from 50 %, few enough to notice within a second of fifty that
@@ -64,6 +65,8 @@ pub(super) struct Expectation {
     /// In parts of a failure.
     run: u32,
     attempts_in_a_row: u32,
+    /// Since the last attempt that failed.
+    served_in_a_row: u32,
 }
 
 /// Parts of a failure, so that weaker evidence can count as a share of one.
@@ -82,6 +85,7 @@ impl Expectation {
             attempts_before: nothing,
             run: 0,
             attempts_in_a_row: 0,
+            served_in_a_row: 0,
         }
     }
 
@@ -91,6 +95,7 @@ impl Expectation {
         let memory = self.memory(now);
         self.requests.see(1.0, memory);
         self.attempts.see(1.0, memory);
+        self.served_in_a_row = self.served_in_a_row.saturating_add(1);
         self.begin_anew();
     }
 
@@ -121,6 +126,7 @@ impl Expectation {
         // A call that hung and broke tells what was then. Where one that went out later was served, it is part of no
         // run.
         if sent >= self.served_sent {
+            self.served_in_a_row = 0;
             self.attempts_in_a_row = self.attempts_in_a_row.saturating_add(1);
             self.run = self.run.saturating_add(part);
         }
@@ -143,6 +149,13 @@ impl Expectation {
     /// The share of requests served of late, with what is not known imagined as well served.
     pub(super) fn share(&self) -> f64 {
         self.requests.imagining(IMAGINED_BY_REPETITIONS)
+    }
+
+    pub(super) fn standing(&self, now: Timestamp) -> Standing {
+        match now.saturating_since(self.last) >= SILENCE {
+            true => Standing::GOOD,
+            false => Standing { served_share: self.share(), served_in_a_row: self.served_in_a_row },
+        }
     }
 
     /// Whether so many failing requests in a row had less than this chance.

@@ -12,6 +12,7 @@ mod ramp;
 mod simulation;
 mod snapshot;
 mod stall;
+mod standing;
 mod watch_only;
 
 const N: u32 = BreakerSettings::DEFAULT_CONSECUTIVE_FAILURES;

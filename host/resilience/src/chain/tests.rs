@@ -13,7 +13,7 @@ const ON: Step = Step::NextUpstream { hint: None };
 const HOP: Hop = Hop {
     step: ON,
     attempts: 1,
-    served_share: 1.0,
+    standing: Standing::GOOD,
     hops: 0,
     has_others: true,
     since_arrival: Duration::from_secs(1),
@@ -70,7 +70,11 @@ fn a_hiccup_is_repeated_where_the_prompt_cache_is() {
     let hiccup = Hop { step: Step::RetryAfter(Duration::ZERO), ..HOP };
     assert_eq!(goes(hiccup), Onward::Here(NoHop::Hiccup));
     assert_eq!(goes(Hop { attempts: 2, ..hiccup }), Onward::Next, "it has failed twice");
-    assert_eq!(goes(Hop { served_share: 0.89, ..hiccup }), Onward::Next, "it fails many");
+    assert_eq!(
+        goes(Hop { standing: Standing { served_share: 0.89, ..Standing::GOOD }, ..hiccup }),
+        Onward::Next,
+        "it fails many"
+    );
     assert_eq!(goes(Hop { step: Step::RetryAfter(Duration::from_millis(1)), ..hiccup }), Onward::Next, "it would wait");
 }
 
