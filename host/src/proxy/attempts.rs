@@ -17,6 +17,7 @@ use crate::proxy::trace::RequestTrace;
 use crate::proxy::unserved::{Blocked, Failed, Tried, Unserved, refusal_for};
 use crate::proxy::walk::{Past, Stop, Walk};
 use crate::proxy::worker::Worker;
+use crate::upstream::Upstream;
 use crate::upstream::gate::AdmissionPermit;
 use crate::upstream::patience::Patience;
 use crate::upstream::verdict;
@@ -27,6 +28,7 @@ use spillway_resilience::{
 use spillway_sdk::{Advice, AttemptFacts, Class};
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The attempt loop: everything between a request that is understood and an answer that is committed.
@@ -64,7 +66,7 @@ pub(crate) async fn attempts(
         if let Some(not_before) = not_before {
             run.sit_out(not_before).await;
         }
-        let out = match run.at(&target, past, is_patient, walk.has_others()).await {
+        let out = match run.at(&target, past, is_patient, walk.following()).await {
             Ok(response) => return Ok(response),
             Err((went_on, out)) => {
                 run = went_on;
@@ -152,8 +154,8 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Has one target serve. `is_patient` says that the request waits for what is in the way there, and `has_others`
-    /// that there are targets which were not asked yet.
+    /// Has one target serve. `is_patient` says that the request waits for what is in the way there, and
+    /// `following` who would be asked next.
     ///
     /// # Errors
     /// Why it has not.
@@ -162,7 +164,7 @@ impl Run<'_> {
         target: &Rc<Target>,
         past: Past,
         is_patient: bool,
-        has_others: bool,
+        following: Option<&Arc<Upstream>>,
     ) -> Result<Response<Body>, (Self, Out)> {
         let (worker, clock) = (self.worker, self.worker.app.clock);
         let (upstream, subject) = (&*target.upstream, target.subject());
@@ -270,7 +272,8 @@ impl Run<'_> {
 
             // What is the caller's own affair is answered as it is, unless another target may see it otherwise.
             let hears_answer = consequence.hears == Hears::Answer;
-            let may_go_on = has_others && verdict.advice == Advice::NextUpstream && !target.request.parameters.creates;
+            let may_go_on =
+                following.is_some() && verdict.advice == Advice::NextUpstream && !target.request.parameters.creates;
             if hears_answer
                 && !may_go_on
                 && let Some(held) = attempted.response.take()
@@ -297,7 +300,7 @@ impl Run<'_> {
             let refusal = refusal_for(target, record, verdict, consequence.hears);
             let took = record.elapsed;
             let step = next(worker, target, &mut attempted, &failed);
-            let mut onward = self.onward(target, step, number, took, has_others);
+            let mut onward = self.onward(target, step, number, took, following);
             let upstream_is_trusted = !is_probe && upstream.circuits.are_trusted(subject);
             let failed = last.insert(Failed { attempted, consequence, upstream_is_trusted, refusal });
             let lane = upstream.lanes.wait(subject);
@@ -327,7 +330,7 @@ impl Run<'_> {
                             self.trace.tell(&format!("no retry: {}", no_retry.as_str()));
                             hint = no_retry.wait();
                             // What is no chance here may be served elsewhere.
-                            onward = self.onward(target, Step::NextUpstream { hint }, number, took, has_others);
+                            onward = self.onward(target, Step::NextUpstream { hint }, number, took, following);
                         }
                     }
                 }
@@ -352,26 +355,33 @@ impl Run<'_> {
 
 impl Run<'_> {
     /// Whether a failure is followed by a call at another target.
-    fn onward(&mut self, target: &Target, step: Step, attempts: u32, took: Duration, has_others: bool) -> Onward {
-        let Some(standing) = target.standing.as_ref().filter(|_| has_others) else {
+    fn onward(
+        &mut self,
+        target: &Target,
+        step: Step,
+        attempts: u32,
+        took: Duration,
+        following: Option<&Arc<Upstream>>,
+    ) -> Onward {
+        let (Some(standing), Some(following)) = (&target.standing, following) else {
             return Onward::Here(NoHop::NoOthers);
         };
-        let (upstream, now) = (&target.upstream, self.worker.app.clock.now());
+        let now = self.worker.app.clock.now();
         // One that was not spent goes back before the next is taken.
         self.fallback = None;
         let hop = Hop {
             step,
             attempts,
-            served_share: upstream.circuits.served_share(target.subject()),
+            standing: target.upstream.circuits.standing(target.subject()),
             hops: self.hops,
-            has_others,
+            has_others: true,
             since_arrival: now.saturating_since(self.came),
             took,
         };
-        let onward = onward(&standing.plan.chain.settings(), &hop, &mut upstream.experience().budget, now);
+        let onward = onward(&standing.plan.chain.settings(), &hop, &mut following.experience().budget, now);
         if onward == Onward::Next {
             self.hops += 1;
-            self.fallback = Some(BudgetToken::of(upstream, Spend::Fallback));
+            self.fallback = Some(BudgetToken::of(following, Spend::Fallback));
         }
         onward
     }

@@ -322,7 +322,7 @@ impl Candidate {
             weight: self.weight,
             tokens_in_flight: self.tokens_in_flight.load(Ordering::Relaxed),
             conversations,
-            served_share: self.upstream.circuits.served_share(subject),
+            standing: self.upstream.circuits.standing(subject),
             is_degraded: self.degraded,
         }
     }

@@ -3,6 +3,7 @@
 use crate::proxy::admission::Places;
 use crate::proxy::chain::Candidate;
 use crate::proxy::target::{Target, Targets};
+use crate::upstream::Upstream;
 use spillway_resilience::{Place, Reach, Timestamp, rules_out};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -57,15 +58,19 @@ impl<'a> Walk<'a> {
         (walk, first)
     }
 
-    /// Whether anybody is left beside the one that is asked.
-    pub(super) fn has_others(&self) -> bool {
-        !self.later.is_empty() || self.has_fresh()
+    /// Who would be asked next, if anybody is left beside the one that is asked.
+    pub(super) fn following(&self) -> Option<&Arc<Upstream>> {
+        let mut fresh = (self.position..).map_while(|position| self.targets.candidate(position));
+        match fresh.find(|candidate| self.is_possible(candidate)) {
+            Some(candidate) => Some(&candidate.upstream),
+            None => self.soonest().map(|soonest| &self.later[soonest].1.target.upstream),
+        }
     }
 
-    /// Whether anybody is left who was not asked yet.
-    fn has_fresh(&self) -> bool {
-        let fresh = (self.position..).map_while(|position| self.targets.candidate(position));
-        fresh.into_iter().any(|candidate| self.is_possible(candidate))
+    /// Which of those comes first that may serve later: of two that let it in as soon, the one that was to be asked
+    /// first.
+    fn soonest(&self) -> Option<usize> {
+        (0..self.later.len()).min_by_key(|index| self.later[*index].0)
     }
 
     fn is_too_small(&self, candidate: &Candidate) -> bool {
@@ -95,11 +100,7 @@ impl<'a> Walk<'a> {
 
     /// Who is asked next, if anybody is.
     pub(super) fn next(&mut self) -> Option<Stop> {
-        self.next_fresh().or_else(|| {
-            // Of those that let it in as soon, the one that was to be asked first.
-            let soonest = (0..self.later.len()).min_by_key(|index| self.later[*index].0)?;
-            Some(self.later.remove(soonest).1)
-        })
+        self.next_fresh().or_else(|| Some(self.later.remove(self.soonest()?).1))
     }
 
     fn next_fresh(&mut self) -> Option<Stop> {
@@ -110,7 +111,7 @@ impl<'a> Walk<'a> {
                 self.too_small.push(Arc::clone(&candidate.label));
             }
             if let Some(target) = self.is_possible(candidate).then(|| self.targets.at(position)).flatten() {
-                let is_patient = !self.has_others();
+                let is_patient = self.following().is_none();
                 return Some(Stop { target, past: Past::default(), is_patient, not_before: None });
             }
         }

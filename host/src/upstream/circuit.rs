@@ -9,7 +9,7 @@ use crate::upstream::said::Said;
 use crate::upstream::scope::{Protects, Subject};
 use spillway_resilience::{
     Breaker, BreakerSettings, Cause, CircuitState, Consequence, Mode, Outcome, Pending, Permit, Reach, Recorded,
-    Rejected, Snapshot, Timestamp, Transition, TripDecision, WindowStatistics,
+    Rejected, Snapshot, Standing, Timestamp, Transition, TripDecision, WindowStatistics,
 };
 use spillway_sdk::WindowFacts;
 use std::borrow::Cow;
@@ -334,6 +334,13 @@ impl Circuits {
     pub(crate) fn served_share(&self, subject: Subject<'_>) -> f64 {
         let of_model = self.scoped.find(&subject.of_model());
         of_model.as_ref().unwrap_or(&self.whole).lock().served_share()
+    }
+
+    /// How well such calls were served of late.
+    pub(crate) fn standing(&self, subject: Subject<'_>) -> Standing {
+        let of_model = self.scoped.find(&subject.of_model());
+        let circuit = of_model.as_ref().unwrap_or(&self.whole);
+        circuit.lock().standing(circuit.clock.now())
     }
 
     /// Whether a call's failure may be its own fault: its circuits are closed, and others were served of late.
