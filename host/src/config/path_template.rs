@@ -98,12 +98,12 @@ impl PathTemplate {
     }
 
     fn render(&self, operation: &str, model: &str) -> String {
-        let piece = |piece| match piece {
-            &Piece::Text(ref text) => text.as_str(),
+        let pieces = self.pieces.iter().map(|piece| match piece {
+            Piece::Text(text) => text.as_str(),
             Piece::Model => model,
             Piece::Operation => operation,
-        };
-        self.pieces.iter().map(piece).collect()
+        });
+        pieces.collect()
     }
 
     /// Whether a path begins as the template does, in front of its first place. A version alone says nothing, since the

@@ -120,48 +120,79 @@ impl NamedSecret {
     }
 }
 
-/// Secrets in variables of the environment: the name of one, or a list of names.
-pub(super) struct Variables;
+/// What names a secret in the configuration.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Named {
+    /// The name of a variable of the environment.
+    Variable,
+    /// The path of a file.
+    File,
+}
 
-impl Kind<Vec<NamedSecret>> for Variables {
-    fn read(&self, section: &Section<'_>, key: &'static str) -> Option<Vec<NamedSecret>> {
-        read_all(section, key, |name| Ok(SecretSource::Variable(variable(name)?)))
-    }
-
-    fn write(&self, value: &Vec<NamedSecret>) -> Option<Value> {
-        Some(names(value))
-    }
-
-    fn words(&self) -> String {
-        "name of a variable, or list of names".to_owned()
-    }
-
-    fn schema(&self) -> serde_json::Value {
-        one_or_more()
+impl Named {
+    fn source(self, section: &Section<'_>, name: &str) -> Result<SecretSource, String> {
+        match self {
+            Named::Variable => Ok(SecretSource::Variable(variable(name)?)),
+            Named::File if name.is_empty() => Err("must name a file".to_owned()),
+            Named::File => Ok(SecretSource::File(section.folder().join(name))),
+        }
     }
 }
 
-/// Secrets in files: the path of one, or a list of paths.
-pub(super) struct Files;
+/// One secret.
+pub(super) struct OneSecret(pub(super) Named);
 
-impl Kind<Vec<NamedSecret>> for Files {
+impl Kind<NamedSecret> for OneSecret {
+    fn read(&self, section: &Section<'_>, key: &'static str) -> Option<NamedSecret> {
+        let read = self.0.source(section, &section.string(key)?).and_then(NamedSecret::read);
+        read.map_err(|message| section.mistake(key, message)).ok()
+    }
+
+    fn write(&self, value: &NamedSecret) -> Option<Value> {
+        Some(value.source.to_string().into())
+    }
+
+    fn words(&self) -> String {
+        match self.0 {
+            Named::Variable => "name of a variable".to_owned(),
+            Named::File => "path".to_owned(),
+        }
+    }
+
+    fn schema(&self) -> serde_json::Value {
+        json!({"type": "string"})
+    }
+}
+
+/// One secret, or a list of some. One that is named twice is no second one.
+pub(super) struct Secrets(pub(super) Named);
+
+impl Kind<Vec<NamedSecret>> for Secrets {
     fn read(&self, section: &Section<'_>, key: &'static str) -> Option<Vec<NamedSecret>> {
-        read_all(section, key, |name| match name {
-            "" => Err("must name a file".to_owned()),
-            name => Ok(SecretSource::File(section.folder().join(name))),
+        let mut seen = Vec::new();
+        section.one_or_more(key, |name| {
+            let source = self.0.source(section, name)?;
+            if seen.contains(&source) {
+                return Err("is named twice".to_owned());
+            }
+            seen.push(source.clone());
+            NamedSecret::read(source)
         })
     }
 
     fn write(&self, value: &Vec<NamedSecret>) -> Option<Value> {
-        Some(names(value))
+        Some(Value::Array(value.iter().map(|named| named.source.to_string().into()).collect()))
     }
 
     fn words(&self) -> String {
-        "path, or list of paths".to_owned()
+        match self.0 {
+            Named::Variable => "name of a variable, or list of names".to_owned(),
+            Named::File => "path, or list of paths".to_owned(),
+        }
     }
 
     fn schema(&self) -> serde_json::Value {
-        one_or_more()
+        json!({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]})
     }
 }
 
@@ -177,31 +208,6 @@ fn variable(name: &str) -> Result<String, String> {
                 .to_owned())
         }
     }
-}
-
-/// Reads what is named, and notes what cannot be had. A secret that is named twice is no second one.
-fn read_all(
-    section: &Section<'_>,
-    key: &'static str,
-    source: impl Fn(&str) -> Result<SecretSource, String>,
-) -> Option<Vec<NamedSecret>> {
-    let mut seen = Vec::new();
-    section.one_or_more(key, |name| {
-        let source = source(name)?;
-        if seen.contains(&source) {
-            return Err("is named twice".to_owned());
-        }
-        seen.push(source.clone());
-        NamedSecret::read(source)
-    })
-}
-
-fn names(secrets: &[NamedSecret]) -> Value {
-    Value::Array(secrets.iter().map(|named| named.source.to_string().into()).collect())
-}
-
-fn one_or_more() -> serde_json::Value {
-    json!({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]})
 }
 
 #[cfg(test)]

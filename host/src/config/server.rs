@@ -1,7 +1,8 @@
 //! `[server]`: where callers reach Spillway, and how much and how long it bears with them.
 
-use super::kind::{List, Loopback, Size, Time, Whole};
+use super::kind::{List, Loopback, Maybe, Size, Time, Whole};
 use super::reader::Section;
+use super::secret::{Named, NamedSecret, OneSecret, Secret};
 use super::section::section;
 use http::Uri;
 use http::uri::{Authority, Parts};
@@ -11,6 +12,8 @@ use std::time::Duration;
 
 /// Smallest bound on bodies: below it hardly a question fits with its model and its parameters.
 const BODY_MIN_BYTES: u64 = 1 << 10;
+/// Shortest access key: whatever is shorter can be guessed by a process that tries.
+const ACCESS_KEY_BYTES_MIN: usize = 16;
 /// The setting that ends every request.
 pub(super) const REQUEST_TIMEOUT: &str = "server.request_timeout";
 
@@ -19,6 +22,11 @@ section! {
     pub struct Server {
         /// Where callers reach Spillway. There is no access control for others yet than this machine's own.
         listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 4141)), Loopback;
+        /// The key that whoever spends Spillway's own keys shows in the place of a provider's, in a variable of the
+        /// environment; 16 characters or more. It goes no further.
+        access_key_env: Option<NamedSecret> = None, Maybe(OneSecret(Named::Variable));
+        /// The same in a file, which is read again when it changes.
+        access_key_file: Option<NamedSecret> = None, Maybe(OneSecret(Named::File));
         /// Worker threads, each with a listener of its own.
         workers: usize = std::thread::available_parallelism().map_or(1, usize::from), Whole(1..=256),
             shown as "one per core";
@@ -74,8 +82,35 @@ impl Server {
             }
             server.drain_timeout = server.request_timeout;
         }
+        if server.access_key_env.is_some() && server.access_key_file.is_some() {
+            section.mistake("access_key_file", "there is one access key, and `access_key_env` names it");
+        }
+        for (key, named) in [("access_key_env", &server.access_key_env), ("access_key_file", &server.access_key_file)] {
+            if let Some(Err(message)) = named.as_ref().map(|named| Server::check_access_key(&named.secret)) {
+                section.mistake(key, message);
+            }
+        }
         section.finish();
         server
+    }
+
+    /// The key that whoever spends Spillway's own keys must show, if there is one.
+    pub fn access_key(&self) -> Option<&NamedSecret> {
+        self.access_key_env.as_ref().or(self.access_key_file.as_ref())
+    }
+
+    /// Whether a secret is fit for an access key.
+    ///
+    /// # Errors
+    /// Why it is not, in words for the operator that hold nothing of it.
+    pub fn check_access_key(secret: &Secret) -> Result<(), String> {
+        match secret.expose().len() {
+            ACCESS_KEY_BYTES_MIN.. => Ok(()),
+            _ => Err(format!(
+                "is too short for an access key: it must have {ACCESS_KEY_BYTES_MIN} characters or more, such as \
+                 `openssl rand -hex 24` makes them"
+            )),
+        }
     }
 }
 
@@ -114,5 +149,36 @@ fn origin(text: &str) -> Result<String, String> {
     match written == text {
         true => Ok(written),
         false => Err(format!("\"{text}\" is no origin as browsers send it; did you mean \"{written}\"?")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse;
+    use std::fs;
+    use std::path::Path;
+
+    /// A variable that cargo sets for every test, with what is too short for an access key.
+    const SHORT: &str = "CARGO_PKG_NAME";
+
+    fn mistakes(text: &str, folder: &Path) -> Vec<String> {
+        let text = format!("[server]\n{text}");
+        parse(&text, folder).expect_err("a wrong configuration").iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn there_is_one_access_key_and_it_cannot_be_guessed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("long"), "canary-0123456789\n").expect("written");
+        let config = parse("[server]\naccess_key_file = \"long\"", folder.path()).expect("a configuration");
+        let key = config.server.access_key().expect("an access key");
+        assert_eq!(key.secret.expose(), "canary-0123456789");
+        assert!(!format!("{config:?}").contains("canary"));
+        let found = mistakes(&format!("access_key_env = \"{SHORT}\"\naccess_key_file = \"long\""), folder.path());
+        assert_eq!(found.len(), 2, "{found:#?}");
+        assert!(found[0].starts_with("line 2: server.access_key_env: is too short"), "{}", found[0]);
+        assert!(found[1].starts_with("line 3: server.access_key_file: there is one access key"), "{}", found[1]);
+        let found = mistakes("access_key_env = \"SPILLWAY_UNSET\"", folder.path());
+        assert!(found[0].contains("is not set"), "{}", found[0]);
     }
 }

@@ -5,7 +5,7 @@ use super::kind::{Flag, Kind, Parsed, Text, Time, Word};
 use super::path_template::{self, PathTemplate, Template};
 use super::proxy::ProxyUrl;
 use super::reader::Section;
-use super::secret::{Files, NamedSecret, Variables};
+use super::secret::{Named, NamedSecret, Secrets};
 use super::section::section;
 use super::server::REQUEST_TIMEOUT;
 use super::{BaseUrl, BreakerConfig, ConcurrencyConfig, HedgeConfig, Limits, PacingConfig, ProxyConfig, RetryConfig};
@@ -51,9 +51,9 @@ section! {
             shown as "that of openai, anthropic and gemini; of others `\"openai\"`";
         /// Keys that Spillway has for it, in variables of the environment. Several take turns: one serves while another
         /// rests.
-        api_key_env: Vec<NamedSecret> = Vec::new(), Variables;
+        api_key_env: Vec<NamedSecret> = Vec::new(), Secrets(Named::Variable);
         /// The same in files, which are read again when they change; together with those of `api_key_env`.
-        api_key_file: Vec<NamedSecret> = Vec::new(), Files;
+        api_key_file: Vec<NamedSecret> = Vec::new(), Secrets(Named::File);
         /// Where it looks for such a key: behind `Authorization: Bearer`, in one of these headers, or in the query, as
         /// `key`.
         auth: Auth = Auth::Bearer, Word(&Auth::ALL, Auth::as_str),

@@ -29,7 +29,7 @@ pub enum ErrorKind {
     Invalid,
     /// There is nothing of that name.
     NotFound,
-    /// Nobody knows who asks.
+    /// Who asks has not shown that it may.
     Unauthenticated,
     /// It is not allowed.
     Forbidden,

@@ -13,15 +13,16 @@ pub(crate) const PRIORITY_HEADER: &str = "x-spillway-priority";
 /// The header in which a caller shows the access key, where its own credential stands in the usual place.
 pub(crate) const ACCESS_KEY_HEADER: &str = "x-spillway-access-key";
 
+/// The mark of a job whose caller might spend Spillway's own keys. It stands in what the spool keeps alone: whoever sends
+/// it has said nothing.
+pub(crate) const MAY_SPEND_HEADER: &str = "x-spillway-may-spend";
+
 /// The header of a key of Anthropic's.
 pub(crate) const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 /// The header of a key of Azure's.
 pub(crate) const API_KEY: HeaderName = HeaderName::from_static("api-key");
 /// The header of a key of Google's.
 pub(crate) const X_GOOG_API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
-
-/// The header that says of a request which is kept that its caller may spend keys of Spillway's own.
-pub(crate) const MAY_SPEND_HEADER: &str = "x-spillway-may-spend";
 
 /// How this Spillway calls itself in `Via`. A request that carries it has been here before; one that carries
 /// another Spillway's name has merely come through two of them.
@@ -44,10 +45,15 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 ];
 
 /// Headers that hold a caller's credential, one per API.
-static CREDENTIALS: [HeaderName; 4] = [header::AUTHORIZATION, X_API_KEY, API_KEY, X_GOOG_API_KEY];
+pub(crate) static CREDENTIALS: [HeaderName; 4] = [header::AUTHORIZATION, X_API_KEY, API_KEY, X_GOOG_API_KEY];
 
 /// Parameters of the query that hold one: both are Google's.
 const CREDENTIAL_PARAMETERS: [&str; 2] = ["key", "access_token"];
+
+/// Whether a parameter of the query holds one.
+pub(crate) fn is_credential(pair: &str) -> bool {
+    CREDENTIAL_PARAMETERS.contains(&&*query::name(pair))
+}
 
 /// Headers by which a provider knows the caller's own account, besides its credential. With the key of another account
 /// they are refused, or would charge somebody else.
@@ -82,7 +88,8 @@ pub(crate) fn for_upstream(incoming: &HeaderMap, host: &str, whole: bool) -> Hea
     let mut headers = incoming.clone();
     strip_hop_by_hop(&mut headers);
     // Spillway answers `Expect` itself, and the others speak to Spillway.
-    let ours = ["prefer", TENANT_HEADER, PRIORITY_HEADER, ACCESS_KEY_HEADER].map(HeaderName::from_static);
+    let ours =
+        ["prefer", TENANT_HEADER, PRIORITY_HEADER, ACCESS_KEY_HEADER, MAY_SPEND_HEADER].map(HeaderName::from_static);
     for name in [header::EXPECT, header::HOST].into_iter().chain(ours) {
         headers.remove(name);
     }
@@ -103,7 +110,7 @@ pub(crate) fn remove_callers(headers: &mut HeaderMap, path_and_query: &mut Strin
     for name in CREDENTIALS.iter().chain(&ACCOUNTS) {
         headers.remove(name);
     }
-    query::remove(path_and_query, |pair| CREDENTIAL_PARAMETERS.contains(&&*query::name(pair)));
+    query::remove(path_and_query, is_credential);
 }
 
 /// Whether the request has already passed through a Spillway, so that forwarding it may never end.
@@ -121,8 +128,7 @@ pub(crate) fn credential<'a>(headers: &'a HeaderMap, query: &'a str) -> Option<&
 /// Every credential of a request, for who has to keep them out of something.
 pub(crate) fn credentials<'a>(headers: &'a HeaderMap, query: &'a str) -> impl Iterator<Item = &'a [u8]> {
     let in_headers = CREDENTIALS.iter().flat_map(|name| headers.get_all(name)).map(HeaderValue::as_bytes);
-    let is_credential = |pair: &&str| CREDENTIAL_PARAMETERS.contains(&&*query::name(pair));
-    let in_query = query.split('&').filter(is_credential).filter_map(|pair| pair.split_once('='));
+    let in_query = query.split('&').filter(|pair| is_credential(pair)).filter_map(|pair| pair.split_once('='));
     let in_query = in_query.map(|(_, value)| value.as_bytes());
     in_headers.chain(in_query)
 }

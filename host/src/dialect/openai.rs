@@ -142,11 +142,11 @@ pub(super) fn envelope(error: &ApiError) -> Value {
         ErrorKind::RateLimited { of } => of,
         ErrorKind::Overloaded | ErrorKind::Unavailable => "service_unavailable_error",
         ErrorKind::Unreachable | ErrorKind::TimedOut | ErrorKind::Failed => "server_error",
+        ErrorKind::Unauthenticated => "authentication_error",
         ErrorKind::TooLarge
         | ErrorKind::Late
         | ErrorKind::Invalid
         | ErrorKind::NotFound
-        | ErrorKind::Unauthenticated
         | ErrorKind::Forbidden
         | ErrorKind::Conflict => "invalid_request_error",
     };

@@ -5,12 +5,16 @@ use std::fmt::Write;
 
 /// The name of a parameter, decoded: whoever reads it at the provider decodes it too.
 pub(crate) fn name(pair: &str) -> Cow<'_, str> {
-    let name = pair.split('=').next().unwrap_or_default();
-    if !name.contains('%') {
-        return Cow::Borrowed(name);
+    decoded(pair.split('=').next().unwrap_or_default())
+}
+
+/// A name or a value as it is meant. What is wrongly encoded stays as it is.
+pub(crate) fn decoded(text: &str) -> Cow<'_, str> {
+    if !text.contains('%') {
+        return Cow::Borrowed(text);
     }
-    let mut decoded = Vec::with_capacity(name.len());
-    let mut rest = name.as_bytes();
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
     while let Some((&byte, behind)) = rest.split_first() {
         let digit = |at: usize| char::from(*behind.get(at)?).to_digit(16);
         rest = behind;

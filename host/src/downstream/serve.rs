@@ -30,7 +30,7 @@ const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 pub(crate) async fn serve(worker: Rc<Worker>, request: Request<Upload>, request_id: String) -> Response<Body> {
     let mut trace = RequestTrace::begin(&request_id);
     let share = worker.app.take_on();
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
 
     // Accept.
     let guess = Dialect::recognise(head.uri.path(), &head.headers).unwrap_or(Dialect::OpenAi);
@@ -54,9 +54,11 @@ pub(crate) async fn serve(worker: Rc<Worker>, request: Request<Upload>, request_
         Ok(route) => route,
         Err(refusal) => return refused(refusal, guess, &request_id, &trace),
     };
-    let Route { upstream, line } = route;
+    let Route { upstream, mut line } = route;
     let dialect = line.dialect;
-    let caller = worker.app.callers.identify(&head.headers, head.uri.query().unwrap_or_default());
+    let may_spend = worker.app.access.take(&mut head.headers, &mut line.path_and_query);
+    let query = line.path_and_query.split_once('?').map_or("", |(_, query)| query);
+    let caller = worker.app.callers.identify(&head.headers, query, may_spend);
 
     // Shed what matters least while there is too much in hand.
     let load = worker.app.load(body.size_hint().lower());

@@ -150,13 +150,13 @@ async fn serve(worker: &Rc<Worker>, spool: &Spool, claimed: ClaimedJob, share: L
         operation: if job.method == "POST" { Operation::Generate } else { Operation::PassThrough },
         path_and_query: job.path_and_query.clone(),
     };
-    let headers = headers_of(&job.headers);
+    let mut headers = headers_of(&job.headers);
+    // It was seen when the job was kept; what shows it is not kept with it.
+    let may_spend = headers.remove(MAY_SPEND_HEADER).is_some();
     let query = job.path_and_query.split_once('?').map_or("", |(_, query)| query);
-    let mut caller = app.callers.identify(&headers, query);
+    let mut caller = app.callers.identify(&headers, query, may_spend);
     // Whoever waits for an answer now comes before whoever fetches it later.
     caller.priority = Priority::Low;
-    // It was seen when the job was kept; what shows it is not kept with it.
-    caller.may_spend = headers.contains_key(MAY_SPEND_HEADER);
     let request = InboundRequest::new(
         line,
         (Method::from_bytes(job.method.as_bytes()).unwrap_or(Method::POST), headers),

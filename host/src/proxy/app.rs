@@ -10,6 +10,7 @@ use crate::runtime::clock::Clock;
 use crate::runtime::fingerprint::FingerprintKey;
 use crate::runtime::gauge::{Counted, Gauge};
 use crate::spool::Spool;
+use crate::tenants::access::Access;
 use crate::tenants::callers::Callers;
 use crate::tenants::guard::Guard;
 use crate::upstream::Upstream;
@@ -32,6 +33,8 @@ pub(crate) struct App {
     pub metrics: Metrics,
     pub guard: Guard,
     pub callers: Callers,
+    /// Who may spend the keys that Spillway has.
+    pub access: Access,
     /// From which load on what is refused.
     pub shed: ShedSettings,
     /// The durable queue, when it is switched on.
@@ -98,6 +101,7 @@ impl App {
             upstreams,
             guard: Guard { hosts: config.server.allowed_hosts.clone(), origins: config.server.allowed_origins.clone() },
             callers: Callers::new(&config, key, clock),
+            access: Access::new(config.server.access_key().map(|named| &named.secret)),
             shed: ShedSettings::default(),
             held: Arc::new(HeldBytes::of_at_most(config.server.max_held)),
             config,

@@ -327,8 +327,10 @@ impl Refusal {
             }
             RefusalKind::WrongMethod { allowed } => format!("This path has only {allowed}."),
             RefusalKind::AccessRequired { route } => format!(
-                "The route {route} spends keys of Spillway's own, so it serves those who show its access key where an API \
-                 key goes. If whoever reaches this Spillway may spend them, routes.{route}.open_to_local = true says so."
+                "Spillway did not call anybody: {route} spends keys of its own, and the request does not show that its \
+                 sender may. Give the access key (server.access_key_env or server.access_key_file) to your SDK as its \
+                 API key, or send it as x-spillway-access-key; or come through server.unix_socket; or let every process \
+                 on this machine spend them by [routes.{route}] open_to_local = true."
             ),
             RefusalKind::Forbidden { reason } => format!("Spillway refuses the request: {reason}."),
             RefusalKind::Conflict { reason } => format!("{reason}."),

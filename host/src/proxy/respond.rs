@@ -194,6 +194,25 @@ mod tests {
     }
 
     #[test]
+    fn whoever_may_not_spend_is_told_so_as_a_provider_tells_who_has_no_key() {
+        let refusal = Refusal::from(RefusalKind::AccessRequired { route: "chat".into() });
+        let cases = [
+            (Dialect::OpenAi, "/error/type", "authentication_error"),
+            (Dialect::OpenAi, "/error/code", "spillway_access_required"),
+            (Dialect::Anthropic, "/error/type", "authentication_error"),
+            (Dialect::Gemini, "/error/status", "UNAUTHENTICATED"),
+        ];
+        for (dialect, pointer, word) in cases {
+            let error = refusal.as_api_error();
+            assert_eq!(dialect.status(&error).as_u16(), 401);
+            assert_eq!(dialect.envelope(&error, "id").pointer(pointer).and_then(|v| v.as_str()), Some(word));
+            for what in ["[routes.chat] open_to_local", "unix_socket", "access_key_env"] {
+                assert!(error.message.contains(what), "{}", error.message);
+            }
+        }
+    }
+
+    #[test]
     fn the_same_refusal_wears_each_apis_status_and_envelope() {
         let refusal = Refusal::from(RefusalKind::CircuitOpen { upstream: "u".into(), cause: "c".into(), said: None });
         let cases = [

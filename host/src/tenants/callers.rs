@@ -30,7 +30,7 @@ pub(crate) struct Caller {
     pub credential: u64,
     /// Whether it has shown one.
     pub has_credential: bool,
-    /// Whether it may spend keys that are not its own.
+    /// Whether it may spend the keys that Spillway has: it has shown the access key, or come through the Unix socket.
     pub may_spend: bool,
     /// The way past its tenant's own limits, when it has any.
     pub gate: Option<Arc<AdmissionGate>>,
@@ -83,10 +83,10 @@ impl Callers {
         Callers { key, configured }
     }
 
-    /// Who made a request with these headers and this query.
+    /// Who made a request with these headers and this query, and may spend Spillway's keys or not.
     ///
     /// A tenant's configured priority is also the highest that its requests may ask for.
-    pub(crate) fn identify(&self, headers: &HeaderMap, query: &str) -> Caller {
+    pub(crate) fn identify(&self, headers: &HeaderMap, query: &str, may_spend: bool) -> Caller {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
         let shown = headers::credential(headers, query);
         let (credential, has_credential) = (self.key.of_credential(shown), shown.is_some());
@@ -95,7 +95,7 @@ impl Callers {
         let Some(name) = text(TENANT_HEADER).filter(|name| !name.is_empty()) else {
             let tenant = Tenant::new(credential);
             let priority = asked.unwrap_or_default();
-            return Caller { tenant, name: None, priority, credential, has_credential, may_spend: false, gate: None };
+            return Caller { tenant, name: None, priority, credential, has_credential, may_spend, gate: None };
         };
         match self.configured.get(name) {
             Some(Configured { name, config, tenant, gate }) => {
@@ -106,7 +106,7 @@ impl Callers {
                     priority: asked.or(config.priority).unwrap_or_default().max(highest),
                     credential,
                     has_credential,
-                    may_spend: false,
+                    may_spend,
                     gate: gate.clone(),
                 }
             }
@@ -119,7 +119,7 @@ impl Callers {
                     priority: asked.unwrap_or_default(),
                     credential,
                     has_credential,
-                    may_spend: false,
+                    may_spend,
                     gate: None,
                 }
             }
@@ -150,7 +150,7 @@ mod tests {
         for (name, value) in pairs {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        callers().identify(&headers, "")
+        callers().identify(&headers, "", false)
     }
 
     #[test]

@@ -1,4 +1,5 @@
 //! Who calls, and what its requests may do.
 
+pub(crate) mod access;
 pub(crate) mod callers;
 pub(crate) mod guard;

@@ -81,7 +81,7 @@ async fn served_by(first: &Provider, second: &Provider) -> (u16, String, String)
         path_and_query: "/v1/chat/completions".into(),
     };
     let body = InboundBody::Whole(Bytes::from_static(br#"{"model":"m","messages":[]}"#));
-    let caller = app.callers.identify(&HeaderMap::new(), "");
+    let caller = app.callers.identify(&HeaderMap::new(), "", false);
     let deadline = Instant::now() + Duration::from_secs(60);
     let head = (Method::POST, HeaderMap::new());
     let request = InboundRequest::new(line, head, body, "id".into(), caller, deadline, app.take_on());
