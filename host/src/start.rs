@@ -1,5 +1,6 @@
 //! Starts everything, listens, and ends in order.
 
+mod secrets;
 mod upkeep;
 
 use crate::admin;
@@ -147,6 +148,11 @@ pub(crate) fn run(config: Config, log_lines_lost: Counter) -> Result<(), StartEr
     {
         let app = Arc::clone(&app);
         thread("upkeep", move || upkeep::look_after(app))?;
+    }
+    let in_files = secrets::in_files(&app);
+    if !in_files.is_empty() {
+        let app = Arc::clone(&app);
+        thread("secrets", move || secrets::follow(app, in_files))?;
     }
 
     let control = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -48,14 +48,19 @@ impl Keys {
         keys
     }
 
-    /// Whether there are any.
-    pub(crate) fn are_configured(&self) -> bool {
-        !self.sources.is_empty()
-    }
-
-    /// Those that are in force.
+    /// Those that are in force; none where none are configured.
     pub(crate) fn current(&self) -> Arc<Vec<Arc<Key>>> {
         self.current.load_full()
+    }
+
+    /// Puts another secret in the place of one key. Whoever holds that one still sends it.
+    pub(crate) fn replace(&self, index: usize, secret: &Secret) {
+        let Some(key) = self.sources.get(index).and_then(|source| self.key(source, secret)) else { return };
+        let mut keys = Vec::clone(&self.current.load());
+        if let Some(place) = keys.get_mut(index) {
+            *place = Arc::new(key);
+        }
+        self.current.store(Arc::new(keys));
     }
 
     /// A secret as its key. What [`Secret`] takes can stand in a header, so that there is always one.
@@ -93,8 +98,31 @@ mod tests {
     }
 
     #[test]
+    fn a_key_is_replaced_in_its_place_and_whoever_has_it_in_hand_keeps_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("one"), "sk-1").expect("written");
+        fs::write(folder.path().join("two"), "sk-2").expect("written");
+        let keys = keys("api_key_file = [\"one\", \"two\"]", folder.path());
+        let before = keys.current();
+        keys.replace(1, &Secret::parse("sk-3").expect("a secret"));
+        keys.replace(2, &Secret::parse("sk-4").expect("a secret"));
+        let sent = |keys: &[Arc<Key>]| -> Vec<String> {
+            let sent = keys.iter().map(|key| {
+                let mut headers = HeaderMap::new();
+                key.place(&mut headers, &mut String::new());
+                headers["authorization"].to_str().expect("text").to_owned()
+            });
+            sent.collect()
+        };
+        assert_eq!(sent(&keys.current()), ["Bearer sk-1", "Bearer sk-3"]);
+        assert_eq!(sent(&before), ["Bearer sk-1", "Bearer sk-2"]);
+        assert_eq!((&before[1].name, before[0].fingerprint), (&keys.current()[1].name, keys.current()[0].fingerprint));
+        assert_ne!(before[1].fingerprint, keys.current()[1].fingerprint);
+    }
+
+    #[test]
     fn an_upstream_has_no_keys_unless_it_is_given_some() {
         let keys = keys("", Path::new(""));
-        assert!(!keys.are_configured() && keys.current().is_empty());
+        assert!(keys.current().is_empty());
     }
 }
