@@ -1,11 +1,12 @@
 //! Starts everything, listens, and ends in order.
 
 mod secrets;
+mod unix_socket;
 mod upkeep;
 
 use crate::admin;
 use crate::config::{Config, LivePolicies, SpoolConfig};
-use crate::downstream::accept::accept;
+use crate::downstream::accept::{Entrances, accept};
 use crate::jobs::drain;
 use crate::observe::recording;
 use crate::policy::{Bell, Registry, Role, Runtime, watch_folder};
@@ -23,6 +24,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,6 +58,9 @@ pub(crate) enum StartError {
         setting: &'static str,
         reason: String,
     },
+    /// The Unix socket cannot be made.
+    #[error("cannot listen on {path} (server.unix_socket): {reason}")]
+    UnixSocket { path: PathBuf, reason: String },
     /// The system refuses what the spool needs.
     #[error("{0}")]
     Spool(#[from] OpenError),
@@ -88,6 +93,10 @@ pub(crate) fn run(config: Config, log_lines_lost: Counter) -> Result<(), StartEr
         listen = listener.local_addr()?;
         listeners.push(listener);
     }
+    let unix_socket = config.server.unix_socket.as_deref().map(|path| {
+        unix_socket::bind(path, BACKLOG).map_err(|reason| StartError::UnixSocket { path: path.to_owned(), reason })
+    });
+    let (unix_listener, socket_file) = unix_socket.transpose()?.unzip();
     let admin_listener = bind(config.admin.listen, "admin.listen", Sharing::Alone)?;
     let admin_address = admin_listener.local_addr()?;
 
@@ -131,11 +140,13 @@ pub(crate) fn run(config: Config, log_lines_lost: Counter) -> Result<(), StartEr
 
     let (finish_upkeep, end) = oneshot::channel();
     let mut places = Places::default();
-    for (index, listener) in listeners.into_iter().enumerate() {
-        let (name, task) = (format!("worker-{index}"), Task::Listens(listener));
+    for (index, port) in listeners.into_iter().enumerate() {
+        let unix_socket = unix_listener.as_ref().map(UnixListener::try_clone).transpose()?;
+        let (name, task) = (format!("worker-{index}"), Task::Listens(Entrances { port, unix_socket }));
         let pulse = begin(&name, &task, &app)?;
         places.add(name, task, pulse);
     }
+    drop(unix_listener);
     if let Some(spool) = spool {
         let (name, task) = ("dispatcher".to_owned(), Task::Dispatches(spool));
         let pulse = begin(&name, &task, &app)?;
@@ -159,7 +170,8 @@ pub(crate) fn run(config: Config, log_lines_lost: Counter) -> Result<(), StartEr
     control.block_on(async {
         let policies = app.config.policies.dir.display();
         let spool = app.config.spool().map_or("off".to_owned(), |spool| spool.dir.display().to_string());
-        tracing::info!(%listen, admin = %admin_address, %policies, spool, descriptors, "Spillway is ready");
+        let unix_socket = app.config.server.unix_socket.as_ref().map(|path| tracing::field::display(path.display()));
+        tracing::info!(%listen, unix_socket, admin = %admin_address, %policies, spool, descriptors, "Spillway is ready");
         let admin = tokio::spawn(admin::serve(Arc::clone(&app), TcpListener::from_std(admin_listener)?));
         let mut signals = Signals::listen()?;
         // A listener is closed when nobody holds it, so nobody looks after workers once they have been told to end.
@@ -170,6 +182,8 @@ pub(crate) fn run(config: Config, log_lines_lost: Counter) -> Result<(), StartEr
         let drain_timeout = app.config.server.drain_timeout;
         tracing::info!(drain_timeout_s = drain_timeout.as_secs(), "draining; a second signal ends at once");
         app.begin_drain();
+        // Whoever comes from here on finds nobody, or the one that takes our place.
+        drop(socket_file);
         let ended = tokio::select! {
             () = app.idle() => "all requests have ended",
             () = tokio::time::sleep(drain_timeout) => "the drain timeout has passed",
@@ -291,7 +305,7 @@ fn tell_of_the_network(app: &App) {
 #[derive(Debug)]
 enum Task {
     /// Serves who connects here.
-    Listens(std::net::TcpListener),
+    Listens(Entrances),
     /// Serves jobs.
     Dispatches(Spool),
 }
@@ -301,12 +315,11 @@ fn begin(name: &str, task: &Task, app: &Arc<App>) -> io::Result<Arc<Pulse>> {
     let (pulse, app) = (Arc::<Pulse>::default(), Arc::clone(app));
     let of_worker = Arc::clone(&pulse);
     match task {
-        Task::Listens(listener) => {
-            // Whoever takes another's place accepts from the same queue, and loses nobody in it.
-            let listener = listener.try_clone()?;
+        Task::Listens(entrances) => {
+            let entrances = entrances.try_clone()?;
             thread(name, move || async move {
                 tokio::task::spawn_local(Arc::clone(&of_worker).beat());
-                accept(Worker::new(app, of_worker), listener).await;
+                accept(Worker::new(app, of_worker), entrances).await;
             })?;
         }
         Task::Dispatches(spool) => {

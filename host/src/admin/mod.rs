@@ -6,7 +6,7 @@ use crate::downstream::accept::{ACCEPT_PAUSE, Complaint};
 use crate::proxy::app::App;
 use crate::proxy::refusal::Refusal;
 use crate::spool::Spool;
-use crate::tenants::guard::Guard;
+use crate::tenants::guard::{Entrance, Guard};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
@@ -59,7 +59,7 @@ pub(crate) async fn serve(app: Arc<App>, listener: TcpListener) {
 
 async fn answer(app: &App, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     // Pages have no business here either, and there is no setting that would let them in.
-    if let Err(refusal) = Guard::default().check(request.headers()) {
+    if let Err(refusal) = Guard::default().check(request.headers(), Entrance::Port) {
         let refusal = Refusal::from(refusal);
         return problem(refusal.status(), &refusal.message());
     }

@@ -1,6 +1,6 @@
 //! `[server]`: where callers reach Spillway, and how much and how long it bears with them.
 
-use super::kind::{List, Loopback, Maybe, Size, Time, Whole};
+use super::kind::{FileOrNone, List, Loopback, Maybe, Size, Time, Whole};
 use super::reader::Section;
 use super::secret::{Named, NamedSecret, OneSecret, Secret};
 use super::section::section;
@@ -8,6 +8,7 @@ use http::Uri;
 use http::uri::{Authority, Parts};
 use spillway_resilience::ShedSettings;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Smallest bound on bodies: below it hardly a question fits with its model and its parameters.
@@ -22,6 +23,9 @@ section! {
     pub struct Server {
         /// Where callers reach Spillway. There is no access control for others yet than this machine's own.
         listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 4141)), Loopback;
+        /// A Unix socket beside it, which belongs to this user alone (mode 0600). Whoever reaches it may spend the keys
+        /// that Spillway has, and may give any `Host`.
+        unix_socket: Option<PathBuf> = None, FileOrNone;
         /// The key that whoever spends Spillway's own keys shows in the place of a provider's, in a variable of the
         /// environment; 16 characters or more. It goes no further.
         access_key_env: Option<NamedSecret> = None, Maybe(OneSecret(Named::Variable));
@@ -180,5 +184,16 @@ mod tests {
         assert!(found[1].starts_with("line 3: server.access_key_file: there is one access key"), "{}", found[1]);
         let found = mistakes("access_key_env = \"SPILLWAY_UNSET\"", folder.path());
         assert!(found[0].contains("is not set"), "{}", found[0]);
+    }
+
+    #[test]
+    fn the_unix_socket_lies_where_the_file_does() {
+        let socket = |text: &str| {
+            let config = parse(&format!("[server]\n{text}"), Path::new("/etc/spillway")).expect("a configuration");
+            config.server.unix_socket
+        };
+        assert_eq!(socket("unix_socket = \"run/spillway.sock\""), Some("/etc/spillway/run/spillway.sock".into()));
+        assert_eq!(socket("unix_socket = \"\""), None);
+        assert_eq!(socket(""), None);
     }
 }

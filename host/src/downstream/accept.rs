@@ -1,12 +1,14 @@
 //! Accepting callers' connections.
 
+use crate::downstream::connection::stream::Stream;
 use crate::downstream::connection::{self, crowd::Crowd};
 use crate::proxy::worker::Worker;
+use std::io;
 use std::mem::take;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 
 /// How long to leave it when a connection cannot be accepted.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -32,10 +34,51 @@ impl Complaint {
     }
 }
 
+/// Where callers come in.
+#[derive(Debug)]
+pub(crate) struct Entrances {
+    /// The port.
+    pub port: std::net::TcpListener,
+    /// The Unix socket beside it, if there is one. All workers accept from the same.
+    pub unix_socket: Option<std::os::unix::net::UnixListener>,
+}
+
+impl Entrances {
+    /// The same, for whoever takes another's place: it accepts from the same queues, and loses nobody in them.
+    pub(crate) fn try_clone(&self) -> io::Result<Entrances> {
+        let unix_socket = self.unix_socket.as_ref().map(std::os::unix::net::UnixListener::try_clone).transpose()?;
+        Ok(Entrances { port: self.port.try_clone()?, unix_socket })
+    }
+
+    fn listen(self) -> io::Result<Listeners> {
+        let unix_socket = self.unix_socket.map(UnixListener::from_std).transpose()?;
+        Ok(Listeners { port: TcpListener::from_std(self.port)?, unix_socket })
+    }
+}
+
+/// The same, on a worker's own runtime.
+struct Listeners {
+    port: TcpListener,
+    unix_socket: Option<UnixListener>,
+}
+
+impl Listeners {
+    /// The next connection, through whichever of them it comes.
+    async fn accept(&self) -> io::Result<Stream> {
+        let Some(unix_socket) = &self.unix_socket else {
+            return self.port.accept().await.map(|(stream, _)| Stream::Tcp(stream));
+        };
+        tokio::select! {
+            accepted = self.port.accept() => accepted.map(|(stream, _)| Stream::Tcp(stream)),
+            accepted = unix_socket.accept() => accepted.map(|(stream, _)| Stream::Unix(stream)),
+        }
+    }
+}
+
 /// Accepts connections until the process drains, and then waits for those that are open.
-pub(crate) async fn accept(worker: Rc<Worker>, listener: std::net::TcpListener) {
-    let listener = match TcpListener::from_std(listener) {
-        Ok(listener) => listener,
+pub(crate) async fn accept(worker: Rc<Worker>, entrances: Entrances) {
+    let listeners = match entrances.listen() {
+        Ok(listeners) => listeners,
         Err(error) => {
             tracing::error!(%error, "a worker cannot listen");
             return;
@@ -46,7 +89,7 @@ pub(crate) async fn accept(worker: Rc<Worker>, listener: std::net::TcpListener) 
     let mut crowded = pin!(worker.app.crowded.notified());
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = listeners.accept() => accepted,
             () = &mut crowded => {
                 crowded.set(worker.app.crowded.notified());
                 if worker.app.has_too_many_connections() {
@@ -57,7 +100,7 @@ pub(crate) async fn accept(worker: Rc<Worker>, listener: std::net::TcpListener) 
             () = connection::drain_begun(&worker.app, &worker.pulse) => break,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok(stream) => {
                 tokio::task::spawn_local(connection::serve(Rc::clone(&worker), Rc::clone(&crowd), stream));
             }
             Err(error) => {
@@ -71,7 +114,7 @@ pub(crate) async fn accept(worker: Rc<Worker>, listener: std::net::TcpListener) 
             }
         }
     }
-    drop(listener);
+    drop(listeners);
     if worker.app.is_draining() {
         worker.app.idle().await;
     }

@@ -4,10 +4,12 @@
 pub(crate) mod crowd;
 mod peer;
 mod socket;
+pub(crate) mod stream;
 
 use crate::config::Server;
 use crate::downstream::connection::crowd::Crowd;
 use crate::downstream::connection::socket::{Line, Socket, Stage};
+use crate::downstream::connection::stream::Stream;
 use crate::downstream::cors;
 use crate::downstream::serve;
 use crate::proxy::app::App;
@@ -16,6 +18,7 @@ use crate::proxy::unserved::BreakOff;
 use crate::proxy::worker::Worker;
 use crate::runtime::heartbeat::{InHand, Pulse};
 use crate::runtime::upload::{UNWANTED_BYTES_MAX, UNWANTED_SILENCE, UNWANTED_TIMEOUT, UnderWay, Upload};
+use crate::tenants::guard::Entrance;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
 use http_body::{Frame, SizeHint};
@@ -30,7 +33,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::ReadBuf;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
 /// Largest head. OpenAI asks its callers to stay below 64 KiB.
@@ -52,9 +54,8 @@ const UNWANTED_PIECE_BYTES: usize = 64 << 10;
 const HEAD_LATE: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 /// Serves a connection until its end.
-pub(crate) async fn serve(worker: Rc<Worker>, crowd: Rc<Crowd>, stream: TcpStream) {
-    // Delayed acknowledgements and Nagle's algorithm together would cost each small event 40 ms.
-    let _ = stream.set_nodelay(true);
+pub(crate) async fn serve(worker: Rc<Worker>, crowd: Rc<Crowd>, stream: Stream) {
+    stream.send_at_once();
     let app = Arc::clone(&worker.app);
     let counted = app.begin_connection();
     let pulse = Arc::clone(&worker.pulse);
@@ -69,7 +70,9 @@ pub(crate) async fn serve(worker: Rc<Worker>, crowd: Rc<Crowd>, stream: TcpStrea
     let _place = crowd.join(Rc::clone(&line), counted);
     let end = {
         let served = Rc::clone(&line);
-        let service = service_fn(move |request| answer(Rc::clone(&worker), served.begin(), request, is_one_too_many));
+        let service = service_fn(move |request| {
+            answer(Rc::clone(&worker), served.begin(), request, served.entrance, is_one_too_many)
+        });
         let connection = http1::Builder::new()
             .header_read_timeout(None)
             .half_close(true)
@@ -117,6 +120,7 @@ async fn answer(
     worker: Rc<Worker>,
     under_way: Arc<UnderWay>,
     request: Request<Incoming>,
+    entrance: Entrance,
     is_one_too_many: bool,
 ) -> Result<Response<Answer>, BreakOff> {
     let request_id = serve::request_id(&request);
@@ -128,7 +132,7 @@ async fn answer(
     } else {
         let body_timeout = worker.app.config.server.body_timeout;
         let request = Upload::of(request, body_timeout, Arc::clone(&under_way));
-        in_hand.over(serve::serve(worker, request, request_id)).await
+        in_hand.over(serve::serve(worker, request, request_id, entrance)).await
     };
     if let Some(break_off) = response.extensions().get::<BreakOff>() {
         return Err(*break_off);

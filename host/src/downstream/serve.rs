@@ -17,6 +17,7 @@ use crate::proxy::worker::Worker;
 use crate::runtime::clock::random;
 use crate::runtime::shortage::Shortage;
 use crate::runtime::upload::Upload;
+use crate::tenants::guard::Entrance;
 use crate::upstream::patience::Patience;
 use http::{HeaderValue, Method, Request, Response, header};
 use http_body::Body as _;
@@ -27,14 +28,19 @@ use std::sync::Arc;
 /// What is passed on. Nobody is connected through us to somewhere else, and nobody is told what others would be sent.
 const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
-pub(crate) async fn serve(worker: Rc<Worker>, request: Request<Upload>, request_id: String) -> Response<Body> {
+pub(crate) async fn serve(
+    worker: Rc<Worker>,
+    request: Request<Upload>,
+    request_id: String,
+    entrance: Entrance,
+) -> Response<Body> {
     let mut trace = RequestTrace::begin(&request_id);
     let share = worker.app.take_on();
     let (mut head, body) = request.into_parts();
 
     // Accept.
     let guess = Dialect::recognise(head.uri.path(), &head.headers).unwrap_or(Dialect::OpenAi);
-    if let Err(unwelcome) = worker.app.guard.check(&head.headers) {
+    if let Err(unwelcome) = worker.app.guard.check(&head.headers, entrance) {
         return refused(unwelcome.into(), guess, &request_id, &trace);
     }
     if let Some(answer) = cors::preflight(&head, METHODS) {
@@ -56,7 +62,8 @@ pub(crate) async fn serve(worker: Rc<Worker>, request: Request<Upload>, request_
     };
     let Route { upstream, mut line } = route;
     let dialect = line.dialect;
-    let may_spend = worker.app.access.take(&mut head.headers, &mut line.path_and_query);
+    let shows_key = worker.app.access.take(&mut head.headers, &mut line.path_and_query);
+    let may_spend = shows_key || entrance == Entrance::UnixSocket;
     let query = line.path_and_query.split_once('?').map_or("", |(_, query)| query);
     let caller = worker.app.callers.identify(&head.headers, query, may_spend);
 

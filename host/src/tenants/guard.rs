@@ -7,6 +7,15 @@
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, header};
 
+/// Through which a request comes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Entrance {
+    /// The port, which every process on this machine reaches, and every web page in a browser on it.
+    Port,
+    /// The Unix socket, which its owner's processes alone reach.
+    UnixSocket,
+}
+
 /// Why a request is not let in, in words for whoever sent it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Unwelcome {
@@ -26,11 +35,20 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    /// Lets the request pass, or says why not.
+    /// Lets the request pass, or says why not. No name is resolved to a Unix socket, so that any `Host` is right there;
+    /// a page may still be behind whoever passes its request on.
     ///
     /// # Errors
     /// What names the header and the setting that would allow it.
-    pub(crate) fn check(&self, headers: &HeaderMap) -> Result<(), Unwelcome> {
+    pub(crate) fn check(&self, headers: &HeaderMap, entrance: Entrance) -> Result<(), Unwelcome> {
+        match entrance {
+            Entrance::Port => self.check_host(headers)?,
+            Entrance::UnixSocket => {}
+        }
+        self.check_page(headers)
+    }
+
+    fn check_host(&self, headers: &HeaderMap) -> Result<(), Unwelcome> {
         let mut hosts = headers.get_all(header::HOST).iter();
         let host = match (hosts.next(), hosts.next()) {
             (Some(host), None) => host.to_str().ok().and_then(|host| host.parse::<Authority>().ok()),
@@ -44,6 +62,10 @@ impl Guard {
                 host.host()
             )));
         }
+        Ok(())
+    }
+
+    fn check_page(&self, headers: &HeaderMap) -> Result<(), Unwelcome> {
         for origin in headers.get_all(header::ORIGIN) {
             if !self.origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes()) {
                 return Err(Unwelcome::Forbidden(
@@ -89,15 +111,29 @@ mod tests {
     use http::HeaderValue;
 
     fn verdict(pairs: &[(header::HeaderName, &'static str)]) -> Result<(), u16> {
+        verdict_at(Entrance::Port, pairs)
+    }
+
+    fn verdict_at(entrance: Entrance, pairs: &[(header::HeaderName, &'static str)]) -> Result<(), u16> {
         let mut headers = HeaderMap::new();
         for (name, value) in pairs {
             headers.append(name, HeaderValue::from_static(value));
         }
         let guard = Guard { hosts: vec!["proxy.internal".into()], origins: vec!["https://app.example".into()] };
-        guard.check(&headers).map_err(|unwelcome| match unwelcome {
+        guard.check(&headers, entrance).map_err(|unwelcome| match unwelcome {
             Unwelcome::Malformed(_) => 400,
             Unwelcome::Forbidden(_) => 403,
         })
+    }
+
+    #[test]
+    fn through_the_unix_socket_any_name_passes_and_no_page_does() {
+        use header::{HOST, ORIGIN};
+        let verdict = |pairs| verdict_at(Entrance::UnixSocket, pairs);
+        assert_eq!(verdict(&[]), Ok(()));
+        assert_eq!(verdict(&[(HOST, "evil.example")]), Ok(()));
+        assert_eq!(verdict(&[(HOST, "localhost"), (ORIGIN, "https://evil.example")]), Err(403));
+        assert_eq!(verdict(&[(HOST, "localhost"), (ORIGIN, "https://app.example")]), Ok(()));
     }
 
     #[test]

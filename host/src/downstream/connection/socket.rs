@@ -1,8 +1,9 @@
 //! A caller's socket: hyper reads and writes through it, and on the way it notes for how long the caller has been
 //! silent, in which direction.
 
-use crate::downstream::connection::peer;
+use crate::downstream::connection::stream::Stream;
 use crate::runtime::upload::UnderWay;
+use crate::tenants::guard::Entrance;
 use socket2::SockRef;
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
@@ -13,14 +14,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 /// A connection as far as its bytes are concerned, shared by hyper and by whoever watches over it. One thread has it,
 /// and none of its borrows lasts longer than a call of the system.
 #[derive(Debug)]
 pub(crate) struct Line {
-    stream: RefCell<TcpStream>,
+    stream: RefCell<Stream>,
+    /// Through which it has come in.
+    pub entrance: Entrance,
     /// What the request under way holds while it lasts.
     under_way: Arc<UnderWay>,
     /// When the last request ended, or the connection began.
@@ -50,8 +52,9 @@ pub(crate) enum Stage {
 
 impl Line {
     /// A connection that has just begun.
-    pub(crate) fn new(stream: TcpStream) -> Rc<Self> {
+    pub(crate) fn new(stream: Stream) -> Rc<Self> {
         Rc::new(Line {
+            entrance: stream.entrance(),
             stream: RefCell::new(stream),
             under_way: Arc::default(),
             idle_since: Cell::new(Instant::now()),
@@ -119,8 +122,7 @@ impl Line {
         if self.is_ahead.get() {
             return Poll::Pending;
         }
-        let mut byte = [0];
-        match ready!(self.stream.borrow().poll_peek(context, &mut ReadBuf::new(&mut byte)))? {
+        match ready!(self.stream.borrow().poll_peek(context))? {
             0 => Poll::Ready(Ok(())),
             _ => {
                 self.is_ahead.set(true);
@@ -131,12 +133,12 @@ impl Line {
 
     /// Whether some process still holds the other end, if that can be told.
     pub(crate) fn is_held(&self) -> Option<bool> {
-        peer::is_held(&self.stream.borrow())
+        self.stream.borrow().is_held()
     }
 
     /// How much of what was written the caller has not read, if that can be told.
     pub(crate) fn unread_bytes(&self) -> Option<u64> {
-        peer::unread_bytes(&self.stream.borrow())
+        self.stream.borrow().unread_bytes()
     }
 
     /// Closes it from outside. Whoever serves it sees its end.

@@ -1,0 +1,181 @@
+//! A caller's stream of bytes: over TCP, or over the Unix socket.
+
+use crate::downstream::connection::peer;
+use crate::tenants::guard::Entrance;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+/// A caller's stream of bytes.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    /// Through the port.
+    Tcp(TcpStream),
+    /// Through the file.
+    Unix(UnixStream),
+}
+
+impl Stream {
+    /// Through which it has come in.
+    pub(crate) fn entrance(&self) -> Entrance {
+        match self {
+            Stream::Tcp(_) => Entrance::Port,
+            Stream::Unix(_) => Entrance::UnixSocket,
+        }
+    }
+
+    /// Has what is written sent at once: delayed acknowledgements and Nagle's algorithm together would cost each small
+    /// event 40 ms.
+    pub(crate) fn send_at_once(&self) {
+        if let Stream::Tcp(stream) = self {
+            let _ = stream.set_nodelay(true);
+        }
+    }
+
+    /// Whether the caller has sent something, or that it sends no more: then there are 0 bytes.
+    pub(crate) fn poll_peek(&self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut byte = [0];
+        match self {
+            Stream::Tcp(stream) => stream.poll_peek(context, &mut ReadBuf::new(&mut byte)),
+            Stream::Unix(stream) => loop {
+                ready!(stream.poll_read_ready(context))?;
+                let peek = || Ok(recv(stream, &mut byte, RecvFlags::PEEK).map(|(length, _)| length)?);
+                match stream.try_io(Interest::READABLE, peek) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    peeked => return Poll::Ready(peeked),
+                }
+            },
+        }
+    }
+
+    /// Whether some process still holds the other end, if that can be told. One that has only closed its sending half
+    /// still does.
+    pub(crate) fn is_held(&self) -> Option<bool> {
+        match self {
+            Stream::Tcp(stream) => peer::is_held(stream),
+            // Nothing is sent, and the kernel says whether it could be.
+            Stream::Unix(stream) => Some(send(stream, &[], SendFlags::empty()).is_ok()),
+        }
+    }
+
+    /// How much of what was written the caller has not read, if that can be told. Of a Unix socket nobody tells: whoever
+    /// makes no room there for as long as the timeout counts as one that reads nothing.
+    pub(crate) fn unread_bytes(&self) -> Option<u64> {
+        match self {
+            Stream::Tcp(stream) => peer::unread_bytes(stream),
+            Stream::Unix(_) => None,
+        }
+    }
+
+    /// Writes as much as there is room for.
+    pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.try_write(bytes),
+            Stream::Unix(stream) => stream.try_write(bytes),
+        }
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Stream::Tcp(stream) => stream.as_fd(),
+            Stream::Unix(stream) => stream.as_fd(),
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Tcp(stream) => Pin::new(stream).poll_read(context, into),
+            Stream::Unix(stream) => Pin::new(stream).poll_read(context, into),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Stream::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
+            Stream::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(context, pieces),
+            Stream::Unix(stream) => Pin::new(stream).poll_write_vectored(context, pieces),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Stream::Tcp(stream) => stream.is_write_vectored(),
+            Stream::Unix(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Tcp(stream) => Pin::new(stream).poll_flush(context),
+            Stream::Unix(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
+            Stream::Unix(stream) => Pin::new(stream).poll_shutdown(context),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+    use std::io::Write;
+    use std::net::Shutdown;
+
+    fn pair() -> (Stream, std::os::unix::net::UnixStream) {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().expect("a pair");
+        ours.set_nonblocking(true).expect("set");
+        (Stream::Unix(UnixStream::from_std(ours).expect("a stream")), theirs)
+    }
+
+    #[tokio::test]
+    async fn who_sends_no_more_through_the_unix_socket_is_told_from_who_has_gone() {
+        let (ours, mut theirs) = pair();
+        assert_eq!(ours.is_held(), Some(true));
+        theirs.write_all(b"a").expect("written");
+        assert_eq!(poll_fn(|context| ours.poll_peek(context)).await.expect("a byte"), 1);
+        assert_eq!(poll_fn(|context| ours.poll_peek(context)).await.expect("the same byte"), 1);
+        theirs.shutdown(Shutdown::Write).expect("shut down");
+        assert_eq!(ours.is_held(), Some(true), "half of it is open");
+        drop(theirs);
+        assert_eq!(ours.is_held(), Some(false));
+    }
+
+    #[tokio::test]
+    async fn an_end_is_seen_when_it_comes() {
+        let (ours, theirs) = pair();
+        let peeked = poll_fn(|context| ours.poll_peek(context));
+        tokio::pin!(peeked);
+        tokio::select! {
+            biased;
+            _ = &mut peeked => panic!("there is nothing yet"),
+            () = std::future::ready(()) => {}
+        }
+        theirs.shutdown(Shutdown::Write).expect("shut down");
+        assert_eq!(peeked.await.expect("an end"), 0);
+    }
+}
