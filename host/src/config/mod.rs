@@ -112,7 +112,7 @@ impl Config {
             file: None,
             admin: Admin::read(root.section("admin")),
             policies: Policies::read(root.section("policies"), &upstreams),
-            routes: Routes::read(root.section("routes"), &upstreams),
+            routes: Routes::read(root.section("routes"), &upstreams, server.has_access()),
             server,
             upstreams,
             tenants: tenants::read(root.section("tenants")),

@@ -127,12 +127,12 @@ impl fmt::Display for HeaderPattern {
 pub struct Routes(pub Vec<(String, RouteConfig)>);
 
 impl Routes {
-    /// The routes that the file names.
-    pub(super) fn read(section: Section<'_>, upstreams: &BTreeMap<String, UpstreamConfig>) -> Routes {
+    /// The routes that the file names. `has_access` says whether anybody can show that he may spend keys.
+    pub(super) fn read(section: Section<'_>, upstreams: &BTreeMap<String, UpstreamConfig>, has_access: bool) -> Routes {
         let mut named = section.named_sections();
         named.sort_by_key(|(_, section)| section.position());
         let read = |(name, section): (String, Section<'_>)| {
-            let route = RouteConfig::read(&name, section, upstreams);
+            let route = RouteConfig::read(&name, section, upstreams, has_access);
             (name, route)
         };
         Routes(named.into_iter().map(read).collect())
@@ -160,7 +160,12 @@ impl Table for Routes {
 }
 
 impl RouteConfig {
-    fn read(name: &str, section: Section<'_>, upstreams: &BTreeMap<String, UpstreamConfig>) -> RouteConfig {
+    fn read(
+        name: &str,
+        section: Section<'_>,
+        upstreams: &BTreeMap<String, UpstreamConfig>,
+        has_access: bool,
+    ) -> RouteConfig {
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
         if name.is_empty() || !name.chars().all(plain) {
             section.mistake("", "a route's name stands in headers and metrics: it has letters, digits, - and _ only");
@@ -171,6 +176,15 @@ impl RouteConfig {
             section.mistake("targets", "missing; who serves this route?");
         }
         route.check_targets(&section, upstreams);
+        let has_keys = |target: &TargetConfig| upstreams.get(&target.upstream).is_some_and(UpstreamConfig::has_keys);
+        if !has_access && !route.open_to_local && route.targets.targets().any(has_keys) {
+            section.mistake(
+                "targets",
+                "its targets have keys of their own, which every process of this machine could spend: set \
+                 server.access_key_env or server.access_key_file, or server.unix_socket, for those who may; or \
+                 open_to_local = true here, if all may",
+            );
+        }
         section.finish();
         route
     }
@@ -346,3 +360,6 @@ impl Kind<Ranks> for TargetList {
         value
     }
 }
+
+#[cfg(test)]
+mod tests;

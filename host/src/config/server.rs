@@ -98,6 +98,11 @@ impl Server {
         server
     }
 
+    /// Whether anybody can show that he may spend keys of Spillway's own.
+    pub fn has_access(&self) -> bool {
+        self.access_key().is_some() || self.unix_socket.is_some()
+    }
+
     /// The key that whoever spends Spillway's own keys must show, if there is one.
     pub fn access_key(&self) -> Option<&NamedSecret> {
         self.access_key_env.as_ref().or(self.access_key_file.as_ref())

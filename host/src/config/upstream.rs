@@ -165,6 +165,11 @@ impl UpstreamConfig {
         self.api_key_env.iter().chain(&self.api_key_file)
     }
 
+    /// Whether Spillway has any for it.
+    pub fn has_keys(&self) -> bool {
+        self.api_keys().next().is_some()
+    }
+
     /// When its circuits open and close. A probe must be let finish: it may take as long as any other call.
     pub fn breaker_settings(&self) -> BreakerSettings {
         let probe_lease = self.connect_timeout + self.first_content_timeout;
