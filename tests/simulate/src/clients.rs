@@ -22,6 +22,8 @@ pub struct Request {
     pub tokens: u64,
     /// Calls made at the provider in all.
     pub calls: u32,
+    /// The target that the latest call went to.
+    pub target: usize,
     /// What came, or will come, of the latest call.
     pub answer: Option<Answer>,
 }
@@ -32,6 +34,7 @@ struct Habits {
     requests_per_second: f64,
     weight: u32,
     model: usize,
+    conversations: u64,
     input_tokens: u64,
     output_tokens_max: u64,
 }
@@ -66,6 +69,7 @@ impl Clients {
             requests_per_second: tenant.requests_per_second,
             weight: tenant.weight,
             model: scenario.model_index(tenant.model.as_deref()),
+            conversations: u64::from(tenant.conversations),
             input_tokens: u64::from(tenant.input_tokens),
             output_tokens_max: u64::from(tenant.output_tokens_max),
         };
@@ -88,11 +92,15 @@ impl Clients {
     pub fn request(&mut self, tenant: usize, now: Timestamp) -> Request {
         let habits = self.tenants.get(tenant).copied();
         let (input, most) = habits.map_or((0, 0), |habits| (habits.input_tokens, habits.output_tokens_max));
+        // Without conversations nothing is drawn, so that the same requests come.
+        let last = habits.and_then(|habits| habits.conversations.checked_sub(1));
+        let conversation = last.map(|last| (tenant as u64) << u32::BITS | self.arrivals.up_to(last));
         let call = Call {
             request: 0,
             tenant,
             weight: habits.map_or(1, |habits| habits.weight),
             model: habits.map_or(0, |habits| habits.model),
+            conversation,
             tokens_max: input + most,
             caller_retries: self.retries > 0,
             caller_retry: 0,
@@ -100,9 +108,10 @@ impl Clients {
             entered: now,
             patience_end: now,
             deadline: now,
+            may_wait: true,
         };
         let tokens = input + self.arrivals.up_to(most);
-        Request { call, number: 0, arrived: now, tokens, calls: 0, answer: None }
+        Request { call, number: 0, arrived: now, tokens, calls: 0, target: 0, answer: None }
     }
 
     /// The client sends the request: from now on it waits.

@@ -18,13 +18,19 @@ pub enum Rule {
     /// What succeeds at its first call, with ours and without a proxy, has its first token as soon with
     /// ours, in seconds.
     FirstTokenP50Seconds,
+    /// Of a chain: 95 % of its requests wait no longer than with its best target alone, in seconds.
+    WaitP95Seconds,
 }
 
 impl Rule {
     /// By how much ours may be worse without a concession: points, per cent, seconds. Beside it, twice
     /// the standard error of the runs' differences is allowed, which is chance.
-    pub const ALLOWED: [(Self, f64); 3] =
-        [(Self::ServedPercent, 1.0), (Self::CallsPerServed, 3.0), (Self::FirstTokenP50Seconds, 0.002)];
+    pub const ALLOWED: [(Self, f64); 4] = [
+        (Self::ServedPercent, 1.0),
+        (Self::CallsPerServed, 3.0),
+        (Self::FirstTokenP50Seconds, 0.002),
+        (Self::WaitP95Seconds, 0.01),
+    ];
 
     /// The figure that it is about.
     #[must_use]
@@ -33,6 +39,7 @@ impl Rule {
             Self::ServedPercent => Figure::ServedPercent,
             Self::CallsPerServed => Figure::CallsPerServed,
             Self::FirstTokenP50Seconds => Figure::FirstTokenP50Seconds,
+            Self::WaitP95Seconds => Figure::WaitP95Seconds,
         }
     }
 }
@@ -47,6 +54,7 @@ pub struct Trial {
     /// Per run.
     served_percents: Vec<f64>,
     calls_per_served: Vec<f64>,
+    wait_p95_seconds: Vec<f64>,
     /// Per run, for each request: see [`Run::first_micros`].
     first_micros: Vec<Vec<u32>>,
 }
@@ -61,6 +69,7 @@ impl Trial {
             figures: Figures::of(runs),
             served_percents: runs.iter().map(|run| 100.0 * share(run.judged.served, run.judged.requests)).collect(),
             calls_per_served: runs.iter().map(|run| share(run.judged.calls, run.judged.served)).collect(),
+            wait_p95_seconds: runs.iter().map(|run| run.waits.percentile_seconds(95).unwrap_or(0.0)).collect(),
             first_micros: runs.iter().map(|run| run.first_micros.clone()).collect(),
         }
     }
@@ -106,6 +115,9 @@ pub fn losses<'a>(scenario: &'a Scenario, retries: u32, ours: &Trial, others: &[
     let direct = others.iter().find(|trial| trial.contender == Contender::Direct);
     let mut losses = Vec::new();
     for (rule, allowed) in Rule::ALLOWED {
+        if rule == Rule::WaitP95Seconds && scenario.further_targets.is_empty() {
+            continue;
+        }
         let Some(other) = (if rule == Rule::FirstTokenP50Seconds { direct } else { Some(best) }) else { continue };
         let (Some(mine), Some(theirs)) = (ours.figures.get(rule.figure()), other.figures.get(rule.figure())) else {
             // Whoever serves nobody loses by the share served; what an answer costs cannot be said then.
@@ -117,6 +129,7 @@ pub fn losses<'a>(scenario: &'a Scenario, retries: u32, ours: &Trial, others: &[
                 let error = standard_error(&other.calls_per_served, &ours.calls_per_served);
                 (100.0 * (mine / theirs - 1.0), 100.0 * error / theirs)
             }
+            Rule::WaitP95Seconds => (mine - theirs, standard_error(&other.wait_p95_seconds, &ours.wait_p95_seconds)),
             Rule::FirstTokenP50Seconds => later_by(&ours.first_micros, &other.first_micros),
         };
         let within = allowed + 2.0 * chance;

@@ -3,6 +3,7 @@
 mod accrual;
 mod cooldown;
 mod direct;
+mod failover;
 mod ratio;
 mod retry_budget;
 mod retry_on;
@@ -11,6 +12,7 @@ mod throttle;
 pub use accrual::Accrual;
 pub use cooldown::Cooldown;
 pub use direct::Direct;
+pub use failover::Failover;
 pub use ratio::RatioBreaker;
 pub use retry_budget::RetryBudget;
 pub use retry_on::RetryOn;
@@ -18,6 +20,7 @@ pub use throttle::Throttle;
 
 use spillway_resilience::Outcome;
 
+use crate::chain::Chain;
 use crate::protection::{Answer, Protection};
 use crate::scenario::Scenario;
 use crate::stack::Stack;
@@ -39,12 +42,26 @@ pub enum Contender {
     RatioBreaker,
     /// See [`Cooldown`].
     Cooldown,
+    /// See [`Failover`].
+    Failover,
+    /// Ours, with one target of the chain and no other.
+    Alone(usize),
 }
 
 impl Contender {
     /// Everything that ours is compared with. Of those that do equally well the first is named.
     pub const OTHERS: [Self; 6] =
         [Self::Direct, Self::RetryOn, Self::Throttle, Self::Accrual, Self::RatioBreaker, Self::Cooldown];
+
+    /// Everything that ours is compared with where there is a chain: each of its targets alone, and the usual way to go
+    /// on to the next.
+    #[must_use]
+    pub fn others(scenario: &Scenario) -> Vec<Self> {
+        if scenario.further_targets.is_empty() {
+            return Self::OTHERS.to_vec();
+        }
+        (0..=scenario.further_targets.len()).map(Self::Alone).chain([Self::Failover]).collect()
+    }
 
     /// The name in reports.
     #[must_use]
@@ -57,6 +74,11 @@ impl Contender {
             Self::Accrual => "finagle-accrual",
             Self::RatioBreaker => "resilience4j",
             Self::Cooldown => "five-in-a-row",
+            Self::Failover => "next-upstream",
+            Self::Alone(0) => "first-alone",
+            Self::Alone(1) => "second-alone",
+            Self::Alone(2) => "third-alone",
+            Self::Alone(_) => "another-alone",
         }
     }
 
@@ -64,7 +86,9 @@ impl Contender {
     #[must_use]
     pub fn build(self, scenario: &Scenario) -> Box<dyn Protection> {
         match self {
-            Self::Spillway => Box::new(Stack::new(&scenario.provider)),
+            Self::Spillway if !scenario.further_targets.is_empty() => Box::new(Chain::new(scenario)),
+            Self::Spillway | Self::Alone(_) => Box::new(Stack::new(&scenario.provider)),
+            Self::Failover => Box::new(Failover::new(1 + scenario.further_targets.len())),
             Self::Direct => Box::new(Direct),
             Self::RetryOn => Box::new(RetryOn),
             Self::Throttle => Box::<Throttle>::default(),

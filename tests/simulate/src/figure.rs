@@ -1,5 +1,7 @@
 //! The figures: what they are called, when they are good enough, and how runs add up to them.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 
 use crate::measure::{Judged, Run};
@@ -51,11 +53,22 @@ pub enum Figure {
     /// Openings of a closed circuit by a call that was sent while no fault lasted, all seeds
     /// together: random errors, or load that the proxy itself let through.
     FalseOpens,
+    /// Of a chain: from the end of a fault of its first target to the first second in which at least 90 % of the calls
+    /// go there; 95 % of these times are shorter.
+    ReturnP95Seconds,
+    /// Of a chain: the busiest second of its first target after its first fault, against the busiest second in which
+    /// requests arrive; the worst seed. Above 100, who returns is a herd.
+    PeakPercent,
+    /// Of a chain: turns of conversations that are served where the last turn was, of those where that target is well.
+    StayedPercent,
+    /// Of a chain whose first targets are equals: how far the requests that one of them served before the first fault
+    /// are from their mean; the worst seed.
+    ImbalancePercent,
 }
 
 impl Figure {
     /// All figures in the order of the report.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 22] = [
         Self::ServedPercent,
         Self::CallsPerRequest,
         Self::CallsPerServed,
@@ -74,6 +87,10 @@ impl Figure {
         Self::OvershootTokens,
         Self::FairnessGap,
         Self::FalseOpens,
+        Self::ReturnP95Seconds,
+        Self::PeakPercent,
+        Self::StayedPercent,
+        Self::ImbalancePercent,
     ];
 
     /// The name, with its unit, as in a scenario's goals.
@@ -98,6 +115,10 @@ impl Figure {
             Self::OvershootTokens => "overshoot_tokens",
             Self::FairnessGap => "fairness_gap",
             Self::FalseOpens => "false_opens",
+            Self::ReturnP95Seconds => "return_p95_seconds",
+            Self::PeakPercent => "peak_percent",
+            Self::StayedPercent => "stayed_percent",
+            Self::ImbalancePercent => "imbalance_percent",
         }
     }
 
@@ -111,6 +132,7 @@ impl Figure {
                 | Self::ServedAfterPercent
                 | Self::ServedSoonPercent
                 | Self::GoodputPercent
+                | Self::StayedPercent
         )
     }
 
@@ -124,13 +146,16 @@ impl Figure {
             | Self::WastedCallsPercent
             | Self::RecoveryP50Seconds
             | Self::RecoveryP95Seconds
+            | Self::ReturnP95Seconds
             | Self::ServedPercent => 2,
             Self::UntouchedServedPercent
             | Self::ServedAfterPercent
             | Self::ServedSoonPercent
             | Self::GoodputPercent
-            | Self::FairnessGap => 1,
-            Self::WastedCalls | Self::OvershootTokens | Self::FalseOpens => 0,
+            | Self::FairnessGap
+            | Self::StayedPercent
+            | Self::ImbalancePercent => 1,
+            Self::PeakPercent | Self::WastedCalls | Self::OvershootTokens | Self::FalseOpens => 0,
         }
     }
 
@@ -155,16 +180,13 @@ impl Figures {
         let sum = |of: fn(&Run) -> u64| runs.iter().map(of).sum::<u64>() as f64;
         let share = |part: f64, whole: f64| (whole > 0.0).then(|| part / whole);
         let worst = |of: fn(&Run) -> Option<f64>| runs.iter().filter_map(of).max_by(f64::total_cmp);
-        // What never recovered sorts last.
-        let mut recoveries: Vec<f64> = runs
-            .iter()
-            .flat_map(|run| &run.recoveries)
-            .map(|recovery| recovery.map_or(f64::INFINITY, |time| time.as_secs_f64()))
-            .collect();
-        recoveries.sort_unstable_by(f64::total_cmp);
-        let percentile = |percent: usize| {
-            let rank = (recoveries.len() * percent).div_ceil(100);
-            recoveries.get(rank.saturating_sub(1)).copied()
+        let percentile = |percent: usize, of: fn(&Run) -> &[Option<Duration>]| {
+            // What never came sorts last.
+            let in_seconds = |time: &Option<Duration>| time.map_or(f64::INFINITY, |time| time.as_secs_f64());
+            let mut times: Vec<f64> = runs.iter().flat_map(of).map(in_seconds).collect();
+            times.sort_unstable_by(f64::total_cmp);
+            let rank = (times.len() * percent).div_ceil(100);
+            times.get(rank.saturating_sub(1)).copied()
         };
         let judged = |of: fn(&Run) -> Judged| {
             runs.iter().map(of).fold(Judged::default(), |sum, run| Judged {
@@ -194,14 +216,18 @@ impl Figures {
             Figure::ServedSoonPercent => served(judged(|run| run.soon)),
             Figure::Amplification => share(sum(|run| run.calls), sum(|run| run.requests)),
             Figure::WastedCallsPercent => share(100.0 * sum(|run| run.wasted), sum(|run| run.requests)),
-            Figure::RecoveryP50Seconds => percentile(50),
-            Figure::RecoveryP95Seconds => percentile(95),
+            Figure::RecoveryP50Seconds => percentile(50, |run| &run.recoveries),
+            Figure::RecoveryP95Seconds => percentile(95, |run| &run.recoveries),
             Figure::GoodputPercent => {
                 share(100.0 * sum(|run| run.good), runs.iter().map(|run| run.possible).sum::<f64>())
             }
             Figure::OvershootTokens => worst(|run| run.overshoot.map(|tokens| tokens as f64)),
             Figure::FairnessGap => worst(|run| run.fairness_gap),
             Figure::FalseOpens => runs.iter().map(|run| run.false_opens.map(f64::from)).sum(),
+            Figure::ReturnP95Seconds => percentile(95, |run| &run.trodden.returns),
+            Figure::PeakPercent => worst(|run| run.trodden.peak_percent),
+            Figure::StayedPercent => share(100.0 * sum(|run| run.trodden.stayed), sum(|run| run.trodden.turns)),
+            Figure::ImbalancePercent => worst(|run| run.trodden.imbalance_percent),
         };
         Self { values: Figure::ALL.map(value) }
     }
@@ -217,7 +243,6 @@ impl Figures {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn percentiles_are_of_the_nearest_rank_and_what_never_recovered_comes_last() {

@@ -21,6 +21,8 @@
 //! - **Protections** stand between them and the provider: [`protection`] is the boundary. Ours, in
 //!   [`stack`], is made of the real primitives with their default settings; the [`contender`]s are what
 //!   people use instead, each a few lines from its published definition.
+//! - **A chain** has several providers: [`chain`] puts the layers in front of each, and goes from one to the next by the
+//!   core's own functions. It is compared with each of its targets alone.
 //! - **The provider** works off one queue at a fixed speed, adds a random latency, answers 503 when
 //!   the queue is too long, 429 with `Retry-After` when a quota is spent or a limit reached, serves less
 //!   the more is asked where the scenario says so, and goes on working on calls whose clients have left.
@@ -32,7 +34,7 @@
 //!
 //! - The network, processors, memory, and the time that the proxy itself takes.
 //! - Streams: an answer comes at once and whole, so nothing breaks after its first content.
-//! - A second provider to fall back to, a second proxy, and a restart.
+//! - A second proxy, and a restart.
 //! - Two calls for one request at a time: no hedging.
 //! - A quota that others spend too. Provider and limiter agree on the quota, and estimates are true
 //!   upper bounds.
@@ -58,6 +60,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod chain;
 pub mod clients;
 pub mod comparison;
 pub mod contender;
@@ -72,6 +75,7 @@ pub mod random;
 pub mod report;
 pub mod scenario;
 pub mod stack;
+mod trail;
 pub mod waits;
 pub mod world;
 
@@ -88,6 +92,11 @@ pub const CONTENDER_SEEDS_MAX: u32 = 100;
 /// the order of their seeds.
 #[must_use]
 pub fn runs(scenario: &Scenario, count: u32, seeds: u32, contender: Contender, retries: u32) -> Vec<Run> {
+    let alone = match contender {
+        Contender::Alone(target) => scenario.alone(target),
+        _ => None,
+    };
+    let scenario = alone.as_ref().unwrap_or(scenario);
     let part = |from: u32, to: u32| -> Vec<Run> {
         let run = |seed| {
             let mut run = world::run(scenario, u64::from(seed), seeds, contender, retries);
@@ -119,6 +128,6 @@ pub fn examine(scenario: &Scenario, seeds: u32, retries: u32) -> Case<'_> {
     let ours = runs(scenario, seeds, seeds, Contender::Spillway, retries);
     let paired = Trial::of(Contender::Spillway, ours.get(..few as usize).unwrap_or(&ours));
     let trial = |contender| Trial::of(contender, &runs(scenario, few, seeds, contender, retries));
-    let others: Vec<Trial> = Contender::OTHERS.into_iter().map(trial).collect();
+    let others: Vec<Trial> = Contender::others(scenario).into_iter().map(trial).collect();
     Case::new(scenario, seeds, retries, Trial::of(Contender::Spillway, &ours), &paired, others)
 }

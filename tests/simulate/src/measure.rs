@@ -10,6 +10,7 @@ use crate::fairness::Fairness;
 use crate::figure::Figure;
 use crate::provider::{Span, duration};
 use crate::scenario::{Recovery, Scenario};
+use crate::trail::{Trail, Trodden};
 use crate::waits::Waits;
 
 /// What one run counted.
@@ -55,6 +56,8 @@ pub struct Run {
     pub fairness_gap: Option<f64>,
     /// See [`Figure::FalseOpens`]; `None` without a circuit.
     pub false_opens: Option<u32>,
+    /// What is told of the targets of a chain; nothing without one.
+    pub trodden: Trodden,
     /// Requests, places, reservations and permits that were still held when nothing was left to happen. Anything but 0 is
     /// a leak.
     pub left_over: usize,
@@ -102,12 +105,15 @@ pub struct Meter {
     false_opens: u32,
     /// Whether some requests are such that no fault is about them.
     some_are_untouched: bool,
+    trail: Trail,
 }
 
 impl Meter {
-    /// A meter for a run of this length with these faults.
+    /// A meter for a run of this length, with these faults of each target. Faults are those of the first one, unless
+    /// something else is said.
     #[must_use]
-    pub fn new(scenario: &Scenario, spans: Vec<Span>, length: Duration) -> Self {
+    pub fn new(scenario: &Scenario, spans_of_targets: Vec<Vec<Span>>, length: Duration) -> Self {
+        let spans = spans_of_targets.first().cloned().unwrap_or_default();
         let warm = Timestamp::ORIGIN.saturating_add(duration(scenario.warm_up_seconds));
         let end = Timestamp::ORIGIN.saturating_add(length);
         let looked_at = match (spans.first(), spans.last()) {
@@ -133,6 +139,7 @@ impl Meter {
             fairness: Fairness::new(scenario.tenants.iter().map(|tenant| tenant.weight), largest.unwrap_or(0).max(1)),
             false_opens: 0,
             some_are_untouched: scenario.faults.iter().any(|fault| fault.model.is_some() || fault.tenant.is_some()),
+            trail: Trail::new(scenario, spans_of_targets),
         }
     }
 
@@ -146,6 +153,7 @@ impl Meter {
 
     /// A user's request arrives that will cost so many tokens. Returns its number.
     pub fn arrival(&mut self, tokens: u64, now: Timestamp) -> usize {
+        self.trail.arrival(now);
         let number = self.run.first_micros.len();
         self.run.first_micros.push(Run::NOT_AT_ONCE);
         self.run.arrived += 1;
@@ -159,8 +167,9 @@ impl Meter {
         number
     }
 
-    /// A call is sent.
-    pub fn call(&mut self, now: Timestamp) {
+    /// A call is sent to this target.
+    pub fn call(&mut self, target: usize, now: Timestamp) {
+        self.trail.call(target, now);
         self.run.calls += u64::from(self.is_looked_at(now));
     }
 
@@ -178,6 +187,7 @@ impl Meter {
         if let Some((_, served)) = self.second(now) {
             *served += 1;
         }
+        self.trail.served(&request.call, request.target, request.arrived >= self.from);
         if self.recovery == Recovery::Circuit {
             self.look_for_recovery(sent, now, closed);
         }
@@ -271,6 +281,7 @@ impl Meter {
         self.run.overshoot = overshoot;
         self.run.fairness_gap = self.fairness.gap;
         self.run.false_opens = circuit.then_some(self.false_opens);
+        self.run.trodden = self.trail.finish(self.end);
         self.run
     }
 
@@ -317,8 +328,8 @@ mod tests {
         let text = "name = 'a'\nseconds = 60\nrecovery = 'baseline'\n[[tenants]]\nrequests_per_second = 10\n\
                     [[faults]]\nfrom_seconds = 10\nto_seconds = 20\nfailure_rate = 1\n";
         let scenario = Scenario::read(text).unwrap();
-        let spans = crate::provider::spans(&scenario, &mut Random::new(1));
-        let mut meter = Meter::new(&scenario, spans, Duration::from_secs(60));
+        let spans = crate::provider::spans(&scenario, &scenario.faults, &mut Random::new(1));
+        let mut meter = Meter::new(&scenario, vec![spans], Duration::from_secs(60));
         for second in 0..60 {
             let now = Timestamp::from_micros(second * 1_000_000);
             let request = request(&scenario, now, 1);
@@ -339,8 +350,8 @@ mod tests {
         let text = "name = 'a'\nseconds = 200\nwarm_up_seconds = 5\n[[tenants]]\nrequests_per_second = 1\n\
                     [[faults]]\nfrom_seconds = 10\nto_seconds = 110\nfailure_rate = 1\n";
         let scenario = Scenario::read(text).unwrap();
-        let spans = crate::provider::spans(&scenario, &mut Random::new(1));
-        let mut meter = Meter::new(&scenario, spans, Duration::from_secs(200));
+        let spans = crate::provider::spans(&scenario, &scenario.faults, &mut Random::new(1));
+        let mut meter = Meter::new(&scenario, vec![spans], Duration::from_secs(200));
         let at = |seconds: u64| Timestamp::from_micros(seconds * 1_000_000);
         for (arrived, calls, served_at) in
             [(4, 1, Some(4)), (6, 1, Some(7)), (109, 3, Some(112)), (110, 2, None), (114, 0, None), (115, 1, Some(116))]

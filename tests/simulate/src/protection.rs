@@ -25,6 +25,8 @@ pub struct Call {
     pub weight: u32,
     /// Which model it asks for, counted from 0 in the order of the tenants that name one.
     pub model: usize,
+    /// Which conversation of its tenant's it is a turn of, if it is.
+    pub conversation: Option<u64>,
     /// What it may cost at most, in tokens.
     pub tokens_max: u64,
     /// Whether its caller tries again by itself.
@@ -39,6 +41,8 @@ pub struct Call {
     pub patience_end: Timestamp,
     /// When its caller hangs up.
     pub deadline: Timestamp,
+    /// Whether it may wait where it is: not while a chain has another target for it.
+    pub may_wait: bool,
 }
 
 #[cfg(test)]
@@ -50,6 +54,7 @@ impl Call {
             tenant: 0,
             weight: 1,
             model: 0,
+            conversation: None,
             tokens_max: 0,
             caller_retries: false,
             caller_retry: 0,
@@ -57,6 +62,7 @@ impl Call {
             entered: now,
             patience_end: now,
             deadline: now,
+            may_wait: true,
         }
     }
 }
@@ -109,8 +115,10 @@ impl Told {
 /// What a protection wants done.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Order {
-    /// Call the provider for this request now.
+    /// Call the provider for this request now; of several, the first.
     Send(RequestId),
+    /// Call another target of the chain for this request now, by its number.
+    SendTo(RequestId, usize),
     /// Ask for this request again, by [`Protection::again`], at this time.
     AskAgain(RequestId, Timestamp),
     /// Give the request's last answer to its caller. If it is a failure, the caller is told this with
@@ -143,6 +151,12 @@ impl Orders {
     #[must_use]
     pub const fn new(random: Random) -> Self {
         Self { now: Timestamp::ORIGIN, random, list: Vec::new() }
+    }
+
+    /// An empty list for a part of the protection, whose chance follows from this one's.
+    #[must_use]
+    pub(crate) fn fork(&mut self) -> Self {
+        Self { now: self.now, random: self.random.fork(), list: Vec::new() }
     }
 
     /// The time.

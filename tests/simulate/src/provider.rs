@@ -60,11 +60,11 @@ impl Span {
     }
 }
 
-/// All occurrences of all faults in order of time, their ends drawn at random.
+/// All occurrences of all of a provider's faults in order of time, their ends drawn at random.
 #[must_use]
-pub fn spans(scenario: &Scenario, random: &mut Random) -> Vec<Span> {
+pub fn spans(scenario: &Scenario, faults: &[Fault], random: &mut Random) -> Vec<Span> {
     let mut spans = Vec::new();
-    for fault in &scenario.faults {
+    for fault in faults {
         for number in 0..fault.repeat {
             let shift = f64::from(number) * fault.every_seconds;
             let to = shift + fault.to_seconds + fault.to_jitter_seconds * random.unit();
@@ -210,26 +210,14 @@ mod tests {
     use super::*;
 
     fn call(tokens_max: u64) -> Call {
-        Call {
-            request: 0,
-            tenant: 0,
-            weight: 1,
-            model: 0,
-            tokens_max,
-            caller_retries: false,
-            caller_retry: 0,
-            attempt: 0,
-            entered: Timestamp::ORIGIN,
-            patience_end: Timestamp::ORIGIN,
-            deadline: Timestamp::ORIGIN,
-        }
+        Call { tokens_max, ..Call::plain(0, Timestamp::ORIGIN) }
     }
 
     fn provider(settings: &str) -> Provider {
         let head = "name = 'test'\nseconds = 1000\n[[tenants]]\nrequests_per_second = 1\n";
         let scenario = Scenario::read(&format!("{head}{settings}")).unwrap();
         let mut random = Random::new(1);
-        let spans = spans(&scenario, &mut random);
+        let spans = spans(&scenario, &scenario.faults, &mut random);
         Provider::new(scenario.provider, spans, random)
     }
 

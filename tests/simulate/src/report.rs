@@ -109,6 +109,7 @@ fn told(loss: &Loss<'_>) -> Option<String> {
         Rule::ServedPercent => format!("{:.1} points to {than}", loss.by),
         Rule::CallsPerServed => format!("{:.0} % more calls per answer than {than}", loss.by),
         Rule::FirstTokenP50Seconds => format!("{:.3} s to the first token against {than}", loss.by),
+        Rule::WaitP95Seconds => format!("{:.3} s in 95 % of the waits against {than}", loss.by),
     };
     match loss.conceded {
         _ if loss.is_too_much() => Some(format!("LOSES {what}")),

@@ -15,7 +15,7 @@ use crate::comparison::Rule;
 use crate::figure::Figure;
 
 /// The scenarios that come with the program, by the name of their file.
-const BUILT_IN: [&str; 24] = [
+const BUILT_IN: [&str; 27] = [
     include_str!("../scenarios/total-outage.toml"),
     include_str!("../scenarios/brown-out.toml"),
     include_str!("../scenarios/overload-2x.toml"),
@@ -40,6 +40,9 @@ const BUILT_IN: [&str; 24] = [
     include_str!("../scenarios/worsens-for-four-models.toml"),
     include_str!("../scenarios/slow.toml"),
     include_str!("../scenarios/outage.toml"),
+    include_str!("../scenarios/chain.toml"),
+    include_str!("../scenarios/chain-fails.toml"),
+    include_str!("../scenarios/chain-fails-last.toml"),
 ];
 
 /// A world to run: who sends what, what the provider can bear and when it cannot, and which figures
@@ -82,6 +85,9 @@ pub struct Scenario {
     /// When the upstream is not itself.
     #[serde(default)]
     pub faults: Vec<Fault>,
+    /// What follows that upstream in a chain, in which it is the first target; without it, there is none.
+    #[serde(default)]
+    pub further_targets: Vec<FurtherTarget>,
     /// What each figure must reach: shares at least, all others at most. Figures without a goal are
     /// only shown.
     #[serde(default)]
@@ -146,6 +152,9 @@ pub struct Tenant {
     /// The model that it asks for; those without a name ask for the same one.
     #[serde(default)]
     pub model: Option<String>,
+    /// So many conversations, to any of which each request is the next turn; 0: requests belong to none.
+    #[serde(default)]
+    pub conversations: u32,
     /// Its share of the quota while others wait too, relative to theirs; 1 to 1000.
     #[serde(default = "usual_weight")]
     pub weight: u32,
@@ -155,6 +164,21 @@ pub struct Tenant {
     /// Bound of the output, in tokens; the actual output is uniform up to it.
     #[serde(default)]
     pub output_tokens_max: u32,
+}
+
+/// One more target of a chain.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FurtherTarget {
+    /// Whether it is an equal of the one before it, among which requests are balanced; if not, it comes after.
+    #[serde(default)]
+    pub is_equal: bool,
+    /// As [`Scenario::provider`].
+    #[serde(default)]
+    pub provider: Provider,
+    /// As [`Scenario::faults`].
+    #[serde(default)]
+    pub faults: Vec<Fault>,
 }
 
 /// How clients behave.
@@ -312,6 +336,8 @@ const fn once() -> u32 {
 }
 
 impl Scenario {
+    /// Most targets behind the first one: as many as a chain's hops can reach, more or less.
+    pub const FURTHER_TARGETS_MAX: usize = 8;
     /// Longest run: a day, so that a quota's reset at midnight fits.
     pub const SECONDS_MAX: f64 = 86_400.0;
     /// Most tenants, because every pair of them is watched for fairness.
@@ -375,6 +401,28 @@ impl Scenario {
         self.tenants.iter().map(|tenant| tenant.requests_per_second).sum()
     }
 
+    /// The rank of each target.
+    #[must_use]
+    pub fn ranks(&self) -> Vec<u32> {
+        let mut rank = 0;
+        let further = self.further_targets.iter().map(|target| {
+            rank += u32::from(!target.is_equal);
+            rank
+        });
+        std::iter::once(0).chain(further).collect()
+    }
+
+    /// The same world with one target of the chain and no other; `None` if there is none of this number.
+    #[must_use]
+    pub fn alone(&self, target: usize) -> Option<Self> {
+        let mut alone = Self { further_targets: Vec::new(), ..self.clone() };
+        if let Some(further) = target.checked_sub(1) {
+            let FurtherTarget { provider, faults, .. } = self.further_targets.get(further)?.clone();
+            (alone.provider, alone.faults) = (provider, faults);
+        }
+        Some(alone)
+    }
+
     /// The goals where callers try again so many times.
     #[must_use]
     pub fn goals(&self, retries: u32) -> Goals {
@@ -395,6 +443,7 @@ impl Scenario {
                 goals.contains_key(&Figure::CallsPerServed) || goals.contains_key(&Figure::CallsPerRequest)
             }
             Rule::FirstTokenP50Seconds => goals.contains_key(&Figure::FirstTokenP50Seconds),
+            Rule::WaitP95Seconds => goals.contains_key(&Figure::WaitP95Seconds),
         }
     }
 

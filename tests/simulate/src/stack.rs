@@ -16,6 +16,7 @@
 //! - The proxy tells those who wait for a circuit of every change, here of its closing only: nothing else lets them go.
 //! - Lanes end as soon as they may, not when the proxy next tidies up.
 //! - No limits of a tenant's own, no priorities, no hedges, no spool.
+//! - Of a chain each target is an upstream of its own, with one credential.
 
 mod circuits;
 mod lanes;
@@ -29,7 +30,8 @@ use spillway_resilience::{
     AdaptiveLimit, AdaptiveLimitSettings, AdmissionQueue, BreakerKind, Circumstances, Concurrency, Consequence, Demand,
     Entry, FailedAttempt, FairQueueSettings, Feedback, FirstContent, Leaving, Limiter, LoadTrial, Outcome,
     PacerSettings, Pass, Priority, Progress, Promptness, Retry, RetryBudget, RetryBudgetSettings, RetrySettings,
-    ServedLog, Settlement, Spend, Step, Teaches, Tenant, Ticket, Timestamp, TokenBucket, may_retry, next_step,
+    ServedLog, Settlement, Spend, Standing, Step, Teaches, Tenant, Ticket, Timestamp, TokenBucket, may_retry,
+    next_step,
 };
 
 use crate::protection::{Answer, Call, Order, Orders, Protection, RequestId, Told};
@@ -71,7 +73,7 @@ struct Past {
 
 /// What follows a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Next {
+pub(crate) enum Next {
     /// Another one, after this wait.
     Again(Duration),
     /// The caller hears of it, and of this wait.
@@ -151,7 +153,7 @@ impl Stack {
                 Err(away) => return self.refuse(call, away.retry_after, orders),
             }
         }
-        match self.limits.enter(demand(call), call.patience_end, now) {
+        match self.limits.enter(demand(call), patience_end(call), now) {
             Ok(Entry::Passed(pass)) => self.ask_circuits(call, pass, false, orders),
             Ok(Entry::Waiting(ticket)) => {
                 orders.push(Order::Joined(call.tenant));
@@ -195,15 +197,25 @@ impl Stack {
         orders.refuse(call, Told::wait(Some(wait)));
     }
 
+    /// How well such requests are served.
+    pub(crate) fn standing(&self, call: &Call, now: Timestamp) -> Standing {
+        self.circuits.standing(call, now)
+    }
+
+    /// The tokens that repeated work costs here.
+    pub(crate) const fn budget_mut(&mut self) -> &mut RetryBudget {
+        &mut self.budget
+    }
+
     /// A request has ended. The token of a retry that was not sent goes back.
-    fn forget(&mut self, request: RequestId) {
+    pub(crate) fn forget(&mut self, request: RequestId) {
         if self.pasts.remove(&request).is_some_and(|past| past.holds_token) {
             self.budget.refund(Spend::Retry);
         }
     }
 
     /// Lets go whoever has its turn, or no patience left.
-    fn let_in(&mut self, orders: &mut Orders) {
+    pub(crate) fn let_in(&mut self, orders: &mut Orders) {
         self.let_ask_again(orders);
         self.let_in_by_lanes(orders);
         self.let_in_by_limits(orders);
@@ -349,27 +361,28 @@ impl Stack {
         }
     }
 
-    /// What follows a failed attempt.
-    fn next(&mut self, call: &Call, answer: &Answer, consequence: &Consequence, random: u64) -> Next {
+    /// What would follow a failed attempt if there were no other upstream.
+    pub(crate) fn step(&self, call: &Call, answer: &Answer, consequence: &Consequence, random: u64) -> Step {
         let now = answer.at;
-        if hung_up(call, answer) {
-            return Next::GiveUp(None);
-        }
-        let remaining = call.deadline.saturating_since(now);
         let failed = FailedAttempt {
             number: call.attempt,
             took: now.saturating_since(answer.sent),
             requested_wait: answer.retry_after,
-            remaining: Some(remaining),
+            remaining: Some(call.deadline.saturating_since(now)),
             advice: verdict(answer).advice,
-            may_repeat: true,
+            may_repeat: !hung_up(call, answer),
             pacing: consequence.pacing,
             is_turn_of_use: consequence.pacing.is_some() && self.lanes.is_of_use(call, call.entered),
         };
-        let wait = match next_step(&self.retry, &failed, None, random) {
+        next_step(&self.retry, &failed, None, random)
+    }
+
+    /// What follows it here.
+    pub(crate) fn next(&mut self, call: &Call, answer: &Answer, step: Step) -> Next {
+        let now = answer.at;
+        let wait = match step {
             Step::Paced => return Next::Again(Duration::ZERO),
             Step::RetryAfter(wait) => wait,
-            // Here is no other upstream.
             Step::NextUpstream { hint } | Step::GiveUp { hint, .. } => return Next::GiveUp(hint),
         };
         let retry = Retry {
@@ -385,7 +398,42 @@ impl Stack {
             return Next::GiveUp(no_retry.wait());
         }
         self.pasts.entry(call.request).or_default().holds_token = true;
+        let remaining = call.deadline.saturating_since(now);
         Next::Again(wait.max(self.trial.held_back(model(call), remaining, now)))
+    }
+
+    /// Does what follows.
+    pub(crate) fn follow(&mut self, call: &Call, answer: &Answer, next: Next, orders: &mut Orders) {
+        match next {
+            Next::Again(Duration::ZERO) => self.begin(call, orders),
+            Next::Again(wait) => orders.push(Order::AskAgain(call.request, answer.at.saturating_add(wait))),
+            Next::GiveUp(wait) => {
+                self.forget(call.request);
+                // What a caller is told is never less than what it would wait here.
+                let told = wait.or(answer.retry_after).max(self.lanes.wait(call, answer.at));
+                orders.push(Order::Deliver(call.request, Told::wait(told)));
+            }
+        }
+    }
+
+    /// Learns from an answer, counts it, and gives back what its call held. What a failed one leads to; `None` if the
+    /// request was served.
+    pub(crate) fn settle(&mut self, call: &Call, answer: &Answer, orders: &mut Orders) -> Option<Consequence> {
+        let Permits { pass, circuits, waited } = self.under_way.remove(&call.request)?;
+        self.learn(call, answer);
+        let mut consequence = self.consequence(call, answer);
+        self.give_back(call, pass, waited, &consequence, answer.at, orders);
+        if let (Some(pause), Some(part)) = (consequence.pause, Part::reached(call, consequence.reach)) {
+            let is_fruitless = self.lanes.told(part, pause, answer, &self.served, orders.random());
+            consequence = consequence.heard_by_lane(Some(is_fruitless));
+        }
+        self.count(call, circuits, &consequence, answer, orders);
+        if answer.outcome == Outcome::Success {
+            self.forget(call.request);
+            return None;
+        }
+        self.pasts.entry(call.request).or_default().has_failed |= consequence.request_has_failed;
+        Some(consequence)
     }
 }
 
@@ -399,9 +447,17 @@ const fn has_come_back(call: &Call) -> bool {
     call.caller_retry > 0
 }
 
+/// Until when a request waits in lanes and for limits.
+fn patience_end(call: &Call) -> Timestamp {
+    if call.may_wait { call.patience_end } else { Timestamp::ORIGIN }
+}
+
 /// Until when a request waits at an open circuit.
 fn circuit_patience(call: &Call) -> Timestamp {
-    call.deadline.min(call.entered.saturating_add(CIRCUIT_PATIENCE))
+    match call.may_wait {
+        true => call.deadline.min(call.entered.saturating_add(CIRCUIT_PATIENCE)),
+        false => Timestamp::ORIGIN,
+    }
 }
 
 /// Whether the caller left before an answer came.
@@ -440,29 +496,12 @@ impl Protection for Stack {
     }
 
     fn answered(&mut self, call: &Call, answer: &Answer, orders: &mut Orders) {
-        let Some(Permits { pass, circuits, waited }) = self.under_way.remove(&call.request) else { return };
-        self.learn(call, answer);
-        let mut consequence = self.consequence(call, answer);
-        self.give_back(call, pass, waited, &consequence, answer.at, orders);
-        if let (Some(pause), Some(part)) = (consequence.pause, Part::reached(call, consequence.reach)) {
-            let is_fruitless = self.lanes.told(part, pause, answer, &self.served, orders.random());
-            consequence = consequence.heard_by_lane(Some(is_fruitless));
-        }
-        self.count(call, circuits, &consequence, answer, orders);
-        if answer.outcome == Outcome::Success {
-            self.forget(call.request);
-            orders.deliver(call, answer);
-        } else {
-            self.pasts.entry(call.request).or_default().has_failed |= consequence.request_has_failed;
-            match self.next(call, answer, &consequence, orders.random()) {
-                Next::Again(Duration::ZERO) => self.begin(call, orders),
-                Next::Again(wait) => orders.push(Order::AskAgain(call.request, answer.at.saturating_add(wait))),
-                Next::GiveUp(wait) => {
-                    self.forget(call.request);
-                    // What a caller is told is never less than what it would wait here.
-                    let told = wait.or(answer.retry_after).max(self.lanes.wait(call, answer.at));
-                    orders.push(Order::Deliver(call.request, Told::wait(told)));
-                }
+        match self.settle(call, answer, orders) {
+            None => orders.deliver(call, answer),
+            Some(consequence) => {
+                let step = self.step(call, answer, &consequence, orders.random());
+                let next = self.next(call, answer, step);
+                self.follow(call, answer, next, orders);
             }
         }
         // What was given back may be what somebody waits for.

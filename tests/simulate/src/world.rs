@@ -20,7 +20,8 @@ struct World<'a> {
     orders: Orders,
     /// The orders that are being carried out; empty in between.
     obeyed: Vec<Order>,
-    provider: Provider,
+    /// Those of a chain, or the only one.
+    providers: Vec<Provider>,
     meter: Meter,
     /// The planned wake that counts; all other plans are void.
     wake: Option<Timestamp>,
@@ -40,17 +41,26 @@ pub fn run(scenario: &Scenario, seed: u64, seeds: u32, contender: Contender, ret
 pub fn run_with(scenario: &Scenario, seed: u64, seeds: u32, protection: &mut dyn Protection, retries: u32) -> Run {
     let mut random = Random::new(seed);
     let length = scenario.run_length(seeds);
-    let spans = provider::spans(scenario, &mut random.fork());
+    let mut spans = vec![provider::spans(scenario, &scenario.faults, &mut random.fork())];
+    let clients = Clients::new(scenario, retries, random.fork());
+    let mut providers = vec![Provider::new(scenario.provider, spans[0].clone(), random.fork())];
+    let orders = Orders::new(random.fork());
+    // Further targets draw after all others, so that these see the same with or without them.
+    for target in &scenario.further_targets {
+        let of_target = provider::spans(scenario, &target.faults, &mut random.fork());
+        providers.push(Provider::new(target.provider, of_target.clone(), random.fork()));
+        spans.push(of_target);
+    }
     let mut world = World {
         events: Events::default(),
-        clients: Clients::new(scenario, retries, random.fork()),
+        clients,
         slots: Slots::default(),
         protection,
-        provider: Provider::new(scenario.provider, spans.clone(), random.fork()),
+        providers,
         meter: Meter::new(scenario, spans, length),
         wake: None,
         end: Timestamp::ORIGIN.saturating_add(length),
-        orders: Orders::new(random.fork()),
+        orders,
         obeyed: Vec::new(),
     };
     for tenant in 0..scenario.tenants.len() {
@@ -66,7 +76,8 @@ pub fn run_with(scenario: &Scenario, seed: u64, seeds: u32, protection: &mut dyn
     }
     let left_over = world.slots.occupied() + world.protection.held(now);
     let circuit = world.protection.has_circuit();
-    Run { left_over, ..world.meter.finish(world.provider.overshoot(), circuit) }
+    let overshoot = world.providers.iter().filter_map(Provider::overshoot).max();
+    Run { left_over, ..world.meter.finish(overshoot, circuit) }
 }
 
 impl World<'_> {
@@ -127,7 +138,8 @@ impl World<'_> {
         self.orders.swap(&mut orders);
         for order in &orders {
             match *order {
-                Order::Send(slot) => self.send(slot, now),
+                Order::Send(slot) => self.send(slot, 0, now),
+                Order::SendTo(slot, target) => self.send(slot, target, now),
                 Order::AskAgain(slot, at) => self.events.plan(at.max(now), Event::Again(slot)),
                 Order::Deliver(slot, told) => self.deliver(slot, told, now),
                 Order::Refuse(slot, told) => self.failed(slot, told, now),
@@ -148,12 +160,13 @@ impl World<'_> {
         }
     }
 
-    fn send(&mut self, slot: usize, now: Timestamp) {
-        let Some(request) = self.slots.get(slot) else { return };
-        self.meter.call(now);
+    fn send(&mut self, slot: usize, target: usize, now: Timestamp) {
+        let (Some(request), Some(provider)) = (self.slots.get(slot), self.providers.get_mut(target)) else { return };
+        self.meter.call(target, now);
         request.call.attempt += 1;
         request.calls += 1;
-        let reply = self.provider.call(&request.call, request.tokens, now);
+        request.target = target;
+        let reply = provider.call(&request.call, request.tokens, now);
         let timeout = self.clients.timeout(&request.call, now);
         let timed_out = reply.at > timeout;
         let answer = Answer {

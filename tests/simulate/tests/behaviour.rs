@@ -44,7 +44,7 @@ fn each(mut check: impl FnMut(&Scenario, Contender, u32)) {
     for mut scenario in Scenario::built_in().unwrap() {
         // A million requests are more than these tests need.
         scenario.requests_in_all = scenario.requests_in_all.map(|requests| requests.min(5_000));
-        for contender in [Contender::Spillway].into_iter().chain(Contender::OTHERS) {
+        for contender in [Contender::Spillway, Contender::Failover].into_iter().chain(Contender::OTHERS) {
             check(&scenario, contender, 0);
             check(&scenario, contender, 2);
         }
@@ -362,6 +362,7 @@ fn the_core_reaches_its_goals_and_harms_nobody_in_a_few_runs_of_each_scenario() 
                     Rule::ServedPercent => 2.0,
                     Rule::CallsPerServed => 10.0,
                     Rule::FirstTokenP50Seconds => 0.005,
+                    Rule::WaitP95Seconds => 0.01,
                 };
                 if loss.is_too_much() && loss.by > loss.allowed + margin {
                     bad.push(format!("{name}: {:?} is worse by {} than {}", loss.rule, loss.by, loss.than.name()));
@@ -377,6 +378,32 @@ fn the_end_of_a_long_outage_is_noticed_within_five_per_cent_of_its_length_for_on
     let figures = figures(&built_in("total-outage"), Contender::Spillway, 0);
     let (soon, waste) = (figures.get(Figure::ServedSoonPercent), figures.get(Figure::WastedCallsPercent));
     assert!(soon >= Some(95.0) && waste <= Some(1.1), "{soon:?} {waste:?}");
+}
+
+#[test]
+fn whoever_remembers_nothing_pays_for_each_failure_of_the_first_target() {
+    let first_fails = built_in("chain-fails-first-50");
+    let calls = |contender| figures(&first_fails, contender, 0).get(Figure::CallsPerRequest).unwrap();
+    let (failover, chain) = (calls(Contender::Failover), calls(Contender::Spillway));
+    assert!((1.45..1.55).contains(&failover) && chain < 1.1, "{failover} {chain}");
+}
+
+#[test]
+fn a_target_alone_is_what_it_is_without_a_chain() {
+    let first_fails = built_in("chain-fails-first-50");
+    let alone = |target| figures(&first_fails, Contender::Alone(target), 0);
+    let plain = figures(&first_fails.alone(0).unwrap(), Contender::Spillway, 0);
+    assert_eq!(alone(0), plain);
+    assert_eq!(alone(1).get(Figure::ServedPercent), Some(100.0));
+    assert!(first_fails.alone(2).is_none());
+}
+
+#[test]
+fn without_a_chain_there_is_nothing_to_tell_of_its_targets() {
+    let figures = figures(&built_in("fails-10-at-50"), Contender::Spillway, 0);
+    for figure in [Figure::ReturnP95Seconds, Figure::PeakPercent, Figure::StayedPercent, Figure::ImbalancePercent] {
+        assert_eq!(figures.get(figure), None, "{figure:?}");
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Which scenarios can be run, and what is wrong with the others.
 
-use super::Scenario;
+use super::{Fault, Provider, Scenario};
 
 impl Scenario {
     /// What is wrong with the values, each mistake with its key.
@@ -16,7 +16,6 @@ impl Scenario {
         unless(!name.is_empty() && name.chars().all(plain), "name: only lowercase letters, digits and hyphens");
         let positive = |seconds: f64| seconds > 0.0 && seconds <= Self::SECONDS_MAX;
         let span = |seconds: f64| (0.0..=Self::SECONDS_MAX).contains(&seconds);
-        let share = |rate: f64| (0.0..=1.0).contains(&rate);
         unless(positive(self.seconds), "seconds: above 0, at most a day (86400)");
         unless((0.0..self.seconds).contains(&self.warm_up_seconds), "warm_up_seconds: at least 0, below seconds");
         unless((1..=Self::TENANTS_MAX).contains(&self.tenants.len()), "tenants: between 1 and 8");
@@ -38,7 +37,32 @@ impl Scenario {
         unless(span(client.patience_seconds), "client.patience_seconds: between 0 and a day");
         unless(positive(client.timeout_seconds), "client.timeout_seconds: above 0, at most a day");
         unless(positive(client.deadline_seconds), "client.deadline_seconds: above 0, at most a day");
-        let provider = &self.provider;
+        self.mistakes_of(&self.provider, &mut unless);
+        self.mistakes_of_faults(&self.faults, &mut unless);
+        unless(self.further_targets.len() <= Self::FURTHER_TARGETS_MAX, "further_targets: at most 8");
+        for target in &self.further_targets {
+            self.mistakes_of(&target.provider, &mut unless);
+            self.mistakes_of_faults(&target.faults, &mut unless);
+        }
+        let unplanned = self.requests_in_all.is_none() || self.faults.is_empty();
+        unless(unplanned, "requests_in_all: only without faults, whose times need a fixed length");
+        let goals = [&self.goals, &self.goals_without_retries, &self.goals_with_retries];
+        unless(
+            goals.into_iter().flat_map(|goals| goals.values()).all(|goal| goal.is_finite()),
+            "goals: finite numbers",
+        );
+        let told = |text: &str| !text.is_empty() && !text.contains(['"', '\\']) && !text.contains(char::is_control);
+        let explained = self.concessions.iter().all(|one| told(&one.name) && told(&one.reason));
+        unless(explained, "concessions: a name and a reason on one line each, without quotes");
+        let bounded = self.concessions.iter().all(|one| one.allowed.is_finite() && one.allowed > 0.0);
+        unless(bounded, "concessions.allowed: above 0");
+        mistakes
+    }
+
+    /// What is wrong with a provider's values.
+    fn mistakes_of(&self, provider: &Provider, unless: &mut impl FnMut(bool, &str)) {
+        let span = |seconds: f64| (0.0..=Self::SECONDS_MAX).contains(&seconds);
+        let share = |rate: f64| (0.0..=1.0).contains(&rate);
         unless((0.001..=1e6).contains(&provider.calls_per_second), "provider.calls_per_second: between 0.001 and 1e6");
         unless(span(provider.backlog_seconds_max), "provider.backlog_seconds_max: between 0 and a day");
         unless(span(provider.latency_seconds), "provider.latency_seconds: between 0 and a day");
@@ -62,9 +86,14 @@ impl Scenario {
         );
         unless(provider.tokens_per_minute != Some(0), "provider.tokens_per_minute: at least 1");
         unless(provider.burst_tokens > 0, "provider.burst_tokens: at least 1");
+    }
+
+    /// What is wrong with a provider's faults.
+    fn mistakes_of_faults(&self, faults: &[Fault], unless: &mut impl FnMut(bool, &str)) {
+        let share = |rate: f64| (0.0..=1.0).contains(&rate);
         let mut number = 0_u32;
         let mut end = 0.0;
-        for fault in &self.faults {
+        for fault in faults {
             number = number.saturating_add(fault.repeat);
             let longest = fault.to_seconds + fault.to_jitter_seconds - fault.from_seconds;
             unless(fault.from_seconds >= end, "faults.from_seconds: not before the latest end of the fault before");
@@ -91,20 +120,7 @@ impl Scenario {
             end = last + longest;
             unless(last < self.seconds && end <= Self::SECONDS_MAX, "faults: all must begin before seconds");
         }
-        let unplanned = self.requests_in_all.is_none() || self.faults.is_empty();
-        unless(unplanned, "requests_in_all: only without faults, whose times need a fixed length");
-        let goals = [&self.goals, &self.goals_without_retries, &self.goals_with_retries];
-        unless(
-            goals.into_iter().flat_map(|goals| goals.values()).all(|goal| goal.is_finite()),
-            "goals: finite numbers",
-        );
-        let told = |text: &str| !text.is_empty() && !text.contains(['"', '\\']) && !text.contains(char::is_control);
-        let explained = self.concessions.iter().all(|one| told(&one.name) && told(&one.reason));
-        unless(explained, "concessions: a name and a reason on one line each, without quotes");
-        let bounded = self.concessions.iter().all(|one| one.allowed.is_finite() && one.allowed > 0.0);
-        unless(bounded, "concessions.allowed: above 0");
         unless(number <= Self::FAULTS_MAX, "faults: at most 100, repetitions included");
-        mistakes
     }
 }
 

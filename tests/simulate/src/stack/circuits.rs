@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use spillway_resilience::{
-    Admitted, Breaker, BreakerSettings, CircuitState, Consequence, Outcome, Permit, Recorded, Rejected, Timestamp,
-    Transition,
+    Admitted, Breaker, BreakerSettings, CircuitState, Consequence, Outcome, Permit, Recorded, Rejected, Standing,
+    Timestamp, Transition,
 };
 
 use super::part::Part;
@@ -156,6 +156,11 @@ impl Circuits {
     /// The share of such calls that was served of late.
     pub(super) fn served_share(&self, call: &Call) -> f64 {
         self.parts.get(&Part::model(call)).unwrap_or(&self.whole).served_share()
+    }
+
+    /// How well such calls are served.
+    pub(super) fn standing(&self, call: &Call, now: Timestamp) -> Standing {
+        self.parts.get(&Part::model(call)).unwrap_or(&self.whole).standing(now)
     }
 
     /// Whether all circuits are closed.

@@ -9,8 +9,8 @@ use spillway_resilience::{
     Settlement, Ticket, Timestamp, TurnedAway,
 };
 
-use super::demand_of_a_turn;
 use super::part::Part;
+use super::{demand_of_a_turn, patience_end};
 use crate::protection::{Answer, Call};
 
 /// All lanes of one upstream. Each goes when nobody is paced in it any more.
@@ -39,7 +39,7 @@ impl Lanes {
         now: Timestamp,
     ) -> Result<Option<Ticket>, TurnedAway> {
         let Some(lane) = self.lanes.get_mut(&part) else { return Ok(None) };
-        match lane.enter_again(demand_of_a_turn(call), former, call.patience_end, now)? {
+        match lane.enter_again(demand_of_a_turn(call), former, patience_end(call), now)? {
             Entry::Passed(pass) => {
                 take_turn(lane, pass, now);
                 Ok(None)

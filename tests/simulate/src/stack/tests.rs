@@ -495,7 +495,8 @@ fn retries_end_with_the_budget() {
         let call = Call { deadline: at(1e6), ..desk.call(20.0) };
         let failed = answer(20.0, 20.01);
         let consequence = desk.stack.consequence(&call, &failed);
-        let next = desk.stack.next(&call, &failed, &consequence, *number);
+        let step = desk.stack.step(&call, &failed, &consequence, *number);
+        let next = desk.stack.next(&call, &failed, step);
         desk.stack.pasts.clear();
         next != Next::GiveUp(None)
     });

@@ -10,7 +10,7 @@ pub(super) fn verdict(answer: &Answer) -> Verdict {
         Outcome::Success => (Class::Success, Scope::Upstream, Advice::GiveUp),
         Outcome::Overloaded => (Class::Overloaded, Scope::Model, Advice::Retry),
         Outcome::Throttled => (Class::Throttled, Scope::Model, Advice::Retry),
-        // Whoever has kept a call for so long is not asked the same again, and here is no other upstream.
+        // Whoever has kept a call for so long is not asked the same again.
         Outcome::Failure if answer.timed_out => (Class::Failure, Scope::Model, Advice::NextUpstream),
         Outcome::Failure => (Class::Failure, Scope::Model, Advice::Retry),
         // No provider answers so.
