@@ -8,7 +8,7 @@ use crate::clients::Clients;
 use crate::contender::Contender;
 use crate::figure::{Figure, Figures};
 use crate::runs;
-use crate::scenario::{Provider, Says, Scenario};
+use crate::scenario::{FurtherTarget, Provider, Says, Scenario};
 
 /// Runs for each point: with them it is right within about half a point.
 const SEEDS: u32 = 10;
@@ -45,10 +45,19 @@ pub fn all() -> Result<Vec<(&'static str, String)>, String> {
                 Provider { worsens_beyond_per_second: bounds.0, worsens_says: bounds.1, ..scenario.provider };
         })
     };
+    let chain = |is_equal| {
+        family(&rates, move |scenario, percent| {
+            let provider = scenario.provider;
+            scenario.further_targets = vec![FurtherTarget { is_equal, provider, faults: Vec::new() }];
+            scenario.provider.failure_rate = percent / 100.0;
+        })
+    };
+    let (first, equal) = (chain(false)?, chain(true)?);
     let (said, unsaid) = (overloaded(Says::Overloaded)?, overloaded(Says::Failure)?);
     let rate = Axis { label: "calls that fail at random, %", max: 100.0, step: 20.0 };
     let load = Axis { label: "requests offered a second", max: 100.0, step: 20.0 };
     let calls = Axis { label: "calls paid for, per request", max: 12.0, step: 2.0 };
+    let calls_of_chains = Axis { label: "calls paid for, per request", max: 4.0, step: 1.0 };
     let (never, twice) = (0, Clients::SDK_RETRIES);
     let failure_panels = |figure| {
         vec![
@@ -61,6 +70,11 @@ pub fn all() -> Result<Vec<(&'static str, String)>, String> {
         panel("it says only 500; callers never retry", &unsaid, never, Figure::ServedPercent),
         panel("it says so; callers retry twice", &said, twice, Figure::ServedPercent),
         panel("it says only 500; callers retry twice", &unsaid, twice, Figure::ServedPercent),
+    ];
+    let in_chain = [Contender::Alone(0), Contender::Failover, Contender::Spillway];
+    let chain_panels = vec![
+        panel_of(&in_chain, "it is asked first", &first, never, Figure::CallsPerRequest),
+        panel_of(&in_chain, "it is one of two equals", &equal, never, Figure::CallsPerRequest),
     ];
     Ok(vec![
         (
@@ -93,6 +107,16 @@ pub fn all() -> Result<Vec<(&'static str, String)>, String> {
             }
             .svg(),
         ),
+        (
+            "chain-calls.svg",
+            Chart {
+                title: "Calls paid for by a chain, by the failure rate of one of its two targets",
+                x: rate,
+                y: calls_of_chains,
+                panels: chain_panels,
+            }
+            .svg(),
+        ),
     ])
 }
 
@@ -108,6 +132,18 @@ fn family(values: &[f64], vary: impl Fn(&mut Scenario, f64)) -> Result<Vec<(f64,
 
 /// A line for each contender, ours last, so that it lies above the others.
 fn panel(title: &'static str, family: &[(f64, Scenario)], retries: u32, figure: Figure) -> Panel {
+    let contenders: Vec<Contender> = Contender::OTHERS.into_iter().chain([Contender::Spillway]).collect();
+    panel_of(&contenders, title, family, retries, figure)
+}
+
+/// The same for these contenders.
+fn panel_of(
+    contenders: &[Contender],
+    title: &'static str,
+    family: &[(f64, Scenario)],
+    retries: u32,
+    figure: Figure,
+) -> Panel {
     let line = |contender: Contender| {
         let point = |(value, scenario): &(f64, Scenario)| {
             let figures = Figures::of(&runs(scenario, SEEDS, SEEDS, contender, retries));
@@ -115,7 +151,7 @@ fn panel(title: &'static str, family: &[(f64, Scenario)], retries: u32, figure: 
         };
         Line { name: contender.name(), points: family.iter().map(point).collect() }
     };
-    Panel { title, lines: Contender::OTHERS.into_iter().chain([Contender::Spillway]).map(line).collect() }
+    Panel { title, lines: contenders.iter().copied().map(line).collect() }
 }
 
 #[cfg(test)]
