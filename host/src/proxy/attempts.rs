@@ -52,20 +52,18 @@ pub(crate) async fn attempts(
         charge: None,
         was_counted: false,
         hops: 0,
-        fallback: None,
+        token: None,
         trace,
     };
-    for label in &walk.too_small {
-        run.trace.tell(&format!("{label} passed over: its context is too small"));
-    }
     run.trace.asks(&stop.target);
-    let mut first: Option<(Rc<Target>, Option<Failed>, Blocked)> = None;
+    let mut word: Option<Word> = None;
     let mut tried = Vec::new();
     loop {
-        let Stop { target, past, is_patient, not_before } = stop;
-        if let Some(not_before) = not_before {
-            run.sit_out(not_before).await;
+        for label in walk.too_small.drain(..) {
+            run.trace.tell(&format!("{label} passed over: its context is too small"));
+            tried.push(Tried::too_small(label));
         }
+        let Stop { target, past, is_patient, .. } = stop;
         let out = match run.at(&target, past, is_patient, walk.following()).await {
             Ok(response) => return Ok(response),
             Err((went_on, out)) => {
@@ -74,7 +72,7 @@ pub(crate) async fn attempts(
             }
         };
         let Out { last, blocked, then, past } = out;
-        tried.extend(Tried::of(&target, last.as_ref(), &blocked));
+        Tried::note(&mut tried, &target, last.as_ref(), &blocked);
         if let Then::Elsewhere { reach, later } = then {
             if let Some(reach) = reach {
                 walk.rule_out(&target, reach);
@@ -83,26 +81,38 @@ pub(crate) async fn attempts(
                 walk.may_serve_later(worker.app.clock.now().saturating_add(wait), is_backoff, Rc::clone(&target), past);
             }
         }
-        let next = if then == Then::Over { None } else { walk.next() };
-        // The first target's word counts, and its last one.
-        match &first {
-            Some((asked_first, ..)) if !Rc::ptr_eq(asked_first, &target) => {}
-            Some((_, Some(_), _)) if last.is_none() => {}
-            _ => first = Some((target, last, blocked)),
-        }
-        match (next, first.take()) {
-            (Some(next), kept) => {
+        let kept = Word::after(word.take(), Word { target, last, blocked });
+        match if then == Then::Over { None } else { run.next(&mut walk).await } {
+            Some(next) => {
                 run.trace.goes_on_to(&next.target);
-                (stop, first) = (next, kept);
+                (stop, word) = (next, Some(kept));
             }
-            (None, Some((first, last, blocked))) => {
+            None => {
+                let Word { target, last, blocked } = kept;
                 if tried.len() > 1 {
-                    run.trace.returns_to(&first, last.as_ref().map(|failed| &failed.attempted.judged.by));
+                    run.trace.returns_to(&target, last.as_ref().map(|failed| &failed.attempted.judged.by));
                 }
-                return Err(Unserved::new(first, last, blocked, tried, run.trace));
+                return Err(Unserved::new(target, last, blocked, tried, run.trace));
             }
-            // One was kept right above.
-            (None, None) => unreachable!("a target was asked, and its word is kept"),
+        }
+    }
+}
+
+/// What is told of a request that nobody has served.
+struct Word {
+    target: Rc<Target>,
+    last: Option<Failed>,
+    blocked: Blocked,
+}
+
+impl Word {
+    /// The first target's word counts, and of its words the last one; what has failed there says more than what has kept
+    /// the next call from being made.
+    fn after(first: Option<Word>, next: Word) -> Word {
+        match first {
+            Some(first) if !Rc::ptr_eq(&first.target, &next.target) => first,
+            Some(first) if first.last.is_some() && next.last.is_none() => first,
+            Some(_) | None => next,
         }
     }
 }
@@ -149,7 +159,7 @@ struct Run<'a> {
     /// How often it has gone on to another target after a call.
     hops: u32,
     /// What is paid for the call that follows there.
-    fallback: Option<BudgetToken>,
+    token: Option<BudgetToken>,
     trace: RequestTrace,
 }
 
@@ -208,7 +218,7 @@ impl Run<'_> {
             if let Some(charge) = &mut self.charge {
                 charge.sent();
             }
-            for token in [retry.take(), self.fallback.take()].into_iter().flatten() {
+            for token in [retry.take(), self.token.take()].into_iter().flatten() {
                 token.sent();
             }
             number += 1;
@@ -368,7 +378,7 @@ impl Run<'_> {
         };
         let now = self.worker.app.clock.now();
         // One that was not spent goes back before the next is taken.
-        self.fallback = None;
+        self.token = None;
         let hop = Hop {
             step,
             attempts,
@@ -381,18 +391,29 @@ impl Run<'_> {
         let onward = onward(&standing.plan.chain.settings(), &hop, &mut following.experience().budget, now);
         if onward == Onward::Next {
             self.hops += 1;
-            self.fallback = Some(BudgetToken::of(following, Spend::Fallback));
+            self.token = Some(BudgetToken::of(following, Spend::Fallback));
         }
         onward
     }
 
-    /// Waits before a target is asked again.
-    async fn sit_out(&mut self, not_before: Timestamp) {
+    /// Who is asked next. What has failed is repeated only where it would be without a route.
+    async fn next(&mut self, walk: &mut Walk<'_>) -> Option<Stop> {
         let clock = self.worker.app.clock;
-        let wait = clock.until(not_before);
-        if !wait.is_zero() {
-            clock.sleep(wait).await;
-            self.trace.waited("a retry", wait);
+        loop {
+            let stop = walk.next()?;
+            let Some(not_before) = stop.not_before else { return Some(stop) };
+            let wait = clock.until(not_before);
+            match grant(&stop.target, stop.past.attempts, wait, self.patience.circuits, clock) {
+                Ok((token, wait)) => {
+                    self.token = Some(token);
+                    if !wait.is_zero() {
+                        clock.sleep(wait).await;
+                        self.trace.waited("a retry", wait);
+                    }
+                    return Some(stop);
+                }
+                Err(no_retry) => self.trace.tell(&format!("no retry: {}", no_retry.as_str())),
+            }
         }
     }
 }

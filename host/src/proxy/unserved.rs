@@ -58,19 +58,29 @@ pub(crate) struct Tried {
 }
 
 impl Tried {
-    /// `None` for a target that stands alone.
-    pub(crate) fn of(target: &Target, last: Option<&Failed>, blocked: &Blocked) -> Option<Tried> {
-        let standing = target.standing.as_ref()?;
+    /// Notes what became of a request at one of several targets. Of what one has said twice, keys being told apart by
+    /// nobody, the last counts.
+    pub(crate) fn note(tried: &mut Vec<Tried>, target: &Target, last: Option<&Failed>, blocked: &Blocked) {
+        let Some(standing) = &target.standing else { return };
         let status = last.and_then(|failed| failed.attempted.record.status);
-        Some(Tried {
+        let noted = Tried {
             label: Arc::clone(&standing.label),
             what: match status {
-                Some(status) if !blocked.is_before_sending() => Cow::Owned(status.to_string()),
+                Some(status) if blocked.was_sent => Cow::Owned(status.to_string()),
                 _ => Cow::Borrowed(blocked.refusal.code()),
             },
             wait: blocked.refusal.retry_after,
             is_final: last.is_some_and(|failed| failed.consequence.is_final) || blocked.refusal.is_final_for_now(),
-        })
+        };
+        match tried.iter_mut().find(|before| before.label == noted.label) {
+            Some(before) => *before = noted,
+            None => tried.push(noted),
+        }
+    }
+
+    /// A target was not asked, since its context is too small for the request.
+    pub(crate) fn too_small(label: Arc<str>) -> Tried {
+        Tried { label, what: Cow::Borrowed("its context is too small"), wait: None, is_final: true }
     }
 
     /// All of them in a few words.
@@ -271,11 +281,6 @@ impl Blocked {
     /// Nothing was sent.
     pub(crate) fn before_sending(refusal: Refusal, outcome: RequestOutcome) -> Blocked {
         Blocked { refusal, outcome, was_sent: false }
-    }
-
-    /// Whether it is what kept a call from being made.
-    fn is_before_sending(&self) -> bool {
-        !self.was_sent
     }
 
     /// An attempt has ended without any doing of the upstream's.
