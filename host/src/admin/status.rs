@@ -197,7 +197,7 @@ impl Status {
             in_flight: app.requests_in_flight(),
             held_bytes: app.bytes_held(),
             upstreams: app.upstreams.values().map(|upstream| UpstreamStatus::of(upstream)).collect(),
-            routes: app.chains.iter().map(|chain| RouteStatus::of(chain)).collect(),
+            routes: app.chains.routes().map(|chain| RouteStatus::of(chain)).collect(),
             tenants: tenants
                 .map(|(name, gate)| TenantStatus { name: name.to_owned(), limits: LimitsStatus::of(gate) })
                 .collect(),
@@ -237,7 +237,7 @@ impl RouteStatus {
             conversations: look.conversations,
             served_share: (look.served_share * 100.0).round() / 100.0,
         });
-        RouteStatus { name: chain.name.to_string(), targets: targets.collect() }
+        RouteStatus { name: chain.name.as_deref().unwrap_or_default().to_owned(), targets: targets.collect() }
     }
 }
 

@@ -26,9 +26,10 @@ const CONTEXT_TOKENS_MAX: u64 = 1_000_000_000;
 
 section! {
     /// Who may serve which requests, in which order: where one cannot, the next one does. A route takes what fits all
-    /// that it says of requests, and the first route in the file that fits takes the request. It concerns requests that
-    /// generate, to the API's own upstream; a path that names another upstream, as `/azure/v1/responses` does, asks for
-    /// that one alone. What no route takes goes to the API's own upstream.
+    /// that it says of requests, and the first route in the file that fits takes the request. It concerns requests to the
+    /// API's own upstream; a path that names another one, as `/azure/v1/responses` does, asks for that one alone. What
+    /// does not generate, such as a file's upload, goes to the first target, and to no other. What no route takes goes to
+    /// the API's own upstream.
     ///
     /// What a fallback does, and what it never does: [fallback.md](fallback.md).
     pub struct RouteConfig {
@@ -225,6 +226,18 @@ impl RouteConfig {
                 note(format!("{target} stands here for the second time: a target is asked once for a request"));
             }
         }
+    }
+
+    /// What is meant where nothing is said of routes: this upstream alone.
+    pub fn to_one(upstream: &str) -> RouteConfig {
+        let target = TargetConfig {
+            upstream: upstream.to_owned(),
+            model: None,
+            weight: 1,
+            context_tokens: None,
+            degraded: false,
+        };
+        RouteConfig { targets: Ranks(vec![vec![target]]), ..RouteConfig::fresh(Path::new("")) }
     }
 
     /// What bounds its fallbacks.

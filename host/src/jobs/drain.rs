@@ -104,8 +104,8 @@ async fn claim_what_may_run(worker: &Rc<Worker>, spool: &Spool, running: &Rc<Cel
                 sleep = sleep.min(Duration::from_millis(next_ms - now_ms));
                 break;
             }
-            let circuits = app.upstreams.get(&name).map(|upstream| &upstream.circuits);
-            if let Some(until) = circuits.and_then(|circuits| circuits.blocked_until()) {
+            let upstream = app.upstreams.get(&name);
+            if let Some(until) = upstream.and_then(|upstream| app.chains.blocked_until(upstream)) {
                 sleep = sleep.min(app.clock.until(until));
                 break;
             }
@@ -127,7 +127,7 @@ async fn claim_what_may_run(worker: &Rc<Worker>, spool: &Spool, running: &Rc<Cel
                 }
             }
             // One probe at a time: the others would only be turned away.
-            if circuits.is_some_and(|circuits| circuits.state() != CircuitState::Closed) {
+            if upstream.is_some_and(|upstream| upstream.circuits.state() != CircuitState::Closed) {
                 break;
             }
         }

@@ -162,7 +162,7 @@ async fn adopt(
 }
 
 fn new_job(app: &App, targets: &Targets) -> NewJob {
-    let Target { request, upstream, .. } = &**targets.first();
+    let Target { request, .. } = &**targets.first();
     let mut headers = request.headers.clone();
     strip_hop_by_hop(&mut headers);
     headers.remove("prefer");
@@ -174,7 +174,8 @@ fn new_job(app: &App, targets: &Targets) -> NewJob {
     let now_ms = app.clock.unix_ms();
     let expiry = app.config.spool().map_or(Duration::ZERO, |spool| spool.expiry);
     NewJob {
-        upstream: upstream.name.to_string(),
+        // Who serves it then is found as it was now.
+        upstream: targets.asked().name.to_string(),
         dialect: request.dialect.as_str().to_owned(),
         model: request.parameters.model.clone(),
         method: request.method.to_string(),

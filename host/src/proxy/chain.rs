@@ -10,7 +10,7 @@ use crate::runtime::sync::lock;
 use crate::upstream::Upstream;
 use crate::upstream::keys::Key;
 use crate::upstream::scope::Subject;
-use spillway_resilience::{Affinity, AffinitySettings, ChainSettings, Place, order};
+use spillway_resilience::{Affinity, AffinitySettings, ChainSettings, Place, Timestamp, order};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -18,7 +18,9 @@ use std::sync::{Arc, Mutex};
 /// All routes, in the order in which they take requests.
 #[derive(Debug)]
 pub(crate) struct Chains {
-    chains: Vec<Arc<Chain>>,
+    routes: Vec<Arc<Chain>>,
+    /// Upstreams with keys of their own, each as a chain of these.
+    own: BTreeMap<Arc<str>, Arc<Chain>>,
     /// Who has made what a later request may name.
     makers: Arc<Makers>,
 }
@@ -31,49 +33,70 @@ impl Chains {
         clock: Clock,
     ) -> Chains {
         let makers = Arc::new(Makers::default());
-        let chain = |(name, config): (&str, &RouteConfig)| {
-            Arc::new(Chain::new(config, upstreams, Arc::clone(&makers), metrics.route(name), name, clock))
+        let chain = |name: Option<&str>, config: &RouteConfig| {
+            let metrics = metrics.route(name.unwrap_or_default());
+            Arc::new(Chain::new(name, config, upstreams, Arc::clone(&makers), metrics, clock))
         };
-        Chains { chains: config.routes.iter().map(chain).collect(), makers }
+        let with_keys = upstreams.values().filter(|upstream| upstream.config.has_keys());
+        let alone = |upstream: &Arc<Upstream>| {
+            let name = Arc::clone(&upstream.name);
+            (name, chain(None, &RouteConfig::to_one(&upstream.name)))
+        };
+        Chains {
+            routes: config.routes.iter().map(|(name, config)| chain(Some(name), config)).collect(),
+            own: with_keys.map(alone).collect(),
+            makers,
+        }
     }
 
-    /// The route that takes a request which goes to this upstream otherwise.
-    pub(crate) fn find(&self, request: &InboundRequest, upstream: &Upstream) -> Option<&Arc<Chain>> {
-        // A path that names another upstream than the API's own asks for that one.
-        if request.operation != Operation::Generate || *upstream.name != *request.dialect.as_str() {
+    /// Who serves a request in which order; `None` for the upstream alone that its line asks for, with the caller's own
+    /// credential.
+    pub(crate) fn plan(&self, request: &InboundRequest, upstream: &Upstream) -> Option<Plan> {
+        if self.routes.is_empty() && self.own.is_empty() {
             return None;
         }
-        self.chains.iter().find(|chain| chain.takes(request))
+        // A path that names another upstream than the API's own asks for that one.
+        let routes = || self.routes.iter().filter(|_| *upstream.name == *request.dialect.as_str());
+        if let Some(chain) = routes().find(|chain| chain.takes(request)) {
+            return Some(chain.plan(request));
+        }
+        let own = self.own.get(&upstream.name).filter(|_| request.caller.may_spend);
+        self.of_maker(request).or_else(|| Some(own?.plan(request)))
     }
 
-    /// Where it is remembered who has made what. Where there is no route, nobody but one can have.
-    pub(crate) fn makers(&self) -> Option<&Arc<Makers>> {
-        (!self.chains.is_empty()).then_some(&self.makers)
-    }
-
-    /// Who has made what the path of a request is about, and with which key of its own.
-    pub(crate) fn maker_of(&self, request: &InboundRequest) -> Option<(Arc<Upstream>, Option<Arc<Key>>)> {
-        if self.chains.is_empty() || request.operation == Operation::Generate {
+    /// Where what the path of a request is about was made, if some route has made it.
+    fn of_maker(&self, request: &InboundRequest) -> Option<Plan> {
+        if request.operation == Operation::Generate {
             return None;
         }
         let references = kept::references(request.dialect, request.path(), b"");
         let maker = references.iter().rev().find_map(|reference| self.makers.of(reference))?;
-        let candidates = self.chains.iter().flat_map(|chain| &chain.candidates);
-        let mut made_there = candidates.filter(|candidate| *candidate.upstream.name == *maker.upstream);
-        let upstream = Arc::clone(&made_there.next()?.upstream);
-        let key = upstream.keys.current().iter().find(|key| key.fingerprint == maker.credential).cloned();
-        Some((upstream, key))
+        self.routes.iter().find_map(|chain| Some(chain.only(chain.at(&maker)?, None)))
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Chain>> {
-        self.chains.iter()
+    /// Where it is remembered who has made what. Where there is no route, nobody but one can have.
+    pub(crate) fn makers(&self) -> Option<&Arc<Makers>> {
+        (!self.routes.is_empty()).then_some(&self.makers)
+    }
+
+    /// When whoever may serve what goes to this upstream otherwise could be called; `None` for now.
+    pub(crate) fn blocked_until(&self, upstream: &Upstream) -> Option<Timestamp> {
+        let own = upstream.circuits.blocked_until()?;
+        let chains = self.routes.iter().filter(|chain| *upstream.name == *chain.dialect.as_str());
+        let others = chains.flat_map(|chain| &chain.candidates);
+        others.map(|candidate| candidate.upstream.circuits.blocked_until()).chain([Some(own)]).min().flatten()
+    }
+
+    pub(crate) fn routes(&self) -> impl Iterator<Item = &Arc<Chain>> {
+        self.routes.iter()
     }
 }
 
 /// One route.
 #[derive(Debug)]
 pub(crate) struct Chain {
-    pub name: Arc<str>,
+    /// Its name; without one, it is not a route's but an upstream alone, with several keys perhaps.
+    pub name: Option<Arc<str>>,
     pub config: RouteConfig,
     /// The API that all of its targets speak.
     dialect: Dialect,
@@ -82,7 +105,7 @@ pub(crate) struct Chain {
     /// Whether there are equals among them, between whom conversations are told apart.
     has_equals: bool,
     affinity: Mutex<Affinity>,
-    pub makers: Arc<Makers>,
+    makers: Arc<Makers>,
     pub metrics: RouteMetrics,
     clock: Clock,
 }
@@ -197,11 +220,11 @@ impl Plan {
 
 impl Chain {
     fn new(
+        name: Option<&str>,
         config: &RouteConfig,
         upstreams: &BTreeMap<String, Arc<Upstream>>,
         makers: Arc<Makers>,
         metrics: RouteMetrics,
-        name: &str,
         clock: Clock,
     ) -> Chain {
         let mut candidates = Vec::new();
@@ -215,7 +238,7 @@ impl Chain {
         let has_equals = candidates.windows(2).any(|two| two[0].rank == two[1].rank);
         let affinity = AffinitySettings { ttl: config.affinity_ttl, ..AffinitySettings::default() };
         Chain {
-            name: Arc::from(name),
+            name: name.map(Arc::from),
             dialect: candidates.first().map_or(Dialect::Other, |first| first.upstream.config.dialect),
             config: config.clone(),
             candidates,
@@ -234,7 +257,9 @@ impl Chain {
             patterns.is_empty() || text.is_some_and(|text| patterns.iter().any(|pattern| pattern.fits(text)))
         };
         let header = |name| request.headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+        // What does not generate names no model, and is for those routes that take any.
         self.dialect == request.dialect
+            && (request.operation == Operation::Generate || model.is_empty())
             && any(model, request.parameters.model.as_deref())
             && any(tenant, request.caller.name.as_deref())
             && (path.is_empty() || any(path, Some(&self.dialect.canonical_path(request.path(), true))))
@@ -249,6 +274,11 @@ impl Chain {
     /// Whether whoever is served by it spends keys that are not his own.
     pub(crate) fn spends_keys(&self) -> bool {
         self.candidates.iter().any(|candidate| candidate.key.is_some())
+    }
+
+    /// Where it is remembered who has made what, if there is more than one who could.
+    pub(crate) fn makers(&self) -> Option<&Arc<Makers>> {
+        (self.name.is_some() || self.candidates.len() > 1).then_some(&self.makers)
     }
 
     /// How its candidates stand.
@@ -272,11 +302,15 @@ impl Chain {
         self.candidates.iter().enumerate().map(look).collect()
     }
 
+    /// This candidate and no other.
+    fn only(self: &Arc<Self>, candidate: usize, conversation: Option<u64>) -> Plan {
+        Plan { chain: Arc::clone(self), order: vec![candidate], conversation, preferred: candidate }
+    }
+
     /// In which order its candidates are asked for a request.
-    pub(crate) fn plan(self: &Arc<Self>, request: &InboundRequest) -> Plan {
-        let plan = |order, conversation, preferred| Plan { chain: Arc::clone(self), order, conversation, preferred };
+    fn plan(self: &Arc<Self>, request: &InboundRequest) -> Plan {
         if self.candidates.len() <= 1 {
-            return plan(vec![0], None, 0);
+            return self.only(0, None);
         }
         let readable = request.readable();
         let body = readable.as_deref().unwrap_or_default();
@@ -290,8 +324,7 @@ impl Chain {
         let references = kept::references(request.dialect, request.path(), body);
         if !references.is_empty() {
             let maker = references.iter().rev().find_map(|reference| self.makers.of(reference));
-            let at = maker.and_then(|maker| self.at(&maker)).or(pinned).unwrap_or(0);
-            return plan(vec![at], conversation, at);
+            return self.only(maker.and_then(|maker| self.at(&maker)).or(pinned).unwrap_or(0), conversation);
         }
         let candidates: Vec<spillway_resilience::Candidate> = {
             let affinity = lock(&self.affinity);
@@ -299,8 +332,8 @@ impl Chain {
             self.candidates.iter().enumerate().map(look).collect()
         };
         let order = order(&candidates, pinned, random());
-        let best = order.iter().copied().min_by_key(|index| self.candidates[*index].rank).unwrap_or(0);
-        plan(order, conversation, best)
+        let preferred = order.iter().copied().min_by_key(|index| self.candidates[*index].rank).unwrap_or(0);
+        Plan { chain: Arc::clone(self), order, conversation, preferred }
     }
 
     /// The candidate that has made something, or whichever is at the same upstream, since keys are replaced.

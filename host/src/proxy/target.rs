@@ -26,6 +26,7 @@ pub(crate) struct Targets {
     first: Rc<Target>,
     /// The others, where a route says who they are.
     plan: Option<Rc<Plan>>,
+    asked: Arc<Upstream>,
 }
 
 impl Targets {
@@ -34,16 +35,24 @@ impl Targets {
     /// # Errors
     /// When none of them can be asked for the request, or its caller may not spend what it would cost.
     pub(crate) fn find(chains: &Chains, request: InboundRequest, upstream: Arc<Upstream>) -> Result<Targets, Refusal> {
-        let Some(chain) = chains.find(&request, &upstream) else {
-            let mut target = Target::of(Rc::new(request), upstream, chains)?;
+        let asked = Arc::clone(&upstream);
+        let Some(plan) = chains.plan(&request, &upstream) else {
+            let mut target = Target::of(Rc::new(request), upstream)?;
             target.makers = chains.makers().cloned();
-            return Ok(Targets { first: Rc::new(target), plan: None });
+            return Ok(Targets { first: Rc::new(target), plan: None, asked });
         };
+        let chain = &plan.chain;
         if chain.spends_keys() && !chain.config.open_to_local && !request.caller.may_spend {
-            return Err(RefusalKind::AccessRequired { route: chain.name.to_string() }.into());
+            let route = chain.name.as_deref().unwrap_or(&asked.name).to_owned();
+            return Err(RefusalKind::AccessRequired { route }.into());
         }
-        let plan = Rc::new(chain.plan(&request));
-        Ok(Targets { first: Rc::new(Target::on(&plan, 0, Rc::new(request))?), plan: Some(plan) })
+        let plan = Rc::new(plan);
+        Ok(Targets { first: Rc::new(Target::on(&plan, 0, Rc::new(request))?), plan: Some(plan), asked })
+    }
+
+    /// The upstream that the request's line asks for.
+    pub(crate) fn asked(&self) -> &Upstream {
+        &self.asked
     }
 
     /// The one that is asked first. What others say of the request is said of this one.
@@ -114,25 +123,13 @@ pub(crate) struct Target {
 
 impl Target {
     /// What an upstream is sent of a request that no route takes: the caller's own words with the caller's own
-    /// credential, or with the upstream's where the caller may spend it and has shown none of its own. What is about
-    /// something that another one has made goes there.
+    /// credential.
     ///
     /// # Errors
     /// When path and base address make no URL.
-    fn of(request: Rc<InboundRequest>, upstream: Arc<Upstream>, chains: &Chains) -> Result<Target, Refusal> {
-        let maker = chains.maker_of(&request);
-        let upstream = maker.as_ref().map_or(upstream, |(upstream, _)| Arc::clone(upstream));
-        let spends = request.caller.may_spend && !request.caller.has_credential;
-        let key = match maker {
-            Some((_, key)) => key,
-            None => upstream.keys.current().first().cloned(),
-        };
-        let credential = match key.filter(|_| spends) {
-            Some(key) => Credential::Key(key),
-            None => Credential::Callers,
-        };
+    fn of(request: Rc<InboundRequest>, upstream: Arc<Upstream>) -> Result<Target, Refusal> {
         let context_tokens = upstream.config.limits.context_tokens;
-        Target::new(request, upstream, None, credential, context_tokens)
+        Target::new(request, upstream, None, Credential::Callers, context_tokens)
     }
 
     /// What the candidate is sent that a route asks as the so-many-th.
@@ -147,7 +144,7 @@ impl Target {
         };
         let (upstream, model) = (Arc::clone(&candidate.upstream), candidate.model.clone());
         let mut target = Target::new(request, upstream, model, credential, candidate.context_tokens)?;
-        target.makers = Some(Arc::clone(&plan.chain.makers));
+        target.makers = plan.chain.makers().cloned();
         target.standing = Some(Standing {
             plan: Rc::clone(plan),
             position,

@@ -45,9 +45,10 @@ struct RouteTrace {
 }
 
 impl RouteTrace {
-    fn of(standing: &Standing) -> RouteTrace {
-        let (name, target) = (Arc::clone(&standing.plan.chain.name), Arc::clone(&standing.label));
-        RouteTrace { name, target, fallback_from: None, degraded: false }
+    /// Of a target that is a route's.
+    fn of(standing: &Standing) -> Option<RouteTrace> {
+        let (name, target) = (Arc::clone(standing.plan.chain.name.as_ref()?), Arc::clone(&standing.label));
+        Some(RouteTrace { name, target, fallback_from: None, degraded: false })
     }
 }
 
@@ -78,10 +79,8 @@ impl RequestTrace {
 
     /// It is this target that is asked first.
     pub(crate) fn asks(&mut self, target: &Target) {
-        if let Some(standing) = &target.standing {
-            self.upstream = target.upstream.name.to_string();
-            self.route = Some(RouteTrace::of(standing));
-        }
+        self.upstream = target.upstream.name.to_string();
+        self.route = target.standing.as_ref().and_then(RouteTrace::of);
     }
 
     /// The request goes on to another target. It stays counted where it went first.

@@ -28,8 +28,6 @@ pub(crate) struct Caller {
     pub priority: Priority,
     /// Tells its credential from others.
     pub credential: u64,
-    /// Whether it has shown one.
-    pub has_credential: bool,
     /// Whether it may spend the keys that Spillway has: it has shown the access key, or come through the Unix socket.
     pub may_spend: bool,
     /// The way past its tenant's own limits, when it has any.
@@ -88,14 +86,13 @@ impl Callers {
     /// A tenant's configured priority is also the highest that its requests may ask for.
     pub(crate) fn identify(&self, headers: &HeaderMap, query: &str, may_spend: bool) -> Caller {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-        let shown = headers::credential(headers, query);
-        let (credential, has_credential) = (self.key.of_credential(shown), shown.is_some());
+        let credential = self.key.of_credential(headers::credential(headers, query));
         let asked = text(PRIORITY_HEADER)
             .and_then(|word| Priority::ALL.into_iter().find(|priority| priority.as_str().eq_ignore_ascii_case(word)));
         let Some(name) = text(TENANT_HEADER).filter(|name| !name.is_empty()) else {
             let tenant = Tenant::new(credential);
             let priority = asked.unwrap_or_default();
-            return Caller { tenant, name: None, priority, credential, has_credential, may_spend, gate: None };
+            return Caller { tenant, name: None, priority, credential, may_spend, gate: None };
         };
         match self.configured.get(name) {
             Some(Configured { name, config, tenant, gate }) => {
@@ -105,7 +102,6 @@ impl Callers {
                     name: Some(Arc::clone(name)),
                     priority: asked.or(config.priority).unwrap_or_default().max(highest),
                     credential,
-                    has_credential,
                     may_spend,
                     gate: gate.clone(),
                 }
@@ -118,7 +114,6 @@ impl Callers {
                     name: Some(Arc::from(name)),
                     priority: asked.unwrap_or_default(),
                     credential,
-                    has_credential,
                     may_spend,
                     gate: None,
                 }
