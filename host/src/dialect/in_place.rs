@@ -1,5 +1,5 @@
-//! Changes to a JSON body that leave every other byte as the caller wrote it: fields nobody here knows, forms of numbers,
-//! the order of keys, keys that stand twice, escapes and blanks.
+//! Changes to a JSON body that leave every other byte as the caller wrote it: fields nobody here knows, forms of
+//! numbers, the order of keys, keys that stand twice, escapes and blanks.
 
 use super::raw;
 use bytes::Bytes;
@@ -7,16 +7,16 @@ use serde_json::Value;
 use std::ops::Range;
 
 /// The body with another model: whatever stands behind `model` in its outermost object, each time if it stands there
-/// several times; where nothing does, it is put first. `None` where the body is no JSON object. One that names this model
-/// already is the same bytes.
+/// several times; where nothing does, it is put first. `None` where the body is no JSON object. One that names this
+/// model already is the same bytes.
 pub(crate) fn with_model(body: &Bytes, model: &str) -> Option<Bytes> {
     let mut edits = Vec::new();
     plan(body, body, &["model"], &Value::from(model).to_string(), &mut edits)?;
     Some(if edits.is_empty() { body.clone() } else { apply(body, &edits) })
 }
 
-/// The body with `value`, which is JSON, at the end of a path of keys. Objects that are missing on the way, or null, are
-/// made. `None` where something on the way is no object.
+/// The body with `value`, which is JSON, at the end of a path of keys. Objects that are missing on the way, or null,
+/// are made. `None` where something on the way is no object.
 pub(super) fn set(body: &[u8], keys: &[&str], value: &str) -> Option<Bytes> {
     let mut edits = Vec::new();
     plan(body, body, keys, value, &mut edits)?;
