@@ -8,7 +8,7 @@ mod families;
 mod media;
 mod text;
 
-use crate::dialect::{Dialect, Parameters};
+use crate::dialect::{Dialect, Parameters, lenient};
 use families::{Detail, Family, family};
 use media::{DOCUMENT_ELSEWHERE, IMAGE_ELSEWHERE, Kind, Medium};
 use serde::Deserializer as _;
@@ -83,7 +83,7 @@ fn input(family: &Family, body: &[u8]) -> u64 {
     walk(family, body).unwrap_or_else(|counted| {
         // Half a pair of surrogates, where a string was cut inside of an emoji, is no Unicode, and no reason to know
         // nothing.
-        without_surrogates(body).map_or(counted, |body| walk(family, &body).unwrap_or_else(|counted| counted))
+        lenient::without_surrogates(body).map_or(counted, |body| walk(family, &body).unwrap_or_else(|counted| counted))
     })
 }
 
@@ -102,22 +102,6 @@ fn walk(family: &Family, body: &[u8]) -> Result<u64, u64> {
             Err(walk.total().saturating_add(rest / BYTES_PER_TOKEN))
         }
     }
-}
-
-/// A body in which all characters that are written as surrogates are written as a single other one; `None` where there
-/// are none.
-fn without_surrogates(body: &[u8]) -> Option<Vec<u8>> {
-    let is_surrogate =
-        |at: &usize| matches!(body.get(at + 2..at + 4), Some([b'd' | b'D', b'8'..=b'9' | b'a'..=b'f' | b'A'..=b'F']));
-    let mut places = memchr::memmem::find_iter(body, b"\\u").filter(is_surrogate).peekable();
-    places.peek()?;
-    let mut without = body.to_vec();
-    for at in places {
-        if let Some(escape) = without.get_mut(at..at + 6) {
-            escape.copy_from_slice(b"\\ufffd");
-        }
-    }
-    Some(without)
 }
 
 /// What has been seen of a body.

@@ -164,3 +164,19 @@ impl<'j> Deserialize<'j> for Prompts {
         deserializer.deserialize_any(LenientVisitor(PhantomData))
     }
 }
+
+/// A body in which all characters that are written as surrogates are written as a single other one; `None` where there
+/// are none.
+pub(super) fn without_surrogates(body: &[u8]) -> Option<Vec<u8>> {
+    let is_surrogate =
+        |at: &usize| matches!(body.get(at + 2..at + 4), Some([b'd' | b'D', b'8'..=b'9' | b'a'..=b'f' | b'A'..=b'F']));
+    let mut places = memchr::memmem::find_iter(body, b"\\u").filter(is_surrogate).peekable();
+    places.peek()?;
+    let mut without = body.to_vec();
+    for at in places {
+        if let Some(escape) = without.get_mut(at..at + 6) {
+            escape.copy_from_slice(b"\\ufffd");
+        }
+    }
+    Some(without)
+}
