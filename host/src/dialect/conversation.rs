@@ -10,6 +10,3 @@ pub(crate) fn conversation(_: Dialect, headers: &HeaderMap, _: &[u8]) -> Option<
         hash
     })
 }
-pub(crate) fn wants_more_than_text(_: Dialect, _: &str, body: &[u8]) -> bool {
-    memchr::memmem::find(body, b"\"tools\"").is_some()
-}

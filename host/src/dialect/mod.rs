@@ -11,6 +11,7 @@ pub(crate) mod in_place;
 pub(crate) mod json_end;
 pub(crate) mod kept;
 pub(crate) mod paths;
+pub(crate) mod plain;
 pub(crate) mod query;
 pub(crate) mod sse;
 pub(crate) mod static_answer;

@@ -1,5 +1,5 @@
-//! JSON as it is written: the members of an object and the elements of a list, each as the piece of the text that it is.
-//! One pass, and nothing of it is copied.
+//! JSON as it is written: the members of an object and the elements of a list, each as the piece of the text that it
+//! is. One pass, and nothing of it is copied.
 
 use serde::Deserializer as _;
 use serde::de::{MapAccess, SeqAccess, Visitor};
@@ -26,8 +26,23 @@ pub(super) fn member<'j>(object: &'j str, key: &str) -> Option<&'j str> {
 }
 
 /// Shows each element of a list as it is written. `None` as with [`members`].
-pub(super) fn elements<'j>(json: &'j [u8], see: impl FnMut(&'j str)) -> Option<()> {
+pub(super) fn elements<'j>(json: &'j [u8], mut see: impl FnMut(&'j str)) -> Option<()> {
+    let see = |element| {
+        see(element);
+        true
+    };
     whole(json, Elements(see))
+}
+
+/// What `find` makes of the first element of a list of which it makes something. What stands behind that is not read.
+pub(super) fn find_element<'j, T>(json: &'j [u8], mut find: impl FnMut(&'j str) -> Option<T>) -> Option<T> {
+    let mut found = None;
+    let until_found = |element| {
+        found = find(element);
+        found.is_none()
+    };
+    let _ends_early = whole(json, Elements(until_found));
+    found
 }
 
 /// Text that is written as a JSON string. `None` where it is another value, or no Unicode: half a pair of surrogates.
@@ -68,9 +83,10 @@ impl<'j, F: FnMut(&str, &'j str)> Visitor<'j> for Members<F> {
     }
 }
 
+/// Shows elements as long as they are to be seen. A list that goes on behind the last one is an error.
 struct Elements<F>(F);
 
-impl<'j, F: FnMut(&'j str)> Visitor<'j> for Elements<F> {
+impl<'j, F: FnMut(&'j str) -> bool> Visitor<'j> for Elements<F> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -79,7 +95,9 @@ impl<'j, F: FnMut(&'j str)> Visitor<'j> for Elements<F> {
 
     fn visit_seq<A: SeqAccess<'j>>(mut self, mut list: A) -> Result<(), A::Error> {
         while let Some(element) = list.next_element::<&RawValue>()? {
-            (self.0)(element.get());
+            if !(self.0)(element.get()) {
+                break;
+            }
         }
         Ok(())
     }
@@ -100,8 +118,8 @@ mod tests {
 
     #[test]
     fn each_member_is_shown_as_it_is_written() {
-        let json = " { \"mod\\u0065l\" : \"\\u0061\\ud800\", \"n\":1.0e+3 ,\"a\":[ 1, {\"a\":2}],\"a\":-0, \"\":99999999999999999999 }\r\n";
-        let expected = ["model=\"\\u0061\\ud800\"", "n=1.0e+3", "a=[ 1, {\"a\":2}]", "a=-0", "=99999999999999999999"];
+        let json = r#" { "mod\u0065l" : "\u0061\ud800", "n":1.0e+3 ,"a":[ 1, {"a":2}],"a":-0, "":9e999 } "#;
+        let expected = ["model=\"\\u0061\\ud800\"", "n=1.0e+3", "a=[ 1, {\"a\":2}]", "a=-0", "=9e999"];
         assert_eq!(seen(json), (Some(()), expected.map(str::to_owned).to_vec()));
     }
 
@@ -114,6 +132,15 @@ mod tests {
         assert_eq!(members(b"{\"a\":\"\xff\"}", |_, _| ()), None);
         assert_eq!(elements(b"{}", |_| ()), None);
         assert_eq!(elements(b"[1,]", |_| ()), None);
+    }
+
+    #[test]
+    fn a_list_is_read_until_something_is_found() {
+        let find =
+            |json: &str| find_element(json.as_bytes(), |element| (element.len() == 2).then(|| element.to_owned()));
+        assert_eq!(find(r#"[1, 22 ,333]"#).as_deref(), Some("22"));
+        assert_eq!(find(r#"[1,{},"#).as_deref(), Some("{}"));
+        assert_eq!((find("[]"), find("{}"), find("[1]")), (None, None, None));
     }
 
     #[test]

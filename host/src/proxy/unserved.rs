@@ -1,6 +1,6 @@
 //! Requests that were understood and that nobody has served: what is left of them, and what to tell their callers.
 
-use crate::dialect::conversation;
+use crate::dialect::plain;
 use crate::dialect::static_answer::{StaticAnswer, static_answer};
 use crate::observe::metrics::RequestOutcome;
 use crate::policy::Record;
@@ -220,7 +220,7 @@ impl Unserved {
             return None;
         }
         let readable = request.readable()?;
-        if conversation::wants_more_than_text(request.dialect, request.path(), &readable) {
+        if plain::wants_more_than_text(&readable) {
             return None;
         }
         let created_unix_s = clock.unix_ms() / 1_000;
