@@ -1,12 +1,200 @@
-//! Stand-in until the real one is merged.
-use super::Dialect;
+//! By what one conversation is told from others: turns of the same one are served best where the last was, since what
+//! they repeat is cached there.
+
+use super::{Dialect, has_key, raw};
 use http::HeaderMap;
-pub(crate) fn conversation(_: Dialect, headers: &HeaderMap, _: &[u8]) -> Option<[u8; 32]> {
-    headers.get("x-session-id").map(|value| {
-        let mut hash = [0; 32];
-        for (i, b) in value.as_bytes().iter().enumerate() {
-            hash[i % 32] ^= b.rotate_left(i as u32 % 8);
-        }
-        hash
-    })
+use sha2::{Digest, Sha256};
+
+/// Headers in which clients name their session, those first that mean nothing else.
+const SESSION_HEADERS: [&str; 9] = [
+    // Claude Code.
+    "x-claude-code-session-id",
+    // OpenCode, at its own gateway and elsewhere; Fireworks asks for the latter.
+    "x-opencode-session",
+    "x-session-affinity",
+    // Amp.
+    "x-amp-thread-id",
+    // xAI asks for it.
+    "x-grok-conv-id",
+    // Codex, today and formerly.
+    "session-id",
+    "session_id",
+    "conversation_id",
+    // OpenCode and others.
+    "x-session-id",
+];
+
+/// How deep marks of caches stand in what is repeated: in an object of a list.
+const MARKS_DEPTH: u32 = 2;
+
+/// What tells the conversation, so that the words of one kind are never another's.
+#[derive(Clone, Copy, Debug)]
+enum Teller {
+    CacheKey,
+    Session,
+    User,
+    Id,
+    Beginning,
 }
+
+/// A hash that all turns of a conversation share, and no other conversation does; whose it is must be added to it.
+///
+/// The first of these tells it: the caller's key for prompt caches; a header that names a session; the user of
+/// Anthropic's metadata, which holds Claude Code's session; the id of a conversation that is kept at the provider;
+/// what it begins with, which is the system's prompt, the tools and the user's first message. `None` where it has
+/// none of them.
+pub(crate) fn conversation(dialect: Dialect, path: &str, headers: &HeaderMap, body: &[u8]) -> Option<[u8; 32]> {
+    let read = |body| if dialect == Dialect::Other { None } else { Said::of(body) };
+    let mut said = None;
+    if has_key(body, b"\"prompt_cache_key\"") {
+        said = read(body);
+        if let Some(key) = said.as_ref().and_then(|said| meant(said.cache_key)) {
+            return Some(hash(Teller::CacheKey, key.as_bytes()));
+        }
+    }
+    let mut sessions = SESSION_HEADERS.iter().filter_map(|name| headers.get(*name));
+    if let Some(session) = sessions.find(|session| !session.is_empty()) {
+        return Some(hash(Teller::Session, session.as_bytes()));
+    }
+    let said = said.or_else(|| read(body))?;
+    if let Some(user) = meant(said.metadata.and_then(|metadata| raw::member(metadata, "user_id"))) {
+        return Some(hash(Teller::User, user.as_bytes()));
+    }
+    let id = said.conversation.map(|named| raw::member(named, "id").unwrap_or(named));
+    if let Some(id) = meant(id) {
+        return Some(hash(Teller::Id, id.as_bytes()));
+    }
+    said.beginning(path)
+}
+
+/// The text that is written there, still as JSON; `None` for an empty one and for anything else.
+fn meant(written: Option<&str>) -> Option<&str> {
+    written.filter(|written| written.starts_with('"') && *written != "\"\"")
+}
+
+fn hasher(teller: Teller) -> Sha256 {
+    Sha256::new().chain_update([teller as u8])
+}
+
+fn hash(teller: Teller, word: &[u8]) -> [u8; 32] {
+    hasher(teller).chain_update(word).finalize().into()
+}
+
+/// What a body says of the conversation, as it is written.
+#[derive(Default)]
+struct Said<'b> {
+    cache_key: Option<&'b str>,
+    metadata: Option<&'b str>,
+    conversation: Option<&'b str>,
+    /// What the system says.
+    system: Option<&'b str>,
+    /// The tools, or functions, and contents that are cached under a name.
+    tools: Option<&'b str>,
+    cached: Option<&'b str>,
+    /// What was said so far, and behind which of a message's keys.
+    turns: Option<(&'b str, &'static str)>,
+}
+
+impl<'b> Said<'b> {
+    fn of(body: &'b [u8]) -> Option<Said<'b>> {
+        let mut said = Said::default();
+        raw::members(body, |key, value| match key {
+            "prompt_cache_key" => said.cache_key = Some(value),
+            "metadata" => said.metadata = Some(value),
+            "conversation" => said.conversation = Some(value),
+            "system" | "instructions" | "systemInstruction" | "system_instruction" => said.system = Some(value),
+            "tools" | "functions" => said.tools = Some(value),
+            "cachedContent" | "cached_content" => said.cached = Some(value),
+            "messages" | "input" => said.turns = Some((value, "content")),
+            "contents" => said.turns = Some((value, "parts")),
+            _ => {}
+        })?;
+        Some(said)
+    }
+
+    /// The hash of what it begins with, up to the user's first words.
+    fn beginning(&self, path: &str) -> Option<[u8; 32]> {
+        let mut hasher = hasher(Teller::Beginning);
+        for (label, part) in [(b"s", self.system), (b"t", self.tools), (b"c", self.cached)] {
+            hasher.update(label);
+            if let Some(part) = part {
+                add_content(&mut hasher, part);
+            }
+        }
+        let (turns, key) = self.turns?;
+        if turns.starts_with('"') {
+            // What is embedded has no conversation.
+            if !path.ends_with("/responses") {
+                return None;
+            }
+            hasher.update(b"u");
+            add_content(&mut hasher, turns);
+            return Some(hasher.finalize().into());
+        }
+        raw::find_element(turns.as_bytes(), |turn| {
+            let (mut role, mut content) = (None, None);
+            raw::members(turn.as_bytes(), |name, value| match name {
+                "role" => role = raw::text(value),
+                _ if name == key => content = Some(value),
+                _ => {}
+            })?;
+            let is_system = matches!(role.as_deref(), Some("system" | "developer"));
+            let is_user = role.is_none_or(|role| role == "user");
+            let content = content.filter(|_| is_system || is_user)?;
+            hasher.update(if is_user { b"u" } else { b"s" });
+            add_content(&mut hasher, content);
+            is_user.then_some(())
+        })?;
+        Some(hasher.finalize().into())
+    }
+}
+
+/// Adds what is said, which is a text, or a list with that text in it as soon as it is marked for a cache.
+fn add_content(hasher: &mut Sha256, content: &str) {
+    if content.starts_with('"') {
+        add(hasher, &format!(r#"[{{"type":"text","text":{content}}}]"#), MARKS_DEPTH);
+    } else {
+        add(hasher, content, MARKS_DEPTH);
+    }
+}
+
+/// Adds JSON without blanks, and without the marks of caches that are no deeper in it than this: they move from turn to
+/// turn.
+fn add(hasher: &mut Sha256, json: &str, depth: u32) {
+    match json.as_bytes().first() {
+        Some(b'{') if depth > 0 => {
+            hasher.update(b"{");
+            let _is_one = raw::members(json.as_bytes(), |key, value| {
+                if key != "cache_control" {
+                    hasher.update(key);
+                    hasher.update(b"\":");
+                    add(hasher, value, depth - 1);
+                }
+            });
+            hasher.update(b"}");
+        }
+        Some(b'[') if depth > 0 => {
+            hasher.update(b"[");
+            let _is_one = raw::elements(json.as_bytes(), |element| add(hasher, element, depth - 1));
+            hasher.update(b"]");
+        }
+        Some(b'"') => hasher.update(json),
+        _ => {
+            let (mut in_string, mut escaped) = (false, false);
+            let pieces = json.as_bytes().split(|byte| {
+                match byte {
+                    _ if escaped => escaped = false,
+                    b'\\' => escaped = true,
+                    b'"' => in_string = !in_string,
+                    _ => {}
+                }
+                !in_string && byte.is_ascii_whitespace()
+            });
+            pieces.for_each(|piece| hasher.update(piece));
+        }
+    }
+    hasher.update(b",");
+}
+
+#[cfg(test)]
+mod tests;

@@ -315,7 +315,7 @@ impl Chain {
         let readable = request.readable();
         let body = readable.as_deref().unwrap_or_default();
         let conversation = (self.has_equals && self.config.affinity)
-            .then(|| conversation::conversation(request.dialect, &request.headers, body))
+            .then(|| conversation::conversation(request.dialect, request.path(), &request.headers, body))
             .flatten()
             .map(|hash| request.caller.of_conversation(&hash));
         let pinned = conversation.and_then(|known| lock(&self.affinity).pinned(known, self.clock.now()));
