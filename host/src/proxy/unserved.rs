@@ -70,7 +70,10 @@ impl Tried {
                 _ => Cow::Borrowed(blocked.refusal.code()),
             },
             wait: blocked.refusal.retry_after,
-            is_final: last.is_some_and(|failed| failed.consequence.is_final) || blocked.refusal.is_final_for_now(),
+            // What is the caller's own affair, such as a key that is refused, is so the next time.
+            is_final: last
+                .is_some_and(|Failed { consequence, .. }| consequence.is_final || consequence.hears == Hears::Answer)
+                || blocked.refusal.is_final_for_now(),
         };
         match tried.iter_mut().find(|before| before.label == noted.label) {
             Some(before) => *before = noted,
