@@ -164,11 +164,16 @@ impl Unserved {
         }
     }
 
-    /// What the caller gets: the provider's own answer if there is one, with its `Retry-After`; else ours.
-    pub(crate) fn into_response(mut self, worker: &Rc<Worker>) -> Response<Body> {
-        if let Some(answer) = self.static_answer(worker.app.clock) {
-            return self.into_static(answer);
+    /// What the caller gets: what its route answers where nobody serves, if it says something, and else what was said.
+    pub(crate) fn into_response(self, worker: &Rc<Worker>) -> Response<Body> {
+        match self.static_answer(worker.app.clock) {
+            Some(answer) => self.into_static(answer),
+            None => self.as_it_was_said(worker),
         }
+    }
+
+    /// The provider's own answer if there is one, with its `Retry-After`; else ours.
+    pub(crate) fn as_it_was_said(mut self, worker: &Rc<Worker>) -> Response<Body> {
         let (is_of_several, tried) = (self.is_of_several(), self.refusal.tried.clone());
         let target = Rc::clone(&self.target);
         // A failure that looks like a success must not reach the caller as one, unless it shows that it is none.
