@@ -17,6 +17,10 @@ TEXT = "Hello from the mock provider."
 MODEL = "mock-small"
 HELLO = [{"role": "user", "content": "Hello?"}]
 
+# What is answered where nobody serves, to requests that say so.
+STATIC_TEXT = 'We are degraded; "come back" later.\u2028Sorry.'
+DEGRADED = {"x-degraded": "yes"}
+
 # The circuit of every upstream opens at so many failures in a row.
 FAILURES_TO_OPEN = 3
 
@@ -202,6 +206,16 @@ url = "{unreachable_url}"
 url = "{unreachable_url}"
 dialect = "anthropic"
 {common}
+
+[routes.degraded]
+targets = ["gone"]
+headers = "x-degraded: yes"
+static_answer = {json.dumps(STATIC_TEXT)}
+
+[routes.degraded-anthropic]
+targets = ["gone-anthropic"]
+headers = "x-degraded: yes"
+static_answer = {json.dumps(STATIC_TEXT)}
 """
 
 

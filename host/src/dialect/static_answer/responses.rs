@@ -10,7 +10,7 @@ pub(super) fn answer(said: &Said<'_>) -> StaticAnswer {
 /// The answer, or what it is before anything of it is there.
 fn response(said: &Said<'_>, is_complete: bool) -> Value {
     let usage = json!({
-        "input_tokens": 0, "input_tokens_details": {"cached_tokens": 0},
+        "input_tokens": 0, "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
         "output_tokens": 0, "output_tokens_details": {"reasoning_tokens": 0}, "total_tokens": 0,
     });
     json!({
