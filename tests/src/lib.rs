@@ -11,6 +11,7 @@ pub mod http;
 pub mod load;
 pub mod log;
 pub mod provider;
+pub mod row;
 pub mod setup;
 pub mod spillway;
 pub mod wait;

@@ -55,6 +55,7 @@ impl Policy for HostileHooks {
         match deed {
             "retry after" => Some(RetryDecision::After(FOR_EVER)),
             "spool for" => Some(RetryDecision::SpoolFor(FOR_EVER)),
+            "next upstream" => Some(RetryDecision::NextUpstream),
             _ => None,
         }
     }
