@@ -153,12 +153,13 @@ impl Unserved {
     /// How long to leave a job alone that was not served.
     ///
     /// What may be the job's own fault, or asks for less load, waits longer each time. What an open circuit explains
-    /// waits for that circuit and a moment more, so that another job gets the next probe.
+    /// waits for that circuit and a moment more, so that another job gets the next probe. What was not called, with no
+    /// wait known, waits longer each time as well.
     pub(crate) fn delay(&self, circuit: Option<Duration>, own: Duration) -> Duration {
         let asked = self.refusal.retry_after.unwrap_or_default();
         let asks_for_less = self.last.as_ref().is_some_and(|failed| failed.consequence.asks_for_less);
         match (self.was_called, circuit) {
-            (false, _) => asked,
+            (false, _) => self.refusal.retry_after.unwrap_or(own),
             (true, Some(circuit)) if !self.is_suspect() && !asks_for_less => asked.max(circuit + PROBE_TURN),
             (true, _) => asked.max(own),
         }
