@@ -66,7 +66,7 @@ fn answered(status: u16, body: String) -> Rc<dyn AttemptFacts> {
     Rc::new(Record {
         upstream: Arc::from("openai"),
         dialect: Dialect::OpenAi,
-        model: Some("gpt-4.1-mini".to_owned()),
+        model: Some("gpt-4.1-mini".into()),
         streaming: false,
         number: 1,
         phase: Phase::BeforeContent,

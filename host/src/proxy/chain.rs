@@ -56,12 +56,14 @@ impl Chains {
             return None;
         }
         // A path that names another upstream than the API's own asks for that one.
-        let routes = || self.routes.iter().filter(|_| *upstream.name == *request.dialect.as_str());
-        if let Some(chain) = routes().find(|chain| chain.takes(request)) {
-            return Some(chain.plan(request));
+        if *upstream.name == *request.dialect.as_str() {
+            let takes = self.routes.iter().find(|chain| chain.takes(request));
+            if let Some(plan) = takes.map(|chain| chain.plan(request)).or_else(|| self.of_maker(request)) {
+                return Some(plan);
+            }
         }
         let own = self.own.get(&upstream.name).filter(|_| request.caller.may_spend);
-        self.of_maker(request).or_else(|| Some(own?.plan(request)))
+        own.map(|own| own.plan(request))
     }
 
     /// Where what the path of a request is about was made, if some route has made it.
