@@ -101,6 +101,21 @@ fn what_is_the_callers_own_mistake_is_asked_of_nobody_else() {
 }
 
 #[test]
+fn what_a_fallback_has_against_a_request_is_no_news_of_the_first_target() {
+    let row = Row::new();
+    let spillway = row.setup("openai", ALL).start();
+    row.first().always(fail(Failure::ServerError).status(503));
+    row.second().always(fail(Failure::ServerError).status(400));
+    row.third().always(fail(Failure::ServerError).status(401));
+    let answer = spillway.send(&chat());
+    assert_eq!(answer.status(), 503, "the first target would have taken it");
+    let tried = answer.header("x-spillway-tried").expect("they are named").to_owned();
+    for what in ["(503)", "(400)", "(401)"] {
+        assert!(tried.contains(what), "{tried}");
+    }
+}
+
+#[test]
 fn what_would_be_made_twice_moves_on_only_if_it_was_certainly_not_made() {
     let row = Row::new();
     let spillway = row.setup("openai", ALL).start();

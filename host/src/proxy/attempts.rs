@@ -64,7 +64,9 @@ pub(crate) async fn attempts(
             tried.push(Tried::too_small(label));
         }
         let Stop { target, past, is_patient, .. } = stop;
-        let out = match run.at(&target, past, is_patient, walk.following()).await {
+        let is_fallback = word.as_ref().is_some_and(|word| word.target.label() != target.label());
+        let place = Circumstances { is_patient, following: walk.following(), is_fallback };
+        let out = match run.at(&target, past, place).await {
             Ok(response) => return Ok(response),
             Err((went_on, out)) => {
                 run = went_on;
@@ -96,6 +98,17 @@ pub(crate) async fn attempts(
             }
         }
     }
+}
+
+/// How a request comes to a target.
+#[derive(Clone, Copy)]
+struct Circumstances<'a> {
+    /// Whether it waits there for what is in the way.
+    is_patient: bool,
+    /// Who would be asked next.
+    following: Option<&'a Arc<Upstream>>,
+    /// Whether another one was to serve it.
+    is_fallback: bool,
 }
 
 /// What is told of a request that nobody has served.
@@ -164,8 +177,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Has one target serve. `is_patient` says that the request waits for what is in the way there, and
-    /// `following` who would be asked next.
+    /// Has one target serve.
     ///
     /// # Errors
     /// Why it has not.
@@ -173,8 +185,7 @@ impl Run<'_> {
         mut self,
         target: &Rc<Target>,
         past: Past,
-        is_patient: bool,
-        following: Option<&Arc<Upstream>>,
+        Circumstances { is_patient, following, is_fallback }: Circumstances<'_>,
     ) -> Result<Response<Body>, (Self, Out)> {
         let (worker, clock) = (self.worker, self.worker.app.clock);
         let (upstream, subject) = (&*target.upstream, target.subject());
@@ -280,12 +291,13 @@ impl Run<'_> {
                 continue;
             }
 
-            // What is the caller's own affair is answered as it is, unless another target may see it otherwise.
-            let hears_answer = consequence.hears == Hears::Answer;
-            let may_go_on =
-                following.is_some() && verdict.advice == Advice::NextUpstream && !target.request.parameters.creates;
-            if hears_answer
+            // What is the caller's own affair is answered as it is, unless another target may see it otherwise. What one
+            // that stands in for another has against the request is no news of the one that was meant.
+            let is_callers_affair = consequence.hears == Hears::Answer;
+            let may_go_on = following.is_some() && verdict.advice == Advice::NextUpstream;
+            if is_callers_affair
                 && !may_go_on
+                && !is_fallback
                 && let Some(held) = attempted.response.take()
             {
                 let outcome = RequestOutcome::Answered;
@@ -309,7 +321,10 @@ impl Run<'_> {
             };
             let refusal = refusal_for(target, record, verdict, consequence.hears);
             let took = record.elapsed;
-            let step = next(worker, target, &mut attempted, &failed);
+            let step = match is_callers_affair {
+                true => Step::NextUpstream { hint: None },
+                false => next(worker, target, &mut attempted, &failed),
+            };
             let mut onward = self.onward(target, step, number, took, following);
             let upstream_is_trusted = !is_probe && upstream.circuits.are_trusted(subject);
             let failed = last.insert(Failed { attempted, consequence, upstream_is_trusted, refusal });

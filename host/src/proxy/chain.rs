@@ -231,10 +231,14 @@ impl Chain {
     ) -> Chain {
         let mut candidates = Vec::new();
         for (rank, equals) in config.targets.0.iter().enumerate() {
+            // A target's weight is shared by its keys, so that it weighs the same however many it has.
+            let keys = equals.iter().filter_map(|target| upstreams.get(&target.upstream)).map(key_count);
+            let shares = keys.fold(1, least_common_multiple);
             for target in equals {
                 // The configuration was checked: every upstream is there.
                 let Some(upstream) = upstreams.get(&target.upstream) else { continue };
-                candidates.extend(candidates_of(target, rank, upstream, upstreams, &config.targets));
+                let share = target.weight * shares / key_count(upstream);
+                candidates.extend(candidates_of(target, rank, share, upstream, upstreams, &config.targets));
             }
         }
         let has_equals = candidates.windows(2).any(|two| two[0].rank == two[1].rank);
@@ -363,10 +367,25 @@ impl Candidate {
     }
 }
 
+/// As how many candidates a target at this upstream stands.
+fn key_count(upstream: &Arc<Upstream>) -> u32 {
+    u32::try_from(upstream.keys.current().len()).unwrap_or(u32::MAX).max(1)
+}
+
+fn least_common_multiple(one: u32, other: u32) -> u32 {
+    let (mut divisor, mut rest) = (one, other);
+    while rest > 0 {
+        (divisor, rest) = (rest, divisor % rest);
+    }
+    // Beyond what weights can be, shares need not be exact.
+    (one / divisor).saturating_mul(other).min(spillway_resilience::Candidate::WEIGHT_MAX)
+}
+
 /// A target, once for each of its keys.
 fn candidates_of(
     target: &TargetConfig,
     rank: usize,
+    weight: u32,
     upstream: &Arc<Upstream>,
     upstreams: &BTreeMap<String, Arc<Upstream>>,
     all: &crate::config::Ranks,
@@ -378,7 +397,7 @@ fn candidates_of(
     let model_index = all.targets().position(|other| other.model == target.model);
     let candidate = |key| Candidate {
         rank: u32::try_from(rank).unwrap_or(u32::MAX),
-        weight: target.weight,
+        weight,
         upstream: Arc::clone(upstream),
         model: target.model.as_deref().map(Arc::from),
         key,

@@ -227,6 +227,11 @@ impl Target {
         })
     }
 
+    /// What it is called: as in its route, or by its upstream.
+    pub(crate) fn label(&self) -> &Arc<str> {
+        self.standing.as_ref().map_or(&self.upstream.name, |standing| &standing.label)
+    }
+
     /// Remembers what an answer of its has made there, as far as it says so: an event of a stream, or a piece of a body.
     pub(crate) fn remember(&self, answer: &[u8], is_event: bool) {
         let Some(makers) = &self.makers else { return };

@@ -79,14 +79,15 @@ impl RequestTrace {
 
     /// It is this target that is asked first.
     pub(crate) fn asks(&mut self, target: &Target) {
-        self.upstream = target.upstream.name.to_string();
+        if *self.upstream != *target.upstream.name {
+            self.upstream = target.upstream.name.to_string();
+        }
         self.route = target.standing.as_ref().and_then(RouteTrace::of);
     }
 
     /// The request goes on to another target. It stays counted where it went first.
     pub(crate) fn goes_on_to(&mut self, target: &Target) {
-        let label = target.standing.as_ref().map_or(&target.upstream.name, |standing| &standing.label);
-        self.tell(&format!("on to {label}"));
+        self.tell(&format!("on to {}", target.label()));
         self.asks(target);
     }
 
