@@ -1,8 +1,12 @@
 //! Where an API looks for its key: how a key of Spillway's own takes the place of what a caller has sent.
 
 use super::{Dialect, headers, query};
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use std::fmt;
+
+/// A shorter key protects nothing, and could be part of any word.
+const COVERED_BYTES_MIN: usize = 8;
 
 /// Where an API looks for its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +78,21 @@ impl Credential {
             Credential::Header(_, value) => value.as_bytes(),
             Credential::Parameter(key) => key.as_bytes(),
         }
+    }
+
+    /// What a provider has said, with asterisks in place of the key, if it stands there: some repeat the key that they
+    /// refuse. It is as long as before.
+    pub(crate) fn covered(&self, said: &[u8]) -> Option<Bytes> {
+        // Behind the scheme, as in `Bearer sk-…`.
+        let key = self.as_bytes().rsplit(|byte| *byte == b' ').next().unwrap_or_default();
+        if key.len() < COVERED_BYTES_MIN || memchr::memmem::find(said, key).is_none() {
+            return None;
+        }
+        let mut covered = said.to_vec();
+        for at in memchr::memmem::find_iter(said, key) {
+            covered[at..at + key.len()].fill(b'*');
+        }
+        Some(covered.into())
     }
 
     /// Puts it in the place of whatever the caller has sent of that kind.
@@ -155,6 +174,17 @@ mod tests {
         let credential = Credential::new(Auth::Query, "a&b=c/d").expect("any text");
         credential.place(&mut HeaderMap::new(), &mut path);
         assert_eq!(path, "/v1/models?key=a%26b%3Dc%2Fd");
+    }
+
+    #[test]
+    fn a_key_that_a_provider_repeats_is_covered() {
+        let said = b"Incorrect API key provided: sk-secret-1. sk-secret-1 is unknown.";
+        for auth in Auth::ALL {
+            let of = |secret| Credential::new(auth, secret).expect("header text").covered(said);
+            let covered = of("sk-secret-1").expect("it stands there");
+            assert_eq!(&covered[..], b"Incorrect API key provided: ***********. *********** is unknown.", "{auth:?}");
+            assert_eq!((of("sk-secret-2"), of("key")), (None, None), "{auth:?}");
+        }
     }
 
     #[test]

@@ -106,6 +106,13 @@ pub(super) async fn hold(target: &Target, status: StatusCode, headers: Rc<Header
         let enough = if target.request.parameters.streaming && succeeds { 1 } else { BODY_PREFIX_BYTES_MAX };
         fault = hold_body(target, &mut held, enough).await;
     }
+    if let (Some(key), false) = (&target.key, succeeds) {
+        // What the caller, the log and the status hear of a refused key is not the key.
+        let said: Vec<u8> = held.arrived.iter().flatten().copied().collect();
+        if let Some(covered) = key.covered(&said) {
+            held.arrived = VecDeque::from([covered]);
+        }
+    }
     Begun { held, error, fault }
 }
 

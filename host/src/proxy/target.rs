@@ -107,6 +107,8 @@ pub(crate) struct Target {
     pub headers: HeaderMap,
     /// The fingerprint of the credential in them.
     pub credential: u64,
+    /// The key of Spillway's own in them, if it is one.
+    pub key: Option<Arc<Key>>,
     /// What is sent in the body's place: it names another model.
     pub body: Option<Bytes>,
     /// What is sent in the body's place, so that a stream reports usage for which the caller did not ask.
@@ -181,15 +183,15 @@ impl Target {
             }
             _ => path + query,
         };
-        let fingerprint = match &credential {
-            Credential::Callers => request.caller.credential,
+        let (fingerprint, key) = match credential {
+            Credential::Callers => (request.caller.credential, None),
             Credential::None => {
                 headers::remove_callers(&mut headers, &mut path_and_query);
-                0
+                (0, None)
             }
             Credential::Key(key) => {
                 key.place(&mut headers, &mut path_and_query);
-                key.fingerprint
+                (key.fingerprint, Some(key))
             }
         };
         config
@@ -215,6 +217,7 @@ impl Target {
             model: model.or_else(own_model),
             headers,
             credential: fingerprint,
+            key,
             path_and_query,
             body,
             demands_usage: Cell::new(body_demanding_usage.is_some()),

@@ -4,6 +4,7 @@ use crate::config::{Secret, SecretSource, UpstreamConfig};
 use crate::dialect::auth::{Auth, Credential};
 use crate::runtime::fingerprint::FingerprintKey;
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use http::HeaderMap;
 use std::sync::Arc;
 
@@ -21,6 +22,11 @@ impl Key {
     /// Puts it into a request, in the place of everything by which the provider could know the caller.
     pub(crate) fn place(&self, headers: &mut HeaderMap, path_and_query: &mut String) {
         self.credential.place(headers, path_and_query);
+    }
+
+    /// What a provider has said, with asterisks in place of the key; `None` where it does not stand there.
+    pub(crate) fn covered(&self, said: &[u8]) -> Option<Bytes> {
+        self.credential.covered(said)
     }
 }
 
