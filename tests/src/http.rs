@@ -1,13 +1,16 @@
 //! A small HTTP/1.1 client on a plain socket. It sees what other clients hide: each event when it arrives, and whether
 //! an answer ended or broke off. It also sends what other clients refuse to send.
 
+use crate::socket::Socket;
 use crate::wait::DEADLINE;
 use bytes::Bytes;
 use http_body_util::Full;
 use serde_json::Value;
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 /// Largest answer read. No test's answer comes near it.
@@ -63,9 +66,15 @@ impl Request {
 
     /// Replaces every header of this name.
     #[must_use]
-    pub fn replace_header(mut self, name: &str, value: &str) -> Self {
+    pub fn replace_header(self, name: &str, value: &str) -> Self {
+        self.without_header(name).header(name, value)
+    }
+
+    /// Removes every header of this name.
+    #[must_use]
+    pub fn without_header(mut self, name: &str) -> Self {
         self.headers.retain(|(key, _)| !key.eq_ignore_ascii_case(name));
-        self.header(name, value)
+        self
     }
 
     /// Goes to another path.
@@ -189,7 +198,7 @@ enum Rest {
 /// A connection, and the answer under way on it. Dropping it hangs up.
 #[derive(Debug)]
 pub struct Connection {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Socket>,
     address: SocketAddr,
     rest: Rest,
     /// What was read of an event that is not whole.
@@ -204,6 +213,18 @@ impl Connection {
     pub fn open(address: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
+        Self::over(Socket::Tcp(stream), address)
+    }
+
+    /// Connects to a Unix socket. Requests have a `Host` that is nobody's, unless they have their own.
+    ///
+    /// # Errors
+    /// The system's own.
+    pub fn open_unix(path: &Path) -> io::Result<Self> {
+        Self::over(Socket::Unix(UnixStream::connect(path)?), SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)))
+    }
+
+    fn over(stream: Socket, address: SocketAddr) -> io::Result<Self> {
         stream.set_read_timeout(Some(DEADLINE))?;
         Ok(Self { stream: BufReader::new(stream), address, rest: Rest::Nothing, partial: Vec::new() })
     }

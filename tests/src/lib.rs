@@ -13,5 +13,6 @@ pub mod log;
 pub mod provider;
 pub mod row;
 pub mod setup;
+mod socket;
 pub mod spillway;
 pub mod wait;
