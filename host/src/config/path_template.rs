@@ -14,11 +14,11 @@ pub(super) const AZURE: &str = "/openai/deployments/{model}/{operation}?api-vers
 
 /// How Azure's paths of deployments begin.
 const AZURE_DEPLOYMENTS: &str = "/openai/deployments/";
-/// What Azure serves along these. All else that generates has no path but the one without a deployment, which finds it
-/// by the body's `model`.
+/// What Azure serves along these. All else has no path but the one without a deployment, which finds it by the body's
+/// `model`.
 const AZURE_DEPLOYED: [&str; 3] = ["chat/completions", "completions", "embeddings"];
-/// What stands before that.
-const AZURE_UNDEPLOYED: &str = "/openai/v1/";
+/// What stands before that one, which is OpenAI's own otherwise.
+const AZURE_UNDEPLOYED: &str = "/openai";
 
 /// A path, and perhaps a query, with places for a model and an operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,9 +78,8 @@ impl PathTemplate {
         if self.is_form_of(path) {
             return None;
         }
-        let is_azures = self.text.starts_with(AZURE_DEPLOYMENTS);
-        let mut rendered = if is_azures && !AZURE_DEPLOYED.contains(&operation) {
-            format!("{AZURE_UNDEPLOYED}{operation}")
+        let mut rendered = if self.is_azures() && !AZURE_DEPLOYED.contains(&operation) {
+            format!("{AZURE_UNDEPLOYED}/v1/{operation}")
         } else if self.pieces.contains(&Piece::Model) {
             self.render(operation, &query::encoded(model?))
         } else {
@@ -95,6 +94,16 @@ impl PathTemplate {
             rendered.push_str(pair);
         }
         Some(rendered)
+    }
+
+    /// The path of a request that does not generate, such as that for an answer which is kept there. Azure has OpenAI's
+    /// own paths, behind its own beginning; others have what the caller wrote, which is `None`.
+    pub fn kept_path(&self, path: &str) -> Option<String> {
+        (self.is_azures() && path.starts_with("/v1/")).then(|| format!("{AZURE_UNDEPLOYED}{path}"))
+    }
+
+    fn is_azures(&self) -> bool {
+        self.text.starts_with(AZURE_DEPLOYMENTS)
     }
 
     fn render(&self, operation: &str, model: &str) -> String {
@@ -192,6 +201,14 @@ mod tests {
         assert_eq!(azure.path("/v1/chat/completions", None, None), None);
         let without = template("/v2/{operation}").path("/v1/chat/completions", None, None);
         assert_eq!(without.as_deref(), Some("/v2/chat/completions"));
+    }
+
+    #[test]
+    fn what_is_kept_at_azure_has_openais_path_behind_azures_beginning() {
+        let azure = template(AZURE);
+        assert_eq!(azure.kept_path("/v1/responses/resp_1").as_deref(), Some("/openai/v1/responses/resp_1"));
+        assert_eq!(azure.kept_path("/openai/files"), None);
+        assert_eq!(template("/v2/{operation}").kept_path("/v1/files"), None);
     }
 
     #[test]

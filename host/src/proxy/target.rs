@@ -181,7 +181,8 @@ impl Target {
                 let asked = model.as_deref().or(request.parameters.model.as_deref());
                 template.path(&path, query.strip_prefix('?'), asked).unwrap_or_else(|| path + query)
             }
-            _ => path + query,
+            Some(template) => template.kept_path(&path).unwrap_or(path) + query,
+            None => path + query,
         };
         let (fingerprint, key) = match credential {
             Credential::Callers => (request.caller.credential, None),
