@@ -454,8 +454,9 @@ impl Kind<SocketAddr> for Loopback {
         match text.parse::<SocketAddr>() {
             Ok(address) if address.ip().is_loopback() => Some(address),
             Ok(_) => {
-                // Whoever reaches Spillway spends the keys that pass through it.
-                section.mistake(key, "must be a loopback address: Spillway has no access control for others yet");
+                // Whoever reaches the admin address sees everything, and what callers send to the other is not
+                // encrypted, credentials included.
+                section.mistake(key, "must be a loopback address: nothing on the way here is encrypted");
                 None
             }
             Err(_) => {

@@ -21,7 +21,7 @@ pub(super) const REQUEST_TIMEOUT: &str = "server.request_timeout";
 section! {
     /// Where callers reach Spillway, and how much and how long it bears with them.
     pub struct Server {
-        /// Where callers reach Spillway. There is no access control for others yet than this machine's own.
+        /// Where callers reach Spillway: this machine's own processes, and no others.
         listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 4141)), Loopback;
         /// A Unix socket beside it, which belongs to this user alone (mode 0600). Whoever reaches it may spend the keys
         /// that Spillway has, and may give any `Host`.
