@@ -299,6 +299,16 @@ fn a_key_that_cannot_be_had_is_a_mistake_before_anything_is_served() {
 }
 
 #[test]
+fn whoever_only_asks_what_is_configured_need_not_have_the_keys() {
+    let setup = Setup::bare().set("upstreams.openai", "api_key_env = \"SPILLWAY_TEST_UNSET\"");
+    for command in [&["env"][..], &["config", "show"], &["policy", "ls"]] {
+        let ended = setup.run_to_end(command);
+        assert!(!ended.stderr.contains("SPILLWAY_TEST_UNSET") && !ended.stderr.contains("api_key_env"), "{ended:?}");
+    }
+    assert_eq!(setup.run_to_end(&["env"]).code, Some(0));
+}
+
+#[test]
 fn a_key_comes_from_the_environment_as_well() {
     let provider = Provider::start();
     let setup = with_access_key(Setup::with(&provider)).environment("SPILLWAY_TEST_KEY", OPENAI);

@@ -1,14 +1,14 @@
 //! `spillway env`: the settings that send the official SDKs through Spillway.
 
 use super::with_config;
-use crate::config::{Config, UpstreamConfig};
+use crate::config::{Config, Purpose, UpstreamConfig};
 use crate::dialect::Dialect;
 use std::path::Path;
 use std::process::ExitCode;
 
 /// Prints them for a shell.
 pub fn run(file: Option<&Path>) -> ExitCode {
-    with_config(file, |config| {
+    with_config(file, Purpose::Look, |config| {
         print!("{}", exports(&config));
         ExitCode::SUCCESS
     })

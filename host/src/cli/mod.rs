@@ -12,13 +12,13 @@ pub use env::run as env;
 pub use policy::{PolicyArguments, run as policy};
 pub use run::run;
 
-use crate::config::Config;
+use crate::config::{Config, Purpose};
 use std::path::Path;
 use std::process::ExitCode;
 
-/// Does something with a configuration. Exit code 2 is for what the user can mend in arguments and configuration.
-fn with_config(file: Option<&Path>, then: impl FnOnce(Config) -> ExitCode) -> ExitCode {
-    match Config::load(file) {
+/// Does something with a configuration that is read for this. Exit code 2 is for what the user can mend in arguments and configuration.
+fn with_config(file: Option<&Path>, purpose: Purpose, then: impl FnOnce(Config) -> ExitCode) -> ExitCode {
+    match Config::load(file, purpose) {
         Ok(config) => then(config),
         Err(error) => {
             eprintln!("spillway: {error}");

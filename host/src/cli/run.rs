@@ -1,7 +1,7 @@
 //! `spillway run`: serves.
 
 use super::with_config;
-use crate::config::Config;
+use crate::config::{Config, Purpose};
 use crate::observe::log::Log;
 use crate::start::{self, StartError};
 use std::io::{self, Write};
@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 /// Serves until a signal ends it.
 pub fn run(file: Option<&Path>) -> ExitCode {
-    with_config(file, serve)
+    with_config(file, Purpose::Serve, serve)
 }
 
 fn serve(config: Config) -> ExitCode {

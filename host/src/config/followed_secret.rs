@@ -33,7 +33,7 @@ impl FollowedSecret {
             SecretSource::Variable(_) => None,
             SecretSource::File(_) => Some(FollowedSecret {
                 source: named.source.clone(),
-                held: named.secret.clone(),
+                held: named.secret.clone()?,
                 seen: None,
                 told: None,
             }),
@@ -82,7 +82,7 @@ mod tests {
     fn follow(path: &Path) -> FollowedSecret {
         let source = SecretSource::File(path.to_owned());
         let secret = source.read().expect("a secret");
-        FollowedSecret::of(&NamedSecret { source, secret }).expect("a file can be followed")
+        FollowedSecret::of(&NamedSecret { source, secret: Some(secret) }).expect("a file can be followed")
     }
 
     fn secret(text: &str) -> Secret {

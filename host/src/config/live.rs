@@ -1,7 +1,7 @@
 //! The part of the configuration that is followed while serving: what it says about each policy now, its settings and
 //! whether it carries an interpreter.
 
-use super::{Config, ConfigError, Policies};
+use super::{Config, ConfigError, Policies, Purpose};
 use crate::policy::{Followed, Limits, PolicySettings, Stamp};
 use std::collections::BTreeSet;
 use std::fs;
@@ -69,7 +69,7 @@ impl PolicySettings for LivePolicies {
                 return Followed::Settling;
             }
         }
-        let loaded = Config::load(Some(file));
+        let loaded = Config::load(Some(file), Purpose::Look);
         // What was read while it was being written to may be anything.
         if stamp_of(file) != Some(stamp) {
             return Followed::Settling;
@@ -121,7 +121,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("spillway.toml");
         fs::write(&file, text).expect("written");
-        let settings = LivePolicies::new(&Config::load(Some(&file)).expect("a configuration"));
+        let settings = LivePolicies::new(&Config::load(Some(&file), Purpose::Look).expect("a configuration"));
         (settings, file, folder)
     }
 

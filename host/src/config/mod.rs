@@ -89,12 +89,25 @@ pub struct Config {
     pub log: LogConfig,
 }
 
-/// Parses a configuration. Relative paths in it are relative to `folder`.
+/// What a configuration is read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To serve by it, or to say whether that is possible: the secrets that it names are read.
+    Serve,
+    /// For what it says: a shell in which somebody asks for that need not have the secrets.
+    Look,
+}
+
+/// Parses a configuration by which to serve. Relative paths in it are relative to `folder`.
 ///
 /// # Errors
 /// Every mistake in it.
 pub fn parse(text: &str, folder: &Path) -> Result<Config, Vec<Mistake>> {
-    let document = Document::new(text, folder);
+    parse_for(Purpose::Serve, text, folder)
+}
+
+fn parse_for(purpose: Purpose, text: &str, folder: &Path) -> Result<Config, Vec<Mistake>> {
+    let document = Document::new(text, folder, purpose);
     let table = document.parse();
     let root = Section::root(&document, &table);
     let config = Config::read(&root);
@@ -204,13 +217,13 @@ impl Config {
     ///
     /// # Errors
     /// When the file cannot be read or has mistakes; all of them are listed.
-    pub fn load(file: Option<&Path>) -> Result<Config, ConfigError> {
+    pub fn load(file: Option<&Path>, purpose: Purpose) -> Result<Config, ConfigError> {
         let (path, text) = match text_of(file)? {
             Some((path, text)) => (Some(path), text),
             None => (None, String::new()),
         };
         let folder = path.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
-        match parse(&text, folder) {
+        match parse_for(purpose, &text, folder) {
             Ok(config) => Ok(Config { file: path, ..config }),
             Err(mistakes) => Err(ConfigError::Wrong { path: path.unwrap_or(DEFAULT_FILE.into()), mistakes }),
         }

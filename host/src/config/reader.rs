@@ -2,6 +2,7 @@
 //!
 //! serde stops at the first mistake; an operator wants all of them at once.
 
+use super::Purpose;
 use spillway_sdk::wait;
 use std::cell::RefCell;
 use std::fmt;
@@ -40,12 +41,13 @@ pub(super) struct Document<'a> {
     text: &'a str,
     /// Where it lies: relative paths in it are relative to this.
     folder: &'a Path,
+    purpose: Purpose,
     mistakes: RefCell<Vec<Mistake>>,
 }
 
 impl<'a> Document<'a> {
-    pub(super) fn new(text: &'a str, folder: &'a Path) -> Self {
-        Document { text, folder, mistakes: RefCell::default() }
+    pub(super) fn new(text: &'a str, folder: &'a Path, purpose: Purpose) -> Self {
+        Document { text, folder, purpose, mistakes: RefCell::default() }
     }
 
     /// Parses the text. Syntax errors are mistakes too; whatever could be read is returned.
@@ -102,6 +104,11 @@ impl<'a> Section<'a> {
     }
 
     /// Whatever stands under a key that is known from elsewhere.
+    /// What it is read for.
+    pub(super) fn purpose(&self) -> Purpose {
+        self.document.purpose
+    }
+
     pub(super) fn get(&self, key: &str) -> Option<&'a Spanned<DeValue<'a>>> {
         self.table?.get(key)
     }

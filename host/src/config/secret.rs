@@ -1,5 +1,6 @@
 //! Secrets that the configuration names and never holds: variables of the environment, and files.
 
+use super::Purpose;
 use super::kind::Kind;
 use super::reader::Section;
 use serde_json::json;
@@ -110,13 +111,17 @@ fn text_of(path: &Path) -> Result<String, String> {
 pub struct NamedSecret {
     /// Where it stands.
     pub source: SecretSource,
-    /// As it was read first.
-    pub secret: Secret,
+    /// As it was read first; `None` where the configuration was not read to serve by it.
+    pub secret: Option<Secret>,
 }
 
 impl NamedSecret {
-    fn read(source: SecretSource) -> Result<NamedSecret, String> {
-        Ok(NamedSecret { secret: source.read()?, source })
+    fn read(source: SecretSource, purpose: Purpose) -> Result<NamedSecret, String> {
+        let secret = match purpose {
+            Purpose::Serve => Some(source.read()?),
+            Purpose::Look => None,
+        };
+        Ok(NamedSecret { secret, source })
     }
 }
 
@@ -144,7 +149,8 @@ pub(super) struct OneSecret(pub(super) Named);
 
 impl Kind<NamedSecret> for OneSecret {
     fn read(&self, section: &Section<'_>, key: &'static str) -> Option<NamedSecret> {
-        let read = self.0.source(section, &section.string(key)?).and_then(NamedSecret::read);
+        let source = self.0.source(section, &section.string(key)?);
+        let read = source.and_then(|source| NamedSecret::read(source, section.purpose()));
         read.map_err(|message| section.mistake(key, message)).ok()
     }
 
@@ -176,7 +182,7 @@ impl Kind<Vec<NamedSecret>> for Secrets {
                 return Err("is named twice".to_owned());
             }
             seen.push(source.clone());
-            NamedSecret::read(source)
+            NamedSecret::read(source, section.purpose())
         })
     }
 

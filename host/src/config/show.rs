@@ -1,7 +1,7 @@
 //! A configuration as TOML: what its file says as it was understood, or all that is in force.
 
 use super::section::Table;
-use super::{Config, ConfigError, DEFAULT_FILE, Mistake};
+use super::{Config, ConfigError, DEFAULT_FILE, Mistake, Purpose};
 use std::fmt::Write;
 use std::path::{Path, PathBuf, absolute};
 use toml::de::{DeTable, DeValue};
@@ -32,9 +32,9 @@ impl Shown {
         Shown::parse(text, &folder).map_err(|mistakes| ConfigError::Wrong { path, mistakes })
     }
 
-    /// Parses a text as [`parse`](super::parse) does.
+    /// Parses a text as [`parse`](super::parse) does, but for the secrets that it names.
     pub(super) fn parse(text: String, folder: &Path) -> Result<Shown, Vec<Mistake>> {
-        Ok(Shown { config: super::parse(&text, folder)?, text })
+        Ok(Shown { config: super::parse_for(Purpose::Look, &text, folder)?, text })
     }
 
     /// What the file says. No credential is in it.

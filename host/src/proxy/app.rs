@@ -101,7 +101,7 @@ impl App {
             upstreams,
             guard: Guard { hosts: config.server.allowed_hosts.clone(), origins: config.server.allowed_origins.clone() },
             callers: Callers::new(&config, key, clock),
-            access: Access::new(config.server.access_key().map(|named| &named.secret)),
+            access: Access::new(config.server.access_key().and_then(|named| named.secret.as_ref())),
             shed: ShedSettings::default(),
             held: Arc::new(HeldBytes::of_at_most(config.server.max_held)),
             config,

@@ -49,7 +49,7 @@ impl Keys {
             sources: config.api_keys().map(|named| named.source.clone()).collect(),
             current: ArcSwap::default(),
         };
-        let read = config.api_keys().filter_map(|named| keys.key(&named.source, &named.secret));
+        let read = config.api_keys().filter_map(|named| keys.key(&named.source, named.secret.as_ref()?));
         keys.current.store(Arc::new(read.map(Arc::new).collect()));
         keys
     }

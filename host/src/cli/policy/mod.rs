@@ -17,7 +17,7 @@ mod subject;
 mod table;
 mod trial;
 
-use crate::config::Config;
+use crate::config::{Config, Purpose};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use std::io::{self, Write};
@@ -131,7 +131,7 @@ pub fn run(arguments: PolicyArguments) -> ExitCode {
 }
 
 fn configured(file: Option<&Path>) -> Result<Config, Failure> {
-    Config::load(file).map_err(|error| Failure::Usage(error.to_string()))
+    Config::load(file, Purpose::Look).map_err(|error| Failure::Usage(error.to_string()))
 }
 
 /// One line on standard error, for what takes long.

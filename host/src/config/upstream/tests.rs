@@ -22,7 +22,10 @@ fn keys_are_read_from_variables_and_files_one_or_several_in_their_order() {
     fs::write(folder.path().join("two"), "sk-two").expect("written");
     let keys = |text: &str| {
         let upstream = &config(&format!("[upstreams.openai]\n{text}"), folder.path()).upstreams["openai"];
-        upstream.api_keys().map(|named| named.secret.expose().to_owned()).collect::<Vec<_>>()
+        upstream
+            .api_keys()
+            .map(|named| named.secret.as_ref().expect("it was read").expose().to_owned())
+            .collect::<Vec<_>>()
     };
     assert!(keys("").is_empty());
     assert!(keys("api_key_env = []").is_empty());
@@ -103,6 +106,10 @@ fn what_is_shown_of_keys_is_where_they_stand() {
     assert!(shown.as_said().contains(&expected), "{}", shown.as_said());
     let printed = format!("{} {:?}", shown.in_force(), config(&text, folder.path()));
     assert!(!printed.contains("canary"), "{printed}");
+    // Whoever asks what it says need not have them.
+    fs::remove_file(&file).expect("removed");
+    assert!(Shown::parse(text.clone(), folder.path()).is_ok());
+    fs::write(&file, "canary").expect("written");
     // What is in force is a configuration, and means the same.
     let again = config(&shown.in_force(), Path::new("/"));
     assert_eq!(again.upstreams["openai"].api_keys().count(), 2);
