@@ -161,6 +161,42 @@ fn a_route_that_is_open_to_local_processes_asks_for_no_access_key() {
     assert_eq!(seen(&provider).header("authorization"), Some(&*format!("Bearer {OPENAI}")));
 }
 
+#[test]
+fn an_upstream_with_paths_and_a_place_for_keys_of_its_own_is_asked_in_its_way() {
+    let provider = Provider::start();
+    let at = |more: &str| format!("url = \"{}\"\n{more}", provider.url());
+    let azure = "auth = \"api-key\"\napi_key_file = \"openai.key\"\n\
+                 path = \"/openai/deployments/{model}/{operation}?api-version=2024-10-21\"";
+    let vertex = "dialect = \"gemini\"\nauth = \"bearer\"\napi_key_file = \"gemini.key\"\n\
+                  path = \"/v1/projects/p/locations/l/publishers/google/models/{model}:{operation}\"";
+    let spillway = keyed(&provider)
+        .set("upstreams.azure", &at(azure))
+        .set("upstreams.vertex", &at(vertex))
+        .set("routes.chat", "targets = [\"azure/gpt-5\"]\nmodel = \"mock-small\"")
+        .set("routes.google", "targets = [\"vertex/gemini-3-pro\"]\nmodel = \"mock-gemini\"")
+        .start();
+    let spending = |request: Request| showing_it(&request, "x-spillway-access-key", ACCESS);
+    let sent = |request: Request, name: &str| {
+        let answer = spillway.send(&request);
+        assert_eq!(answer.status(), 200, "{}", answer.text());
+        let seen = seen(&provider);
+        let path = format!("{}?{}", seen.path, seen.query.as_deref().unwrap_or_default());
+        (path, seen.header(name).unwrap_or_default().to_owned(), seen.json()["model"].as_str().map(str::to_owned))
+    };
+    let deployment = "/openai/deployments/gpt-5/chat/completions?api-version=2024-10-21";
+    let expected = (deployment.to_owned(), OPENAI.to_owned(), Some("gpt-5".to_owned()));
+    assert_eq!(sent(spending(chat()), "api-key"), expected);
+    // With the model that its caller asks for, and a parameter of the caller's own.
+    let named = spending(chat_of("o4")).path("/azure/v1/chat/completions?trace=1");
+    let deployment = "/openai/deployments/o4/chat/completions?api-version=2024-10-21&trace=1";
+    assert_eq!(sent(named, "api-key"), (deployment.to_owned(), OPENAI.to_owned(), Some("o4".to_owned())));
+    // What Azure's own SDK writes stays as it is.
+    let own = "/openai/deployments/mine/chat/completions?api-version=2025-01-01-preview";
+    assert_eq!(sent(spending(chat_of("other")).path(own), "api-key").0, own);
+    let vertex = "/v1/projects/p/locations/l/publishers/google/models/gemini-3-pro:generateContent?";
+    assert_eq!(sent(spending(generate()), "authorization"), (vertex.to_owned(), format!("Bearer {GEMINI}"), None));
+}
+
 /// Every file below a folder, with what is in it.
 fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut found = Vec::new();
