@@ -62,8 +62,8 @@ impl Row {
     }
 
     /// Upstreams `first`, `second` and `third` that speak this API, and a route `chain` for all requests in it, over
-    /// these targets, as they stand in the configuration. Whoever comes may spend the [`KEYS`]. At the API's own upstream
-    /// nobody listens.
+    /// these targets, as they stand in the configuration. Whoever comes may spend the [`KEYS`]. Nobody listens at the
+    /// API's own upstream.
     pub fn setup(&self, dialect: &str, targets: &str) -> Setup {
         let bare = Setup::bare().set(&format!("upstreams.{dialect}"), "url = \"http://127.0.0.1:9\"");
         let upstreams = NAMES.iter().zip(&self.providers).fold(bare, |setup, (name, provider)| {

@@ -111,7 +111,7 @@ impl StaticAnswer {
     }
 }
 
-/// JSON without anything that a reader may take for a line's end. JSON itself escapes only those of ASCII, while Python's
+/// JSON without anything that a reader may take for a line's end. JSON itself escapes only those of ASCII, and Python's
 /// `splitlines`, by which some clients read streams, knows these as well.
 fn on_one_line(json: &Value) -> String {
     let ends = [('\u{85}', "\\u0085"), ('\u{2028}', "\\u2028"), ('\u{2029}', "\\u2029")];

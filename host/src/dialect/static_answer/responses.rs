@@ -49,7 +49,11 @@ fn status(is_complete: bool) -> &'static str {
 /// The events by which SDKs put an answer together, all of its text in one.
 fn stream(said: &Said<'_>) -> impl Iterator<Item = (&'static str, Map<String, Value>)> {
     let of_item = |is_complete| json!({"output_index": 0, "item": item(said, is_complete)});
-    let of_part = |key: &str, value: Value| json!({"item_id": message_id(said), "output_index": 0, "content_index": 0, key: value});
+    let of_part = |key: &str, value: Value| {
+        let mut event = json!({"item_id": message_id(said), "output_index": 0, "content_index": 0});
+        event[key] = value;
+        event
+    };
     let of_text = |key: &str| {
         let mut event = of_part(key, json!(said.text));
         event["logprobs"] = json!([]);

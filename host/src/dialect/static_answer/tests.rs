@@ -214,7 +214,10 @@ fn a_text_is_no_answer_to_everything() {
 proptest! {
     #[test]
     fn whatever_the_text_and_the_names_are_the_answer_is_valid(
-        text in "(?s)[\u{85}\u{2028}\u{2029}\n\r\"]{0,3}.{0,8}", model in any::<String>(), id in any::<String>(), created_unix_s in any::<u64>(),
+        text in "(?s)[\u{85}\u{2028}\u{2029}\n\r\"]{0,3}.{0,8}",
+        model in any::<String>(),
+        id in any::<String>(),
+        created_unix_s in any::<u64>(),
         streaming in any::<bool>(),
     ) {
         for (dialect, path) in [
