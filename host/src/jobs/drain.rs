@@ -230,7 +230,7 @@ pub(crate) async fn settle(
             let delay = unserved.delay(blocked, JOB_BACKOFF.delay(lease.attempt(), random()));
             if unserved.is_suspect() && is_last(worker, counted) {
                 // The last answer is kept with a job that dies of it.
-                let answer = whole(unserved.as_it_was_said(worker)).await.ok();
+                let answer = whole(unserved.into_what_was_said(worker)).await.ok();
                 bury(spool, lease, reason, answer, clock).await;
             } else {
                 let counts = unserved.is_suspect();

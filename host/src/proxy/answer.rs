@@ -5,6 +5,7 @@ use crate::proxy::body::Body;
 use crate::proxy::completion::Completion;
 use crate::proxy::forward::Forward;
 use crate::proxy::hold::BufferedResponse;
+use crate::proxy::respond::SHOULD_RETRY;
 use http::{HeaderValue, Response, header};
 
 /// Sends the head, and lets the rest follow. `is_final` says that the caller should not try again by itself.
@@ -16,7 +17,7 @@ pub(crate) fn answer(held: BufferedResponse, completion: Completion, is_final: b
     strip_hop_by_hop(headers);
     completion.trace.insert_headers(headers);
     if is_final {
-        headers.insert("x-should-retry", HeaderValue::from_static("false"));
+        headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
     }
     if held.splitter.is_some() {
         // Whatever stands between here and the caller must not buffer, and events may come and go on the way.

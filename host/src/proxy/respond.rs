@@ -15,6 +15,9 @@ use std::time::{Duration, SystemTime};
 /// they are asked not to retry.
 pub(crate) const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
+/// In which official SDKs are told whether to try again by themselves.
+pub(crate) const SHOULD_RETRY: &str = "x-should-retry";
+
 impl Refusal {
     fn as_api_error(&self) -> ApiError {
         ApiError {
@@ -95,7 +98,7 @@ impl Refusal {
             insert_wait(headers, wait);
         }
         if self.is_final_for_now() {
-            headers.insert("x-should-retry", HeaderValue::from_static("false"));
+            headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
         }
         response
     }
@@ -108,7 +111,7 @@ pub(crate) fn insert_wait(headers: &mut http::HeaderMap, wait: Duration) {
     headers.insert(header::RETRY_AFTER, HeaderValue::from(wait_ms.div_ceil(1_000)));
     headers.insert("retry-after-ms", HeaderValue::from(wait_ms));
     if wait > RETRY_AFTER_MAX {
-        headers.insert("x-should-retry", HeaderValue::from_static("false"));
+        headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
     }
 }
 

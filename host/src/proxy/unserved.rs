@@ -9,7 +9,7 @@ use crate::proxy::attempt::{Attempted, Elsewhere, EndedElsewhere};
 use crate::proxy::body::Body;
 use crate::proxy::completion::Completion;
 use crate::proxy::refusal::{Refusal, RefusalKind};
-use crate::proxy::respond::{lower_wait, raise_wait};
+use crate::proxy::respond::{RETRY_AFTER_MAX, SHOULD_RETRY, lower_wait, raise_wait};
 use crate::proxy::target::Target;
 use crate::proxy::trace::RequestTrace;
 use crate::proxy::worker::Worker;
@@ -131,12 +131,9 @@ impl Unserved {
         })
     }
 
-    /// Whether trying again is of no use: it is of some as long as one target may serve then.
-    fn is_final(&self, consequence: &Consequence) -> bool {
-        match self.is_of_several() {
-            true => self.tried.iter().all(|tried| tried.is_final),
-            false => consequence.is_final,
-        }
+    /// Whether trying again is of no use with any of its targets.
+    fn is_final_everywhere(&self) -> bool {
+        self.tried.iter().all(|tried| tried.is_final)
     }
 
     /// Whether the failure may be this request's own: a healthy upstream answered it with an error.
@@ -169,12 +166,12 @@ impl Unserved {
     pub(crate) fn into_response(self, worker: &Rc<Worker>) -> Response<Body> {
         match self.static_answer(worker.app.clock) {
             Some(answer) => self.into_static(answer),
-            None => self.as_it_was_said(worker),
+            None => self.into_what_was_said(worker),
         }
     }
 
     /// The provider's own answer if there is one, with its `Retry-After`; else ours.
-    pub(crate) fn as_it_was_said(mut self, worker: &Rc<Worker>) -> Response<Body> {
+    pub(crate) fn into_what_was_said(mut self, worker: &Rc<Worker>) -> Response<Body> {
         let (is_of_several, tried) = (self.is_of_several(), self.refusal.tried.clone());
         let target = Rc::clone(&self.target);
         // A failure that looks like a success must not reach the caller as one, unless it shows that it is none.
@@ -182,22 +179,26 @@ impl Unserved {
             let held = failed.attempted.response.as_ref();
             held.is_some_and(|held| held.shows_its_failure(&failed.attempted.record))
         };
-        let is_final = self.last.as_ref().is_some_and(|failed| self.is_final(&failed.consequence));
-        if let Some(Failed { mut attempted, .. }) = self.last.take_if(|failed| shows(failed))
+        let is_final_everywhere = self.is_final_everywhere();
+        if let Some(Failed { mut attempted, consequence, .. }) = self.last.take_if(|failed| shows(failed))
             && let Some(held) = attempted.response.take()
         {
             let completion = Completion::of(worker, &target, attempted, RequestOutcome::Failed, self.trace);
-            let mut response = answer(held, completion, is_final);
+            let mut response = answer(held, completion, consequence.is_final);
             let headers = response.headers_mut();
             match self.refusal.retry_after {
                 Some(wait) if is_of_several => lower_wait(headers, wait),
                 Some(wait) => raise_wait(headers, wait),
                 None => {}
             }
-            insert_tried(headers, tried.as_deref());
+            if is_of_several {
+                speak_for_all(headers, is_final_everywhere, self.refusal.retry_after);
+                insert_tried(headers, tried.as_deref());
+            }
             return response;
         }
         let (mut trace, refusal) = (self.trace, self.refusal);
+        let wait = refusal.retry_after;
         let lost = matches!(refusal.kind, RefusalKind::Unreachable { fault: Fault::Reset, cause: None, .. })
             && self.outcome == RequestOutcome::Failed
             && !is_of_several;
@@ -205,7 +206,10 @@ impl Unserved {
         trace.tell(refusal.code());
         let mut response = refusal.into_response(target.request.dialect, &target.request.id);
         trace.insert_headers(response.headers_mut());
-        insert_tried(response.headers_mut(), tried.as_deref());
+        if is_of_several {
+            speak_for_all(response.headers_mut(), is_final_everywhere, wait);
+            insert_tried(response.headers_mut(), tried.as_deref());
+        }
         if lost {
             // What callers make of a lost connection is theirs to say: SDKs have a class of their own for it.
             trace.tell("the caller's connection is closed as the provider's was");
@@ -249,6 +253,16 @@ impl Unserved {
         self.target.upstream.metrics.overhead(trace.overhead());
         trace.end(RequestOutcome::Degraded, response.status().as_u16());
         response
+    }
+}
+
+/// Says whether a caller should try again by itself: as long as one of several targets may serve then, whatever the
+/// first has said of itself.
+fn speak_for_all(headers: &mut HeaderMap, is_final: bool, wait: Option<Duration>) {
+    if is_final {
+        headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+    } else if wait.is_none_or(|wait| wait <= RETRY_AFTER_MAX) {
+        headers.remove(SHOULD_RETRY);
     }
 }
 
