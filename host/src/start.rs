@@ -171,6 +171,9 @@ pub(crate) fn run(config: Config, log_lines_lost: Counter) -> Result<(), StartEr
         let policies = app.config.policies.dir.display();
         let spool = app.config.spool().map_or("off".to_owned(), |spool| spool.dir.display().to_string());
         let unix_socket = app.config.server.unix_socket.as_ref().map(|path| tracing::field::display(path.display()));
+        for doubt in app.config.doubts() {
+            tracing::warn!("is this meant? {doubt}");
+        }
         tracing::info!(%listen, unix_socket, admin = %admin_address, %policies, spool, descriptors, "Spillway is ready");
         let admin = tokio::spawn(admin::serve(Arc::clone(&app), TcpListener::from_std(admin_listener)?));
         let mut signals = Signals::listen()?;

@@ -8,8 +8,11 @@ use std::process::ExitCode;
 /// Says that it is valid, or lists every mistake in it.
 pub fn run(file: Option<&Path>) -> ExitCode {
     with_config(file, Purpose::Serve, |config| {
-        let (upstreams, listen) = (config.upstreams.len(), config.server.listen);
-        println!("The configuration is valid: {upstreams} upstreams, listening on {listen}.");
+        let (upstreams, routes, listen) = (config.upstreams.len(), config.routes.0.len(), config.server.listen);
+        println!("The configuration is valid: {upstreams} upstreams, {routes} routes, listening on {listen}.");
+        for doubt in config.doubts() {
+            println!("Is this meant? {doubt}.");
+        }
         ExitCode::SUCCESS
     })
 }

@@ -7,6 +7,7 @@ mod admin;
 mod base_url;
 mod breaker;
 mod concurrency;
+mod doubts;
 mod followed_secret;
 mod hedge;
 mod kind;

@@ -212,6 +212,9 @@ impl RouteConfig {
                 });
                 continue;
             };
+            if upstream.dialect == Dialect::Other {
+                note(format!("{target} passes through unread, so that no route can tell what is asked of it"));
+            }
             match speaks {
                 Some((first, dialect)) if dialect != upstream.dialect => note(format!(
                     "{target} speaks {}, and {first} speaks {}: a request is not translated, so all targets of a route \
@@ -226,6 +229,12 @@ impl RouteConfig {
                 note(format!("{target} stands here for the second time: a target is asked once for a request"));
             }
         }
+    }
+
+    /// Whether it says nothing of the requests that it takes.
+    pub(super) fn takes_everything(&self) -> bool {
+        let RouteConfig { path, model, tenant, headers, .. } = self;
+        path.is_empty() && model.is_empty() && tenant.is_empty() && headers.is_empty()
     }
 
     /// What is meant where nothing is said of routes: this upstream alone.
@@ -319,6 +328,10 @@ impl Kind<Ranks> for TargetList {
             _ => TargetList::entry(section, key, entry).into_iter().collect::<Vec<_>>(),
         });
         let ranks = Ranks(ranks.collect());
+        let empty = list.iter().find(|entry| matches!(entry.get_ref(), DeValue::Array(equals) if equals.is_empty()));
+        if let Some(empty) = empty {
+            section.mistake_at(empty, key, "an empty list serves nobody");
+        }
         match ranks.targets().count() {
             0 if list.is_empty() => section.mistake(key, "an empty list serves nobody"),
             0..=TARGETS_MAX => {}

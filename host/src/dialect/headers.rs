@@ -47,8 +47,8 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 /// Headers that hold a caller's credential, one per API.
 pub(crate) static CREDENTIALS: [HeaderName; 4] = [header::AUTHORIZATION, X_API_KEY, API_KEY, X_GOOG_API_KEY];
 
-/// Parameters of the query that hold one: both are Google's.
-const CREDENTIAL_PARAMETERS: [&str; 2] = ["key", "access_token"];
+/// Parameters of the query that hold one: Google's, and that of Azure's API management.
+const CREDENTIAL_PARAMETERS: [&str; 3] = ["key", "access_token", "subscription-key"];
 
 /// Whether a parameter of the query holds one.
 pub(crate) fn is_credential(pair: &str) -> bool {
@@ -57,13 +57,19 @@ pub(crate) fn is_credential(pair: &str) -> bool {
 
 /// Headers by which a provider knows the caller's own account, besides its credential. With the key of another account
 /// they are refused, or would charge somebody else.
-static ACCOUNTS: [HeaderName; 6] = [
+static ACCOUNTS: [HeaderName; 11] = [
     header::COOKIE,
     HeaderName::from_static("openai-organization"),
     HeaderName::from_static("openai-project"),
     HeaderName::from_static("chatgpt-account-id"),
     HeaderName::from_static("x-goog-user-project"),
     HeaderName::from_static("x-amz-security-token"),
+    // Keys of gateways between.
+    HeaderName::from_static("ocp-apim-subscription-key"),
+    HeaderName::from_static("cf-aig-authorization"),
+    HeaderName::from_static("helicone-auth"),
+    HeaderName::from_static("x-litellm-api-key"),
+    HeaderName::from_static("x-portkey-api-key"),
 ];
 
 /// Removes what speaks of the connection the message came over.

@@ -225,7 +225,9 @@ pub(crate) async fn settle(
         },
         Err(unserved) => {
             let reason = unserved.refusal.message();
-            let blocked = target.upstream.circuits.call_blocked_until(target.subject());
+            // Of a route, whoever may serve first has been asked for how long that takes.
+            let alone = target.standing.is_none().then_some(&target.upstream.circuits);
+            let blocked = alone.and_then(|circuits| circuits.call_blocked_until(target.subject()));
             let blocked = blocked.map(|until| clock.until(until));
             let delay = unserved.delay(blocked, JOB_BACKOFF.delay(lease.attempt(), random()));
             if unserved.is_suspect() && is_last(worker, counted) {

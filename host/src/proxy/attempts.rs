@@ -10,6 +10,7 @@ use crate::proxy::completion::Completion;
 use crate::proxy::hedge;
 use crate::proxy::hold::BufferedResponse;
 use crate::proxy::permits::{Charges, Permits};
+use crate::proxy::refusal::{Refusal, RefusalKind};
 use crate::proxy::retry::{BudgetToken, grant, held_back, next};
 use crate::proxy::settle::settle;
 use crate::proxy::target::{Target, Targets};
@@ -30,6 +31,11 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// For so long a request waits at the limits and in the lanes of a target though another may serve it: what is paced
+/// gives a turn sooner or later, which costs less than the other's cold cache, and a lane whose turns nobody takes never
+/// learns that it could give more.
+const PATIENCE_BESIDE_OTHERS: Duration = Duration::from_millis(200);
 
 /// The attempt loop: everything between a request that is understood and an answer that is committed.
 ///
@@ -53,18 +59,19 @@ pub(crate) async fn attempts(
         was_counted: false,
         hops: 0,
         token: None,
+        refused_at: Vec::new(),
         trace,
     };
     run.trace.asks(&stop.target);
     let mut word: Option<Word> = None;
     let mut tried = Vec::new();
     loop {
-        for label in walk.too_small.drain(..) {
+        for (label, position) in walk.too_small.drain(..) {
             run.trace.tell(&format!("{label} passed over: its context is too small"));
-            tried.push(Tried::too_small(label));
+            tried.push(Tried::too_small(label, position));
         }
         let Stop { target, past, is_patient, .. } = stop;
-        let is_fallback = word.as_ref().is_some_and(|word| word.target.label() != target.label());
+        let is_fallback = target.stands_in();
         let place = Circumstances { is_patient, following: walk.following(), is_fallback };
         let out = match run.at(&target, past, place).await {
             Ok(response) => return Ok(response),
@@ -90,11 +97,22 @@ pub(crate) async fn attempts(
                 (stop, word) = (next, Some(kept));
             }
             None => {
-                let Word { target, last, blocked } = kept;
+                let Word { target, mut last, blocked } = kept;
                 if tried.len() > 1 {
                     run.trace.returns_to(&target, last.as_ref().map(|failed| &failed.attempted.judged.by));
                 }
-                return Err(Unserved::new(target, last, blocked, tried, run.trace));
+                // What is the caller's own affair stays so, whoever else was asked.
+                let held = last.as_mut().filter(|failed| failed.consequence.hears == Hears::Answer);
+                return match (held.and_then(|failed| failed.attempted.response.take()), last) {
+                    (Some(held), Some(Failed { attempted, consequence, .. })) => {
+                        let completion =
+                            Completion::of(worker, &target, attempted, RequestOutcome::Answered, run.trace);
+                        let mut response = answer(held, completion, consequence.is_final);
+                        Tried::insert(&tried, response.headers_mut());
+                        Ok(response)
+                    }
+                    (_, last) => Err(Unserved::new(target, last, blocked, tried, run.trace)),
+                };
             }
         }
     }
@@ -107,7 +125,7 @@ struct Circumstances<'a> {
     is_patient: bool,
     /// Who would be asked next.
     following: Option<&'a Arc<Upstream>>,
-    /// Whether another one was to serve it.
+    /// Whether it stands in for another.
     is_fallback: bool,
 }
 
@@ -119,14 +137,17 @@ struct Word {
 }
 
 impl Word {
-    /// The first target's word counts, and of its words the last one; what has failed there says more than what has kept
-    /// the next call from being made.
+    /// The word of the target that was meant counts, or else of the first that was asked; and of its words the last one.
+    /// What has failed there says more than what has kept the next call from being made.
     fn after(first: Option<Word>, next: Word) -> Word {
-        match first {
-            Some(first) if !Rc::ptr_eq(&first.target, &next.target) => first,
-            Some(first) if first.last.is_some() && next.last.is_none() => first,
-            Some(_) | None => next,
-        }
+        let Some(first) = first else { return next };
+        let is_of_same = first.target.label() == next.target.label();
+        let counts = match (first.target.stands_in(), next.target.stands_in()) {
+            (true, false) => true,
+            _ if is_of_same => next.last.is_some() || first.last.is_none(),
+            _ => false,
+        };
+        if counts { next } else { first }
     }
 }
 
@@ -173,6 +194,8 @@ struct Run<'a> {
     hops: u32,
     /// What is paid for the call that follows there.
     token: Option<BudgetToken>,
+    /// Where it was refused what another target may take.
+    refused_at: Vec<usize>,
     trace: RequestTrace,
 }
 
@@ -190,7 +213,7 @@ impl Run<'_> {
         let (worker, clock) = (self.worker, self.worker.app.clock);
         let (upstream, subject) = (&*target.upstream, target.subject());
         let client = worker.client(upstream);
-        let patience = if is_patient { self.patience } else { Patience::none() };
+        let patience = if is_patient { self.patience } else { self.patience.at_most(PATIENCE_BESIDE_OTHERS) };
         let mut last: Option<Failed> = None;
         let Past { attempts: mut number, mut has_failed, mut places } = past;
 
@@ -212,6 +235,9 @@ impl Run<'_> {
             let permits = match admitted {
                 Ok(permits) => permits,
                 Err(Obstruction::OfUpstream(blocked)) => {
+                    if target.standing.is_some() {
+                        self.trace.tell(&format!("{} passed over: {}", target.label(), blocked.refusal.code()));
+                    }
                     // Whoever has not waited here yet may do so when nobody else is left.
                     let wait = blocked.refusal.retry_after.unwrap_or_default();
                     let later = (!is_patient).then_some(Later { wait, is_backoff: false });
@@ -225,7 +251,27 @@ impl Run<'_> {
                 Err(Obstruction::OfTenant(blocked)) => return Err((self, Out::over(None, blocked))),
             };
 
+            // A fallback is paid by whoever serves it.
+            if let Some(token) = self.token.take_if(|token| !token.is_of(upstream)) {
+                drop(token);
+                if !upstream.experience().budget.try_spend(Spend::Fallback, clock.now()) {
+                    let refusal = Refusal::from(RefusalKind::NoBudget { upstream: upstream.name.to_string() });
+                    let blocked = Blocked::before_sending(refusal, RequestOutcome::Failed);
+                    self.trace.tell(&format!("no fallback to {}: its retry budget is spent", target.label()));
+                    let then = Then::Elsewhere { reach: None, later: None };
+                    return Err((
+                        self,
+                        Out { last, blocked, then, past: Past { attempts: number, has_failed, places } },
+                    ));
+                }
+                self.token = Some(BudgetToken::of(&target.upstream, Spend::Fallback));
+            }
+
             // Send, hold until first content, classify.
+            if let Some(standing) = &target.standing {
+                standing.plan.sent_to(standing.position);
+                standing.in_flight.set(target.estimate.total);
+            }
             if let Some(charge) = &mut self.charge {
                 charge.sent();
             }
@@ -262,7 +308,7 @@ impl Run<'_> {
             {
                 if let Some(standing) = &target.standing {
                     self.trace.served_by(standing);
-                    standing.plan.served_at(standing.position);
+                    standing.plan.served_at(standing.position, &self.refused_at);
                 }
                 let Permits { limits, circuits } = permits;
                 let completion = Completion {
@@ -322,7 +368,13 @@ impl Run<'_> {
             let refusal = refusal_for(target, record, verdict, consequence.hears);
             let took = record.elapsed;
             let step = match is_callers_affair {
-                true => Step::NextUpstream { hint: None },
+                true => {
+                    // A prompt may be too long for one that serves others well; a key, a model or a parameter that it
+                    // refuses it refuses everybody.
+                    let refuses_all = verdict.class == Class::Unauthorized || record.status == Some(404) || is_fallback;
+                    self.refused_at.extend(target.standing.as_ref().filter(|_| refuses_all).map(|at| at.position));
+                    Step::NextUpstream { hint: None }
+                }
                 false => next(worker, target, &mut attempted, &failed),
             };
             let mut onward = self.onward(target, step, number, took, following);
@@ -359,6 +411,9 @@ impl Run<'_> {
                         }
                     }
                 }
+            }
+            if let Some(standing) = &target.standing {
+                standing.in_flight.set(0);
             }
             let then = match onward {
                 Onward::Next => Then::Elsewhere { reach: Some(consequence.reach), later },
@@ -418,6 +473,8 @@ impl Run<'_> {
             let stop = walk.next()?;
             let Some(not_before) = stop.not_before else { return Some(stop) };
             let wait = clock.until(not_before);
+            // What was taken for a call elsewhere goes back before one is asked for.
+            self.token = None;
             match grant(&stop.target, stop.past.attempts, wait, self.patience.circuits, clock) {
                 Ok((token, wait)) => {
                     self.token = Some(token);

@@ -10,10 +10,15 @@ use crate::runtime::sync::lock;
 use crate::upstream::Upstream;
 use crate::upstream::keys::Key;
 use crate::upstream::scope::Subject;
-use spillway_resilience::{Affinity, AffinitySettings, ChainSettings, Place, Timestamp, order};
+use spillway_resilience::{Affinity, AffinitySettings, ChainSettings, Place, Standing, Timestamp, order};
+use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+
+/// So many requests in a row that a target has refused and another has taken are no chance: the others come first, until
+/// it serves one again.
+const REFUSALS_MAX: u32 = 3;
 
 /// All routes, in the order in which they take requests.
 #[derive(Debug)]
@@ -73,7 +78,9 @@ impl Chains {
         }
         let references = kept::references(request.dialect, request.path(), b"");
         let maker = references.iter().rev().find_map(|reference| self.makers.of(reference))?;
-        self.routes.iter().find_map(|chain| Some(chain.only(chain.at(&maker)?, None)))
+        // Who may use it is asked of the strictest of those routes that could have made it.
+        let (open, closed): (Vec<_>, Vec<_>) = self.routes.iter().partition(|chain| chain.config.open_to_local);
+        closed.into_iter().chain(open).find_map(|chain| Some(chain.only(chain.at(&maker)?, None)))
     }
 
     /// Where it is remembered who has made what. Where there is no route, nobody but one can have.
@@ -132,6 +139,8 @@ pub(crate) struct Candidate {
     /// What it shares with others, and what not.
     pub place: Place,
     tokens_in_flight: Arc<AtomicU64>,
+    /// Requests since the last one it served that it has refused and another has taken.
+    refused_in_a_row: AtomicU32,
 }
 
 /// How a candidate stands, for whoever looks at it.
@@ -158,28 +167,38 @@ impl Candidate {
         self.key.is_none() && self.rank == 0
     }
 
-    /// Counts so many tokens as in flight there until the returned value is dropped.
-    pub(crate) fn begin(&self, tokens: u64) -> TokensInFlight {
-        self.tokens_in_flight.fetch_add(tokens, Ordering::Relaxed);
-        TokensInFlight { of: Arc::clone(&self.tokens_in_flight), tokens }
+    /// What a request would have in flight there.
+    pub(crate) fn in_flight(&self) -> TokensInFlight {
+        TokensInFlight { of: Arc::clone(&self.tokens_in_flight), tokens: Cell::new(0) }
     }
 
-    /// Whether a prompt of so many tokens is too much for it, as far as that is known.
-    pub(crate) fn is_too_small_for(&self, input_tokens: u64) -> bool {
-        self.context_tokens.is_some_and(|context| input_tokens > context)
+    /// Whether a request has no room in its context, as far as that is known: its prompt, and the answer that it wants.
+    pub(crate) fn is_too_small_for(&self, request: &InboundRequest) -> bool {
+        // Several answers or prompts have a context each, and are too different to be told apart here.
+        let is_one = request.parameters.alternatives <= 1 && request.parameters.prompts <= 1;
+        let output = request.parameters.output_tokens_max.filter(|_| is_one).unwrap_or(0);
+        self.context_tokens.is_some_and(|context| request.input_tokens.saturating_add(output) > context)
     }
 }
 
-/// What one request has in flight at a candidate.
+/// What one request has in flight at a candidate: nothing, until it is called.
 #[derive(Debug)]
 pub(crate) struct TokensInFlight {
     of: Arc<AtomicU64>,
-    tokens: u64,
+    tokens: Cell<u64>,
+}
+
+impl TokensInFlight {
+    /// It is so many from here on.
+    pub(crate) fn set(&self, tokens: u64) {
+        self.of.fetch_add(tokens, Ordering::Relaxed);
+        self.of.fetch_sub(self.tokens.replace(tokens), Ordering::Relaxed);
+    }
 }
 
 impl Drop for TokensInFlight {
     fn drop(&mut self) {
-        self.of.fetch_sub(self.tokens, Ordering::Relaxed);
+        self.set(0);
     }
 }
 
@@ -201,6 +220,11 @@ impl Plan {
         self.chain.candidates.get(*self.order.get(position)?)
     }
 
+    /// How many may serve it.
+    pub(crate) fn len(&self) -> usize {
+        self.order.len()
+    }
+
     /// Whether nobody but the first may serve it.
     pub(crate) fn is_bound(&self) -> bool {
         self.order.len() == 1
@@ -212,10 +236,20 @@ impl Plan {
         (serves.rank > preferred.rank || serves.label != preferred.label && position > 0).then_some(&preferred.label)
     }
 
-    /// The request was served there: its conversation stays.
-    pub(crate) fn served_at(&self, position: usize) {
+    /// The request is sent there: its conversation stays, unless another one serves it in the end.
+    pub(crate) fn sent_to(&self, position: usize) {
         if let (Some(conversation), Some(candidate)) = (self.conversation, self.order.get(position)) {
             lock(&self.chain.affinity).served(conversation, *candidate, self.chain.clock.now());
+        }
+    }
+
+    /// The request was served there, after these had refused what that one took.
+    pub(crate) fn served_at(&self, position: usize, refused_at: &[usize]) {
+        if let Some(candidate) = self.candidate(position) {
+            candidate.refused_in_a_row.store(0, Ordering::Relaxed);
+        }
+        for candidate in refused_at.iter().filter_map(|position| self.candidate(*position)) {
+            candidate.refused_in_a_row.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
@@ -229,7 +263,7 @@ impl Chain {
         metrics: RouteMetrics,
         clock: Clock,
     ) -> Chain {
-        let mut candidates = Vec::new();
+        let mut candidates: Vec<Candidate> = Vec::new();
         for (rank, equals) in config.targets.0.iter().enumerate() {
             // A target's weight is shared by its keys, so that it weighs the same however many it has.
             let keys = equals.iter().filter_map(|target| upstreams.get(&target.upstream)).map(key_count);
@@ -239,6 +273,15 @@ impl Chain {
                 let Some(upstream) = upstreams.get(&target.upstream) else { continue };
                 let share = target.weight * shares / key_count(upstream);
                 candidates.extend(candidates_of(target, rank, share, upstream, upstreams, &config.targets));
+            }
+        }
+        // Shares keep their proportions where the largest would be too large.
+        let heaviest = candidates.iter().map(|candidate| candidate.weight).max().unwrap_or(1);
+        let weight_max = spillway_resilience::Candidate::WEIGHT_MAX;
+        if heaviest > weight_max {
+            for candidate in &mut candidates {
+                let scaled = u64::from(candidate.weight) * u64::from(weight_max) / u64::from(heaviest);
+                candidate.weight = u32::try_from(scaled).unwrap_or(weight_max).max(1);
             }
         }
         let has_equals = candidates.windows(2).any(|two| two[0].rank == two[1].rank);
@@ -337,7 +380,11 @@ impl Chain {
             let look = |(index, candidate): (usize, &Candidate)| candidate.look(request, affinity.conversations(index));
             self.candidates.iter().enumerate().map(look).collect()
         };
-        let order = order(&candidates, pinned, random());
+        let mut order = order(&candidates, pinned, random());
+        if request.operation != Operation::Generate {
+            // Whatever it does, it would be done twice.
+            order.truncate(1);
+        }
         let preferred = order.iter().copied().min_by_key(|index| self.candidates[*index].rank).unwrap_or(0);
         Plan { chain: Arc::clone(self), order, conversation, preferred }
     }
@@ -352,16 +399,34 @@ impl Chain {
 }
 
 impl Candidate {
+    /// By what a call of a request there is told from others.
+    fn subject<'a>(&'a self, request: &'a InboundRequest) -> Subject<'a> {
+        let credential = match self.key() {
+            Some(key) => key.fingerprint,
+            None if self.takes_callers_credential() => request.caller.credential,
+            None => 0,
+        };
+        Subject { model: self.model.as_deref().or(request.parameters.model.as_deref()), credential }
+    }
+
+    /// Whether a circuit keeps the request from it.
+    pub(crate) fn is_shut(&self, request: &InboundRequest) -> bool {
+        self.upstream.circuits.call_blocked_until(self.subject(request)).is_some()
+    }
+
     /// What matters of it for the order.
     fn look(&self, request: &InboundRequest, conversations: u64) -> spillway_resilience::Candidate {
-        let model = self.model.as_deref().or(request.parameters.model.as_deref());
-        let subject = Subject { model, credential: self.key().map_or(0, |key| key.fingerprint) };
+        let subject = self.subject(request);
         spillway_resilience::Candidate {
             rank: self.rank,
             weight: self.weight,
             tokens_in_flight: self.tokens_in_flight.load(Ordering::Relaxed),
             conversations,
-            standing: self.upstream.circuits.standing(subject),
+            standing: match self.refused_in_a_row.load(Ordering::Relaxed) {
+                // Whatever it refuses there: a key, a model or a parameter, it serves as few as one that fails.
+                REFUSALS_MAX.. => Standing { served_share: 0.0, served_in_a_row: 0 },
+                _ => self.upstream.circuits.standing(subject),
+            },
             is_degraded: self.degraded,
         }
     }
@@ -410,6 +475,7 @@ fn candidates_of(
             key: key.unwrap_or_default(),
         },
         tokens_in_flight: Arc::default(),
+        refused_in_a_row: AtomicU32::new(0),
     };
     keys.into_iter().map(candidate).collect()
 }

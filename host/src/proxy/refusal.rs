@@ -29,6 +29,8 @@ pub(crate) enum RefusalKind {
         /// What it last said.
         said: Option<Arc<Said>>,
     },
+    /// It would have been a repetition, and there are enough of these.
+    NoBudget { upstream: String },
     /// A configured limit is used up.
     LimitExceeded {
         owner: Owner,
@@ -181,6 +183,7 @@ impl Refusal {
         match &self.kind {
             RefusalKind::CircuitOpen { .. } => "spillway_circuit_open",
             RefusalKind::Paced { .. } => "spillway_paced",
+            RefusalKind::NoBudget { .. } => "spillway_retry_budget_spent",
             RefusalKind::LimitExceeded { .. } | RefusalKind::Saturated { .. } => "rate_limit_exceeded",
             RefusalKind::Overloaded { .. } => "spillway_overloaded",
             RefusalKind::Short { .. } => "spillway_out_of_resources",
@@ -218,6 +221,7 @@ impl Refusal {
         }
         match &self.kind {
             RefusalKind::CircuitOpen { .. }
+            | RefusalKind::NoBudget { .. }
             | RefusalKind::Overloaded { .. }
             | RefusalKind::Short { .. }
             | RefusalKind::SpoolFull { .. }
@@ -273,6 +277,9 @@ impl Refusal {
                  Send `Prefer: respond-async` to have the request kept and served later.",
                 self.quote()
             ),
+            RefusalKind::NoBudget { upstream } => {
+                format!("Spillway did not call {upstream}: the budget for repetitions there is spent.{again}")
+            }
             RefusalKind::LimitExceeded { owner, dimension, limit } => format!(
                 "The limit of {limit} {} per minute for {owner} is used up.{again} \
                  Raise {} if it is lower than what is allowed.",

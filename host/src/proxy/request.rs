@@ -21,7 +21,7 @@ const RETRY_COUNT: &str = "x-stainless-retry-count";
 
 /// Of a compressed request so much is decoded, to be read; what goes upstream stays as it came. What is asked for
 /// beyond that is not known.
-const READABLE_BYTES_MAX: usize = 16 << 20;
+pub(crate) const READABLE_BYTES_MAX: usize = 16 << 20;
 
 /// Longest name of a model that is told from others. Providers' own are a tenth of that.
 const MODEL_BYTES_MAX: usize = 256;

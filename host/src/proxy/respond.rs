@@ -33,9 +33,10 @@ impl Refusal {
         match &self.kind {
             RefusalKind::LimitExceeded { dimension, .. } => ErrorKind::RateLimited { of: dimension.as_str() },
             RefusalKind::Saturated { .. } | RefusalKind::Paced { .. } => ErrorKind::RateLimited { of: "requests" },
-            RefusalKind::CircuitOpen { .. } | RefusalKind::Overloaded { .. } | RefusalKind::Short { .. } => {
-                ErrorKind::Overloaded
-            }
+            RefusalKind::CircuitOpen { .. }
+            | RefusalKind::NoBudget { .. }
+            | RefusalKind::Overloaded { .. }
+            | RefusalKind::Short { .. } => ErrorKind::Overloaded,
             RefusalKind::SpoolFull { .. } | RefusalKind::SpoolUnavailable { .. } => ErrorKind::Unavailable,
             RefusalKind::TimedOut { .. } => ErrorKind::TimedOut,
             RefusalKind::Unreachable { .. } => ErrorKind::Unreachable,

@@ -26,6 +26,11 @@ impl BudgetToken {
         BudgetToken { upstream: Arc::clone(upstream), spend, sent: false }
     }
 
+    /// Whether it is of the budget of this upstream.
+    pub(super) fn is_of(&self, upstream: &Upstream) -> bool {
+        self.upstream.name == upstream.name
+    }
+
     pub(super) fn sent(mut self) {
         self.sent = true;
         if self.spend == Spend::Retry {

@@ -5,7 +5,7 @@ use crate::dialect::{Operation, headers, kept, sse, with_model};
 use crate::proxy::chain::{Candidate, Chains, Plan, TokensInFlight};
 use crate::proxy::makers::{Maker, Makers};
 use crate::proxy::refusal::{Refusal, RefusalKind};
-use crate::proxy::request::{InboundBody, InboundRequest};
+use crate::proxy::request::{InboundBody, InboundRequest, READABLE_BYTES_MAX};
 use crate::upstream::Upstream;
 use crate::upstream::keys::Key;
 use crate::upstream::scope::Subject;
@@ -65,6 +65,11 @@ impl Targets {
         self.plan.as_ref().is_some_and(|plan| !plan.is_bound())
     }
 
+    /// How many may be asked.
+    pub(crate) fn count(&self) -> usize {
+        self.plan.as_ref().map_or(1, |plan| plan.len())
+    }
+
     /// The candidate that is asked as the so-many-th; the first is number 0.
     pub(crate) fn candidate(&self, position: usize) -> Option<&Candidate> {
         self.plan.as_ref()?.candidate(position)
@@ -89,7 +94,7 @@ pub(crate) struct Standing {
     pub place: Place,
     /// Whether its answers are less than what was asked for.
     pub degraded: bool,
-    _in_flight: TokensInFlight,
+    pub in_flight: TokensInFlight,
 }
 
 /// An upstream, and what it is sent of a request.
@@ -153,7 +158,7 @@ impl Target {
             label: Arc::clone(&candidate.label),
             place: candidate.place,
             degraded: candidate.degraded,
-            _in_flight: candidate.begin(target.estimate.total),
+            in_flight: candidate.in_flight(),
         });
         Ok(target)
     }
@@ -170,8 +175,8 @@ impl Target {
         let mut headers = headers::for_upstream(&request.headers, config.url.authority().as_str(), is_held);
         let mut path = config.dialect.canonical_path(request.path(), config.url.adds_version());
         let mut body = None;
-        if let Some((named, changed)) =
-            model.as_deref().and_then(|model| for_model(&request, &path, model, &mut headers))
+        if let Some(model) = &model
+            && let Some((named, changed)) = for_model(&request, &path, model, &mut headers)?
         {
             (path, body) = (named, Some(changed));
         }
@@ -236,9 +241,14 @@ impl Target {
         self.standing.as_ref().map_or(&self.upstream.name, |standing| &standing.label)
     }
 
+    /// Whether it stands in for another target of its route.
+    pub(crate) fn stands_in(&self) -> bool {
+        self.standing.as_ref().is_some_and(|standing| standing.plan.falls_back_from(standing.position).is_some())
+    }
+
     /// Remembers what an answer of its has made there, as far as it says so: an event of a stream, or a piece of a body.
     pub(crate) fn remember(&self, answer: &[u8], is_event: bool) {
-        let Some(makers) = &self.makers else { return };
+        let Some(makers) = self.makers.as_ref().filter(|_| !self.request.path().ends_with("/content")) else { return };
         let json = if is_event { sse::data(answer) } else { Cow::Borrowed(answer) };
         kept::made(self.request.dialect, &json, |reference| {
             let maker = Maker { upstream: Arc::clone(&self.upstream.name), credential: self.credential };
@@ -298,19 +308,35 @@ enum Credential {
     Key(Arc<Key>),
 }
 
-/// Path and body of a request for a model that its caller has not named: `None` where they can go as they came.
-fn for_model(request: &InboundRequest, path: &str, model: &str, headers: &mut HeaderMap) -> Option<(String, Bytes)> {
-    let InboundBody::Whole(bytes) = &request.body else { return None };
+/// Path and body of a request for a model that its caller has not named: `None` where they can go as they came, since
+/// the model is the caller's, or the provider will say what is wrong with the body.
+///
+/// # Errors
+/// When a body that came compressed is too large to be changed.
+fn for_model(
+    request: &InboundRequest,
+    path: &str,
+    model: &str,
+    headers: &mut HeaderMap,
+) -> Result<Option<(String, Bytes)>, Refusal> {
+    let InboundBody::Whole(bytes) = &request.body else { return Ok(None) };
     if request.parameters.model.as_deref() == Some(model) {
-        return None;
+        return Ok(None);
     }
-    match request.readable()? {
-        Cow::Borrowed(_) => with_model(path, bytes, model),
+    match request.readable() {
+        None => Ok(None),
+        Some(Cow::Borrowed(_)) => Ok(with_model(path, bytes, model)),
+        Some(Cow::Owned(decoded)) if decoded.len() >= READABLE_BYTES_MAX => {
+            let reason = "its model cannot be changed, since it came compressed and is too large to be read";
+            Err(RefusalKind::BadRequest { reason: reason.to_owned() }.into())
+        }
         // What was compressed is sent as it reads.
-        Cow::Owned(decoded) => {
-            let changed = with_model(path, &Bytes::from(decoded), model)?;
-            headers.remove(header::CONTENT_ENCODING);
-            Some(changed)
+        Some(Cow::Owned(decoded)) => {
+            let changed = with_model(path, &Bytes::from(decoded), model);
+            if changed.is_some() {
+                headers.remove(header::CONTENT_ENCODING);
+            }
+            Ok(changed)
         }
     }
 }

@@ -49,6 +49,8 @@ pub(crate) struct Unserved {
 #[derive(Debug)]
 pub(crate) struct Tried {
     label: Arc<str>,
+    /// It is asked as the so-many-th: of the keys of one target each is asked by itself.
+    position: usize,
     /// A status, or the code of a refusal.
     what: Cow<'static, str>,
     /// When it may go better there, as far as that is known.
@@ -58,13 +60,13 @@ pub(crate) struct Tried {
 }
 
 impl Tried {
-    /// Notes what became of a request at one of several targets. Of what one has said twice, keys being told apart by
-    /// nobody, the last counts.
+    /// Notes what became of a request at one of several targets. Of what one has said twice, the last counts.
     pub(crate) fn note(tried: &mut Vec<Tried>, target: &Target, last: Option<&Failed>, blocked: &Blocked) {
         let Some(standing) = &target.standing else { return };
         let status = last.and_then(|failed| failed.attempted.record.status);
         let noted = Tried {
             label: Arc::clone(&standing.label),
+            position: standing.position,
             what: match status {
                 Some(status) if blocked.was_sent => Cow::Owned(status.to_string()),
                 _ => Cow::Borrowed(blocked.refusal.code()),
@@ -75,21 +77,34 @@ impl Tried {
                 .is_some_and(|Failed { consequence, .. }| consequence.is_final || consequence.hears == Hears::Answer)
                 || blocked.refusal.is_final_for_now(),
         };
-        match tried.iter_mut().find(|before| before.label == noted.label) {
+        match tried.iter_mut().find(|before| before.position == noted.position) {
             Some(before) => *before = noted,
             None => tried.push(noted),
         }
     }
 
     /// A target was not asked, since its context is too small for the request.
-    pub(crate) fn too_small(label: Arc<str>) -> Tried {
-        Tried { label, what: Cow::Borrowed("its context is too small"), wait: None, is_final: true }
+    pub(crate) fn too_small(label: Arc<str>, position: usize) -> Tried {
+        Tried { label, position, what: Cow::Borrowed("its context is too small"), wait: None, is_final: true }
     }
 
-    /// All of them in a few words.
+    /// All of them in a few words. A target is named once, with what was said last of its keys.
     fn list(tried: &[Tried]) -> String {
-        let words: Vec<String> = tried.iter().map(|tried| format!("{} ({})", tried.label, tried.what)).collect();
+        let last = |(index, tried_last): &(usize, &Tried)| {
+            !tried[index + 1..].iter().any(|later: &Tried| later.label == tried_last.label)
+        };
+        let named = tried.iter().enumerate().filter(last);
+        let words: Vec<String> = named.map(|(_, tried)| format!("{} ({})", tried.label, tried.what)).collect();
         words.join(", ")
+    }
+
+    /// Says in a header which targets were to serve, if there were several.
+    pub(crate) fn insert(tried: &[Tried], headers: &mut HeaderMap) {
+        if tried.len() > 1
+            && let Ok(tried) = HeaderValue::from_str(&Tried::list(tried))
+        {
+            headers.insert("x-spillway-tried", tried);
+        }
     }
 }
 

@@ -39,8 +39,8 @@ pub(super) struct Walk<'a> {
     ruled_out: Vec<(Reach, Place)>,
     /// Those that may serve later, and when.
     later: Vec<(Timestamp, Stop)>,
-    /// Those whose context is too small, by their names.
-    pub too_small: Vec<Arc<str>>,
+    /// Those whose context is too small, by their names and places.
+    pub too_small: Vec<(Arc<str>, usize)>,
 }
 
 impl<'a> Walk<'a> {
@@ -52,7 +52,7 @@ impl<'a> Walk<'a> {
             false => None,
         };
         let first = stop.unwrap_or_else(|| {
-            walk.position = usize::MAX;
+            walk.position = targets.count();
             Stop { target: Rc::clone(targets.first()), past: Past::default(), is_patient: true, not_before: None }
         });
         (walk, first)
@@ -60,8 +60,11 @@ impl<'a> Walk<'a> {
 
     /// Who would be asked next, if anybody is left beside the one that is asked.
     pub(super) fn following(&self) -> Option<&Arc<Upstream>> {
-        let mut fresh = (self.position..).map_while(|position| self.targets.candidate(position));
-        match fresh.find(|candidate| self.is_possible(candidate)) {
+        let fresh = (self.position..self.targets.count()).filter_map(|position| self.targets.candidate(position));
+        let mut possible = fresh.filter(|candidate| self.is_possible(candidate));
+        // One whose circuit is open is passed over, unless there are only such.
+        let next = possible.clone().find(|candidate| !candidate.is_shut(&self.targets.first().request));
+        match next.or_else(|| possible.next()) {
             Some(candidate) => Some(&candidate.upstream),
             None => self.soonest().map(|soonest| &self.later[soonest].1.target.upstream),
         }
@@ -74,7 +77,7 @@ impl<'a> Walk<'a> {
     }
 
     fn is_too_small(&self, candidate: &Candidate) -> bool {
-        candidate.is_too_small_for(self.targets.first().request.input_tokens)
+        candidate.is_too_small_for(&self.targets.first().request)
     }
 
     fn is_possible(&self, candidate: &Candidate) -> bool {
@@ -108,7 +111,7 @@ impl<'a> Walk<'a> {
             let position = self.position;
             self.position += 1;
             if self.is_too_small(candidate) {
-                self.too_small.push(Arc::clone(&candidate.label));
+                self.too_small.push((Arc::clone(&candidate.label), position));
             }
             if let Some(target) = self.is_possible(candidate).then(|| self.targets.at(position)).flatten() {
                 let is_patient = self.following().is_none();

@@ -30,6 +30,12 @@ impl Patience {
         Patience { limits: instant, circuits: instant }
     }
 
+    /// At limits no longer than for this while from now, and at circuits not at all.
+    pub(crate) fn at_most(self, at_limits: Duration) -> Patience {
+        let now = Instant::now();
+        Patience { limits: self.limits.min(now + at_limits), circuits: self.circuits.min(now) }
+    }
+
     /// But no longer than until then.
     pub(crate) fn bounded_by(self, deadline: Instant) -> Patience {
         Patience { limits: self.limits.min(deadline), circuits: self.circuits.min(deadline) }

@@ -50,6 +50,7 @@ fn every_mistake_is_told_with_its_line_and_what_would_be_right() {
             of("[\n\"openai\",\n\"azzure/m\"]"),
             "line 9: routes.chat.targets: there is no upstream azzure; did you mean azure?",
         ),
+        (of("[\"openai/m\",\n[]]"), "line 8: routes.chat.targets: an empty list serves nobody"),
         (of("[\"ollama/m\"]"), "[upstreams.ollama] must say where it is"),
         (of("[\"openai/\"]"), "expected upstream/model"),
         (

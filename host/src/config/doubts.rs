@@ -1,0 +1,110 @@
+//! What a configuration says that can be meant, and mostly is not.
+
+use super::{Config, RouteConfig, TargetConfig, UpstreamConfig};
+
+impl Config {
+    /// A sentence for each.
+    pub fn doubts(&self) -> Vec<String> {
+        let mut doubts = Vec::new();
+        for (name, upstream) in &self.upstreams {
+            let is_open = |route: &RouteConfig| {
+                route.open_to_local && route.targets.targets().any(|target| target.upstream == *name)
+            };
+            if upstream.has_keys() && !self.server.has_access() && !self.routes.iter().any(|(_, route)| is_open(route))
+            {
+                doubts.push(format!(
+                    "upstreams.{name} has keys that nobody may spend: set server.access_key_env, access_key_file or \
+                     unix_socket, or say open_to_local = true in a route to it"
+                ));
+            }
+        }
+        for (index, (name, route)) in self.routes.iter().enumerate() {
+            self.doubt_route(name, route, &mut doubts);
+            let speaks = self.dialect_of(route);
+            let before = self.routes.iter().take(index);
+            let shadows =
+                |(_, earlier): &(&str, &RouteConfig)| self.dialect_of(earlier) == speaks && earlier.takes_everything();
+            if let Some((earlier, _)) = before.into_iter().find(shadows) {
+                doubts.push(format!(
+                    "routes.{name} takes nothing: routes.{earlier} stands before it and takes everything"
+                ));
+            }
+        }
+        doubts
+    }
+
+    fn doubt_route(&self, name: &str, route: &RouteConfig, doubts: &mut Vec<String>) {
+        let upstream = |target: &TargetConfig| self.upstreams.get(&target.upstream);
+        let is_remote = |upstream: &UpstreamConfig| {
+            let host = upstream.url.host();
+            host != "localhost"
+                && !host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        };
+        let lacks_key = |target: &&TargetConfig| {
+            upstream(target).is_some_and(|upstream| !upstream.has_keys() && is_remote(upstream))
+        };
+        let mut ranks = route.targets.0.iter();
+        let first = ranks.next();
+        for target in ranks.flatten().filter(lacks_key) {
+            doubts.push(format!(
+                "routes.{name}: {target} is asked without any credential, since upstreams.{} has no api_key_env or \
+                 api_key_file; the caller's own goes to the first target alone",
+                target.upstream
+            ));
+        }
+        let spends = route.targets.targets().any(|target| upstream(target).is_some_and(UpstreamConfig::has_keys));
+        for target in first.into_iter().flatten().filter(lacks_key).filter(|_| spends && !route.open_to_local) {
+            doubts.push(format!(
+                "routes.{name}: {target} is asked without any credential for whoever shows nothing but the access key, \
+                 since upstreams.{} has no api_key_env or api_key_file",
+                target.upstream
+            ));
+        }
+    }
+
+    fn dialect_of(&self, route: &RouteConfig) -> Option<crate::dialect::Dialect> {
+        let first = route.targets.targets().next()?;
+        Some(self.upstreams.get(&first.upstream)?.dialect)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::parse;
+    use std::path::Path;
+
+    #[test]
+    fn what_is_mostly_not_meant_is_doubted() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("key"), "sk-0123456789abcdef\n").expect("written");
+        let doubts = |text: &str| {
+            let config = parse(text, folder.path()).expect("it is valid");
+            config.doubts()
+        };
+        let key = "api_key_file = \"key\"\n";
+        let azure = "[upstreams.azure]\nurl = \"https://me.openai.azure.com\"\n";
+        let local = "[upstreams.local]\nurl = \"http://127.0.0.1:11434\"\n";
+        let cases = [
+            (format!("[upstreams.openai]\n{key}"), "upstreams.openai has keys that nobody may spend"),
+            (format!("{azure}[routes.a]\ntargets = [\"openai\", \"azure\"]"), "azure is asked without any credential"),
+            (
+                format!(
+                    "[server]\naccess_key_file = \"key\"\n{azure}{key}[routes.a]\ntargets = [\"openai\", \"azure\"]"
+                ),
+                "openai is asked without any credential for whoever shows nothing but the access key",
+            ),
+            (
+                "[routes.a]\ntargets = [\"openai\"]\n[routes.b]\ntargets = [\"openai\"]\nmodel = \"m\"".to_owned(),
+                "routes.b takes nothing: routes.a",
+            ),
+        ];
+        for (text, doubted) in cases {
+            let doubts = doubts(&text);
+            assert!(doubts.len() == 1 && doubts[0].contains(doubted), "{doubts:#?} is not: {doubted}");
+        }
+        let sound = format!(
+            "{local}[routes.b]\ntargets = [\"openai\"]\nmodel = \"m\"\n[routes.a]\ntargets = [\"openai\", \"local\"]"
+        );
+        assert_eq!(doubts(&sound), Vec::<String>::new());
+    }
+}
