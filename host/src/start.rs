@@ -11,12 +11,14 @@ use crate::jobs::drain;
 use crate::observe::recording;
 use crate::policy::{Bell, Registry, Role, Runtime, watch_folder};
 use crate::proxy::app::{App, Means};
+use crate::proxy::chain::Chains;
 use crate::proxy::worker::Worker;
 use crate::runtime::clock::Clock;
 use crate::runtime::heartbeat::{Places, Pulse};
 use crate::runtime::sync::{Mutex, lock};
 use crate::spool::{OpenError, Spool, SpoolSettings};
 use crate::state::circuit_file::CircuitFile;
+use crate::state::maker_file::MakerFile;
 use crate::state::steady::SteadyTime;
 use crate::upstream::client::{self, Way};
 use prometheus_client::metrics::counter::Counter;
@@ -110,7 +112,9 @@ pub(crate) fn run(config: Config, log_lines_lost: Counter) -> Result<(), StartEr
     if folder.is_some() {
         lock(&time).resume(&clock);
     }
-    let mut circuit_file = CircuitFile::open(folder);
+    let need_makers = Chains::need_makers(&config);
+    let mut maker_file = MakerFile::open(folder.filter(|_| need_makers));
+    let mut circuit_file = CircuitFile::open(folder, maker_file.key());
     // What is kept has happened, so that it is not earlier: nobody waits for longer than he was told to.
     clock.not_before(circuit_file.saved_at_unix_ms());
     if folder.is_some() && !spool.as_ref().is_some_and(Spool::is_anothers) {
@@ -134,11 +138,11 @@ pub(crate) fn run(config: Config, log_lines_lost: Counter) -> Result<(), StartEr
     let (recorder, _writer) = recording.transpose()?.unzip();
     let app = App::new(config, clock, registry, spool.clone(), recorder, circuit_file.key.clone(), means);
     let app = Arc::new(app);
+    app.chains.all_makers().restore(maker_file.take(&circuit_file.key));
     circuit_file.restore(&app.upstreams, clock);
     warn_of_missing_policies(&app);
     tell_of_the_network(&app);
 
-    let (finish_upkeep, end) = oneshot::channel();
     let mut places = Places::default();
     for (index, port) in listeners.into_iter().enumerate() {
         let unix_socket = unix_listener.as_ref().map(UnixListener::try_clone).transpose()?;
@@ -152,7 +156,16 @@ pub(crate) fn run(config: Config, log_lines_lost: Counter) -> Result<(), StartEr
         let pulse = begin(&name, &task, &app)?;
         places.add(name, task, pulse);
     }
+    let mut remember = Vec::new();
+    if need_makers {
+        let (finish, end) = oneshot::channel();
+        remember.push(finish);
+        let (app, key) = (Arc::clone(&app), circuit_file.key.clone());
+        thread("maker-file", move || upkeep::remember_makers(app, maker_file, key, end))?;
+    }
     {
+        let (finish, end) = oneshot::channel();
+        remember.push(finish);
         let app = Arc::clone(&app);
         thread("circuit-file", move || upkeep::remember(app, circuit_file, time, end))?;
     }
@@ -195,12 +208,16 @@ pub(crate) fn run(config: Config, log_lines_lost: Counter) -> Result<(), StartEr
         // A request has ended when its last bytes are handed to its connection; they still have to leave. A caller
         // that has connected and said nothing is not waited for any longer.
         let _ = tokio::time::timeout(FLUSH_TIMEOUT, app.disconnected()).await;
-        // What is still being served of the spool is given back, and how the circuits stand is remembered.
+        // What is still being served of the spool is given back; how the circuits stand is remembered, and who has made
+        // what.
         let _ = tokio::time::timeout(REMEMBER_TIMEOUT, app.end_leases()).await;
-        let (remembered, told) = oneshot::channel();
-        if finish_upkeep.send(remembered).is_ok() {
-            let _ = tokio::time::timeout(REMEMBER_TIMEOUT, told).await;
-        }
+        let finish = |finish: oneshot::Sender<_>| {
+            let (remembered, told) = oneshot::channel();
+            finish.send(remembered).ok().map(|()| told)
+        };
+        // Each is told before one is waited for.
+        let told: Vec<_> = remember.into_iter().filter_map(finish).collect();
+        let _ = tokio::time::timeout(REMEMBER_TIMEOUT, futures_util::future::join_all(told)).await;
         tracing::info!(why = ended, "Spillway ends");
         admin.abort();
         Ok::<(), StartError>(())
@@ -270,7 +287,7 @@ fn start_spool(config: &SpoolConfig, clock: Clock, time: Arc<Mutex<SteadyTime>>)
         tracing::error!(
             %dir,
             "the data folder's disk does not answer: live traffic is served, nothing is promised until it does, and \
-             neither circuits nor compiled policies are remembered until a restart"
+             neither circuits nor compiled policies nor who has made what are remembered until a restart"
         );
     }
     Ok((spool, answers))

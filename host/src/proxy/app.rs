@@ -97,7 +97,7 @@ impl App {
         });
         let upstreams = upstreams.collect();
         App {
-            chains: Chains::new(&config, &upstreams, &metrics, clock),
+            chains: Chains::new(&config, &upstreams, &metrics, key.clone(), clock),
             upstreams,
             guard: Guard { hosts: config.server.allowed_hosts.clone(), origins: config.server.allowed_origins.clone() },
             callers: Callers::new(&config, key, clock),

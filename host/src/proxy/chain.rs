@@ -1,11 +1,12 @@
 //! Routes at run time: which requests each takes, who may serve them there, and where conversations are.
 
-use crate::config::{Config, RouteConfig, TargetConfig};
+use crate::config::{Config, RouteConfig, TargetConfig, UpstreamConfig};
 use crate::dialect::{Dialect, Operation, conversation, kept};
 use crate::observe::metrics::{Metrics, RouteMetrics};
 use crate::proxy::makers::{Maker, Makers};
 use crate::proxy::request::InboundRequest;
 use crate::runtime::clock::{Clock, random};
+use crate::runtime::fingerprint::FingerprintKey;
 use crate::runtime::sync::lock;
 use crate::upstream::Upstream;
 use crate::upstream::keys::Key;
@@ -35,9 +36,11 @@ impl Chains {
         config: &Config,
         upstreams: &BTreeMap<String, Arc<Upstream>>,
         metrics: &Metrics,
+        key: FingerprintKey,
         clock: Clock,
     ) -> Chains {
-        let makers = Arc::new(Makers::default());
+        let names = upstreams.values().map(|upstream| Arc::clone(&upstream.name));
+        let makers = Arc::new(Makers::new(key, names, clock));
         let chain = |name: Option<&str>, config: &RouteConfig| {
             let metrics = metrics.route(name.unwrap_or_default());
             Arc::new(Chain::new(name, config, upstreams, Arc::clone(&makers), metrics, clock))
@@ -86,6 +89,18 @@ impl Chains {
     /// Where it is remembered who has made what. Where there is no route, nobody but one can have.
     pub(crate) fn makers(&self) -> Option<&Arc<Makers>> {
         (!self.routes.is_empty()).then_some(&self.makers)
+    }
+
+    /// Whether a request may have to be sent to whoever has made what it names. Where nobody but one can have made
+    /// anything, nothing needs to be remembered.
+    pub(crate) fn need_makers(config: &Config) -> bool {
+        let has_several_keys = |upstream: &UpstreamConfig| upstream.api_keys().nth(1).is_some();
+        config.routes.iter().next().is_some() || config.upstreams.values().any(has_several_keys)
+    }
+
+    /// All that is remembered of who has made what.
+    pub(crate) fn all_makers(&self) -> &Arc<Makers> {
+        &self.makers
     }
 
     /// When whoever may serve what goes to this upstream otherwise could be called; `None` for now.

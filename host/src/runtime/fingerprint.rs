@@ -1,4 +1,5 @@
 //! Fingerprints of credentials: by them circuits, limits and shares tell callers apart without knowing what they hold.
+//! And of what lives at providers, so that its maker is known without its name.
 
 use crate::runtime::clock::random;
 use hex::FromHex;
@@ -48,6 +49,11 @@ impl FingerprintKey {
         self.of("tenant:", name.as_bytes())
     }
 
+    /// Of what something is called that lives at a provider, or of a signature.
+    pub(crate) fn of_reference(&self, reference: &str) -> u64 {
+        self.of("reference:", reference.as_bytes())
+    }
+
     fn of(&self, kind: &str, what: &[u8]) -> u64 {
         let mut context = hmac::Context::with_key(&self.hmac);
         context.update(kind.as_bytes());
@@ -55,6 +61,12 @@ impl FingerprintKey {
         let tag = context.sign();
         // A hash of 32 bytes has eight.
         tag.as_ref().first_chunk().copied().map_or(0, u64::from_le_bytes)
+    }
+}
+
+impl PartialEq for FingerprintKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes
     }
 }
 
@@ -102,11 +114,13 @@ mod tests {
     }
 
     #[test]
-    fn no_tenants_name_stands_for_a_credential() {
+    fn no_tenants_name_and_no_reference_stands_for_a_credential() {
         let key = key(1);
         let credential = |text: &[u8]| key.of_credential(Some(text));
         let none = key.of_credential(None);
+        let references = [key.of_reference(""), key.of_reference("a")];
         let all = [credential(b""), credential(b"a"), key.of_tenant("a"), key.of_tenant("none"), none];
+        let all = [&all[..], &references].concat();
         for (index, one) in all.iter().enumerate() {
             assert!(!all[..index].contains(one), "{index}");
         }

@@ -1,10 +1,12 @@
-//! What is done though no request asks for it: opening circuits that stall, remembering how they stand, and noticing
-//! that the machine has slept or that its wall clock was set.
+//! What is done though no request asks for it: opening circuits that stall, remembering how they stand and who has made
+//! what, and noticing that the machine has slept or that its wall clock was set.
 
 use crate::proxy::app::App;
+use crate::runtime::fingerprint::FingerprintKey;
 use crate::runtime::sync::{Mutex, lock};
 use crate::spool::Spool;
 use crate::state::circuit_file::CircuitFile;
+use crate::state::maker_file::MakerFile;
 use crate::state::steady::SteadyTime;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -65,16 +67,42 @@ pub(super) async fn remember(
     }
 }
 
+/// Remembers who has made what until the process ends, and then once more. It has a thread of its own, since there may
+/// be much to write, and a circuit's file is not to wait for that.
+pub(super) async fn remember_makers(
+    app: Arc<App>,
+    mut file: MakerFile,
+    key: FingerprintKey,
+    mut end: oneshot::Receiver<oneshot::Sender<()>>,
+) {
+    let makers = app.chains.all_makers();
+    let mut keep = || match may_write(&app) {
+        true => file.save(&key, makers.changes(), || makers.remembered()),
+        false => LOOK,
+    };
+    loop {
+        let gather = keep();
+        if let Ok(remembered) = tokio::time::timeout(gather, &mut end).await {
+            keep();
+            return tell(remembered);
+        }
+    }
+}
+
 /// A data folder that another process has is not written to: after its next start it would take our circuits for its
 /// own.
+fn may_write(app: &App) -> bool {
+    !app.spool.as_ref().is_some_and(Spool::is_anothers)
+}
+
 fn save(app: &App, circuit_file: &mut CircuitFile) {
-    if !app.spool.as_ref().is_some_and(Spool::is_anothers) {
+    if may_write(app) {
         circuit_file.save(&app.upstreams, app.clock);
     }
 }
 
 fn keep_time(app: &App, time: &Mutex<SteadyTime>) {
-    if !app.spool.as_ref().is_some_and(Spool::is_anothers) {
+    if may_write(app) {
         lock(time).keep(&app.clock);
     }
 }
@@ -87,6 +115,11 @@ fn finish(
 ) {
     keep_time(app, time);
     save(app, circuit_file);
+    tell(remembered);
+}
+
+/// Tells whoever ends the process that all is remembered. Nobody may be left who waits for it.
+fn tell(remembered: Result<oneshot::Sender<()>, oneshot::error::RecvError>) {
     if let Ok(remembered) = remembered {
         let _ = remembered.send(());
     }

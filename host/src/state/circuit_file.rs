@@ -104,8 +104,9 @@ enum StoredMode {
 impl CircuitFile {
     /// Reads what the last process left in `folder`. Without a folder nothing is read or written.
     ///
-    /// A file that cannot be read is no reason not to start: the circuits begin closed then, and the log says why.
-    pub(crate) fn open(folder: Option<&Path>) -> CircuitFile {
+    /// A file that cannot be read is no reason not to start: the circuits begin closed then, and the log says why. Where
+    /// it does not tell the last process's key, that is `other_key`, if it is known elsewhere.
+    pub(crate) fn open(folder: Option<&Path>, other_key: Option<&FingerprintKey>) -> CircuitFile {
         let path = folder.map(|folder| folder.join(FILE));
         let stored = path.as_deref().and_then(|path| match read_stored(path) {
             Ok(stored) => stored,
@@ -115,7 +116,8 @@ impl CircuitFile {
                 None
             }
         });
-        let key = stored.as_ref().map_or_else(FingerprintKey::generate, |stored| stored.fingerprint_key.clone());
+        let key = stored.as_ref().map(|stored| &stored.fingerprint_key).or(other_key).cloned();
+        let key = key.unwrap_or_else(FingerprintKey::generate);
         CircuitFile { path, key, stored, written: String::new(), failed: false }
     }
 

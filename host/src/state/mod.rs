@@ -2,4 +2,5 @@
 
 pub(crate) mod circuit_file;
 mod json_file;
+pub(crate) mod maker_file;
 pub(crate) mod steady;
