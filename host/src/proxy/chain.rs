@@ -83,7 +83,7 @@ impl Chains {
         let maker = references.iter().rev().find_map(|reference| self.makers.of(reference))?;
         // Who may use it is asked of the strictest of those routes that could have made it.
         let (open, closed): (Vec<_>, Vec<_>) = self.routes.iter().partition(|chain| chain.config.open_to_local);
-        closed.into_iter().chain(open).find_map(|chain| Some(chain.only(chain.at(&maker)?, None)))
+        closed.into_iter().chain(open).find_map(|chain| Some(chain.only(chain.at(&maker, None)?, None)))
     }
 
     /// Where it is remembered who has made what. Where there is no route, nobody but one can have.
@@ -388,7 +388,10 @@ impl Chain {
         let references = kept::references(request.dialect, request.path(), body);
         if !references.is_empty() {
             let maker = references.iter().rev().find_map(|reference| self.makers.of(reference));
-            return self.only(maker.and_then(|maker| self.at(&maker)).or(pinned).unwrap_or(0), conversation);
+            return self.only(
+                maker.and_then(|maker| self.at(&maker, request.parameters.model.as_deref())).or(pinned).unwrap_or(0),
+                conversation,
+            );
         }
         let candidates: Vec<spillway_resilience::Candidate> = {
             let affinity = lock(&self.affinity);
@@ -404,12 +407,18 @@ impl Chain {
         Plan { chain: Arc::clone(self), order, conversation, preferred }
     }
 
-    /// The candidate that has made something, or whichever is at the same upstream, since keys are replaced.
-    fn at(&self, maker: &Maker) -> Option<usize> {
+    /// The candidate that has made something; else one at the same upstream, with the same key if there is one, since
+    /// keys and models are replaced.
+    fn at(&self, maker: &Maker, asked: Option<&str>) -> Option<usize> {
         let is_there = |candidate: &Candidate| *candidate.upstream.name == *maker.upstream;
         let had_key = |candidate: &Candidate| candidate.key().is_none_or(|key| key.fingerprint == maker.credential);
-        let exactly = self.candidates.iter().position(|candidate| is_there(candidate) && had_key(candidate));
-        exactly.or_else(|| self.candidates.iter().position(is_there))
+        let had_model = |candidate: &Candidate| self.makers.model(candidate.model.as_deref().or(asked)) == maker.model;
+        let find = |fits: &dyn Fn(&Candidate) -> bool| {
+            self.candidates.iter().position(|candidate| is_there(candidate) && fits(candidate))
+        };
+        find(&|candidate| had_key(candidate) && had_model(candidate))
+            .or_else(|| find(&had_key))
+            .or_else(|| find(&|_| true))
     }
 }
 

@@ -18,12 +18,14 @@ const GENERATION_MAX: usize = 3_125;
 const DAYS_MAX: u16 = 60;
 const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 
-/// The upstream and the credential that something was made with.
+/// The upstream, the model and the credential that something was made with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Maker {
     pub upstream: Arc<str>,
     /// Its fingerprint.
     pub credential: u64,
+    /// A [fingerprint](Makers::model) of the model.
+    pub model: u16,
 }
 
 /// What was made by whom, as far as it is remembered: a request that names something older goes where it would go first.
@@ -73,11 +75,17 @@ impl Makers {
     /// Remembers who has made what is called so.
     pub(crate) fn note(&self, reference: &str, maker: &Maker) {
         let Some(upstream) = self.place(&maker.upstream) else { return };
-        let made = Made { upstream, credential: maker.credential, day: self.today() };
+        let made = Made { upstream, credential: maker.credential, model: maker.model, day: self.today() };
         let name = self.key.of_reference(reference);
         if lock(self.part(name)).insert(name, made) {
             self.changes.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// A fingerprint of a model, which tells those of one route apart.
+    pub(crate) fn model(&self, model: Option<&str>) -> u16 {
+        let [low, high, ..] = self.key.of_reference(model.unwrap_or_default()).to_le_bytes();
+        u16::from_le_bytes([low, high])
     }
 
     /// Who has made what is called so.
@@ -85,7 +93,7 @@ impl Makers {
         let name = self.key.of_reference(reference);
         let made = lock(self.part(name)).get(name).filter(|made| self.is_remembered(made))?;
         let upstream = Arc::clone(self.upstreams.get(usize::from(made.upstream))?);
-        Some(Maker { upstream, credential: made.credential })
+        Some(Maker { upstream, credential: made.credential, model: made.model })
     }
 
     /// How often something has changed that would have to be written down.
@@ -147,7 +155,7 @@ mod tests {
     }
 
     fn maker(name: &str) -> Maker {
-        Maker { upstream: Arc::from(name), credential: 1 }
+        Maker { upstream: Arc::from(name), credential: 1, model: 7 }
     }
 
     fn pass_days(clock: &Clock, days: u32) {

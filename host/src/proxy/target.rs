@@ -251,7 +251,8 @@ impl Target {
         let Some(makers) = self.makers.as_ref().filter(|_| !self.request.path().ends_with("/content")) else { return };
         let json = if is_event { sse::data(answer) } else { Cow::Borrowed(answer) };
         kept::made(self.request.dialect, &json, |reference| {
-            let maker = Maker { upstream: Arc::clone(&self.upstream.name), credential: self.credential };
+            let (upstream, model) = (Arc::clone(&self.upstream.name), makers.model(self.model.as_deref()));
+            let maker = Maker { upstream, credential: self.credential, model };
             makers.note(reference, &maker);
         });
     }

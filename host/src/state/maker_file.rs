@@ -14,9 +14,9 @@ use std::time::Duration;
 const FILE: &str = "makers.json";
 /// The layout of the file. Another one is not read.
 const VERSION: u32 = 1;
-/// What one thing takes before it is written as hexadecimal digits: two numbers of eight bytes and two of two.
-const THING_BYTES: usize = 20;
-/// What it takes in the file. The most that are remembered, 100,000, take 4 MB.
+/// What one thing takes before it is written as hexadecimal digits: two numbers of eight bytes and three of two.
+const THING_BYTES: usize = 22;
+/// What it takes in the file. The most that are remembered, 100,000, take 4.4 MB.
 const THING_BYTES_KEPT: u64 = 2 * THING_BYTES as u64;
 /// Largest file read: twice what the most that are remembered take.
 const FILE_BYTES_MAX: u64 = 8 << 20;
@@ -33,6 +33,8 @@ pub(crate) struct Made {
     pub upstream: u16,
     /// The fingerprint of the credential that it was made with.
     pub credential: u64,
+    /// A fingerprint of the model that has made it.
+    pub model: u16,
     /// When that was last heard of, in days since 1970 by steady time.
     pub day: u16,
 }
@@ -154,10 +156,11 @@ fn read_stored(path: &Path) -> io::Result<Option<Stored>> {
 
 fn digits(made: &[(u64, Made)]) -> String {
     let mut bytes = Vec::with_capacity(made.len().saturating_mul(THING_BYTES));
-    for (name, Made { upstream, credential, day }) in made {
+    for (name, Made { upstream, credential, model, day }) in made {
         bytes.extend(name.to_be_bytes());
         bytes.extend(credential.to_be_bytes());
         bytes.extend(upstream.to_be_bytes());
+        bytes.extend(model.to_be_bytes());
         bytes.extend(day.to_be_bytes());
     }
     hex::encode(bytes)
@@ -176,7 +179,7 @@ fn things(digits: &str) -> io::Result<Vec<(u64, Made)>> {
 fn thing(bytes: &[u8; THING_BYTES]) -> (u64, Made) {
     let long = |from: usize| bytes[from..from + 8].iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
     let short = |from: usize| u16::from_be_bytes([bytes[from], bytes[from + 1]]);
-    (long(0), Made { credential: long(8), upstream: short(16), day: short(18) })
+    (long(0), Made { credential: long(8), upstream: short(16), model: short(18), day: short(20) })
 }
 
 #[cfg(test)]
@@ -189,7 +192,7 @@ mod tests {
     }
 
     fn two_things() -> Remembered {
-        let made = |upstream, credential| Made { upstream, credential, day: 20_800 };
+        let made = |upstream, credential| Made { upstream, credential, model: 7, day: 20_800 };
         Remembered {
             upstreams: vec!["azure".into(), "openai".into()],
             made: vec![(1, made(0, u64::MAX)), (0x0102_0304_0506_0708, made(1, 7))],
@@ -210,7 +213,7 @@ mod tests {
         let file = MakerFile::open(Some(folder.path()));
         assert!(file.key().is_some_and(|kept| *kept == key(1)), "a process that has lost its key finds it here");
         let text = fs::read_to_string(folder.path().join(FILE)).expect("a file");
-        assert!(text.contains("0000000000000001ffffffffffffffff00005140"), "{text}");
+        assert!(text.contains("0000000000000001ffffffffffffffff000000075140"), "{text}");
     }
 
     #[test]
@@ -241,8 +244,8 @@ mod tests {
 
         let whole = fs::read_to_string(missing.join(FILE)).expect("a file");
         let later_layout = whole.replace("\"version\": 1", "\"version\": 2");
-        let no_digits = whole.replace("00005140", "0000514x");
-        let too_short = whole.replace("00005140", "000051");
+        let no_digits = whole.replace("00075140", "0007514x");
+        let too_short = whole.replace("00075140", "000751");
         let too_large = format!("{whole}{}", " ".repeat(usize::try_from(FILE_BYTES_MAX).expect("few")));
         for left in ["", "{ nonsense", &whole[..whole.len() / 2], &later_layout, &no_digits, &too_short, &too_large] {
             assert_ne!(left, whole);
@@ -254,7 +257,7 @@ mod tests {
 
     #[test]
     fn the_most_that_are_remembered_have_room_in_a_file_that_is_read_and_are_written_seldom() {
-        let made = Made { upstream: 0, credential: u64::MAX, day: 20_800 };
+        let made = Made { upstream: 0, credential: u64::MAX, model: 7, day: 20_800 };
         let bytes = u64::try_from(digits(&vec![(u64::MAX, made); 100_000]).len()).expect("few");
         assert_eq!(bytes, 100_000 * THING_BYTES_KEPT);
         assert!(2 * bytes < FILE_BYTES_MAX);
