@@ -5,21 +5,22 @@
 pub struct Standing {
     /// The share of requests that it serves, 0 to 1.
     pub served_share: f64,
-    /// Requests that it has served since the last attempt that failed.
-    pub served_in_a_row: u32,
+    /// How often [trials](Self::TRIAL_PERIOD) of it were doubled since the last attempt that failed.
+    pub doublings: u32,
 }
 
 impl Standing {
     /// Nothing is known against it.
-    pub const GOOD: Self = Self { served_share: 1.0, served_in_a_row: 0 };
+    pub const GOOD: Self = Self { served_share: 1.0, doublings: 0 };
     /// Whoever serves less than nine tenths is doubtful. One failure in ten is healed by a retry there, which keeps the
     /// prompt cache.
     pub const DOUBTFUL_BELOW: f64 = 0.9;
     /// By so much another must serve more, so that two that fail alike do not change places with each request.
     pub const CLEARLY_BETTER_BY: f64 = 0.05;
-    /// One request in so many asks a doubtful place in its turn, so that its recovery is seen; after each one that it
-    /// serves, twice as many do, until all do again or one fails. So who is back after an outage has all of its traffic
-    /// after some forty requests, and half of the calls failing costs four calls in a hundred requests.
+    /// One request in so many asks a doubtful place in its turn, so that its recovery is seen; after one that it serves,
+    /// twice as many do, as soon as those before would have failed if they failed; until all do again or one fails. So
+    /// who is back after an outage has all of its traffic after some forty requests, and half of the calls failing costs
+    /// four calls in a hundred requests.
     pub const TRIAL_PERIOD: u64 = 20;
 
     /// Whether it fails so many that others come first.
@@ -34,7 +35,7 @@ impl Standing {
 
     /// Whether it is asked in its turn though it is doubtful, for a draw below [`TRIAL_PERIOD`](Self::TRIAL_PERIOD).
     fn is_tried(&self, draw: u64) -> bool {
-        1_u64.checked_shl(self.served_in_a_row).is_none_or(|tried| draw < tried)
+        1_u64.checked_shl(self.doublings).is_none_or(|tried| draw < tried)
     }
 }
 

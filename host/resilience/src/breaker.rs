@@ -8,6 +8,7 @@ mod report;
 mod results;
 mod settings;
 mod snapshot;
+mod trials;
 
 use crate::backoff::exponential;
 use crate::balance::Standing;

@@ -15,7 +15,7 @@ use crate::comparison::Rule;
 use crate::figure::Figure;
 
 /// The scenarios that come with the program, by the name of their file.
-const BUILT_IN: [&str; 27] = [
+const BUILT_IN: [&str; 28] = [
     include_str!("../scenarios/total-outage.toml"),
     include_str!("../scenarios/brown-out.toml"),
     include_str!("../scenarios/overload-2x.toml"),
@@ -43,6 +43,7 @@ const BUILT_IN: [&str; 27] = [
     include_str!("../scenarios/chain.toml"),
     include_str!("../scenarios/chain-fails.toml"),
     include_str!("../scenarios/chain-fails-last.toml"),
+    include_str!("../scenarios/chain-fails-slowly.toml"),
 ];
 
 /// A world to run: who sends what, what the provider can bear and when it cannot, and which figures

@@ -153,12 +153,12 @@ fn one_request_in_twenty_asks_a_doubtful_one_in_its_turn() {
 }
 
 #[test]
-fn each_request_that_it_serves_doubles_the_trials_until_all_are_its_own_again() {
+fn trials_are_doubled_until_all_requests_are_its_own_again() {
     let mut candidates = ranks(&[0.5, 1.0]);
-    for (served_in_a_row, expected) in [(1, 0.1), (2, 0.2), (3, 0.4), (4, 0.8), (5, 1.0), (64, 1.0), (u32::MAX, 1.0)] {
-        candidates[0].standing.served_in_a_row = served_in_a_row;
+    for (doublings, expected) in [(1, 0.1), (2, 0.2), (3, 0.4), (4, 0.8), (5, 1.0), (64, 1.0), (u32::MAX, 1.0)] {
+        candidates[0].standing.doublings = doublings;
         let share = firsts(&candidates, None, 20_000)[0];
-        assert!((share - expected).abs() < 0.01, "{share} after {served_in_a_row}");
+        assert!((share - expected).abs() < 0.01, "{share} after {doublings}");
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::balance::Standing;
+use crate::breaker::trials::Trials;
 use crate::time::Timestamp;
 
 /// Requests that make up the share: enough to tell 90 % from 50 %, few enough to notice within a second of fifty that
@@ -65,8 +66,7 @@ pub(super) struct Expectation {
     /// In parts of a failure.
     run: u32,
     attempts_in_a_row: u32,
-    /// Since the last attempt that failed.
-    served_in_a_row: u32,
+    trials: Trials,
 }
 
 /// Parts of a failure, so that weaker evidence can count as a share of one.
@@ -85,7 +85,7 @@ impl Expectation {
             attempts_before: nothing,
             run: 0,
             attempts_in_a_row: 0,
-            served_in_a_row: 0,
+            trials: Trials::new(now),
         }
     }
 
@@ -95,7 +95,7 @@ impl Expectation {
         let memory = self.memory(now);
         self.requests.see(1.0, memory);
         self.attempts.see(1.0, memory);
-        self.served_in_a_row = self.served_in_a_row.saturating_add(1);
+        self.trials.served(now);
         self.begin_anew();
     }
 
@@ -123,10 +123,10 @@ impl Expectation {
         if part > 0 {
             self.requests.see(0.0, memory);
         }
+        self.trials.failed(now.saturating_since(sent), now);
         // A call that hung and broke tells what was then. Where one that went out later was served, it is part of no
         // run.
         if sent >= self.served_sent {
-            self.served_in_a_row = 0;
             self.attempts_in_a_row = self.attempts_in_a_row.saturating_add(1);
             self.run = self.run.saturating_add(part);
         }
@@ -139,6 +139,7 @@ impl Expectation {
             self.requests = Share { served: 0.0, seen: f64::from(self.requests_in_a_row()).clamp(1.0, MEMORY - 1.0) };
             self.attempts = self.requests;
         }
+        self.trials = Trials::new(now);
         self.served(sent, now);
     }
 
@@ -154,7 +155,7 @@ impl Expectation {
     pub(super) fn standing(&self, now: Timestamp) -> Standing {
         match now.saturating_since(self.last) >= SILENCE {
             true => Standing::GOOD,
-            false => Standing { served_share: self.share(), served_in_a_row: self.served_in_a_row },
+            false => Standing { served_share: self.share(), doublings: self.trials.doublings() },
         }
     }
 

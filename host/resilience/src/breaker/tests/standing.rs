@@ -27,21 +27,44 @@ fn three_failures_in_a_memory_of_successes_make_it_doubtful_and_two_do_not() {
 }
 
 #[test]
-fn it_counts_what_was_served_since_the_last_failure() {
+fn each_request_that_is_served_doubles_the_trials_and_each_failed_attempt_begins_them_anew() {
     let mut circuit = after(&[(Outcome::Failure, 3), (Outcome::Success, 4)]);
-    assert_eq!(standing(&circuit).served_in_a_row, 4);
+    assert_eq!(standing(&circuit).doublings, 4);
     circuit.call(Outcome::FailedAgain);
-    assert_eq!(standing(&circuit).served_in_a_row, 0, "repetitions fail as well");
+    assert_eq!(standing(&circuit).doublings, 0, "repetitions fail as well");
 }
 
 #[test]
-fn a_call_that_hung_while_others_were_served_takes_nothing_from_them() {
-    let mut circuit = after(&[(Outcome::Failure, 3)]);
+fn while_failures_may_still_show_what_is_served_doubles_nothing() {
+    let mut circuit = after(&[]);
     let hung = circuit.breaker.admit(circuit.now).unwrap().permit;
-    circuit.pass(seconds(1));
+    circuit.pass(seconds(4));
     circuit.call(Outcome::Success);
     circuit.settle(hung, Outcome::Failure);
-    assert_eq!(standing(&circuit).served_in_a_row, 1);
+    for (passed_s, doublings) in [(0, 0), (3, 0), (1, 1), (0, 1), (3, 1), (1, 2)] {
+        circuit.pass(seconds(passed_s));
+        circuit.call(Outcome::Success);
+        assert_eq!(standing(&circuit).doublings, doublings);
+    }
+    circuit.call(Outcome::Failure);
+    circuit.pass(seconds(1));
+    circuit.call(Outcome::Success);
+    assert_eq!(standing(&circuit).doublings, 0, "a slow failure is forgotten by halves");
+    circuit.pass(seconds(1));
+    circuit.call(Outcome::Success);
+    assert_eq!(standing(&circuit).doublings, 1);
+}
+
+#[test]
+fn what_has_failed_before_an_outage_is_nothing_to_wait_for_after_it() {
+    let mut circuit = after(&[]);
+    let hung: Vec<_> = (0..200).map(|_| circuit.breaker.admit(circuit.now).unwrap().permit).collect();
+    circuit.pass(seconds(4));
+    hung.into_iter().for_each(|permit| circuit.settle(permit, Outcome::Failure));
+    assert_eq!(circuit.state(), CircuitState::Open);
+    circuit.pass(seconds(60));
+    (0..3).for_each(|_| circuit.call(Outcome::Success));
+    assert_eq!(standing(&circuit).doublings, 3);
 }
 
 #[test]
