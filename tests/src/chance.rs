@@ -1,4 +1,5 @@
-//! Chance that repeats itself: the same seed gives the same numbers, in every run and on every machine.
+//! Chance that repeats itself: the same seed gives the same numbers, in every run and on every machine. And how far what
+//! depends on chance may be from what is expected.
 
 /// Numbers that look random (splitmix64, which passes the usual tests and is five lines).
 #[derive(Clone, Debug)]
@@ -31,4 +32,14 @@ impl Chance {
     pub fn happens(&mut self, probability: f64) -> bool {
         self.fraction() < probability
     }
+}
+
+/// One bound in two thousand is missed by chance at this many standard deviations, if what it bounds is just met.
+pub const SIGMAS: f64 = 3.3;
+
+/// How far a share may be from what is expected of it, in this many tries. Counts of what is rare are skewed: the second
+/// summand is that of Cornish and Fisher.
+pub fn margin(share: f64, count: usize) -> f64 {
+    let skew = (SIGMAS * SIGMAS - 1.0) / 6.0;
+    SIGMAS * (share * (1.0 - share) / count as f64).sqrt() + skew / count as f64
 }

@@ -8,6 +8,7 @@ pub mod certificates;
 pub mod chance;
 pub mod clocks;
 pub mod http;
+pub mod ledger;
 pub mod load;
 pub mod log;
 pub mod provider;

@@ -11,21 +11,20 @@
 use serde_json::json;
 use spillway_tests::asks::{chat, chat_with};
 use spillway_tests::callers::{Caller, Habit};
+use spillway_tests::chance::{SIGMAS, margin};
 use spillway_tests::http::Request;
+use spillway_tests::ledger::{Ledger, numbered};
 use spillway_tests::load::{Answered, Load, Results};
 use spillway_tests::provider::{
-    Count, Failure, Matcher, Provider, RecordedRequest, Reply, between, body, by_chance, fading, fail, faster_than,
-    healthy, model, more_than_it_bears, overloaded, rate_limited, request, stall,
+    Count, Failure, Matcher, Provider, Reply, between, body, by_chance, fading, fail, faster_than, healthy, model,
+    more_than_it_bears, overloaded, rate_limited, stall,
 };
 use spillway_tests::spillway::Setup;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::LazyLock;
 use std::thread;
 use std::time::{Duration, Instant};
-
-/// One bound in two thousand is missed by chance at this many standard deviations, if what it bounds is just met.
-const SIGMAS: f64 = 3.3;
 
 /// As [`SIGMAS`], where some hundreds of bounds are looked at in one run: one in thirty thousand.
 const SIGMAS_OF_HUNDREDS: f64 = 4.0;
@@ -51,9 +50,6 @@ const WITH_RETRIES: Habit = Habit::Python;
 /// What callers that retry wait of their own accord at most, half a second and a second, and what is waited for them
 /// within.
 const OWN_WAITS: Duration = Duration::from_millis(2_100);
-
-/// By this header a call at the provider is known for its request's.
-const NUMBER: &str = "x-request-number";
 
 /// Between the start of the processes and the first request.
 const LEAD: Duration = Duration::from_millis(300);
@@ -126,14 +122,15 @@ impl Scenario {
         let side = |provider: &Provider, address, seed| {
             provider.always(healthy().delay(self.thinking));
             let hopeless = (self.trouble)(provider, begins, seed);
-            let calls = requests_called_for(provider);
+            let ledger = Ledger::default();
+            ledger.note("provider", provider);
             let (make, lanes) = (self.request, self.lanes);
             let laned = move |number: usize| {
                 let path = format!("/lane{}/v1/chat/completions", number % lanes);
-                make(number).path(&path).header(NUMBER, &number.to_string())
+                numbered(make(number).path(&path), number)
             };
             let results = load.send(address, begins, laned).expect("a runtime");
-            let calls = std::mem::take(&mut *calls.lock().expect("no panic"));
+            let calls = ledger.calls().iter().map(|call| call.number).collect();
             Side { results, calls, hopeless: hopeless.get() }
         };
         let (direct, through) = thread::scope(|scope| {
@@ -144,20 +141,6 @@ impl Scenario {
         let judged_from = self.judged_from;
         Pair { name: format!("{}, {habit:?}", self.name), thinking: self.thinking, direct, through, judged_from }
     }
-}
-
-/// For every call that comes from now on, the number of its request.
-fn requests_called_for(provider: &Provider) -> Arc<Mutex<Vec<usize>>> {
-    let calls: Arc<Mutex<Vec<usize>>> = Arc::default();
-    let noted = Arc::clone(&calls);
-    let note = move |call: &RecordedRequest| {
-        let number: Option<usize> = call.header(NUMBER).and_then(|number| number.parse().ok());
-        noted.lock().expect("no panic").extend(number);
-        false
-    };
-    // The youngest rule sees every call; since it never matches, it changes none.
-    provider.when(request(note), healthy());
-    calls
 }
 
 /// What came of one way.
@@ -195,13 +178,6 @@ struct Pair {
     direct: Side,
     through: Side,
     judged_from: Duration,
-}
-
-/// How far a share may be from what is expected of it, in this many tries. Counts of what is rare are skewed: the second
-/// summand is that of Cornish and Fisher.
-fn margin(share: f64, count: usize) -> f64 {
-    let skew = (SIGMAS * SIGMAS - 1.0) / 6.0;
-    SIGMAS * (share * (1.0 - share) / count as f64).sqrt() + skew / count as f64
 }
 
 impl Pair {
