@@ -448,7 +448,7 @@ impl Candidate {
             conversations,
             standing: match self.refused_in_a_row.load(Ordering::Relaxed) {
                 // Whatever it refuses there: a key, a model or a parameter, it serves as few as one that fails.
-                REFUSALS_MAX.. => Standing { served_share: 0.0, served_in_a_row: 0 },
+                REFUSALS_MAX.. => Standing { served_share: 0.0, doublings: 0 },
                 _ => self.upstream.circuits.standing(subject),
             },
             is_degraded: self.degraded,
