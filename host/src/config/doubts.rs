@@ -71,7 +71,6 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use crate::config::parse;
-    use std::path::Path;
 
     #[test]
     fn what_is_mostly_not_meant_is_doubted() {

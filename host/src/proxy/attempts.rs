@@ -340,7 +340,7 @@ impl Run<'_> {
             // What is the caller's own affair is answered as it is, unless another target may see it otherwise. What one
             // that stands in for another has against the request is no news of the one that was meant.
             let is_callers_affair = consequence.hears == Hears::Answer;
-            let may_go_on = following.is_some() && verdict.advice == Advice::NextUpstream;
+            let may_go_on = following.is_some() && verdict.advice == Advice::NextUpstream && target.is_repeatable();
             if is_callers_affair
                 && !may_go_on
                 && !is_fallback

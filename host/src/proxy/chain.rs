@@ -400,8 +400,9 @@ impl Chain {
         };
         let mut order = order(&candidates, pinned, random());
         if request.operation != Operation::Generate {
-            // Whatever it does, it would be done twice.
-            order.truncate(1);
+            // Whatever it does, elsewhere it would be done to something else: only the keys of the first target change.
+            let first = &self.candidates[0].label;
+            order.retain(|index| self.candidates[*index].label == *first);
         }
         let preferred = order.iter().copied().min_by_key(|index| self.candidates[*index].rank).unwrap_or(0);
         Plan { chain: Arc::clone(self), order, conversation, preferred }

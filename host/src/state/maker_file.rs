@@ -261,7 +261,7 @@ mod tests {
         let bytes = u64::try_from(digits(&vec![(u64::MAX, made); 100_000]).len()).expect("few");
         assert_eq!(bytes, 100_000 * THING_BYTES_KEPT);
         assert!(2 * bytes < FILE_BYTES_MAX);
-        for (things, gather_s) in [(0, 5), (1_000, 5), (11_000, 5), (15_000, 7), (100_000, 44)] {
+        for (things, gather_s) in [(0, 5), (1_000, 5), (11_000, 5), (15_000, 6), (100_000, 44)] {
             assert_eq!(gather_after(things), Duration::from_secs(gather_s), "{things}");
         }
     }
