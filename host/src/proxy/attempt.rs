@@ -262,7 +262,10 @@ async fn begin(
         return Err(NoResponse::Unconnected(trouble));
     }
     progress.phase.set(Phase::BeforeContent);
-    let (head, body) = response.into_parts();
+    let (mut head, body) = response.into_parts();
+    if let Some(key) = &target.key {
+        key.cover(&mut head.headers);
+    }
     // The future is polled once, so nobody has set it before.
     let headers = Rc::new(head.headers);
     let _ = progress.head.set((head.status, Rc::clone(&headers)));

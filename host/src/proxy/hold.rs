@@ -164,6 +164,9 @@ async fn hold_stream(target: &Target, held: &mut BufferedResponse) -> Beginning 
         while telling.is_none()
             && let Some(event) = splitter.next_event()
         {
+            // Whoever reads of a refused key must not read the key.
+            let covered = target.key.as_ref().and_then(|key| key.covered(&event));
+            let event = covered.unwrap_or(event);
             telling = tells(target, target.request.dialect.read_event(&event));
             held.arrived.push_back(event);
         }

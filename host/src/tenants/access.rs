@@ -15,13 +15,29 @@ const BEARER: &[u8] = b"bearer ";
 /// but another base URL and another key.
 #[derive(Debug)]
 pub(crate) struct Access {
-    expected: Option<ArcSwap<Expected>>,
+    expected: Option<ArcSwap<Keys>>,
+}
+
+/// The key that is in force, and the one before it: who still shows that one may not spend, and it is no provider's to
+/// see.
+#[derive(Debug)]
+struct Keys {
+    current: Expected,
+    former: Option<Expected>,
+}
+
+impl Keys {
+    /// Whether this shows either of them.
+    fn are_in(&self, value: &HeaderValue) -> bool {
+        self.current.is_in(value) || self.former.as_ref().is_some_and(|former| former.is_in(value))
+    }
 }
 
 /// What the access key is compared with.
 ///
 /// Only hashes are compared, and those in constant time, so that how long it takes says nothing about how much of a
 /// guess was right, or how long the key is.
+#[derive(Clone)]
 struct Expected {
     hash: hmac::Key,
     tag: hmac::Tag,
@@ -62,13 +78,15 @@ impl std::fmt::Debug for Expected {
 impl Access {
     /// With this access key; without one, nobody shows it.
     pub(crate) fn new(key: Option<&Secret>) -> Access {
-        Access { expected: key.map(|key| ArcSwap::from_pointee(Expected::of(key))) }
+        let keys = |key| Keys { current: Expected::of(key), former: None };
+        Access { expected: key.map(|key| ArcSwap::from_pointee(keys(key))) }
     }
 
     /// Whoever wants to spend shows this key from here on, and no longer the one before.
     pub(crate) fn replace(&self, key: &Secret) {
         if let Some(expected) = &self.expected {
-            expected.store(Arc::new(Expected::of(key)));
+            let former = Some(expected.load().current.clone());
+            expected.store(Arc::new(Keys { current: Expected::of(key), former }));
         }
     }
 
@@ -81,33 +99,35 @@ impl Access {
             return false;
         };
         let expected = expected.load();
-        let mut is_shown = headers.get_all(ACCESS_KEY_HEADER).iter().any(|value| expected.is_in(value));
+        let mut is_shown = headers.get_all(ACCESS_KEY_HEADER).iter().any(|value| expected.current.is_in(value));
         // Whatever is said there is said to Spillway.
         headers.remove(ACCESS_KEY_HEADER);
         for name in &CREDENTIALS {
             is_shown |= take_from(headers, name, &expected);
         }
         query::remove(path_and_query, |pair| {
-            let is_in_query = expected.is_in_query(pair);
-            is_shown |= is_in_query;
-            is_in_query
+            let is_current = expected.current.is_in_query(pair);
+            is_shown |= is_current;
+            is_current || expected.former.as_ref().is_some_and(|former| former.is_in_query(pair))
         });
         is_shown
     }
 }
 
-/// Takes the values of a header away that show the key; those that do not stay.
-fn take_from(headers: &mut HeaderMap, name: &HeaderName, expected: &Expected) -> bool {
-    if !headers.get_all(name).iter().any(|value| expected.is_in(value)) {
+/// Takes the values of a header away that show a key, and says whether one of them shows the current one; those that do
+/// not stay.
+fn take_from(headers: &mut HeaderMap, name: &HeaderName, expected: &Keys) -> bool {
+    if !headers.get_all(name).iter().any(|value| expected.are_in(value)) {
         return false;
     }
+    let is_shown = headers.get_all(name).iter().any(|value| expected.current.is_in(value));
     let others: Vec<HeaderValue> =
-        headers.get_all(name).iter().filter(|value| !expected.is_in(value)).cloned().collect();
+        headers.get_all(name).iter().filter(|value| !expected.are_in(value)).cloned().collect();
     headers.remove(name);
     for other in others {
         headers.append(name, other);
     }
-    true
+    is_shown
 }
 
 #[cfg(test)]
@@ -188,7 +208,8 @@ mod tests {
     fn a_key_that_has_been_replaced_is_shown_in_vain() {
         let access = access();
         access.replace(&Secret::parse("another-access-key").expect("a secret"));
-        assert!(!taken(&access, &[("api-key", KEY)], "/p").0);
+        let (is_shown, headers, path) = taken(&access, &[("api-key", KEY)], &format!("/p?key={KEY}"));
+        assert!(!is_shown && !headers.contains(KEY) && !path.contains(KEY), "no provider's to see: {headers} {path}");
         assert!(taken(&access, &[("api-key", "another-access-key")], "/p").0);
         assert!(!format!("{access:?}").contains("another"));
     }

@@ -5,7 +5,7 @@ use crate::dialect::auth::{Auth, Credential};
 use crate::runtime::fingerprint::FingerprintKey;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use std::sync::Arc;
 
 /// A key of Spillway's own for an upstream.
@@ -27,6 +27,16 @@ impl Key {
     /// What a provider has said, with asterisks in place of the key; `None` where it does not stand there.
     pub(crate) fn covered(&self, said: &[u8]) -> Option<Bytes> {
         self.credential.covered(said)
+    }
+
+    /// Covers it likewise in the headers of an answer.
+    pub(crate) fn cover(&self, headers: &mut HeaderMap) {
+        for value in headers.values_mut() {
+            let covered = self.covered(value.as_bytes());
+            if let Some(covered) = covered.and_then(|covered| HeaderValue::from_bytes(&covered).ok()) {
+                *value = covered;
+            }
+        }
     }
 }
 
