@@ -4,7 +4,7 @@
 use serde_json::json;
 use spillway_tests::asks::{APIS, KEY, chat, chat_of, chat_stream, generate, message, patient_chat};
 use spillway_tests::http::{Connection, Request, get};
-use spillway_tests::provider::{Failure, Provider, RecordedRequest, fail, overloaded, respond};
+use spillway_tests::provider::{Failure, Provider, RecordedRequest, fail, in_pieces, overloaded, respond};
 use spillway_tests::spillway::Setup;
 use spillway_tests::wait::{DEADLINE, eventually};
 use std::fs;
@@ -238,6 +238,13 @@ fn a_key_is_nowhere_but_in_the_requests_of_its_own_upstream() {
     }
     let repeated = format!("Incorrect API key provided: {OPENAI}. You can find your API key elsewhere.");
     let body = json!({"error": {"message": repeated, "type": "invalid_request_error", "code": "invalid_api_key"}});
+    // In a header, and in the first event of what calls itself a success.
+    let challenge = format!("Bearer error_description=\"{OPENAI} is revoked\"");
+    provider.next(in_pieces("text/event-stream").header("www-authenticate", &challenge).event(body.clone()));
+    let answer = spillway.send(&spending(&chat_stream()));
+    assert!(answer.text().contains("Incorrect API key"), "{}", answer.text());
+    assert!(answer.header("www-authenticate").is_some_and(|told| told.contains("is revoked")), "{answer:?}");
+    assert_without_canaries("a stream", &format!("{answer:?}{}", answer.text()));
     for status in [401, 403, 500, 500] {
         provider.next(respond(status).json(body.clone()));
         let answer = spillway.send(&spending(&chat()));

@@ -100,3 +100,17 @@ fn a_retry_is_invited_as_long_as_one_target_may_serve_then() {
         assert_eq!((answer.status(), answer.header("x-should-retry")), (429, None), "{}", answer.text());
     }
 }
+
+#[test]
+fn a_job_says_which_target_has_served_it_and_for_whom() {
+    let row = Row::new();
+    let spillway = row.setup("openai", TWO).start();
+    row.first().always(insufficient_quota());
+    row.second().always(fail(Failure::ServerError));
+    let kept = spillway.send(&patient_chat());
+    assert_eq!(kept.status(), 202, "{}", kept.text());
+    row.second().heal();
+    let job = spillway.wait_for_job(&kept);
+    let told = (&job["response"]["target"], &job["response"]["fallback_from"]);
+    assert_eq!(told, (&json!("second"), &json!("first")), "{job}");
+}

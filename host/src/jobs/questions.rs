@@ -112,7 +112,16 @@ fn describe(view: &JobView, response: Option<&StoredResponse>, clock: Clock) -> 
     let answer = response.map(|response| {
         let body = serde_json::from_slice::<Value>(&response.body)
             .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&response.body).into_owned()));
-        json!({"status": response.status, "body": body})
+        // Who has served is told in headers, as of any answer.
+        let headers = headers_of(&response.headers);
+        let told = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        json!({
+            "status": response.status,
+            "target": told("x-spillway-target"),
+            "fallback_from": told("x-spillway-fallback-from"),
+            "degraded": told("x-spillway-degraded"),
+            "body": body,
+        })
     });
     json!({
         "id": view.id.to_string(),
