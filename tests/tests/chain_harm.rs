@@ -110,7 +110,7 @@ fn a_job_says_which_target_has_served_it_and_for_whom() {
     let kept = spillway.send(&patient_chat());
     assert_eq!(kept.status(), 202, "{}", kept.text());
     row.second().heal();
-    let job = spillway.wait_for_job(&kept);
+    let job = spillway.wait_for_job(kept.header("location").expect("a place to ask"));
     let told = (&job["response"]["target"], &job["response"]["fallback_from"]);
     assert_eq!(told, (&json!("second"), &json!("first")), "{job}");
 }

@@ -9,6 +9,7 @@ use crate::proxy::body::Body;
 use crate::proxy::completion::Completion;
 use crate::proxy::hedge;
 use crate::proxy::hold::BufferedResponse;
+use crate::proxy::out::{Later, Out, Then, Word};
 use crate::proxy::permits::{Charges, Permits};
 use crate::proxy::refusal::{Refusal, RefusalKind};
 use crate::proxy::retry::{BudgetToken, grant, held_back, next};
@@ -23,19 +24,21 @@ use crate::upstream::gate::AdmissionPermit;
 use crate::upstream::patience::Patience;
 use crate::upstream::verdict;
 use http::Response;
-use spillway_resilience::{
-    FailedAttempt, Hears, Hop, NoHop, Onward, Reach, Settlement, Spend, Step, Timestamp, onward,
-};
+use spillway_resilience::{FailedAttempt, Hears, Hop, NoHop, Onward, Settlement, Spend, Step, Timestamp, onward};
 use spillway_sdk::{Advice, AttemptFacts, Class};
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// For so long a request waits at the limits and in the lanes of a target though another may serve it: what is paced
-/// gives a turn sooner or later, which costs less than the other's cold cache, and a lane whose turns nobody takes never
-/// learns that it could give more.
-const PATIENCE_BESIDE_OTHERS: Duration = Duration::from_millis(200);
+/// Longest wait at the limits and in the lanes of a target though another may serve. What is paced gives a turn sooner or
+/// later, which costs less than the other's cold cache; and a lane whose turns nobody waits for never learns that it
+/// could give more, so that traffic would not return behind a limit.
+const PATIENCE_BESIDE_OTHERS_MAX: Duration = Duration::from_millis(200);
+/// It is this share of the time that the first content takes there anyway, so that nobody waits noticeably longer.
+const PATIENCE_BESIDE_OTHERS_SHARE: u32 = 4;
+/// The time that the first content is taken to take where nothing has come yet.
+const FIRST_CONTENT_UNKNOWN: Duration = Duration::from_millis(200);
 
 /// The attempt loop: everything between a request that is understood and an answer that is committed.
 ///
@@ -129,59 +132,6 @@ struct Circumstances<'a> {
     is_fallback: bool,
 }
 
-/// What is told of a request that nobody has served.
-struct Word {
-    target: Rc<Target>,
-    last: Option<Failed>,
-    blocked: Blocked,
-}
-
-impl Word {
-    /// The word of the target that was meant counts, or else of the first that was asked; and of its words the last one.
-    /// What has failed there says more than what has kept the next call from being made.
-    fn after(first: Option<Word>, next: Word) -> Word {
-        let Some(first) = first else { return next };
-        let is_of_same = first.target.label() == next.target.label();
-        let counts = match (first.target.stands_in(), next.target.stands_in()) {
-            (true, false) => true,
-            _ if is_of_same => next.last.is_some() || first.last.is_none(),
-            _ => false,
-        };
-        if counts { next } else { first }
-    }
-}
-
-/// Why a target has not served.
-struct Out {
-    /// What its last attempt came to, if one was made.
-    last: Option<Failed>,
-    blocked: Blocked,
-    then: Then,
-    past: Past,
-}
-
-/// What is left for a request that a target has not served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Then {
-    /// Nothing: another target would do no better, or must not be asked.
-    Over,
-    /// Another target may do better.
-    Elsewhere {
-        /// How far its failure reaches, if it was asked.
-        reach: Option<Reach>,
-        /// After which wait this one may do better itself.
-        later: Option<Later>,
-    },
-}
-
-/// When a target may do better than it has done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Later {
-    wait: Duration,
-    /// Whether the wait is to be sat out, rather than waited for where calls are let in.
-    is_backoff: bool,
-}
-
 /// A request on its way through the loop.
 struct Run<'a> {
     worker: &'a Rc<Worker>,
@@ -213,7 +163,10 @@ impl Run<'_> {
         let (worker, clock) = (self.worker, self.worker.app.clock);
         let (upstream, subject) = (&*target.upstream, target.subject());
         let client = worker.client(upstream);
-        let patience = if is_patient { self.patience } else { self.patience.at_most(PATIENCE_BESIDE_OTHERS) };
+        let patience = match is_patient {
+            true => self.patience,
+            false => self.patience.at_most(patience_beside_others(upstream)),
+        };
         let mut last: Option<Failed> = None;
         let Past { attempts: mut number, mut has_failed, mut places } = past;
 
@@ -369,10 +322,11 @@ impl Run<'_> {
             let took = record.elapsed;
             let step = match is_callers_affair {
                 true => {
-                    // A prompt may be too long for one that serves others well; a key, a model or a parameter that it
-                    // refuses it refuses everybody.
-                    let refuses_all = verdict.class == Class::Unauthorized || record.status == Some(404) || is_fallback;
-                    self.refused_at.extend(target.standing.as_ref().filter(|_| refuses_all).map(|at| at.position));
+                    if let Some(standing) =
+                        target.standing.as_ref().filter(|_| is_fallback || refuses_all(target, record))
+                    {
+                        self.refused_at.push(standing.position);
+                    }
                     Step::NextUpstream { hint: None }
                 }
                 false => next(worker, target, &mut attempted, &failed),
@@ -490,10 +444,20 @@ impl Run<'_> {
     }
 }
 
-impl Out {
-    /// Nobody else is asked.
-    fn over(last: Option<Failed>, blocked: Blocked) -> Out {
-        Out { last, blocked, then: Then::Over, past: Past::default() }
+/// How long a request waits at limits where another target may serve.
+fn patience_beside_others(upstream: &Upstream) -> Duration {
+    let usual = upstream.circuits.usual_first_content().unwrap_or(FIRST_CONTENT_UNKNOWN);
+    (usual / PATIENCE_BESIDE_OTHERS_SHARE).min(PATIENCE_BESIDE_OTHERS_MAX)
+}
+
+/// Whether what a target has refused is refused to whoever asks: a key of Spillway's own, or a model that the route
+/// names. A prompt may be too long for one that serves others well, and a caller's own key or model is its own affair.
+fn refuses_all(target: &Target, record: &Record) -> bool {
+    let candidate = target.standing.as_ref().and_then(|standing| standing.plan.candidate(standing.position));
+    match record.status {
+        Some(401 | 403) => target.key.is_some(),
+        Some(404) => candidate.is_some_and(|candidate| candidate.model.is_some()),
+        _ => false,
     }
 }
 

@@ -2,7 +2,8 @@
 
 use crate::dialect::estimate::Estimate;
 use crate::dialect::{Operation, headers, kept, sse, with_model};
-use crate::proxy::chain::{Candidate, Chains, Plan, TokensInFlight};
+use crate::proxy::candidate::{Candidate, TokensInFlight};
+use crate::proxy::chain::{Chains, Plan};
 use crate::proxy::makers::{Maker, Makers};
 use crate::proxy::refusal::{Refusal, RefusalKind};
 use crate::proxy::request::{InboundBody, InboundRequest, READABLE_BYTES_MAX};

@@ -1,7 +1,7 @@
 //! Which target is asked next for a request, and which may be asked once more.
 
 use crate::proxy::admission::Places;
-use crate::proxy::chain::Candidate;
+use crate::proxy::candidate::Candidate;
 use crate::proxy::target::{Target, Targets};
 use crate::upstream::Upstream;
 use spillway_resilience::{Place, Reach, Timestamp, rules_out};
