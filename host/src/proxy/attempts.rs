@@ -31,14 +31,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Longest wait at the limits and in the lanes of a target though another may serve. What is paced gives a turn sooner or
+/// Shortest and longest wait at the limits and in the lanes of a target though another may serve. What is paced gives a turn sooner or
 /// later, which costs less than the other's cold cache; and a lane whose turns nobody waits for never learns that it
 /// could give more, so that traffic would not return behind a limit.
+const PATIENCE_BESIDE_OTHERS_MIN: Duration = Duration::from_millis(50);
 const PATIENCE_BESIDE_OTHERS_MAX: Duration = Duration::from_millis(200);
-/// It is this share of the time that the first content takes there anyway, so that nobody waits noticeably longer.
+/// Between the two it is this share of the time that the first content takes there anyway, so that nobody waits
+/// noticeably longer.
 const PATIENCE_BESIDE_OTHERS_SHARE: u32 = 4;
-/// The time that the first content is taken to take where nothing has come yet.
-const FIRST_CONTENT_UNKNOWN: Duration = Duration::from_millis(200);
 
 /// The attempt loop: everything between a request that is understood and an answer that is committed.
 ///
@@ -446,8 +446,8 @@ impl Run<'_> {
 
 /// How long a request waits at limits where another target may serve.
 fn patience_beside_others(upstream: &Upstream) -> Duration {
-    let usual = upstream.circuits.usual_first_content().unwrap_or(FIRST_CONTENT_UNKNOWN);
-    (usual / PATIENCE_BESIDE_OTHERS_SHARE).min(PATIENCE_BESIDE_OTHERS_MAX)
+    let usual = upstream.circuits.usual_first_content().unwrap_or_default();
+    (usual / PATIENCE_BESIDE_OTHERS_SHARE).clamp(PATIENCE_BESIDE_OTHERS_MIN, PATIENCE_BESIDE_OTHERS_MAX)
 }
 
 /// Whether what a target has refused is refused to whoever asks: a key of Spillway's own, or a model that the route
