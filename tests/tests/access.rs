@@ -335,7 +335,9 @@ fn a_key_that_cannot_be_had_is_a_mistake_before_anything_is_served() {
     for command in ["check", "run"] {
         let ended = setup.run_to_end(&[command]);
         assert_eq!(ended.code, Some(2), "{command}: {}", ended.stderr);
-        for words in ["upstreams.openai.api_key_env: this variable", "upstreams.openai.api_key_file: cannot read"] {
+        for words in
+            ["upstreams.openai.api_key_env: SPILLWAY_TEST_UNSET is not", "upstreams.openai.api_key_file: cannot read"]
+        {
             assert!(ended.stderr.contains(words), "{command}: {}", ended.stderr);
         }
     }

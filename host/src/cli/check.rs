@@ -9,7 +9,8 @@ use std::process::ExitCode;
 pub fn run(file: Option<&Path>) -> ExitCode {
     with_config(file, Purpose::Serve, |config| {
         let (upstreams, routes, listen) = (config.upstreams.len(), config.routes.0.len(), config.server.listen);
-        println!("The configuration is valid: {upstreams} upstreams, {routes} routes, listening on {listen}.");
+        let routes = if routes == 1 { "1 route".to_owned() } else { format!("{routes} routes") };
+        println!("The configuration is valid: {upstreams} upstreams, {routes}, listening on {listen}.");
         for doubt in config.doubts() {
             println!("Is this meant? {doubt}.");
         }

@@ -67,11 +67,16 @@ impl SecretSource {
     /// Why there is none, in words for the operator that hold nothing of it.
     pub fn read(&self) -> Result<Secret, String> {
         match self {
-            SecretSource::Variable(name) => match std::env::var(name) {
-                Ok(text) => Secret::parse(&text).map_err(|why| format!("this variable of the environment {why}")),
-                Err(std::env::VarError::NotPresent) => Err("this variable of the environment is not set".to_owned()),
-                Err(std::env::VarError::NotUnicode(_)) => Err("this variable of the environment is no text".to_owned()),
-            },
+            SecretSource::Variable(name) => {
+                // Whoever puts the secret where its name belongs must not read it in a log. Names have no small letters.
+                let is_shown = !name.contains(|c: char| c.is_ascii_lowercase());
+                let what = if is_shown { &**name } else { "this variable" };
+                match std::env::var(name) {
+                    Ok(text) => Secret::parse(&text).map_err(|why| format!("{what} of the environment {why}")),
+                    Err(std::env::VarError::NotPresent) => Err(format!("{what} is not set in the environment")),
+                    Err(std::env::VarError::NotUnicode(_)) => Err(format!("{what} of the environment is no text")),
+                }
+            }
             SecretSource::File(path) => {
                 let text = text_of(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
                 Secret::parse(&text).map_err(|why| format!("{} {why}", path.display()))

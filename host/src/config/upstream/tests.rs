@@ -45,7 +45,7 @@ fn a_key_that_cannot_be_had_is_a_mistake_with_its_line_and_nothing_of_a_secret()
     );
     let found = mistakes(&text, folder.path());
     let expected = [
-        "line 4: upstreams.openai.api_key_env: this variable of the environment is not set",
+        "line 4: upstreams.openai.api_key_env: SPILLWAY_UNSET is not set in the environment",
         "line 5: upstreams.openai.api_key_env: must be the name of a variable",
         "line 6: upstreams.openai.api_key_env: is named twice",
         "line 8: upstreams.openai.api_key_file: cannot read",
