@@ -28,7 +28,6 @@ use spillway_resilience::{FailedAttempt, Hears, Hop, NoHop, Onward, Settlement, 
 use spillway_sdk::{Advice, AttemptFacts, Class};
 use std::cell::Cell;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Shortest and longest wait at the limits and in the lanes of a target though another may serve. What is paced gives a turn sooner or
@@ -73,16 +72,20 @@ pub(crate) async fn attempts(
             run.trace.tell(&format!("{label} passed over: its context is too small"));
             tried.push(Tried::too_small(label, position));
         }
-        let Stop { target, past, is_patient, .. } = stop;
-        let is_fallback = target.stands_in();
-        let place = Circumstances { is_patient, following: walk.following(), is_fallback };
-        let out = match run.at(&target, past, place).await {
+        let Stop { target, past, is_asked_again, .. } = stop;
+        let is_patient = is_asked_again || !walk.has_others();
+        let approach = Approach { is_patient, walk: &walk, is_fallback: target.stands_in() };
+        let out = match run.at(&target, past, approach).await {
             Ok(response) => return Ok(response),
             Err((went_on, out)) => {
                 run = went_on;
                 out
             }
         };
+        // Its call is over, though its word is kept.
+        if let Some(standing) = &target.standing {
+            standing.in_flight.set(0);
+        }
         let Out { last, blocked, then, past } = out;
         Tried::note(&mut tried, &target, last.as_ref(), &blocked);
         if let Then::Elsewhere { reach, later } = then {
@@ -123,11 +126,11 @@ pub(crate) async fn attempts(
 
 /// How a request comes to a target.
 #[derive(Clone, Copy)]
-struct Circumstances<'a> {
+struct Approach<'a> {
     /// Whether it waits there for what is in the way.
     is_patient: bool,
-    /// Who would be asked next.
-    following: Option<&'a Arc<Upstream>>,
+    /// Which knows who else may be asked.
+    walk: &'a Walk<'a>,
     /// Whether it stands in for another.
     is_fallback: bool,
 }
@@ -158,7 +161,7 @@ impl Run<'_> {
         mut self,
         target: &Rc<Target>,
         past: Past,
-        Circumstances { is_patient, following, is_fallback }: Circumstances<'_>,
+        Approach { is_patient, walk, is_fallback }: Approach<'_>,
     ) -> Result<Response<Body>, (Self, Out)> {
         let (worker, clock) = (self.worker, self.worker.app.clock);
         let (upstream, subject) = (&*target.upstream, target.subject());
@@ -293,7 +296,7 @@ impl Run<'_> {
             // What is the caller's own affair is answered as it is, unless another target may see it otherwise. What one
             // that stands in for another has against the request is no news of the one that was meant.
             let is_callers_affair = consequence.hears == Hears::Answer;
-            let may_go_on = following.is_some() && verdict.advice == Advice::NextUpstream && target.is_repeatable();
+            let may_go_on = walk.has_others() && verdict.advice == Advice::NextUpstream && target.is_repeatable();
             if is_callers_affair
                 && !may_go_on
                 && !is_fallback
@@ -331,7 +334,7 @@ impl Run<'_> {
                 }
                 false => next(worker, target, &mut attempted, &failed),
             };
-            let mut onward = self.onward(target, step, number, took, following);
+            let mut onward = self.onward(target, step, number, took, walk);
             let upstream_is_trusted = !is_probe && upstream.circuits.are_trusted(subject);
             let failed = last.insert(Failed { attempted, consequence, upstream_is_trusted, refusal });
             let lane = upstream.lanes.wait(subject);
@@ -361,13 +364,10 @@ impl Run<'_> {
                             self.trace.tell(&format!("no retry: {}", no_retry.as_str()));
                             hint = no_retry.wait();
                             // What is no chance here may be served elsewhere.
-                            onward = self.onward(target, Step::NextUpstream { hint }, number, took, following);
+                            onward = self.onward(target, Step::NextUpstream { hint }, number, took, walk);
                         }
                     }
                 }
-            }
-            if let Some(standing) = &target.standing {
-                standing.in_flight.set(0);
             }
             let then = match onward {
                 Onward::Next => Then::Elsewhere { reach: Some(consequence.reach), later },
@@ -389,15 +389,8 @@ impl Run<'_> {
 
 impl Run<'_> {
     /// Whether a failure is followed by a call at another target.
-    fn onward(
-        &mut self,
-        target: &Target,
-        step: Step,
-        attempts: u32,
-        took: Duration,
-        following: Option<&Arc<Upstream>>,
-    ) -> Onward {
-        let (Some(standing), Some(following)) = (&target.standing, following) else {
+    fn onward(&mut self, target: &Target, step: Step, attempts: u32, took: Duration, walk: &Walk<'_>) -> Onward {
+        let (Some(standing), Some(following)) = (&target.standing, walk.following()) else {
             return Onward::Here(NoHop::NoOthers);
         };
         let now = self.worker.app.clock.now();

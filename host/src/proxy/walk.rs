@@ -23,8 +23,8 @@ pub(super) struct Past {
 pub(super) struct Stop {
     pub target: Rc<Target>,
     pub past: Past,
-    /// Whether the request waits there for what is in the way. It does where there is nobody else to ask.
-    pub is_patient: bool,
+    /// Whether it was passed over before, or has failed, and is asked once more.
+    pub is_asked_again: bool,
     /// Until when it is not to be asked again.
     pub not_before: Option<Timestamp>,
 }
@@ -53,18 +53,28 @@ impl<'a> Walk<'a> {
         };
         let first = stop.unwrap_or_else(|| {
             walk.position = targets.count();
-            Stop { target: Rc::clone(targets.first()), past: Past::default(), is_patient: true, not_before: None }
+            Stop { target: Rc::clone(targets.first()), past: Past::default(), is_asked_again: false, not_before: None }
         });
         (walk, first)
     }
 
+    /// Whether anybody is left beside the one that is asked.
+    pub(super) fn has_others(&self) -> bool {
+        !self.later.is_empty() || self.fresh().next().is_some()
+    }
+
+    /// Those who may be asked in their turn.
+    fn fresh(&self) -> impl Iterator<Item = &Candidate> + Clone {
+        let left = (self.position..self.targets.count()).filter_map(|position| self.targets.candidate(position));
+        left.filter(|candidate| self.is_possible(candidate))
+    }
+
     /// Who would be asked next, if anybody is left beside the one that is asked.
     pub(super) fn following(&self) -> Option<&Arc<Upstream>> {
-        let fresh = (self.position..self.targets.count()).filter_map(|position| self.targets.candidate(position));
-        let mut possible = fresh.filter(|candidate| self.is_possible(candidate));
+        let mut fresh = self.fresh();
         // One whose circuit is open is passed over, unless there are only such.
-        let next = possible.clone().find(|candidate| !candidate.is_shut(&self.targets.first().request));
-        match next.or_else(|| possible.next()) {
+        let next = fresh.clone().find(|candidate| !candidate.is_shut(&self.targets.first().request));
+        match next.or_else(|| fresh.next()) {
             Some(candidate) => Some(&candidate.upstream),
             None => self.soonest().map(|soonest| &self.later[soonest].1.target.upstream),
         }
@@ -98,7 +108,7 @@ impl<'a> Walk<'a> {
     /// A target may serve at that time, before which it is not to be asked, if it says so.
     pub(super) fn may_serve_later(&mut self, at: Timestamp, is_backoff: bool, target: Rc<Target>, past: Past) {
         let not_before = is_backoff.then_some(at);
-        self.later.push((at, Stop { target, past, is_patient: true, not_before }));
+        self.later.push((at, Stop { target, past, is_asked_again: true, not_before }));
     }
 
     /// Who is asked next, if anybody is.
@@ -114,8 +124,7 @@ impl<'a> Walk<'a> {
                 self.too_small.push((Arc::clone(&candidate.label), position));
             }
             if let Some(target) = self.is_possible(candidate).then(|| self.targets.at(position)).flatten() {
-                let is_patient = self.following().is_none();
-                return Some(Stop { target, past: Past::default(), is_patient, not_before: None });
+                return Some(Stop { target, past: Past::default(), is_asked_again: false, not_before: None });
             }
         }
         None
