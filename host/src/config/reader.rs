@@ -234,41 +234,38 @@ impl<'a> Section<'a> {
     /// A list of strings, each taken if `read` takes it; else what it answers is a mistake about that entry.
     pub(super) fn strings<T>(&self, key: &'static str, read: fn(&str) -> Result<T, String>) -> Option<Vec<T>> {
         let value = self.find(key)?;
-        let list = match value.get_ref() {
-            DeValue::Array(list) => list,
+        match value.get_ref() {
+            DeValue::Array(list) => Some(self.each(key, list, read)),
             _ => {
                 self.wrong(key, value, "a list of strings");
-                return None;
-            }
-        };
-        let mut strings = Vec::new();
-        for entry in list {
-            match entry.get_ref() {
-                DeValue::String(text) => match read(text) {
-                    Ok(taken) => strings.push(taken),
-                    Err(message) => self.document.note(&entry.span(), self.path_of(key), message),
-                },
-                _ => self.wrong(key, entry, "a string"),
+                None
             }
         }
-        Some(strings)
     }
 
     /// A string, or a list of strings, each taken as [`Section::strings`] does.
     pub(super) fn one_or_more<T>(
         &self,
         key: &'static str,
-        mut read: impl FnMut(&str) -> Result<T, String>,
+        read: impl FnMut(&str) -> Result<T, String>,
     ) -> Option<Vec<T>> {
         let value = self.find(key)?;
-        let entries = match value.get_ref() {
-            DeValue::Array(list) => list.iter().collect(),
-            DeValue::String(_) => vec![value],
+        match value.get_ref() {
+            DeValue::Array(list) => Some(self.each(key, list, read)),
+            DeValue::String(_) => Some(self.each(key, [value], read)),
             _ => {
                 self.wrong(key, value, "a string or a list of strings");
-                return None;
+                None
             }
-        };
+        }
+    }
+
+    fn each<'v, T>(
+        &self,
+        key: &'static str,
+        entries: impl IntoIterator<Item = &'v Spanned<DeValue<'v>>>,
+        mut read: impl FnMut(&str) -> Result<T, String>,
+    ) -> Vec<T> {
         let mut taken = Vec::new();
         for entry in entries {
             match entry.get_ref() {
@@ -279,7 +276,7 @@ impl<'a> Section<'a> {
                 _ => self.wrong(key, entry, "a string"),
             }
         }
-        Some(taken)
+        taken
     }
 
     pub(super) fn boolean(&self, key: &'static str) -> Option<bool> {

@@ -3,7 +3,7 @@
 //! What a path asks for stands at its end. What comes before differs between providers, and so does who answers: Google
 //! and Anthropic serve OpenAI's API too, and DeepSeek and xAI Anthropic's.
 
-use super::Dialect;
+use super::{Dialect, query};
 use std::borrow::Cow;
 
 /// How the paths of requests end that generate.
@@ -102,21 +102,7 @@ pub(crate) fn with_model(path: &str, model: &str) -> Option<String> {
     }
     let (before, rest) = path.rsplit_once("/models/")?;
     let colon = [":", "%3A", "%3a"].into_iter().filter_map(|colon| rest.rfind(colon)).max()?;
-    Some(format!("{before}/models/{}{}", as_segment(model), &rest[colon..]))
-}
-
-/// A name as it stands in a path, so that none of it is taken for a separator.
-fn as_segment(name: &str) -> String {
-    let mut segment = String::with_capacity(name.len());
-    for byte in name.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'@' | b':' => {
-                segment.push(char::from(byte));
-            }
-            _ => segment.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    segment
+    Some(format!("{before}/models/{}{}", query::encoded(model), &rest[colon..]))
 }
 
 /// Some clients encode the colon, which means the same.

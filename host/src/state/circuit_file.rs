@@ -12,7 +12,7 @@ use crate::upstream::scope::Protects;
 use serde::{Deserialize, Serialize};
 use spillway_resilience::{Cause, CircuitState, Mode, Snapshot};
 use std::collections::BTreeMap;
-use std::io;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,12 +35,6 @@ pub(crate) struct CircuitFile {
     written: String,
     /// Whether the last write failed.
     failed: bool,
-}
-
-/// What is read of a file of whatever layout.
-#[derive(Debug, Deserialize)]
-struct Layout {
-    version: u32,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -108,14 +102,15 @@ impl CircuitFile {
     /// it does not tell the last process's key, that is `other_key`, if it is known elsewhere.
     pub(crate) fn open(folder: Option<&Path>, other_key: Option<&FingerprintKey>) -> CircuitFile {
         let path = folder.map(|folder| folder.join(FILE));
-        let stored = path.as_deref().and_then(|path| match read_stored(path) {
-            Ok(stored) => stored,
-            Err(error) => {
-                let path = path.display();
-                tracing::warn!(%path, %error, "how the circuits stood is not known; they begin closed");
-                None
-            }
-        });
+        let stored: Option<Stored> =
+            path.as_deref().and_then(|path| match json_file::read_layout(path, FILE_BYTES_MAX, VERSION) {
+                Ok(stored) => stored,
+                Err(error) => {
+                    let path = path.display();
+                    tracing::warn!(%path, %error, "how the circuits stood is not known; they begin closed");
+                    None
+                }
+            });
         let key = stored.as_ref().map(|stored| &stored.fingerprint_key).or(other_key).cloned();
         let key = key.unwrap_or_else(FingerprintKey::generate);
         CircuitFile { path, key, stored, written: String::new(), failed: false }
@@ -182,16 +177,6 @@ impl CircuitFile {
                 tracing::error!(%path, %error, "how the circuits stand could not be stored; a restart would forget it");
             }
             Err(_) => {}
-        }
-    }
-}
-
-fn read_stored(path: &Path) -> io::Result<Option<Stored>> {
-    match json_file::read(path, FILE_BYTES_MAX)? {
-        None => Ok(None),
-        Some(Layout { version: VERSION }) => json_file::read(path, FILE_BYTES_MAX),
-        Some(Layout { version }) => {
-            Err(io::Error::other(format!("the file's layout is {version}, and {VERSION} is wanted")))
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Small files of JSON that only this user's Spillway reads.
 
 use crate::runtime::durable_file::{self, Access};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -17,6 +17,26 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path, bytes_max: u64) -> io::Resu
         Err(error) => Err(error),
         Ok(metadata) if metadata.len() > bytes_max => Err(io::Error::other("the file is too large")),
         Ok(_) => Ok(Some(serde_json::from_slice(&fs::read(path)?)?)),
+    }
+}
+
+/// What is read of a file of whatever layout.
+#[derive(Deserialize)]
+struct Layout {
+    version: u32,
+}
+
+/// Reads a file whose layout has this number; `None` if it is not there.
+///
+/// # Errors
+/// As [`read`], and when its layout is another.
+pub(super) fn read_layout<T: DeserializeOwned>(path: &Path, bytes_max: u64, wanted: u32) -> io::Result<Option<T>> {
+    match read(path, bytes_max)? {
+        Some(Layout { version }) if version != wanted => {
+            Err(io::Error::other(format!("the file's layout is {version}, and {wanted} is wanted")))
+        }
+        Some(Layout { .. }) => read(path, bytes_max),
+        None => Ok(None),
     }
 }
 

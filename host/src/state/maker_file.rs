@@ -61,12 +61,6 @@ pub(crate) struct MakerFile {
     failed: bool,
 }
 
-/// What is read of a file of whatever layout.
-#[derive(Debug, Deserialize)]
-struct Layout {
-    version: u32,
-}
-
 #[derive(Debug, Serialize, Deserialize)]
 struct Stored {
     version: u32,
@@ -83,7 +77,9 @@ impl MakerFile {
     /// A file that cannot be read is no reason not to start: nothing is remembered then, and the log says why.
     pub(crate) fn open(folder: Option<&Path>) -> MakerFile {
         let path = folder.map(|folder| folder.join(FILE));
-        let stored = path.as_deref().and_then(|path| read_stored(path).unwrap_or_else(|error| not_known(path, &error)));
+        let stored = path.as_deref().and_then(|path| {
+            json_file::read_layout(path, FILE_BYTES_MAX, VERSION).unwrap_or_else(|error| not_known(path, &error))
+        });
         MakerFile { path, is_kept: stored.is_some(), stored, written_changes: 0, failed: false }
     }
 
@@ -142,16 +138,6 @@ fn not_known<T>(path: &Path, error: &io::Error) -> Option<T> {
     let path = path.display();
     tracing::warn!(%path, %error, "who has made what is not known; what is named goes to the first target, or where its conversation is");
     None
-}
-
-fn read_stored(path: &Path) -> io::Result<Option<Stored>> {
-    match json_file::read(path, FILE_BYTES_MAX)? {
-        None => Ok(None),
-        Some(Layout { version: VERSION }) => json_file::read(path, FILE_BYTES_MAX),
-        Some(Layout { version }) => {
-            Err(io::Error::other(format!("the file's layout is {version}, and {VERSION} is wanted")))
-        }
-    }
 }
 
 fn digits(made: &[(u64, Made)]) -> String {
