@@ -1,5 +1,5 @@
-//! A scriptable mock provider, and what the end-to-end tests and the demo have in common: a Spillway process to drive,
-//! and an HTTP client that sees what other clients hide.
+//! What the end-to-end tests and the demo have in common: a Spillway process to drive, the mock provider, and an HTTP
+//! client that sees what other clients hide.
 
 pub mod asks;
 pub mod between;
@@ -11,9 +11,10 @@ pub mod http;
 pub mod ledger;
 pub mod load;
 pub mod log;
-pub mod provider;
 pub mod row;
 pub mod setup;
 mod socket;
 pub mod spillway;
 pub mod wait;
+
+pub use spillway_mock_provider as provider;

@@ -5,7 +5,7 @@
 //! Everything else is echoed, so that tests see what was forwarded.
 //!
 //! ```no_run
-//! # use spillway_tests::provider::*;
+//! # use spillway_mock_provider::*;
 //! let provider = Provider::start();
 //! provider.next(rate_limited().retry_after_s(2));
 //! provider.always(overloaded());
@@ -18,6 +18,7 @@
 //! It runs on a thread of its own, so tests may block. Waits panic with what was seen when their time is up.
 #![expect(clippy::panic, reason = "a wrong script or a wait in vain is a failed test, and panics are how tests fail")]
 
+pub mod chance;
 mod circumstances;
 mod control;
 mod dialects;

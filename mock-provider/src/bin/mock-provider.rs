@@ -1,7 +1,7 @@
-//! The mock provider as a process: `mock-provider [--port N]`. See the library's `provider` module for what it does,
+//! The mock provider as a process: `mock-provider [--port N]`. See the library's documentation for what it does,
 //! and `POST /_control/{behaviour}` for how to tell it to do something else.
 
-use spillway_tests::provider::Provider;
+use spillway_mock_provider::Provider;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
