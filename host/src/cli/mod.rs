@@ -5,6 +5,7 @@ mod config;
 mod env;
 mod policy;
 mod run;
+pub(crate) mod screen;
 
 pub use check::run as check;
 pub use config::{ConfigArguments, run as config};
