@@ -23,7 +23,8 @@ Usage: cargo xtask COMMAND
                           cargo-deny, and the official Python SDKs driving the real proxy
         --fast            without the Python SDKs
         --long            with the tests that take minutes (SPILLWAY_LONG=1)
-  demo [--stay]           a provider fails, and the application behind Spillway does not notice
+  demo [--stay]           `spillway demo --fast`, and then the long form: a provider fails, requests are kept, a policy
+                          is swapped, the provider comes back, and nothing is lost
         --stay            leave everything running afterwards, to try things by hand
   bench [--proxy]         what decisions and policies cost, by criterion, and what policies cost the whole proxy
         --proxy           only the latter
