@@ -38,6 +38,8 @@ mod policy;
 mod provider_error;
 pub mod rate_limits;
 mod settings;
+#[cfg(feature = "sources")]
+pub mod sources;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 mod verdict;
@@ -117,8 +119,3 @@ macro_rules! export {
         };
     };
 }
-
-/// Compiles the policy in the README, so that it stays one that works.
-#[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-struct Readme;

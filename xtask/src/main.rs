@@ -7,6 +7,7 @@ mod deny;
 mod policies;
 mod process;
 mod python;
+mod sdk;
 mod test;
 mod wasm;
 mod workspace;
@@ -31,6 +32,7 @@ Usage: cargo xtask COMMAND
   simulate [...]          outages, overloads and herds over the real core, thousands of seeds; --help says more
   policies [--debian]     build policies/* and put them into target/policies/NAME.wasm
         --debian          with Debian's Rust packages, even where rustup has the Wasm target
+  sdk                     write sdk/policy.lock anew, after Cargo.lock has changed: it pins what new policies use
   help                    this text
 
   --install               test, demo, bench and policies then install what is missing: Debian's packages as root, and
@@ -48,6 +50,7 @@ enum Request {
     Demo { stay: bool, consent: Consent },
     Bench { proxy_only: bool, consent: Consent },
     Simulate(Vec<String>),
+    Sdk,
 }
 
 impl Request {
@@ -68,6 +71,10 @@ impl Request {
                 only(&["--debian", "--install"])?;
                 let source = if given("--debian") { Source::Debian } else { Source::Any };
                 Ok(Request::Policies { source, consent })
+            }
+            Some("sdk") => {
+                only(&[])?;
+                Ok(Request::Sdk)
             }
             Some("test") => {
                 only(&["--fast", "--long", "--install"])?;
@@ -114,6 +121,7 @@ fn serve(request: &Request) -> Result<(), String> {
             Ok(())
         }
         Request::Policies { source, consent } => policies::build(&workspace, *source, *consent, &[policies::POLICIES]),
+        Request::Sdk => sdk::write_lock(&workspace),
         Request::Test(options) => test::run_steps(&workspace, *options),
         Request::Demo { stay, consent } => demo::run_demo(&workspace, *stay, *consent),
         Request::Simulate(options) => {
@@ -156,6 +164,7 @@ mod tests {
         let policies = |source| Ok(Request::Policies { source, consent });
         assert_eq!(parse("--help"), Ok(Request::Help));
         assert_eq!(parse("policies"), policies(Source::Any));
+        assert_eq!(parse("sdk"), Ok(Request::Sdk));
         assert_eq!(parse("policies --debian"), policies(Source::Debian));
         let test = |python, long| Ok(Request::Test(test::Options { python, long, consent }));
         assert_eq!((parse("test"), parse("test --long --fast")), (test(true, false), test(false, true)));
@@ -186,7 +195,7 @@ mod tests {
     #[test]
     fn the_usage_text_and_the_reference_name_every_command_and_option() {
         const REFERENCE: &str = include_str!("../../docs/commands.md");
-        let words = ["test", "--fast", "--long", "demo", "--stay", "bench", "--proxy", "simulate", "policies"];
+        let words = ["test", "--fast", "--long", "demo", "--stay", "bench", "--proxy", "simulate", "policies", "sdk"];
         for word in words.into_iter().chain(["--debian", "help", "--install"]) {
             assert!(USAGE.contains(&format!("  {word}")), "{word}");
             assert!(word == "help" || REFERENCE.contains(word), "docs/commands.md does not name {word}");

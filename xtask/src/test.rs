@@ -5,6 +5,7 @@ use crate::deny;
 use crate::policies::{self, GUESTS, POLICIES};
 use crate::process::{run, step, succeeds};
 use crate::python;
+use crate::sdk;
 use crate::wasm::Source;
 use crate::workspace::{Profile, Workspace};
 use std::process::Command;
@@ -34,6 +35,7 @@ pub(crate) fn run_steps(workspace: &Workspace, options: Options) -> Result<(), S
         cargo.args(["test", "--release", "--workspace"]);
         run(with_long(&mut cargo, options))
     })?;
+    step("SDK as a package", || sdk::check(workspace))?;
     // In the profile of everything else: another one would compile all dependencies another time.
     let clippy = ["--release", "--workspace", "--all-targets", "--", "-D", "warnings"];
     step("clippy", || component(workspace, "clippy", &clippy))?;
