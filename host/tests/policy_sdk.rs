@@ -1,4 +1,4 @@
-//! The SDK that programs hand on is the one that lies here.
+//! What `spillway policy new` hands out is what is here: the SDK, and the policy to begin with.
 
 #![expect(clippy::expect_used, reason = "a test stops where something is not as it should be")]
 
@@ -6,6 +6,8 @@ use spillway_sdk::sources::{FILES, VERSION};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+const POLICY: &str = "policies/trip-on-code/src/lib.rs";
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -67,4 +69,22 @@ fn its_manifest_says_by_itself_what_the_workspace_says() {
         assert_eq!(level, said("lints")["clippy"][&lint], "{lint}");
     }
     assert!(!text("sdk/Cargo.toml").contains("workspace = true") && !text("sdk/Cargo.toml").contains("path = "));
+}
+
+/// From its imports to its export.
+fn shown(source: &str) -> &str {
+    let begin = source.find("use spillway_sdk::").expect("imports");
+    let end = source.find("spillway_sdk::export!").expect("an export");
+    let line = source[end..].find('\n').expect("a whole line");
+    &source[begin..end + line + 1]
+}
+
+#[test]
+fn it_has_fewer_than_twenty_lines_and_names_one_code_of_each_kind() {
+    let source = text(POLICY);
+    let policy = shown(&source);
+    assert!(policy.lines().count() < 20, "{policy}");
+    for part in ["429 if", "500..=599 if", "from_mins(15)"] {
+        assert!(policy.contains(part), "{part}");
+    }
 }
