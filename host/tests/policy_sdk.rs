@@ -71,6 +71,12 @@ fn its_manifest_says_by_itself_what_the_workspace_says() {
     assert!(!text("sdk/Cargo.toml").contains("workspace = true") && !text("sdk/Cargo.toml").contains("path = "));
 }
 
+#[test]
+fn the_policy_to_begin_with_is_the_one_in_this_repository() {
+    let template = text("host/src/cli/policy/template/lib.rs.txt");
+    assert_eq!(template.replace("@TYPE@", "TripOnCode"), text(POLICY));
+}
+
 /// From its imports to its export.
 fn shown(source: &str) -> &str {
     let begin = source.find("use spillway_sdk::").expect("imports");

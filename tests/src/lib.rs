@@ -7,6 +7,7 @@ pub mod callers;
 pub mod certificates;
 pub mod chance;
 pub mod clocks;
+pub mod commands;
 pub mod http;
 pub mod ledger;
 pub mod load;

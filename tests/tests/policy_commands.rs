@@ -1,51 +1,13 @@
-//! `spillway policy`: from a new crate to a policy that judges, and from recorded requests to one that judges better.
+//! `spillway policy`: what a file is and would do, and from recorded requests to a policy that judges better.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, also in its helpers")]
 
 use serde_json::{Value, json};
 use spillway_tests::asks::{KEY, chat};
+use spillway_tests::commands::{ends, json, policy, well};
 use spillway_tests::provider::{Failure, Provider, error_in_200, fail, healthy, respond};
-use spillway_tests::spillway::{Ended, Setup, Spillway, binary, policy_file};
+use spillway_tests::spillway::{Setup, Spillway, policy_file};
 use spillway_tests::wait::eventually;
-use std::env;
-use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-
-/// Runs `spillway policy …` in a folder for as long as it takes: some of it compiles.
-fn policy<A: AsRef<OsStr>>(folder: &Path, arguments: &[A]) -> Ended {
-    let mut command = Command::new(binary());
-    command.arg("policy").args(arguments).current_dir(folder).stdin(Stdio::null()).env_remove("SPILLWAY_LOG");
-    // What a crate needs was downloaded for this test's own build, and mostly compiled as well.
-    command.env("CARGO_NET_OFFLINE", "true").env("CARGO_TARGET_DIR", target_folder());
-    let output = command.output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    Ended { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
-}
-
-/// Where this test was built.
-fn target_folder() -> PathBuf {
-    let told = env::var_os("CARGO_TARGET_DIR").map(|folder| std::path::absolute(folder).unwrap());
-    told.unwrap_or_else(|| env::current_exe().unwrap().ancestors().nth(3).unwrap().to_owned())
-}
-
-#[track_caller]
-fn well(ended: &Ended, said: &[&str]) {
-    ends(ended, 0, said);
-}
-
-#[track_caller]
-fn ends(ended: &Ended, code: i32, said: &[&str]) {
-    assert_eq!(ended.code, Some(code), "{ended:?}");
-    for words in said {
-        assert!(ended.stdout.contains(words) || ended.stderr.contains(words), "no `{words}` in {ended:?}");
-    }
-}
-
-fn json(ended: &Ended) -> Value {
-    serde_json::from_str(&ended.stdout).expect("JSON")
-}
 
 /// Its configuration file and admin address, as every command that asks a running Spillway is told them.
 fn told(spillway: &Spillway, arguments: &[&str]) -> Vec<String> {
@@ -55,133 +17,6 @@ fn told(spillway: &Spillway, arguments: &[&str]) -> Vec<String> {
 
 fn policy_path(name: &str) -> String {
     policy_file(name).to_string_lossy().into_owned()
-}
-
-#[test]
-fn a_new_policy_is_tested_built_installed_and_judges_and_a_fickle_one_is_found_out() {
-    let provider = Provider::start();
-    let setup = Setup::with(&provider).set("upstreams.openai", "policy = \"drained-region\"");
-    // Nobody waits for a drained region here.
-    let spillway = setup.set("upstreams.openai.limits", "patience = \"0s\"").start();
-    let folder = spillway.folder();
-    well(&policy(folder, &["new", "drained-region"]), &["Made drained-region", "spillway policy test drained-region"]);
-    let tested = policy(folder, &["test", "drained-region"]);
-    if tested.stderr.contains("rustup target add") {
-        // Where the policies are compiled by another toolchain than that of the tests, this is all there is to see.
-        ends(&tested, 1, &["cannot compile to wasm32-unknown-unknown yet", "rustup target add wasm32-unknown-unknown"]);
-        println!("skipped: this toolchain has no wasm32-unknown-unknown");
-        return;
-    }
-    well(&tested, &["3 passed", "Its verdicts are the built-in policy's", "the same answers twice"]);
-
-    let built = policy(folder, &["build", "drained-region"]);
-    well(
-        &built,
-        &["would be served", "This puts it to work:\n  cp ", " policies/drained-region.wasm", "It judges openai."],
-    );
-    let file = built.stdout.lines().next().unwrap().to_owned();
-    assert!(!spillway.policy_path("drained-region").exists());
-    let checked = policy(folder, &["check", &file, "--json"]);
-    well(&checked, &[]);
-    let checked = json(&checked);
-    assert_eq!((&checked["would_be_served"], &checked["hooks"]), (&json!(true), &json!(["classify"])));
-    let bytes = fs::metadata(&file).unwrap().len();
-    assert!(checked["size_bytes"] == bytes && bytes < 200_000, "{checked}");
-
-    well(&policy(folder, &["build", "drained-region", "--install"]), &["installed as", "policies/drained-region.wasm"]);
-    eventually("the new policy serves", || (spillway.policy("drained-region")["source"] == "module").then_some(()));
-    provider.next(respond(503).json(json!({"error": {"code": "region_drained", "message": "moving"}})));
-    let answer = spillway.send(&chat());
-    assert_eq!(answer.status(), 503);
-    let label = format!("drained-region@{}", &checked["sha256"].as_str().unwrap()[..8]);
-    assert_eq!(answer.header("x-spillway-policy"), Some(&*label));
-    spillway.log().wait_for(&["region drained"]);
-
-    // One that remembers what it was asked, and panics now and then, passes its own tests but not the trial.
-    let library = folder.join("drained-region/src/lib.rs");
-    fs::write(&library, FICKLE).unwrap();
-    let tested = policy(folder, &["test", "drained-region"]);
-    ends(&tested, 1, &["another answer when nothing was asked before", "classify of a bare 418", "I am a teapot"]);
-    fs::write(&library, "#[test]\nfn fails() {\n    panic!(\"as it should\");\n}\n").unwrap();
-    ends(&policy(folder, &["test", "drained-region"]), 1, &["as it should", "the tests of drained-region fail"]);
-    fs::write(&library, "nonsense").unwrap();
-    ends(&policy(folder, &["build", "drained-region"]), 1, &["drained-region does not compile"]);
-    fs::write(&library, "").unwrap();
-    let built = policy(folder, &["build", "drained-region"]);
-    ends(&built, 1, &["would not be served: the file is a WebAssembly module, but no policy"]);
-}
-
-#[test]
-fn a_toolchain_that_is_not_ready_is_told_what_it_lacks() {
-    let folder = tempfile::TempDir::new().unwrap();
-    well(&policy(folder.path(), &["new", "mine"]), &["Made mine"]);
-    // A compiler that knows the target and has no library for it says as much.
-    let rustc = folder.path().join("rustc");
-    fs::write(&rustc, "#!/bin/sh\necho /nowhere/lib\n").unwrap();
-    fs::set_permissions(&rustc, fs::Permissions::from_mode(0o755)).unwrap();
-    for (variable, program, complaint) in [
-        ("RUSTC", rustc.as_path(), "this adds what it needs:\n  rustup target add wasm32-unknown-unknown\n"),
-        ("RUSTC", Path::new("/nowhere/rustc"), "a Rust toolchain is needed here, from https://rustup.rs"),
-    ] {
-        let mut command = Command::new(binary());
-        command.args(["policy", "build", "mine"]).current_dir(folder.path()).env(variable, program);
-        let output = command.output().unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.code() == Some(1) && said.contains(complaint), "{said}");
-    }
-    assert!(!folder.path().join("mine/target").exists(), "nothing was built or installed");
-}
-
-/// A policy that remembers.
-const FICKLE: &str = r#"
-use spillway_sdk::{Exchange, Policy, Verdict};
-use std::cell::Cell;
-
-#[derive(Default)]
-struct Fickle(Cell<u32>);
-
-impl Policy for Fickle {
-    fn classify(&self, exchange: &Exchange<'_>) -> Option<Verdict> {
-        assert_ne!(exchange.status(), Some(418), "I am a teapot");
-        self.0.set(self.0.get() + 1);
-        (self.0.get() % 3 == 0).then(|| Verdict::failure("the third"))
-    }
-}
-
-spillway_sdk::export!(Fickle);
-"#;
-
-#[test]
-fn a_new_crate_is_refused_where_it_cannot_be() {
-    let folder = tempfile::TempDir::new().unwrap();
-    let folder = folder.path();
-    fs::create_dir_all(folder.join("taken")).unwrap();
-    fs::write(folder.join("taken/notes"), "mine").unwrap();
-    for (arguments, complaint) in [
-        (&["new", "Mine"][..], "\"Mine\" cannot be a policy's name: it begins with a letter from a to z"),
-        (&["new", "../mine"], "cannot be a policy's name"),
-        (&["new", "serde"], "use it for something else"),
-        (&["new", "taken"], "taken exists already and is not empty; nothing was changed"),
-        (
-            &["new", "mine", "--sdk", "nowhere"],
-            "--sdk nowhere is neither a folder with spillway-sdk in it nor a version",
-        ),
-        (&["new"], "NAME"),
-    ] {
-        ends(&policy(folder, arguments), 2, &[complaint]);
-    }
-    assert!(!folder.join("mine").exists());
-    assert_eq!(fs::read_to_string(folder.join("taken/notes")).unwrap(), "mine");
-    well(&policy(folder, &["new", "mine", "--sdk", "0.1.0"]), &["spillway-sdk 0.1.0 from the registry"]);
-    let manifest = fs::read_to_string(folder.join("mine/Cargo.toml")).unwrap();
-    assert!(manifest.contains("spillway-sdk = \"0.1.0\"") && manifest.contains("\n[workspace]\n"), "{manifest}");
-
-    // Among a workspace's members it is one, and no workspace of its own.
-    fs::write(folder.join("Cargo.toml"), "[workspace]\nmembers = [\"policies/*\"]\n").unwrap();
-    well(&policy(folder, &["new", "theirs", "--path", "policies"]), &["It is a member of the workspace around it"]);
-    assert!(!fs::read_to_string(folder.join("policies/theirs/Cargo.toml")).unwrap().contains("[workspace]"));
-    ends(&policy(folder, &["build", "nowhere"]), 2, &["cannot read nowhere/Cargo.toml", "spillway policy new NAME"]);
-    ends(&policy(folder, &["build", "."]), 2, &["it has no [package] with a name"]);
 }
 
 #[test]

@@ -59,6 +59,7 @@ pub(super) fn run(arguments: &Arguments, config: &Config) -> Result<Answer, Fail
         text.push_str(&format!("\nThis puts it to work:\n  cp {} {}\n", file.display(), place.display()));
     }
     text.push_str(&who_uses(&built.name, config));
+    text.push_str(&built.sdk_remark());
     Ok(Answer::well(text))
 }
 

@@ -1,14 +1,13 @@
 //! Cargo, as the commands that build policies use it.
 
+use super::toolchain::{self, Lack, TARGET};
+use super::unpacked::Unpacked;
 use super::{Failure, progress};
 use serde_json::Value;
 use std::fs;
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-
-/// What policies are compiled to: no system interface at all, so that a policy can do nothing but judge.
-pub(super) const TARGET: &str = "wasm32-unknown-unknown";
 
 /// A policy's crate.
 #[derive(Debug)]
@@ -17,6 +16,8 @@ pub(super) struct Crate {
     manifest: PathBuf,
     /// Its package's name, and so the policy's.
     pub(super) name: String,
+    /// The folder that its manifest takes the SDK from, if it names one.
+    pub(super) sdk: Option<PathBuf>,
 }
 
 impl Crate {
@@ -31,49 +32,68 @@ impl Crate {
         let table: toml::Table = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
         let name = table.get("package").and_then(|package| package.get("name")).and_then(toml::Value::as_str);
         let name = name.ok_or_else(|| wrong("it has no [package] with a name; name a policy's own folder".into()))?;
+        let sdk = table.get("dependencies").and_then(|table| table.get("spillway-sdk")?.get("path")?.as_str());
         // Cargo names files absolutely.
         let manifest = fs::canonicalize(&manifest).map_err(|error| wrong(error.to_string()))?;
-        Ok(Crate { dir: dir.to_owned(), manifest, name: name.to_owned() })
+        Ok(Crate { dir: dir.to_owned(), manifest, name: name.to_owned(), sdk: sdk.map(|path| dir.join(path)) })
     }
 
-    fn command(&self, program: &str, variable: &str) -> Command {
-        let mut command = Command::new(std::env::var_os(variable).unwrap_or_else(|| program.into()));
-        command.current_dir(&self.dir).stdin(Stdio::null());
-        command
+    /// The crate around a file that was built from one, if it lies within.
+    pub(super) fn around(file: &Path) -> Option<Crate> {
+        let file = std::path::absolute(file).ok()?;
+        let dir = file.ancestors().skip(1).find(|folder| folder.join("Cargo.toml").is_file())?;
+        Crate::find(dir).ok()
+    }
+
+    /// A paragraph if the SDK beside it is not this program's, and else nothing. What cannot be read is no matter here:
+    /// it was compiled.
+    pub(super) fn sdk_remark(&self) -> String {
+        let unpacked = self.sdk.as_ref().and_then(|folder| Unpacked::at(folder).ok()?);
+        unpacked.and_then(|sdk| sdk.remark(&self.dir)).map_or_else(String::new, |remark| format!("\n{remark}\n"))
+    }
+
+    fn cargo(&self) -> Command {
+        toolchain::command("cargo", "CARGO", &self.dir)
     }
 
     /// Runs its native tests; what Cargo says goes to standard error.
     pub(super) fn test(&self) -> Result<(), Failure> {
         progress(&format!("Testing {} natively: cargo test --release", self.name));
-        let mut cargo = self.command("cargo", "CARGO");
+        let mut cargo = self.cargo();
         // In the profile of the build that follows, so that what both need is compiled once.
         cargo.args(["test", "--release"]).stdout(Stdio::from(io::stderr()));
-        match cargo.status().map_err(no_cargo)?.success() {
+        match cargo.status().map_err(Lack::from)?.success() {
             true => Ok(()),
-            false => Err(Failure::Bad(format!("the tests of {} fail; what they say stands above", self.name))),
+            false => Err(self.failed(format!("the tests of {} fail; what they say stands above", self.name))),
+        }
+    }
+
+    /// Makes sure, before anything is compiled, that all of it can be. `more` is what Cargo will be told besides.
+    pub(super) fn require_toolchain(&self, more: &[String]) -> Result<(), Failure> {
+        // Who builds the standard library needs no ready one.
+        match more.iter().any(|argument| argument.contains("build-std")) {
+            true => Ok(()),
+            false => Ok(toolchain::target(&self.dir)?),
         }
     }
 
     /// Builds it to WebAssembly, and returns the file. `more` is handed to Cargo as it is.
     pub(super) fn build(&self, more: &[String]) -> Result<PathBuf, Failure> {
-        // Who builds the standard library needs no ready one.
-        if !more.iter().any(|argument| argument.contains("build-std")) {
-            self.require_target()?;
-        }
+        self.require_toolchain(more)?;
         progress(&format!("Building {}: cargo build --release --target {TARGET}", self.name));
-        let mut cargo = self.command("cargo", "CARGO");
+        let mut cargo = self.cargo();
         cargo.args(["build", "--release", "--lib", "--target", TARGET, "--message-format=json-render-diagnostics"]);
         cargo.args(more).stdout(Stdio::piped());
-        let mut child = cargo.spawn().map_err(no_cargo)?;
+        let mut child = cargo.spawn().map_err(Lack::from)?;
         let mut built = None;
         if let Some(stdout) = child.stdout.take() {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
                 built = self.artifact(&line).or(built);
             }
         }
-        let ended = child.wait().map_err(no_cargo)?;
+        let ended = child.wait().map_err(Lack::from)?;
         if !ended.success() {
-            return Err(Failure::Bad(format!("{} does not compile; what Cargo says stands above", self.name)));
+            return Err(self.failed(format!("{} does not compile; what Cargo says stands above", self.name)));
         }
         built.ok_or_else(|| {
             let manifest = self.manifest.display();
@@ -91,22 +111,32 @@ impl Crate {
         module.map(PathBuf::from)
     }
 
-    /// Makes sure that the toolchain in use has the target's standard library. rustc names the folder of any target it
-    /// knows, so what counts is what lies in it.
-    fn require_target(&self) -> Result<(), Failure> {
-        let mut rustc = self.command("rustc", "RUSTC");
-        let asked = rustc.args(["--print", "target-libdir", "--target", TARGET]).output().map_err(no_cargo)?;
-        let folder = PathBuf::from(String::from_utf8_lossy(&asked.stdout).trim());
-        let is_core = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().starts_with("libcore-");
-        if fs::read_dir(folder).is_ok_and(|files| files.flatten().any(|entry| is_core(&entry))) {
-            return Ok(());
-        }
-        Err(Failure::Bad(format!(
-            "this Rust toolchain cannot compile to {TARGET} yet; this adds what it needs:\n  rustup target add {TARGET}"
-        )))
+    /// Why Cargo failed: what it depends on is not on this machine, or else as is told.
+    fn failed(&self, otherwise: String) -> Failure {
+        let (name, manifest) = (&self.name, self.dir.join("Cargo.toml"));
+        Failure::Bad(match missing_crates(&self.dir) {
+            None => otherwise,
+            Some(words) => format!(
+                "crates that {name} depends on are not on this machine, and Cargo did not get them: {words}\n\
+                 Cargo downloads them once, which needs the network; this does only that:\n  \
+                 cargo fetch --manifest-path {}",
+                manifest.display()
+            ),
+        })
     }
 }
 
-fn no_cargo(error: io::Error) -> Failure {
-    Failure::Bad(format!("Cargo does not run: {error}; a Rust toolchain is needed here, from https://rustup.rs"))
+/// What Cargo says about the crates that the one in this folder depends on, if they are not all on this machine.
+pub(super) fn missing_crates(dir: &Path) -> Option<String> {
+    let metadata = |more: &[&str]| {
+        let mut cargo = toolchain::command("cargo", "CARGO", dir);
+        cargo.args(["metadata", "--offline", "--format-version=1", "--filter-platform", TARGET]).args(more);
+        cargo.output().ok()
+    };
+    // A manifest that Cargo does not understand says nothing about crates.
+    metadata(&["--no-deps"]).filter(|output| output.status.success())?;
+    let output = metadata(&[]).filter(|output| !output.status.success())?;
+    let words = String::from_utf8_lossy(&output.stderr);
+    let error = words.lines().find_map(|line| line.strip_prefix("error: "));
+    Some(error.unwrap_or("it does not say why").to_owned())
 }

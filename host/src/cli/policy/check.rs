@@ -1,5 +1,6 @@
 //! `spillway policy check`: whether a file would be served, and what it is, needs and costs.
 
+use super::cargo::Crate;
 use super::loaded_policy::{LoadedPolicy, Times};
 use super::subject::{Subject, engine};
 use super::table::table;
@@ -45,7 +46,10 @@ pub(super) fn run(arguments: &Arguments, config: &Config) -> Result<Answer, Fail
     let is_well = checked.would_be_served && checked.faults.is_empty();
     match arguments.json {
         true => Answer::json(&checked, is_well),
-        false => Ok(Answer { text: checked.in_words(), is_well }),
+        false => {
+            let remark = Crate::around(&arguments.file).map_or_else(String::new, |built| built.sdk_remark());
+            Ok(Answer { text: checked.in_words() + &remark, is_well })
+        }
     }
 }
 

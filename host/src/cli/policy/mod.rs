@@ -8,14 +8,20 @@ mod check;
 mod exchanges;
 mod list;
 mod loaded_policy;
+mod name;
 mod new;
 mod promote;
+mod renew;
 mod replay;
 mod running;
+mod sdk;
 mod shadow;
 mod subject;
 mod table;
+mod toolchain;
 mod trial;
+mod unpacked;
+mod workspace;
 
 use crate::config::{Config, Purpose};
 use clap::{Args, Subcommand};
@@ -38,7 +44,11 @@ pub struct PolicyArguments {
 #[derive(Debug, Subcommand)]
 enum PolicyCommand {
     /// Make a crate with a policy that builds, passes its tests and explains itself.
+    ///
+    /// It builds anywhere: the SDK that this program carries is unpacked beside it.
     New(new::Arguments),
+    /// Say which SDK lies beside a policy, or renew it with `--update`.
+    Sdk(renew::Arguments),
     /// Build a policy to WebAssembly, check it, and say how to put it to work.
     Build(build::Arguments),
     /// Say whether a file would be served, and what it is, needs and costs.
@@ -103,6 +113,7 @@ pub fn run(arguments: PolicyArguments) -> ExitCode {
     let file = arguments.config.as_deref();
     let answer = match arguments.command {
         PolicyCommand::New(arguments) => new::run(&arguments),
+        PolicyCommand::Sdk(arguments) => renew::run(&arguments),
         PolicyCommand::Build(arguments) => configured(file).and_then(|config| build::run(&arguments, &config)),
         PolicyCommand::Check(arguments) => configured(file).and_then(|config| check::run(&arguments, &config)),
         PolicyCommand::Test(arguments) => configured(file).and_then(|config| trial::run(&arguments, &config)),

@@ -45,6 +45,7 @@ pub(super) fn run(arguments: &Arguments, config: &Config) -> Result<Answer, Fail
 /// Tests and builds the crate.
 fn built(arguments: &Arguments, config: &Config) -> Result<Subject, Failure> {
     let tested = Crate::find(&arguments.dir)?;
+    tested.require_toolchain(&arguments.more)?;
     tested.test()?;
     let file = tested.build(&arguments.more)?;
     let subject = Subject::read(&file, config, arguments.settings.as_deref())?;
