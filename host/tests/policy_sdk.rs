@@ -1,4 +1,5 @@
-//! What `spillway policy new` hands out is what is here: the SDK, and the policy to begin with.
+//! What `spillway policy new` hands out, and what the README shows, is what is here: the SDK, and the policy to begin
+//! with.
 
 #![expect(clippy::expect_used, reason = "a test stops where something is not as it should be")]
 
@@ -83,6 +84,14 @@ fn shown(source: &str) -> &str {
     let end = source.find("spillway_sdk::export!").expect("an export");
     let line = source[end..].find('\n').expect("a whole line");
     &source[begin..end + line + 1]
+}
+
+#[test]
+fn the_readme_shows_it() {
+    let readme = text("README.md");
+    let section = readme.split("\n## ").find(|section| section.starts_with("First policy")).expect("a section");
+    let block = section.split("```").find_map(|part| part.strip_prefix("rust\n")).expect("code in it");
+    assert_eq!(block, shown(&text(POLICY)));
 }
 
 #[test]
