@@ -77,6 +77,7 @@ def test_an_open_circuit_refuses_without_calling_and_says_when_to_come_back(anth
     assert (refused.value.status_code, refused.value.type) == (failed.value.status_code, failed.value.type)
     assert refused.value.response.headers["x-spillway-refusal"] == "spillway_circuit_open"
     assert "Spillway" in refused.value.message
+    assert "max_retries" in refused.value.message and "Prefer" not in refused.value.message
     assert 1 <= int(refused.value.response.headers["retry-after"]) <= 60
     assert provider.requests() == FAILURES_TO_OPEN
 

@@ -122,6 +122,9 @@ def test_an_open_circuit_refuses_without_calling_and_says_when_to_come_back(open
     )
     assert refused.value.response.headers["x-spillway-refusal"] == "spillway_circuit_open"
     assert "Spillway" in refused.value.message
+    assert "max_retries" in refused.value.message
+    # A 202 would be an empty answer to this SDK.
+    assert "Prefer" not in refused.value.message
     assert 1 <= int(refused.value.response.headers["retry-after"]) <= 60
     assert provider.requests() == FAILURES_TO_OPEN
 

@@ -124,6 +124,36 @@ fn a_refusal_raises_what_the_providers_answer_raised_and_says_whose_it_is() {
 }
 
 #[test]
+fn only_a_caller_that_can_take_a_promise_is_told_of_it_and_only_where_one_would_be_made() {
+    let provider = Provider::start();
+    let keeps = brittle(&provider).start();
+    let keeps_nothing = brittle(&provider).set("spool", "enabled = false").start();
+    provider.always(fail(Failure::ServerError));
+    let message = |spillway: &Spillway, name: &str, value: &str| {
+        let refused = spillway.send(&chat_with(json!({})).header(name, value));
+        assert_eq!(refused.refusal(), Some(OPEN), "{name}: {value}: {}", refused.text());
+        refused.at("/error/message")
+    };
+    for spillway in [&keeps, &keeps_nothing] {
+        spillway.send(&chat_with(json!({})));
+    }
+    assert!(message(&keeps, "user-agent", "curl/8.14.1").contains("`Prefer: respond-async`"));
+    let sdks = [
+        ("x-stainless-lang", "python", "max_retries"),
+        ("x-stainless-lang", "js", "maxRetries"),
+        ("x-goog-api-client", "google-genai-sdk/1.52.0 gl-python/3.13.1", "retry_options"),
+        ("user-agent", "ai/6.0.14 ai-sdk/provider-utils/4.0.3", "maxRetries"),
+        ("user-agent", "litellm/1.80.0", "Have your SDK try again"),
+    ];
+    for (name, value, words) in sdks {
+        let told = message(&keeps, name, value);
+        assert!(told.contains(words) && !told.contains("Prefer"), "{value}: {told}");
+    }
+    let told = message(&keeps_nothing, "user-agent", "curl/8.14.1");
+    assert!(told.contains("[routes]") && !told.contains("Prefer"), "{told}");
+}
+
+#[test]
 fn where_there_was_no_answer_a_refusal_says_that_the_circuit_is_open() {
     let provider = Provider::start();
     let spillway = brittle(&provider).start();

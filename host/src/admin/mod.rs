@@ -61,7 +61,7 @@ async fn answer(app: &App, request: &Request<Incoming>) -> Response<Full<Bytes>>
     // Pages have no business here either, and there is no setting that would let them in.
     if let Err(refusal) = Guard::default().check(request.headers(), Entrance::Port) {
         let refusal = Refusal::from(refusal);
-        return problem(refusal.status(), &refusal.message());
+        return problem(refusal.status(), &refusal.reason());
     }
     if request.method() != Method::GET && request.method() != Method::HEAD {
         return problem(StatusCode::METHOD_NOT_ALLOWED, "This path has only GET.");

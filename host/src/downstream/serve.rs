@@ -1,13 +1,15 @@
 //! A request from its head to its answer, or to the place where its answer will be.
 
 use crate::dialect::Dialect;
+use crate::dialect::library::Library;
+use crate::dialect::preference::Preference;
 use crate::downstream::cors;
 use crate::jobs::keep::serve_or_keep;
-use crate::jobs::preference::Preference;
 use crate::jobs::questions;
 use crate::observe::metrics::RequestOutcome;
 use crate::proxy::attempts::attempts;
 use crate::proxy::body::Body;
+use crate::proxy::refusal::advice::Audience;
 use crate::proxy::refusal::{Refusal, RefusalKind};
 use crate::proxy::request::InboundRequest;
 use crate::proxy::route::Route;
@@ -39,26 +41,28 @@ pub(crate) async fn serve(
     let (mut head, body) = request.into_parts();
 
     // Accept.
+    let library = Library::of(&head.headers);
+    let refused = |refusal, dialect, trace: &RequestTrace| refused(refusal, dialect, &request_id, trace, library);
     let guess = Dialect::recognise(head.uri.path(), &head.headers).unwrap_or(Dialect::OpenAi);
     if let Err(unwelcome) = worker.app.guard.check(&head.headers, entrance) {
-        return refused(unwelcome.into(), guess, &request_id, &trace);
+        return refused(unwelcome.into(), guess, &trace);
     }
     if let Some(answer) = cors::preflight(&head, METHODS) {
         return answer;
     }
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
-        return refused(RefusalKind::WrongMethod { allowed: METHODS }.into(), guess, &request_id, &trace);
+        return refused(RefusalKind::WrongMethod { allowed: METHODS }.into(), guess, &trace);
     }
     if questions::owns(head.uri.path()) {
         return questions::answer_in_time(&worker.app, &head)
             .await
-            .unwrap_or_else(|refusal| refused(refusal, guess, &request_id, &trace));
+            .unwrap_or_else(|refusal| refused(refusal, guess, &trace));
     }
 
     // Identify.
     let route = match Route::find(&worker.app.upstreams, &head) {
         Ok(route) => route,
-        Err(refusal) => return refused(refusal, guess, &request_id, &trace),
+        Err(refusal) => return refused(refusal, guess, &trace),
     };
     let Route { upstream, mut line } = route;
     let dialect = line.dialect;
@@ -72,7 +76,7 @@ pub(crate) async fn serve(
     if let ShedDecision::Shed { retry_after } = worker.app.shed.decide(load, caller.priority) {
         upstream.metrics.request(RequestOutcome::Shed);
         let refusal = Refusal::after(RefusalKind::Overloaded { priority: caller.priority }, retry_after);
-        return refused(refusal, dialect, &request_id, &trace);
+        return refused(refusal, dialect, &trace);
     }
 
     let preference = Preference::read(&head.headers);
@@ -84,7 +88,7 @@ pub(crate) async fn serve(
         Err(refusal) => {
             let shed = matches!(refusal.kind, RefusalKind::Overloaded { .. });
             upstream.metrics.request(if shed { RequestOutcome::Shed } else { RequestOutcome::Refused });
-            return refused(refusal, dialect, &request_id, &trace);
+            return refused(refusal, dialect, &trace);
         }
     };
     let target = targets.first();
@@ -109,8 +113,9 @@ pub(crate) fn turn_away<B>(request: &Request<B>) -> Response<Body> {
     let dialect = Dialect::recognise(request.uri().path(), request.headers()).unwrap_or(Dialect::OpenAi);
     let refusal =
         Refusal::after(RefusalKind::Short { shortage: Shortage::Descriptors }, ShedSettings::DEFAULT_RETRY_AFTER_MIN);
-    tracing::warn!(code = refusal.code(), why = refusal.message(), "refused");
-    let mut response = refusal.into_response(dialect, &request_id(request));
+    tracing::warn!(code = refusal.code(), why = refusal.reason(), "refused");
+    let audience = Audience::of(Library::of(request.headers()));
+    let mut response = refusal.into_response(dialect, &request_id(request), audience);
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }
@@ -124,9 +129,15 @@ pub(crate) fn request_id<B>(request: &Request<B>) -> String {
     given.map_or_else(|| format!("req_{:016x}", random()), str::to_owned)
 }
 
-fn refused(refusal: Refusal, dialect: Dialect, request_id: &str, trace: &RequestTrace) -> Response<Body> {
-    tracing::info!(request_id, code = refusal.code(), why = refusal.message(), "refused");
-    let mut response = refusal.into_response(dialect, request_id);
+fn refused(
+    refusal: Refusal,
+    dialect: Dialect,
+    request_id: &str,
+    trace: &RequestTrace,
+    library: Library,
+) -> Response<Body> {
+    tracing::info!(request_id, code = refusal.code(), why = refusal.reason(), "refused");
+    let mut response = refusal.into_response(dialect, request_id, Audience::of(library));
     trace.insert_headers(response.headers_mut());
     response
 }

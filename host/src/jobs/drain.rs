@@ -7,6 +7,7 @@ use crate::proxy::app::App;
 use crate::proxy::attempts::attempts;
 use crate::proxy::body::Body;
 use crate::proxy::load_share::LoadShare;
+use crate::proxy::refusal::advice::Audience;
 use crate::proxy::request::{InboundBody, InboundRequest};
 use crate::proxy::route::RequestLine;
 use crate::proxy::target::{Target, Targets};
@@ -168,7 +169,7 @@ async fn serve(worker: &Rc<Worker>, spool: &Spool, claimed: ClaimedJob, share: L
     );
     let targets = match Targets::find(&app.chains, request, Arc::clone(upstream)) {
         Ok(targets) => targets,
-        Err(refusal) => return bury(spool, &lease, refusal.message(), None, app.clock).await,
+        Err(refusal) => return bury(spool, &lease, refusal.reason(), None, app.clock).await,
     };
     let work = async {
         let patience = Patience::of(targets.first().upstream.config.limits.patience, Duration::ZERO);
@@ -210,7 +211,8 @@ pub(crate) async fn settle(
         Ok(response) => match whole(response).await {
             Ok(answer) => complete(spool, lease, answer, clock).await,
             Err(Incomplete::TooLarge) => {
-                let reason = format!("the answer is larger than {ANSWER_BYTES_MAX} bytes");
+                let reason =
+                    format!("the answer is larger than {ANSWER_BYTES_MAX} bytes, the most that is kept of one");
                 bury(spool, lease, reason, None, clock).await;
             }
             Err(Incomplete::Broken(reason)) => {
@@ -224,7 +226,7 @@ pub(crate) async fn settle(
             }
         },
         Err(unserved) => {
-            let reason = unserved.refusal.message();
+            let reason = unserved.refusal.reason();
             // Of a route, whoever may serve first has been asked for how long that takes.
             let alone = target.standing.is_none().then_some(&target.upstream.circuits);
             let blocked = alone.and_then(|circuits| circuits.call_blocked_until(target.subject()));
@@ -232,7 +234,7 @@ pub(crate) async fn settle(
             let delay = unserved.delay(blocked, JOB_BACKOFF.delay(lease.attempt(), random()));
             if unserved.is_suspect() && is_last(worker, counted) {
                 // The last answer is kept with a job that dies of it.
-                let answer = whole(unserved.into_what_was_said(worker)).await.ok();
+                let answer = whole(unserved.into_what_was_said(worker, Audience::Records)).await.ok();
                 bury(spool, lease, reason, answer, clock).await;
             } else {
                 let counts = unserved.is_suspect();

@@ -1,14 +1,16 @@
 //! Keeping a request that is not served now: the 202 that promises an answer, and what it promises.
 
 use crate::dialect::headers::{MAY_SPEND_HEADER, strip_hop_by_hop};
+use crate::dialect::library::Library;
+use crate::dialect::preference::Preference;
 use crate::jobs::convert::stored;
 use crate::jobs::drain;
-use crate::jobs::preference::Preference;
 use crate::jobs::questions::{PATH, POLL_AFTER, json_response, word};
 use crate::observe::metrics::RequestOutcome;
 use crate::proxy::app::App;
 use crate::proxy::attempts::attempts;
 use crate::proxy::body::Body;
+use crate::proxy::refusal::advice::Audience;
 use crate::proxy::refusal::{Refusal, RefusalKind};
 use crate::proxy::request::InboundBody;
 use crate::proxy::respond;
@@ -17,7 +19,8 @@ use crate::proxy::trace::RequestTrace;
 use crate::proxy::unserved::Unserved;
 use crate::proxy::worker::Worker;
 use crate::runtime::clock::milliseconds;
-use crate::spool::{EnqueueError, JobId, JobState, NewJob, Spool};
+use crate::runtime::size::size;
+use crate::spool::{Bound, EnqueueError, JobId, JobState, NewJob, Spool};
 use crate::upstream::patience::Patience;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde_json::json;
@@ -27,6 +30,10 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
+
+/// What helps whose request takes more than one job may.
+const TOO_LARGE_TO_KEEP: &str = "That is more than is kept of one request, and nobody can serve it now: send it without \
+                                 `Prefer: respond-async`, or raise spool.max_size.";
 
 /// Serves a request whose caller welcomes a 202: now if possible, within its wait if it named one, else later.
 pub(crate) async fn serve_or_keep(
@@ -223,7 +230,9 @@ fn accepted(
 
 fn refuse(targets: &Targets, refusal: Refusal, mut trace: RequestTrace) -> Response<Body> {
     trace.tell(&format!("not kept: {}", refusal.code()));
-    let mut response = refusal.into_response(targets.first().request.dialect, &targets.first().request.id);
+    let request = &targets.first().request;
+    let audience = Audience::of(Library::of(&request.headers));
+    let mut response = refusal.into_response(request.dialect, &request.id, audience);
     trace.insert_headers(response.headers_mut());
     trace.end(RequestOutcome::Failed, response.status().as_u16());
     response
@@ -240,18 +249,21 @@ fn begin(targets: &Targets) -> RequestTrace {
 /// The task that served the request is ours alone and was not aborted: it has panicked, which is logged where it did.
 fn failed(targets: &Targets) -> Response<Body> {
     let trace = begin(targets);
-    refuse(
-        targets,
-        RefusalKind::SpoolUnavailable { reason: "serving the request failed inside of Spillway".into() }.into(),
-        trace,
-    )
+    refuse(targets, RefusalKind::Defect.into(), trace)
 }
 
 fn enqueue_error(error: EnqueueError) -> Refusal {
     match error {
-        EnqueueError::Full { depth, .. } => Refusal::after(RefusalKind::SpoolFull { depth }, respond::RETRY_AFTER_MAX),
+        EnqueueError::Full { bound, depth, .. } => {
+            let kept = match bound {
+                Bound::Jobs => format!("{depth} that wait, as many as there may be (spool.max_jobs)"),
+                Bound::Bytes => format!("{} of requests and answers, and no room for it (spool.max_size)", size(depth)),
+            };
+            Refusal::after(RefusalKind::SpoolFull { kept }, respond::RETRY_AFTER_MAX)
+        }
         EnqueueError::TooLarge { limit_bytes, .. } => {
-            RefusalKind::BodyTooLarge { limit: usize::try_from(limit_bytes).unwrap_or(usize::MAX) }.into()
+            let limit = usize::try_from(limit_bytes).unwrap_or(usize::MAX);
+            RefusalKind::BodyTooLarge { limit, remedy: TOO_LARGE_TO_KEEP }.into()
         }
         EnqueueError::Unavailable(reason) => Refusal::after(RefusalKind::SpoolUnavailable { reason }, POLL_AFTER),
     }

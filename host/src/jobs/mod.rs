@@ -3,5 +3,4 @@
 pub(crate) mod convert;
 pub(crate) mod drain;
 pub(crate) mod keep;
-pub(crate) mod preference;
 pub(crate) mod questions;

@@ -36,7 +36,7 @@ async fn answer(app: &App, head: &request::Parts) -> Result<Response<Body>, Refu
     let path = head.uri.path();
     let no_route = || Refusal::from(RefusalKind::NoSuchRoute { path: path.to_owned() });
     let rest = path.strip_prefix(PATH).and_then(|rest| rest.strip_prefix('/')).ok_or_else(no_route)?;
-    let spool = app.spool.as_ref().ok_or(RefusalKind::NoSuchJob { lost: None })?;
+    let spool = app.spool.as_ref().ok_or(RefusalKind::SpoolOff)?;
     let (id, tail) = rest.split_once('/').unwrap_or((rest, ""));
     let id: JobId = id.parse().map_err(|_| RefusalKind::NoSuchJob { lost: None })?;
     match (tail, &head.method) {

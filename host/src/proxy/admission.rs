@@ -147,17 +147,19 @@ async fn wait_at(
 fn limited(owner: Owner, away: &TurnedAway) -> Blocked {
     let kind = match away.obstacle {
         Obstacle::Limit(Exceeded { dimension, limit, .. }) => RefusalKind::LimitExceeded { owner, dimension, limit },
-        Obstacle::Saturated(Saturated { limit }) => {
-            RefusalKind::Saturated { owner, what: format!("{limit} are in flight, as many as there may be") }
-        }
-        Obstacle::Paced { .. } | Obstacle::Queue(_) => {
-            RefusalKind::Saturated { owner, what: "others came first".into() }
-        }
+        Obstacle::Saturated(Saturated { limit }) => RefusalKind::Saturated {
+            owner,
+            what: format!("{limit} calls are in flight, as many as it may have at once"),
+        },
+        Obstacle::Paced { .. } | Obstacle::Queue(_) => RefusalKind::Saturated {
+            owner,
+            what: "others came first, and this request may not wait for as long as its turn takes".into(),
+        },
         Obstacle::Full(Full::Queue) => {
-            RefusalKind::Saturated { owner, what: "the queue of those who wait is full".into() }
+            RefusalKind::Saturated { owner, what: "as many requests wait there as may (max_waiting)".into() }
         }
         Obstacle::Full(Full::Tenant) => {
-            RefusalKind::Saturated { owner, what: "as many of this tenant's wait as may".into() }
+            RefusalKind::Saturated { owner, what: "as many requests of this caller's tenant wait there as may".into() }
         }
     };
     Blocked::before_sending(Refusal::after(kind, away.retry_after), RequestOutcome::Limited)

@@ -1,5 +1,10 @@
 //! Spillway's own errors: what they are, whose fault, and what to do next.
 
+pub(crate) mod advice;
+#[cfg(test)]
+mod tests;
+mod words;
+
 use crate::runtime::causes::ErrorChain;
 use crate::runtime::shortage::Shortage;
 use crate::tenants::guard::Unwelcome;
@@ -7,7 +12,6 @@ use crate::upstream::said::Said;
 use http::StatusCode;
 use spillway_resilience::{Dimension, Priority};
 use spillway_sdk::Fault;
-use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,6 +62,8 @@ pub(crate) enum RefusalKind {
         /// What was in the way of a connection, in a sentence's words.
         cause: Option<ErrorChain>,
     },
+    /// The caller's own timeout has passed.
+    Impatient { upstream: String },
     /// The provider took too long.
     TimedOut {
         upstream: String,
@@ -79,6 +85,8 @@ pub(crate) enum RefusalKind {
     BodyTooLarge {
         /// The bound, in bytes.
         limit: usize,
+        /// What to do about it, as a sentence.
+        remedy: &'static str,
     },
     /// The request's body did not arrive in time.
     BodyLate {
@@ -105,13 +113,17 @@ pub(crate) enum RefusalKind {
     Forbidden { reason: String },
     /// The job's state does not allow it.
     Conflict { reason: String },
-    /// The spool's bound is reached.
+    /// Nothing is kept here.
+    SpoolOff,
+    /// A bound of what is kept is reached.
     SpoolFull {
-        /// Jobs in it.
-        depth: u64,
+        /// What is kept, and the setting that bounds it, in a sentence's words.
+        kept: String,
     },
     /// The spool cannot promise anything.
     SpoolUnavailable { reason: String },
+    /// A defect of Spillway's own.
+    Defect,
 }
 
 /// Whose limit it is that refuses.
@@ -140,6 +152,14 @@ impl Owner {
             Owner::Tenant(name) => format!("[tenants.{name}]"),
         }
     }
+
+    /// Where it is configured how many calls it may have at once, and how many may wait.
+    fn bounds(&self) -> String {
+        match self {
+            Owner::Upstream(name) => format!("[upstreams.{name}.limits] and [upstreams.{name}.concurrency]"),
+            Owner::Tenant(_) => self.section(),
+        }
+    }
 }
 
 /// An error of Spillway's own, ready to be said in any API's words.
@@ -149,12 +169,16 @@ pub(crate) struct Refusal {
     /// When trying again makes sense.
     pub retry_after: Option<Duration>,
     /// The targets that were to serve, and what became of it.
-    pub tried: Option<Arc<str>>,
+    pub tried: Option<OfSeveral>,
 }
 
-/// What happened: as it was told where it arose, if it was.
-fn in_words(fault: Fault, cause: Option<&ErrorChain>) -> Cow<'static, str> {
-    cause.map_or(Cow::Borrowed(fault.as_str()), |cause| Cow::Owned(cause.to_string()))
+/// What became of a request at several targets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OfSeveral {
+    /// Each with what it said, in a few words.
+    pub list: Arc<str>,
+    /// Whether trying again is of no use with any of them.
+    pub is_final: bool,
 }
 
 impl From<Unwelcome> for Refusal {
@@ -188,20 +212,21 @@ impl Refusal {
             RefusalKind::Overloaded { .. } => "spillway_overloaded",
             RefusalKind::Short { .. } => "spillway_out_of_resources",
             RefusalKind::Unreachable { .. } => "spillway_upstream_unreachable",
-            RefusalKind::TimedOut { .. } => "spillway_upstream_timeout",
+            RefusalKind::TimedOut { .. } | RefusalKind::Impatient { .. } => "spillway_upstream_timeout",
             RefusalKind::JudgedFailed { .. } => "spillway_upstream_failed",
             RefusalKind::StreamCut { .. } => "spillway_stream_cut",
             RefusalKind::BodyTooLarge { .. } => "spillway_body_too_large",
             RefusalKind::BodyLate { .. } => "spillway_body_timeout",
             RefusalKind::BadRequest { .. } => "spillway_bad_request",
             RefusalKind::NoSuchRoute { .. } => "spillway_no_such_route",
-            RefusalKind::NoSuchJob { .. } => "spillway_no_such_job",
+            RefusalKind::NoSuchJob { .. } | RefusalKind::SpoolOff => "spillway_no_such_job",
             RefusalKind::WrongMethod { .. } => "spillway_wrong_method",
             RefusalKind::AccessRequired { .. } => "spillway_access_required",
             RefusalKind::Forbidden { .. } => "spillway_forbidden",
             RefusalKind::Conflict { .. } => "spillway_conflict",
             RefusalKind::SpoolFull { .. } => "spillway_spool_full",
             RefusalKind::SpoolUnavailable { .. } => "spillway_spool_unavailable",
+            RefusalKind::Defect => "spillway_internal_error",
         }
     }
 
@@ -230,16 +255,19 @@ impl Refusal {
                 StatusCode::TOO_MANY_REQUESTS
             }
             RefusalKind::Unreachable { .. } | RefusalKind::StreamCut { .. } => StatusCode::BAD_GATEWAY,
-            RefusalKind::TimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
+            RefusalKind::TimedOut { .. } | RefusalKind::Impatient { .. } => StatusCode::GATEWAY_TIMEOUT,
             RefusalKind::JudgedFailed { status, .. } => *status,
             RefusalKind::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             RefusalKind::BodyLate { .. } => StatusCode::REQUEST_TIMEOUT,
             RefusalKind::BadRequest { .. } => StatusCode::BAD_REQUEST,
-            RefusalKind::NoSuchRoute { .. } | RefusalKind::NoSuchJob { .. } => StatusCode::NOT_FOUND,
+            RefusalKind::NoSuchRoute { .. } | RefusalKind::NoSuchJob { .. } | RefusalKind::SpoolOff => {
+                StatusCode::NOT_FOUND
+            }
             RefusalKind::WrongMethod { .. } => StatusCode::METHOD_NOT_ALLOWED,
             RefusalKind::AccessRequired { .. } => StatusCode::UNAUTHORIZED,
             RefusalKind::Forbidden { .. } => StatusCode::FORBIDDEN,
             RefusalKind::Conflict { .. } => StatusCode::CONFLICT,
+            RefusalKind::Defect => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
@@ -250,114 +278,5 @@ impl Refusal {
             RefusalKind::LimitExceeded { owner: Owner::Tenant(_), .. }
                 | RefusalKind::Saturated { owner: Owner::Tenant(_), .. }
         )
-    }
-
-    /// Whose fault it is and what to do next.
-    pub(crate) fn message(&self) -> String {
-        match &self.tried {
-            Some(tried) => format!("{} Nobody of the route served it: {tried}.", self.message_of_one()),
-            None => self.message_of_one(),
-        }
-    }
-
-    /// What is said of the target that was asked first.
-    fn message_of_one(&self) -> String {
-        let again = match self.retry_after {
-            Some(wait) => format!(" Try again in {:.1} s.", wait.as_secs_f64()),
-            None => String::new(),
-        };
-        match &self.kind {
-            RefusalKind::CircuitOpen { upstream, cause, .. } => format!(
-                "Spillway did not call {upstream}: its circuit is open ({cause}).{again}{} \
-                 Send `Prefer: respond-async` to have the request kept and served later.",
-                self.quote()
-            ),
-            RefusalKind::Paced { upstream, .. } => format!(
-                "Spillway did not call {upstream}: it has said that it is too much, and calls wait for their turn.{again}{} \
-                 Send `Prefer: respond-async` to have the request kept and served later.",
-                self.quote()
-            ),
-            RefusalKind::NoBudget { upstream } => {
-                format!("Spillway did not call {upstream}: the budget for repetitions there is spent.{again}")
-            }
-            RefusalKind::LimitExceeded { owner, dimension, limit } => format!(
-                "The limit of {limit} {} per minute for {owner} is used up.{again} \
-                 Raise {} if it is lower than what is allowed.",
-                dimension.as_str(),
-                owner.section()
-            ),
-            RefusalKind::Saturated { owner, what } => {
-                format!("Spillway lets no more calls in for {owner}: {what}.{again}")
-            }
-            RefusalKind::Overloaded { priority } => format!(
-                "Spillway has too much in hand for requests of {} priority.{again} \
-                 Raise server.max_in_flight or server.max_held if this machine can bear more.",
-                priority.as_str()
-            ),
-            RefusalKind::Short { shortage } => format!("Spillway itself is short: {shortage}.{again}"),
-            RefusalKind::Unreachable { upstream, fault, cause } => {
-                let cause = in_words(*fault, cause.as_ref());
-                let check = match fault {
-                    Fault::Tls => String::new(),
-                    _ => format!(" Check the network and [upstreams.{upstream}] url."),
-                };
-                format!("Spillway got no answer from {upstream}: {cause}.{check}{again}")
-            }
-            RefusalKind::TimedOut { upstream, fault, cause } => {
-                let cause = in_words(*fault, cause.as_ref());
-                format!("{upstream} did not answer in time: {cause}.{again}")
-            }
-            RefusalKind::JudgedFailed { upstream, reason, .. } => {
-                format!("{upstream} failed: {reason}.{again}")
-            }
-            RefusalKind::StreamCut { upstream, fault } => {
-                format!("The stream from {upstream} broke: {}. What was received is incomplete.", fault.as_str())
-            }
-            RefusalKind::BodyTooLarge { limit } => {
-                format!("The request's body is larger than {limit} bytes. Raise server.max_body to allow it.")
-            }
-            RefusalKind::BodyLate { timeout } => format!(
-                "The request's body did not arrive in time: its sender was silent for {:.1} s, or sent next to nothing \
-                 for longer. Send it again, or raise server.body_timeout.",
-                timeout.as_secs_f64()
-            ),
-            RefusalKind::BadRequest { reason } => format!("Spillway does not understand the request: {reason}."),
-            RefusalKind::NoSuchRoute { path } => format!(
-                "No upstream serves {path}. Paths of OpenAI, Anthropic and Gemini are recognised; \
-                 others begin with the name of an upstream, as in /openai/v1/models."
-            ),
-            RefusalKind::NoSuchJob { lost: None } => {
-                "There is no such job. Finished jobs are kept for spool.retention only.".into()
-            }
-            RefusalKind::NoSuchJob { lost: Some(lost) } => {
-                format!("There is no such job. It may have been lost by Spillway: {lost}.")
-            }
-            RefusalKind::WrongMethod { allowed } => format!("This path has only {allowed}."),
-            RefusalKind::AccessRequired { route } => format!(
-                "Spillway did not call anybody: {route} spends keys of its own, and the request does not show that its \
-                 sender may. Give the access key (server.access_key_env or server.access_key_file) to your SDK as its \
-                 API key, or send it as x-spillway-access-key; or come through server.unix_socket; or let every process \
-                 on this machine spend them by [routes.{route}] open_to_local = true."
-            ),
-            RefusalKind::Forbidden { reason } => format!("Spillway refuses the request: {reason}."),
-            RefusalKind::Conflict { reason } => format!("{reason}."),
-            RefusalKind::SpoolFull { depth } => {
-                format!("The spool is full with {depth} jobs, so the request was not kept.{again}")
-            }
-            RefusalKind::SpoolUnavailable { reason } => {
-                format!("Spillway's spool cannot be used: {reason}.{again}")
-            }
-        }
-    }
-
-    /// What the provider last said, in its words.
-    fn quote(&self) -> String {
-        match self.said() {
-            Some(said) if said.message.is_empty() => {
-                format!(" The provider's last answer was a {}.", said.status.as_u16())
-            }
-            Some(said) => format!(" The provider last said ({}): {:?}", said.status.as_u16(), said.message),
-            None => String::new(),
-        }
     }
 }

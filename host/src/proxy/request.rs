@@ -1,6 +1,7 @@
 //! A request as its caller made it, read once and never changed.
 
 use crate::dialect::estimate::Estimate;
+use crate::dialect::library::{Library, RETRY_COUNT};
 use crate::dialect::{Dialect, Operation, Parameters, compression, headers};
 use crate::proxy::load_share::LoadShare;
 use crate::proxy::refusal::{Refusal, RefusalKind};
@@ -8,16 +9,13 @@ use crate::proxy::route::RequestLine;
 use crate::runtime::upload::{Upload, UploadError};
 use crate::tenants::callers::Caller;
 use bytes::Bytes;
-use http::{HeaderMap, Method, header, request};
+use http::{HeaderMap, Method, request};
 use http_body_util::BodyExt;
 use spillway_resilience::ShedSettings;
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::time::Duration;
 use tokio::time::Instant;
-
-/// In which official SDKs say how often they have sent a request before.
-const RETRY_COUNT: &str = "x-stainless-retry-count";
 
 /// Of a compressed request so much is decoded, to be read; what goes upstream stays as it came. What is asked for
 /// beyond that is not known.
@@ -78,7 +76,7 @@ impl InboundRequest {
     ) -> Result<InboundRequest, Refusal> {
         if headers::is_loop(&head.headers) {
             return Err(RefusalKind::BadRequest {
-                reason: "it has passed through Spillway before: an upstream points back here".into(),
+                reason: "it has passed through Spillway before: an upstream points back here (look at the urls of [upstreams])".into(),
             }
             .into());
         }
@@ -150,7 +148,7 @@ impl InboundRequest {
 
     /// Whether its caller sends it again by itself when it fails.
     pub(crate) fn is_repeated_by_its_caller(&self) -> bool {
-        is_repeated_by_its_caller(&self.headers)
+        Library::repeats_by_itself(&self.headers)
     }
 
     /// Whether this attempt at a target is the first of all there: ours, and as far as is known its caller's.
@@ -162,12 +160,6 @@ impl InboundRequest {
     pub(crate) fn has_come_back(&self) -> bool {
         has_come_back(&self.headers)
     }
-}
-
-/// Official SDKs say it with every call; Vercel's is known by its name.
-fn is_repeated_by_its_caller(headers: &HeaderMap) -> bool {
-    let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
-    headers.contains_key(RETRY_COUNT) || agent.starts_with("ai/") || agent.starts_with("ai-sdk")
 }
 
 fn has_come_back(headers: &HeaderMap) -> bool {
@@ -183,7 +175,7 @@ async fn read(
     caller: &Caller,
     share: &mut LoadShare,
 ) -> Result<Bytes, Refusal> {
-    let too_large = || Refusal::from(RefusalKind::BodyTooLarge { limit });
+    let too_large = || Refusal::from(RefusalKind::BodyTooLarge { limit, remedy: "Raise server.max_body to allow it." });
     let no_room =
         || Refusal::after(RefusalKind::Overloaded { priority: caller.priority }, ShedSettings::DEFAULT_RETRY_AFTER_MIN);
     // Refused before a byte of it is read, when its length is announced, and held from then on.
@@ -228,18 +220,14 @@ mod tests {
     use http::HeaderValue;
 
     #[test]
-    fn callers_that_repeat_by_themselves_are_known_by_what_they_say() {
-        let of = |name: &'static str, value: &'static str| {
+    fn who_has_come_back_says_so() {
+        let of = |count: &'static str| {
             let mut headers = HeaderMap::new();
-            headers.insert(name, HeaderValue::from_static(value));
-            (is_repeated_by_its_caller(&headers), has_come_back(&headers))
+            headers.insert(RETRY_COUNT, HeaderValue::from_static(count));
+            has_come_back(&headers)
         };
-        assert_eq!(of("x-stainless-retry-count", "0"), (true, false));
-        assert_eq!(of("x-stainless-retry-count", "2"), (true, true));
-        assert_eq!(of("x-stainless-retry-count", "often"), (true, false));
-        assert_eq!(of("user-agent", "ai/6.0.14 ai-sdk/provider-utils/4.0.3"), (true, false));
-        assert_eq!(of("user-agent", "ai-sdk/openai/3.0.1"), (true, false));
-        assert_eq!(of("user-agent", "curl/8.14.1"), (false, false));
+        assert!(of("2") && !of("0") && !of("often"));
+        assert!(!has_come_back(&HeaderMap::new()));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use crate::dialect::Dialect;
 use crate::dialect::error::{ApiError, ErrorKind};
 use crate::proxy::body::Body;
+use crate::proxy::refusal::advice::Audience;
 use crate::proxy::refusal::{Refusal, RefusalKind};
 use crate::runtime::clock::milliseconds;
 use bytes::Bytes;
@@ -19,12 +20,12 @@ pub(crate) const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 pub(crate) const SHOULD_RETRY: &str = "x-should-retry";
 
 impl Refusal {
-    fn as_api_error(&self) -> ApiError {
+    fn as_api_error(&self, audience: Audience) -> ApiError {
         ApiError {
             kind: self.error_kind(),
             status: self.status(),
             code: self.code(),
-            message: self.message(),
+            message: self.message_to(audience),
             retry_after: self.retry_after,
         }
     }
@@ -38,13 +39,15 @@ impl Refusal {
             | RefusalKind::Overloaded { .. }
             | RefusalKind::Short { .. } => ErrorKind::Overloaded,
             RefusalKind::SpoolFull { .. } | RefusalKind::SpoolUnavailable { .. } => ErrorKind::Unavailable,
-            RefusalKind::TimedOut { .. } => ErrorKind::TimedOut,
+            RefusalKind::TimedOut { .. } | RefusalKind::Impatient { .. } => ErrorKind::TimedOut,
             RefusalKind::Unreachable { .. } => ErrorKind::Unreachable,
-            RefusalKind::JudgedFailed { .. } | RefusalKind::StreamCut { .. } => ErrorKind::Failed,
+            RefusalKind::JudgedFailed { .. } | RefusalKind::StreamCut { .. } | RefusalKind::Defect => ErrorKind::Failed,
             RefusalKind::BodyTooLarge { .. } => ErrorKind::TooLarge,
             RefusalKind::BodyLate { .. } => ErrorKind::Late,
             RefusalKind::BadRequest { .. } | RefusalKind::WrongMethod { .. } => ErrorKind::Invalid,
-            RefusalKind::NoSuchRoute { .. } | RefusalKind::NoSuchJob { .. } => ErrorKind::NotFound,
+            RefusalKind::NoSuchRoute { .. } | RefusalKind::NoSuchJob { .. } | RefusalKind::SpoolOff => {
+                ErrorKind::NotFound
+            }
             RefusalKind::AccessRequired { .. } => ErrorKind::Unauthenticated,
             RefusalKind::Forbidden { .. } => ErrorKind::Forbidden,
             RefusalKind::Conflict { .. } => ErrorKind::Conflict,
@@ -61,7 +64,7 @@ impl Refusal {
 
     /// The event that ends a stream of this API's that has failed.
     pub(crate) fn into_event(self, dialect: Dialect, request_id: &str) -> Bytes {
-        dialect.error_event(&self.envelope(&self.as_api_error(), dialect, request_id))
+        dialect.error_event(&self.envelope(&self.as_api_error(Audience::Records), dialect, request_id))
     }
 
     /// Whether the same caller has no use in trying again by itself: a spent quota is refilled by nobody's trying, and
@@ -76,9 +79,15 @@ impl Refusal {
         }
     }
 
-    /// The response, in the words of the API that was called.
-    pub(crate) fn into_response(self, dialect: Dialect, request_id: &str) -> Response<Body> {
-        let error = self.as_api_error();
+    /// Whether SDKs are asked not to try again by themselves.
+    pub(super) fn asks_not_to_retry(&self) -> bool {
+        let is_final = self.tried.as_ref().map_or_else(|| self.is_final_for_now(), |tried| tried.is_final);
+        is_final || self.retry_after.is_some_and(|wait| wait > RETRY_AFTER_MAX)
+    }
+
+    /// The response, in the words of the API that was called, and for whoever called.
+    pub(crate) fn into_response(self, dialect: Dialect, request_id: &str, audience: Audience) -> Response<Body> {
+        let error = self.as_api_error(audience);
         let mut response = Response::new(Body::from(self.envelope(&error, dialect, request_id).to_string()));
         // What the provider said keeps the provider's status.
         *response.status_mut() = if self.said().is_some() { error.status } else { dialect.status(&error) };
@@ -98,7 +107,7 @@ impl Refusal {
         if let Some(wait) = self.retry_after {
             insert_wait(headers, wait);
         }
-        if self.is_final_for_now() {
+        if self.asks_not_to_retry() {
             headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
         }
         response
@@ -150,7 +159,7 @@ mod tests {
             dimension: Dimension::Tokens,
             limit: 100,
         };
-        Refusal::after(kind, wait).into_response(Dialect::OpenAi, "id")
+        Refusal::after(kind, wait).into_response(Dialect::OpenAi, "id", Audience::Records)
     }
 
     #[test]
@@ -207,7 +216,7 @@ mod tests {
             (Dialect::Gemini, "/error/status", "UNAUTHENTICATED"),
         ];
         for (dialect, pointer, word) in cases {
-            let error = refusal.as_api_error();
+            let error = refusal.as_api_error(Audience::Records);
             assert_eq!(dialect.status(&error).as_u16(), 401);
             assert_eq!(dialect.envelope(&error, "id").pointer(pointer).and_then(|v| v.as_str()), Some(word));
             for what in ["[routes.chat] open_to_local", "unix_socket", "access_key_env"] {
@@ -225,7 +234,7 @@ mod tests {
             (Dialect::Gemini, 503, "/error/status", "UNAVAILABLE"),
         ];
         for (dialect, status, pointer, word) in cases {
-            let error = refusal.as_api_error();
+            let error = refusal.as_api_error(Audience::Records);
             assert_eq!(dialect.status(&error).as_u16(), status);
             assert_eq!(dialect.envelope(&error, "id").pointer(pointer).and_then(|v| v.as_str()), Some(word));
         }

@@ -1,6 +1,8 @@
 //! Requests that were understood and that nobody has served: what is left of them, and what to tell their callers.
 
+use crate::dialect::library::Library;
 use crate::dialect::plain;
+use crate::dialect::preference::Preference;
 use crate::dialect::static_answer::{StaticAnswer, static_answer};
 use crate::observe::metrics::RequestOutcome;
 use crate::policy::Record;
@@ -8,12 +10,14 @@ use crate::proxy::answer::answer;
 use crate::proxy::attempt::{Attempted, Elsewhere, EndedElsewhere};
 use crate::proxy::body::Body;
 use crate::proxy::completion::Completion;
-use crate::proxy::refusal::{Refusal, RefusalKind};
+use crate::proxy::refusal::advice::Audience;
+use crate::proxy::refusal::{OfSeveral, Refusal, RefusalKind};
 use crate::proxy::respond::{RETRY_AFTER_MAX, SHOULD_RETRY, lower_wait, raise_wait};
 use crate::proxy::target::Target;
 use crate::proxy::trace::RequestTrace;
 use crate::proxy::worker::Worker;
 use crate::runtime::clock::Clock;
+use crate::spool::Spool;
 use crate::upstream::circuit::Refused;
 use crate::upstream::said::fitting;
 use crate::upstream::scope::Protects;
@@ -128,7 +132,8 @@ impl Unserved {
         if unserved.is_of_several() {
             // Whoever comes back is served by whichever of them is ready first.
             unserved.refusal.retry_after = unserved.soonest();
-            unserved.refusal.tried = Some(Arc::from(Tried::list(&unserved.tried)));
+            let list = Arc::from(Tried::list(&unserved.tried));
+            unserved.refusal.tried = Some(OfSeveral { list, is_final: unserved.is_final_everywhere() });
         }
         unserved
     }
@@ -181,12 +186,25 @@ impl Unserved {
     pub(crate) fn into_response(self, worker: &Rc<Worker>) -> Response<Body> {
         match self.static_answer(worker.app.clock) {
             Some(answer) => self.into_static(answer),
-            None => self.into_what_was_said(worker),
+            None => {
+                let audience = self.caller(worker);
+                self.into_what_was_said(worker, audience)
+            }
         }
     }
 
-    /// The provider's own answer if there is one, with its `Retry-After`; else ours.
-    pub(crate) fn into_what_was_said(mut self, worker: &Rc<Worker>) -> Response<Body> {
+    /// Who waits for it, and whether it would be kept if its caller sent it again with the wish for that.
+    fn caller(&self, worker: &Worker) -> Audience {
+        let headers = &self.target.request.headers;
+        // Who has had that wish has been refused it.
+        let may_be_kept = !Preference::read(headers).respond_async
+            && self.target.is_repeatable()
+            && worker.app.spool.as_ref().is_some_and(Spool::promises);
+        Audience::Caller { library: Library::of(headers), may_be_kept }
+    }
+
+    /// The provider's own answer if there is one, with its `Retry-After`; else ours, for this audience.
+    pub(crate) fn into_what_was_said(mut self, worker: &Rc<Worker>, audience: Audience) -> Response<Body> {
         let (is_of_several, tried) = (self.is_of_several(), self.refusal.tried.clone());
         let target = Rc::clone(&self.target);
         // A failure that looks like a success must not reach the caller as one, unless it shows that it is none.
@@ -208,7 +226,7 @@ impl Unserved {
             }
             if is_of_several {
                 speak_for_all(headers, is_final_everywhere, self.refusal.retry_after);
-                insert_tried(headers, tried.as_deref());
+                insert_tried(headers, tried.as_ref());
             }
             return response;
         }
@@ -219,11 +237,11 @@ impl Unserved {
             && !is_of_several;
         target.upstream.metrics.overhead(trace.overhead());
         trace.tell(refusal.code());
-        let mut response = refusal.into_response(target.request.dialect, &target.request.id);
+        let mut response = refusal.into_response(target.request.dialect, &target.request.id, audience);
         trace.insert_headers(response.headers_mut());
         if is_of_several {
             speak_for_all(response.headers_mut(), is_final_everywhere, wait);
-            insert_tried(response.headers_mut(), tried.as_deref());
+            insert_tried(response.headers_mut(), tried.as_ref());
         }
         if lost {
             // What callers make of a lost connection is theirs to say: SDKs have a class of their own for it.
@@ -264,7 +282,7 @@ impl Unserved {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
         headers.insert("x-spillway-degraded", HeaderValue::from_static("static"));
         trace.insert_headers(headers);
-        insert_tried(headers, self.refusal.tried.as_deref());
+        insert_tried(headers, self.refusal.tried.as_ref());
         self.target.upstream.metrics.overhead(trace.overhead());
         trace.end(RequestOutcome::Degraded, response.status().as_u16());
         response
@@ -282,8 +300,8 @@ fn speak_for_all(headers: &mut HeaderMap, is_final: bool, wait: Option<Duration>
 }
 
 /// Says which targets were to serve.
-fn insert_tried(headers: &mut HeaderMap, tried: Option<&str>) {
-    if let Some(tried) = tried.and_then(|tried| HeaderValue::from_str(tried).ok()) {
+fn insert_tried(headers: &mut HeaderMap, tried: Option<&OfSeveral>) {
+    if let Some(tried) = tried.and_then(|tried| HeaderValue::from_str(&tried.list).ok()) {
         headers.insert("x-spillway-tried", tried);
     }
 }
@@ -330,9 +348,7 @@ impl Blocked {
                 (RefusalKind::BadRequest { reason: "its body broke off".into() }, RequestOutcome::Abandoned)
             }
             Elsewhere::BodyLate => (RefusalKind::BodyLate { timeout: body_timeout }, RequestOutcome::Refused),
-            Elsewhere::Impatient => {
-                (RefusalKind::TimedOut { upstream, fault: Fault::AttemptTimeout, cause: None }, RequestOutcome::Failed)
-            }
+            Elsewhere::Impatient => (RefusalKind::Impatient { upstream }, RequestOutcome::Failed),
             Elsewhere::Short(shortage) => (RefusalKind::Short { shortage }, RequestOutcome::Shed),
         };
         let wait = matches!(what, Elsewhere::Short(_)).then_some(ShedSettings::DEFAULT_RETRY_AFTER_MIN);

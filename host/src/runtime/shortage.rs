@@ -38,8 +38,10 @@ impl fmt::Display for Shortage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Shortage::Descriptors => "no file descriptors are left; raise the limit on open files (ulimit -n)",
-            Shortage::Ports => "no local ports are left for more connections",
-            Shortage::Memory => "the system has no memory for more connections",
+            Shortage::Ports => "no local ports are left for more connections; widen net.ipv4.ip_local_port_range",
+            Shortage::Memory => {
+                "the system has no memory for more connections; free some, or lower server.max_in_flight"
+            }
         })
     }
 }

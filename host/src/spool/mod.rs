@@ -11,6 +11,6 @@ mod job;
 mod seal;
 mod store;
 
-pub(crate) use error::{EnqueueError, OpenError, StoreError};
+pub(crate) use error::{Bound, EnqueueError, OpenError, StoreError};
 pub(crate) use job::{CancelOutcome, ClaimedJob, JobId, JobState, JobView, Lease, NewJob, StoredResponse};
 pub(crate) use store::{ENQUEUE_DEADLINE, Spool, SpoolSettings};
