@@ -11,6 +11,8 @@ from pathlib import Path
 # Everything waited for takes a second or two at most; the rest is for busy machines.
 DEADLINE_S = 30
 POLL_S = 0.02
+# Where Spillway listens unless a test says otherwise.
+LOOPBACK = 'listen = "127.0.0.1:0"'
 
 # What the mock provider answers on a good day.
 TEXT = "Hello from the mock provider."
@@ -111,10 +113,10 @@ class Provider(Process):
 class Spillway(Process):
     """A Spillway on free ports in front of a provider."""
 
-    def __init__(self, provider_url: str, unreachable_url: str, folder: Path):
+    def __init__(self, provider_url: str, unreachable_url: str, folder: Path, server: str = LOOPBACK):
         self.binary = binary("SPILLWAY_BIN")
         config = folder / "spillway.toml"
-        config.write_text(configuration(provider_url, unreachable_url, binary("SPILLWAY_POLICIES")))
+        config.write_text(configuration(provider_url, unreachable_url, binary("SPILLWAY_POLICIES"), server))
         super().__init__("spillway", [self.binary, "run", "--config", str(config)], folder)
         ready = self.wait_for_line("Spillway to listen", _ready_line)
         self.listen = ready["listen"]
@@ -142,14 +144,14 @@ def _ready_line(line: str):
     return event if event.get("message") == "Spillway is ready" else None
 
 
-def configuration(provider_url: str, unreachable_url: str, policies: str) -> str:
+def configuration(provider_url: str, unreachable_url: str, policies: str, server: str) -> str:
     """Upstreams in each state that a test needs: well, as by default, limited, badly mannered, gone."""
     breaker = f'breaker = {{ consecutive_failures = {FAILURES_TO_OPEN}, cooldown = "2s", cooldown_max = "4s" }}'
     # One attempt: what a test tells the provider to answer is what Spillway has to work with.
     common = f"{breaker}\nretry = {{ max_attempts = 1 }}"
     return f"""
 [server]
-listen = "127.0.0.1:0"
+{server}
 max_body = "1MiB"
 drain_timeout = "1s"
 

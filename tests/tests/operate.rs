@@ -18,7 +18,7 @@ fn every_mistake_in_a_configuration_is_listed_with_its_line_and_path() {
         .set("upstreams.openai.breaker", "cooldown = \"soon\"\nfailure_rate = 2")
         .set("upstreams.mine", "dialect = \"klingon\"");
     let written = [
-        ("server.listen", "must be a loopback address"),
+        ("server.listen", "is reached by other machines"),
         ("server.max_bodi", "did you mean `max_body`?"),
         ("upstreams.openai.url", "must begin with http:// or https://"),
         ("upstreams.openai.breaker.cooldown", "expected a duration with its unit"),

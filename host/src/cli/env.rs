@@ -17,7 +17,8 @@ pub fn run(file: Option<&Path>) -> ExitCode {
 /// One variable per SDK, for the upstream that speaks its API, and none of them through a proxy: what is meant for this
 /// machine must not leave it.
 fn exports(config: &Config) -> String {
-    let base = format!("http://{}", config.server.listen);
+    let local = config.server.local_address();
+    let base = format!("http://{local}");
     let mut text = String::new();
     for (dialect, variable, suffix) in [
         (Dialect::OpenAi, "OPENAI_BASE_URL", "/v1"),
@@ -30,7 +31,7 @@ fn exports(config: &Config) -> String {
         }
     }
     // Some read the one in small letters first, some know only the other.
-    let host = config.server.listen.ip();
+    let host = local.ip();
     text.push_str(&format!("export no_proxy=\"{host},localhost${{no_proxy:+,$no_proxy}}${{NO_PROXY:+,$NO_PROXY}}\"\n"));
     text.push_str("export NO_PROXY=\"$no_proxy\"\n");
     text

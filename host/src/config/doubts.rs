@@ -1,11 +1,13 @@
 //! What a configuration says that can be meant, and mostly is not.
 
 use super::{Config, RouteConfig, TargetConfig, UpstreamConfig};
+use std::net::IpAddr;
 
 impl Config {
     /// A sentence for each.
     pub fn doubts(&self) -> Vec<String> {
         let mut doubts = Vec::new();
+        self.doubt_reach(&mut doubts);
         for (name, upstream) in &self.upstreams {
             let is_open = |route: &RouteConfig| {
                 route.open_to_local && route.targets.targets().any(|target| target.upstream == *name)
@@ -33,12 +35,45 @@ impl Config {
         doubts
     }
 
+    /// Who can call from elsewhere, and what lies open on the way.
+    fn doubt_reach(&self, doubts: &mut Vec<String>) {
+        let server = &self.server;
+        if !server.is_beyond_this_machine() {
+            if server.plaintext {
+                doubts.push(format!(
+                    "server.plaintext means nothing: this machine's own processes alone reach {}",
+                    server.listen
+                ));
+            }
+            return;
+        }
+        if is_of_the_internet(server.listen.ip()) {
+            doubts.push(format!(
+                "server.listen: {} is an address of the internet, and nothing on the way to it is encrypted, neither \
+                 prompts nor credentials; listen on a loopback address, and have a proxy on this machine speak TLS",
+                server.listen
+            ));
+        }
+        if !server.allowed_origins.is_empty() {
+            doubts.push(
+                "server.allowed_origins: a page that calls from another machine must hold the access key, which whoever \
+                 opens the page can read"
+                    .to_owned(),
+            );
+        }
+        for (name, _) in self.routes.iter().filter(|(_, route)| route.open_to_local) {
+            doubts.push(format!(
+                "routes.{name}.open_to_local means nothing: other machines reach server.listen, so every caller shows \
+                 the access key"
+            ));
+        }
+    }
+
     fn doubt_route(&self, name: &str, route: &RouteConfig, doubts: &mut Vec<String>) {
         let upstream = |target: &TargetConfig| self.upstreams.get(&target.upstream);
         let is_remote = |upstream: &UpstreamConfig| {
             let host = upstream.url.host();
-            host != "localhost"
-                && !host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+            host != "localhost" && !host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
         };
         let lacks_key = |target: &&TargetConfig| {
             upstream(target).is_some_and(|upstream| !upstream.has_keys() && is_remote(upstream))
@@ -68,6 +103,21 @@ impl Config {
     }
 }
 
+/// Whether an address is one that everybody could reach, and not of a machine, a house or a provider's network.
+fn is_of_the_internet(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => {
+            let [first, second, ..] = ip.octets();
+            // RFC 6598: between a provider and its customers.
+            let is_shared = first == 100 && second & 0b1100_0000 == 64;
+            !(ip.is_private() || ip.is_loopback() || ip.is_link_local() || ip.is_unspecified() || is_shared)
+        }
+        IpAddr::V6(ip) => {
+            !(ip.is_loopback() || ip.is_unspecified() || ip.is_unique_local() || ip.is_unicast_link_local())
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use crate::config::parse;
@@ -83,6 +133,9 @@ mod tests {
         let key = "api_key_file = \"key\"\n";
         let azure = "[upstreams.azure]\nurl = \"https://me.openai.azure.com\"\n";
         let local = "[upstreams.local]\nurl = \"http://127.0.0.1:11434\"\n";
+        let beyond = |ip: &str, more: &str| {
+            format!("[server]\nlisten = \"{ip}:4141\"\nplaintext = true\naccess_key_file = \"key\"\n{more}")
+        };
         let cases = [
             (format!("[upstreams.openai]\n{key}"), "upstreams.openai has keys that nobody may spend"),
             (format!("{azure}[routes.a]\ntargets = [\"openai\", \"azure\"]"), "azure is asked without any credential"),
@@ -96,6 +149,17 @@ mod tests {
                 "[routes.a]\ntargets = [\"openai\"]\n[routes.b]\ntargets = [\"openai\"]\nmodel = \"m\"".to_owned(),
                 "routes.b takes nothing: routes.a",
             ),
+            ("[server]\nplaintext = true".to_owned(), "server.plaintext means nothing"),
+            (beyond("203.0.113.5", ""), "is an address of the internet"),
+            (beyond("[2001:db8::5]", ""), "is an address of the internet"),
+            (
+                beyond("0.0.0.0", "allowed_origins = [\"https://app.example\"]\n"),
+                "a page that calls from another machine must hold the access key",
+            ),
+            (
+                beyond("0.0.0.0", "[routes.a]\ntargets = [\"openai\"]\nopen_to_local = true"),
+                "routes.a.open_to_local means nothing",
+            ),
         ];
         for (text, doubted) in cases {
             let doubts = doubts(&text);
@@ -105,5 +169,8 @@ mod tests {
             "{local}[routes.b]\ntargets = [\"openai\"]\nmodel = \"m\"\n[routes.a]\ntargets = [\"openai\", \"local\"]"
         );
         assert_eq!(doubts(&sound), Vec::<String>::new());
+        for ip in ["0.0.0.0", "[::]", "10.1.2.3", "172.17.0.2", "192.168.1.2", "100.64.0.1", "[fd00::1]", "[fe80::1]"] {
+            assert_eq!(doubts(&beyond(ip, "")), Vec::<String>::new(), "{ip}");
+        }
     }
 }

@@ -445,26 +445,18 @@ impl<T: Display> Kind<Vec<T>> for OneOrMore<T> {
     }
 }
 
-/// An address of this machine, and a port.
-pub(super) struct Loopback;
+/// An address and a port.
+pub(super) struct Address;
 
-impl Kind<SocketAddr> for Loopback {
+impl Kind<SocketAddr> for Address {
     fn read(&self, section: &Section<'_>, key: &'static str) -> Option<SocketAddr> {
         let text = section.string(key)?;
-        match text.parse::<SocketAddr>() {
-            Ok(address) if address.ip().is_loopback() => Some(address),
-            Ok(_) => {
-                // Whoever reaches the admin address sees everything, and what callers send to the other is not
-                // encrypted, credentials included.
-                section.mistake(key, "must be a loopback address: nothing on the way here is encrypted");
-                None
-            }
-            Err(_) => {
-                let message = format!("expected an address and a port, such as \"127.0.0.1:4141\", found \"{text}\"");
-                section.mistake(key, message);
-                None
-            }
+        let address = text.parse().ok();
+        if address.is_none() {
+            let message = format!("expected an address and a port, such as \"127.0.0.1:4141\", found \"{text}\"");
+            section.mistake(key, message);
         }
+        address
     }
 
     fn write(&self, value: &SocketAddr) -> Option<Value> {
@@ -472,11 +464,37 @@ impl Kind<SocketAddr> for Loopback {
     }
 
     fn words(&self) -> String {
-        "loopback address and port".to_owned()
+        "address and port".to_owned()
     }
 
     fn schema(&self) -> serde_json::Value {
         json!({"type": "string"})
+    }
+}
+
+/// An address that this machine's own processes alone reach, and a port; what to say of any other.
+pub(super) struct Loopback(pub(super) &'static str);
+
+impl Kind<SocketAddr> for Loopback {
+    fn read(&self, section: &Section<'_>, key: &'static str) -> Option<SocketAddr> {
+        let address = Address.read(section, key)?;
+        if !address.ip().is_loopback() {
+            section.mistake(key, self.0);
+            return None;
+        }
+        Some(address)
+    }
+
+    fn write(&self, value: &SocketAddr) -> Option<Value> {
+        Address.write(value)
+    }
+
+    fn words(&self) -> String {
+        "loopback address and port".to_owned()
+    }
+
+    fn schema(&self) -> serde_json::Value {
+        Kind::<SocketAddr>::schema(&Address)
     }
 }
 

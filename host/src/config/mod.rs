@@ -133,8 +133,10 @@ impl Config {
             spool: SpoolConfig::read(root.section("spool")),
             log,
         };
-        if config.server.listen == config.admin.listen && config.server.listen.port() != 0 {
-            root.mistake("admin", "admin.listen and server.listen are the same address");
+        let (listen, admin) = (config.server.listen, config.admin.listen);
+        let is_within = listen.ip() == admin.ip() || listen.ip().is_unspecified();
+        if is_within && listen.port() == admin.port() && listen.port() != 0 {
+            root.mistake("admin", "admin.listen and server.listen are the same address; give one of them another port");
         }
         config
     }

@@ -1,13 +1,13 @@
 //! `[server]`: where callers reach Spillway, and how much and how long it bears with them.
 
-use super::kind::{FileOrNone, List, Loopback, Maybe, Size, Time, Whole};
+use super::kind::{Address, FileOrNone, Flag, List, Maybe, Size, Time, Whole};
 use super::reader::Section;
 use super::secret::{Named, NamedSecret, OneSecret, Secret};
 use super::section::section;
 use http::Uri;
 use http::uri::{Authority, Parts};
 use spillway_resilience::ShedSettings;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -21,8 +21,14 @@ pub(super) const REQUEST_TIMEOUT: &str = "server.request_timeout";
 section! {
     /// Where callers reach Spillway, and how much and how long it bears with them.
     pub struct Server {
-        /// Where callers reach Spillway: this machine's own processes, and no others.
-        listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 4141)), Loopback;
+        /// Where callers reach Spillway. A loopback address is reached by this machine's own processes alone; any other,
+        /// such as `"0.0.0.0:4141"` in a container, takes `plaintext = true` and an access key.
+        listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 4141)), Address;
+        /// Whether other machines may call, though nothing on the way here is encrypted, neither prompts nor
+        /// credentials: for a network of containers, or another one that is trusted. Every caller then shows the access
+        /// key, on every path.
+        // Whoever listens elsewhere by mistake should not find out from a stranger's bill.
+        plaintext: bool = false, Flag;
         /// A Unix socket beside it, which belongs to this user alone (mode 0600). Whoever reaches it may spend the keys
         /// that Spillway has, and may give any `Host`.
         unix_socket: Option<PathBuf> = None, FileOrNone;
@@ -61,7 +67,7 @@ section! {
         /// How long requests in flight may take to finish after a termination signal; not longer than
         /// `request_timeout`.
         drain_timeout: Duration = Duration::from_secs(30), Time::ANY;
-        /// `Host` names accepted besides the loopback's.
+        /// `Host` names accepted besides the loopback's. Where other machines may call and none is listed, any is.
         allowed_hosts: Vec<String> = Vec::new(), List("host names", host);
         /// `Origin`s of web pages that may call.
         // No page has a reason to spend the user's key.
@@ -75,8 +81,10 @@ impl Server {
         server.take(&section);
         let room = server.max_held as f64 * ShedSettings::DEFAULT_NORMAL;
         if room < server.max_body as f64 {
-            section
-                .mistake("max_held", "must leave room for max_body below the share at which requests are shed (85 %)");
+            section.mistake(
+                "max_held",
+                "must be larger: 85 % of it must hold a body of max_body, since requests are refused from there on",
+            );
         }
         if server.drain_timeout > server.request_timeout {
             if section.has_taken("drain_timeout") {
@@ -95,8 +103,41 @@ impl Server {
                 section.mistake(key, message);
             }
         }
+        let has_said_key = section.has("access_key_env") || section.has("access_key_file");
+        if server.is_beyond_this_machine() && !(server.plaintext && has_said_key) {
+            let lacks = match (server.plaintext, has_said_key) {
+                (true, _) => "an access key (access_key_env or access_key_file)",
+                (false, true) => "plaintext = true",
+                (false, false) => "plaintext = true and an access key (access_key_env or access_key_file)",
+            };
+            section.mistake(
+                "listen",
+                format!(
+                    "{} is reached by other machines, and nothing on the way here is encrypted. For this machine alone, \
+                     listen on \"127.0.0.1:{port}\". For others, have a proxy on this machine speak TLS to them in \
+                     front of that address; or, in a container's or another trusted network, set {lacks} in [server]",
+                    server.listen,
+                    port = server.listen.port(),
+                ),
+            );
+        }
         section.finish();
         server
+    }
+
+    /// Whether callers on other machines reach Spillway.
+    pub fn is_beyond_this_machine(&self) -> bool {
+        !self.listen.ip().is_loopback()
+    }
+
+    /// Where this machine's own processes reach it: a wildcard address is none to connect to.
+    pub fn local_address(&self) -> SocketAddr {
+        let ip = match self.listen.ip() {
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+            ip => ip,
+        };
+        SocketAddr::new(ip, self.listen.port())
     }
 
     /// Whether anybody can show that he may spend keys of Spillway's own.
@@ -165,6 +206,7 @@ fn origin(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::super::{Secret, parse};
+    use super::Server;
     use std::fs;
     use std::path::Path;
 
@@ -190,6 +232,50 @@ mod tests {
         assert!(found[1].starts_with("line 3: server.access_key_file: there is one access key"), "{}", found[1]);
         let found = mistakes("access_key_env = \"SPILLWAY_UNSET\"", folder.path());
         assert!(found[0].contains("is not set"), "{}", found[0]);
+    }
+
+    #[test]
+    fn whoever_lets_other_machines_in_says_so_and_has_an_access_key() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("key"), "canary-0123456789\n").expect("written");
+        let key = "access_key_file = \"key\"";
+        let all = "plaintext = true and an access key (access_key_env or access_key_file) in [server]";
+        let only_key = "set an access key (access_key_env or access_key_file) in [server]";
+        for address in ["0.0.0.0:4141", "[::]:4141", "10.1.2.3:4141", "[fd00::1]:4141"] {
+            let listen = format!("listen = \"{address}\"\n");
+            let lacking = [
+                (String::new(), all),
+                ("plaintext = true\n".to_owned(), only_key),
+                (format!("{key}\n"), "set plaintext = true in [server]"),
+                ("unix_socket = \"socket\"\nplaintext = true\n".to_owned(), only_key),
+            ];
+            for (rest, said) in lacking {
+                let found = mistakes(&format!("{listen}{rest}"), folder.path());
+                assert_eq!(found.len(), 1, "{found:#?}");
+                assert!(found[0].starts_with("line 2: server.listen: ") && found[0].contains(said), "{}", found[0]);
+                assert!(found[0].contains("\"127.0.0.1:4141\"") && found[0].contains("TLS"), "{}", found[0]);
+            }
+            let config = parse(&format!("[server]\n{listen}plaintext = true\n{key}"), folder.path());
+            assert!(config.expect("all is said").server.is_beyond_this_machine(), "{address}");
+        }
+        // What is wrong with the key is said of the key alone.
+        let text = "listen = \"0.0.0.0:4141\"\nplaintext = true\naccess_key_env = \"SPILLWAY_UNSET\"";
+        let found = mistakes(text, folder.path());
+        assert!(found.len() == 1 && found[0].starts_with("line 4: server.access_key_env"), "{found:#?}");
+    }
+
+    #[test]
+    fn this_machines_own_processes_reach_a_wildcard_by_the_loopback() {
+        for (listen, local) in [
+            ("127.0.0.1:1", "127.0.0.1:1"),
+            ("[::1]:1", "[::1]:1"),
+            ("0.0.0.0:2", "127.0.0.1:2"),
+            ("[::]:3", "[::1]:3"),
+            ("10.1.2.3:4", "10.1.2.3:4"),
+        ] {
+            let server = Server { listen: listen.parse().expect("an address"), ..Server::fresh(Path::new("")) };
+            assert_eq!(server.local_address().to_string(), local);
+        }
     }
 
     #[test]

@@ -114,8 +114,8 @@ fn a_syntax_error_does_not_hide_the_other_mistakes() {
 
 #[test]
 fn an_address_that_others_can_reach_is_refused() {
-    let found = mistakes("[server]\nlisten = \"0.0.0.0:4141\"\n");
-    assert!(found[0].contains("loopback"), "{found:?}");
+    let found = mistakes("[server]\nlisten = \"0.0.0.0:4141\"\n[admin]\nlisten = \"0.0.0.0:4142\"\n");
+    assert!(found[0].contains("reached by other machines") && found[1].contains("loopback"), "{found:?}");
 }
 
 #[test]
@@ -320,6 +320,7 @@ fn credentials_in_a_url_are_refused() {
 const UNUSUAL: &str = r#"
 [server]
 listen = "[::1]:1"
+plaintext = true
 workers = 3
 max_body = "1025B"
 max_held = "3MiB"

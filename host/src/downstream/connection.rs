@@ -60,7 +60,11 @@ pub(crate) async fn serve(worker: Rc<Worker>, crowd: Rc<Crowd>, stream: Stream) 
     let counted = app.begin_connection();
     let pulse = Arc::clone(&worker.pulse);
     let _of_worker = pulse.begin_connection();
-    let line = Line::new(stream);
+    let port = Entrance::of_port(&app.config.server);
+    if port == Entrance::Network {
+        stream.ask_whether_it_lives();
+    }
+    let line = Line::new(stream, port);
     // Whoever comes when there is no room takes that of one that nobody uses, here or at another worker. Without any,
     // it is told so, and does not take the descriptor of a call that is under way.
     let is_one_too_many = app.has_too_many_connections() && !crowd.close_longest_unused();

@@ -50,6 +50,10 @@ pub(crate) async fn serve(
     if let Some(answer) = cors::preflight(&head, METHODS) {
         return answer;
     }
+    let query = head.uri.query().unwrap_or_default();
+    if entrance == Entrance::Network && !worker.app.access.is_shown(&head.headers, query) {
+        return refused(RefusalKind::Stranger.into(), guess, &trace);
+    }
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
         return refused(RefusalKind::WrongMethod { allowed: METHODS }.into(), guess, &trace);
     }

@@ -109,6 +109,8 @@ pub(crate) enum RefusalKind {
     },
     /// Whoever is served by this route spends keys that are not his own, and has to show that he may.
     AccessRequired { route: String },
+    /// Other machines may call, so that every caller shows the access key, and this one does not.
+    Stranger,
     /// The request comes from where none should come from.
     Forbidden { reason: String },
     /// The job's state does not allow it.
@@ -221,7 +223,7 @@ impl Refusal {
             RefusalKind::NoSuchRoute { .. } => "spillway_no_such_route",
             RefusalKind::NoSuchJob { .. } | RefusalKind::SpoolOff => "spillway_no_such_job",
             RefusalKind::WrongMethod { .. } => "spillway_wrong_method",
-            RefusalKind::AccessRequired { .. } => "spillway_access_required",
+            RefusalKind::AccessRequired { .. } | RefusalKind::Stranger => "spillway_access_required",
             RefusalKind::Forbidden { .. } => "spillway_forbidden",
             RefusalKind::Conflict { .. } => "spillway_conflict",
             RefusalKind::SpoolFull { .. } => "spillway_spool_full",
@@ -264,7 +266,7 @@ impl Refusal {
                 StatusCode::NOT_FOUND
             }
             RefusalKind::WrongMethod { .. } => StatusCode::METHOD_NOT_ALLOWED,
-            RefusalKind::AccessRequired { .. } => StatusCode::UNAUTHORIZED,
+            RefusalKind::AccessRequired { .. } | RefusalKind::Stranger => StatusCode::UNAUTHORIZED,
             RefusalKind::Forbidden { .. } => StatusCode::FORBIDDEN,
             RefusalKind::Conflict { .. } => StatusCode::CONFLICT,
             RefusalKind::Defect => StatusCode::INTERNAL_SERVER_ERROR,

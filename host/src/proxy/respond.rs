@@ -48,7 +48,7 @@ impl Refusal {
             RefusalKind::NoSuchRoute { .. } | RefusalKind::NoSuchJob { .. } | RefusalKind::SpoolOff => {
                 ErrorKind::NotFound
             }
-            RefusalKind::AccessRequired { .. } => ErrorKind::Unauthenticated,
+            RefusalKind::AccessRequired { .. } | RefusalKind::Stranger => ErrorKind::Unauthenticated,
             RefusalKind::Forbidden { .. } => ErrorKind::Forbidden,
             RefusalKind::Conflict { .. } => ErrorKind::Conflict,
         }

@@ -1,4 +1,4 @@
-//! Who may spend the keys that Spillway has: whoever shows the access key.
+//! Who may spend the keys that Spillway has, and who may call at all from other machines: whoever shows the access key.
 
 use crate::config::Secret;
 use crate::dialect::headers::{self, ACCESS_KEY_HEADER, CREDENTIALS, MAY_SPEND_HEADER};
@@ -90,6 +90,15 @@ impl Access {
         }
     }
 
+    /// Whether the access key is shown in headers or query, wherever [`Access::take`] takes it from.
+    pub(crate) fn is_shown(&self, headers: &HeaderMap, query: &str) -> bool {
+        let Some(expected) = &self.expected else { return false };
+        let expected = &expected.load().current;
+        let ours = HeaderName::from_static(ACCESS_KEY_HEADER);
+        let mut values = [&ours].into_iter().chain(&CREDENTIALS).flat_map(|name| headers.get_all(name));
+        values.any(|value| expected.is_in(value)) || query.split('&').any(|pair| expected.is_in_query(pair))
+    }
+
     /// Whether the access key is shown. It is taken out of headers and query, wherever it stands in them, so that it
     /// goes no further, wherever the request goes. So is what only Spillway itself may say.
     pub(crate) fn take(&self, headers: &mut HeaderMap, path_and_query: &mut String) -> bool {
@@ -147,7 +156,10 @@ mod tests {
             headers.append(HeaderName::from_static(name), HeaderValue::from_str(value).expect("a value"));
         }
         let mut path = path.to_owned();
+        let query = path.split_once('?').map_or("", |(_, query)| query);
+        let was_shown = access.is_shown(&headers, query);
         let is_shown = access.take(&mut headers, &mut path);
+        assert_eq!(is_shown, was_shown, "{pairs:?} {path}");
         let left: Vec<String> =
             headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().expect("text"))).collect();
         (is_shown, left.join(", "), path)

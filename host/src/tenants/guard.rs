@@ -4,6 +4,7 @@
 //! The first shows in `Origin`, or where a browser sends none (an image, a script, a link) in `Sec-Fetch-Site`; the
 //! second in `Host`.
 
+use crate::config::Server;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, header};
 
@@ -12,8 +13,18 @@ use http::{HeaderMap, HeaderValue, header};
 pub(crate) enum Entrance {
     /// The port, which every process on this machine reaches, and every web page in a browser on it.
     Port,
+    /// The port, which other machines reach as well. Whoever comes through it shows the access key, so that no page gets
+    /// anything by a name of its own.
+    Network,
     /// The Unix socket, which its owner's processes alone reach.
     UnixSocket,
+}
+
+impl Entrance {
+    /// What the port is that a configuration listens on.
+    pub(crate) fn of_port(server: &Server) -> Entrance {
+        if server.is_beyond_this_machine() { Entrance::Network } else { Entrance::Port }
+    }
 }
 
 /// Why a request is not let in, in words for whoever sent it.
@@ -28,7 +39,8 @@ pub(crate) enum Unwelcome {
 /// Which hosts and origins are let in, besides the loopback's own names.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Guard {
-    /// Additional `Host` names, without port.
+    /// Additional `Host` names, without port. Where other machines call, none is any: what they call this one by is
+    /// known to them alone.
     pub hosts: Vec<String>,
     /// Additional `Origin`s, in full.
     pub origins: Vec<String>,
@@ -42,13 +54,14 @@ impl Guard {
     /// What names the header and the setting that would allow it.
     pub(crate) fn check(&self, headers: &HeaderMap, entrance: Entrance) -> Result<(), Unwelcome> {
         match entrance {
-            Entrance::Port => self.check_host(headers)?,
+            Entrance::Port => self.check_host(headers, false)?,
+            Entrance::Network => self.check_host(headers, self.hosts.is_empty())?,
             Entrance::UnixSocket => {}
         }
         self.check_page(headers)
     }
 
-    fn check_host(&self, headers: &HeaderMap) -> Result<(), Unwelcome> {
+    fn check_host(&self, headers: &HeaderMap, is_any_right: bool) -> Result<(), Unwelcome> {
         let mut hosts = headers.get_all(header::HOST).iter();
         let host = match (hosts.next(), hosts.next()) {
             (Some(host), None) => host.to_str().ok().and_then(|host| host.parse::<Authority>().ok()),
@@ -56,9 +69,10 @@ impl Guard {
             (Some(_), Some(_)) => return Err(Unwelcome::Malformed("it has more than one Host header")),
         };
         let Some(host) = host else { return Err(Unwelcome::Malformed("its Host header is no host name")) };
-        if !self.knows(host.host()) {
+        if !is_any_right && !self.knows(host.host()) {
             return Err(Unwelcome::Forbidden(format!(
-                "it was sent to the name {}, which server.allowed_hosts does not list",
+                "it was sent to the name {}, which server.allowed_hosts does not list; add it there if this Spillway \
+                 is meant",
                 host.host()
             )));
         }
@@ -68,9 +82,11 @@ impl Guard {
     fn check_page(&self, headers: &HeaderMap) -> Result<(), Unwelcome> {
         for origin in headers.get_all(header::ORIGIN) {
             if !self.origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes()) {
-                return Err(Unwelcome::Forbidden(
-                    "a web page sent it, and server.allowed_origins does not list the page's origin".into(),
-                ));
+                return Err(Unwelcome::Forbidden(format!(
+                    "a web page of {} sent it, which server.allowed_origins does not list; add that origin there if its \
+                     pages may call",
+                    origin.to_str().unwrap_or("an origin that is no text")
+                )));
             }
         }
         if !headers.contains_key(header::ORIGIN) && is_a_pages_doing(headers) {
@@ -115,11 +131,15 @@ mod tests {
     }
 
     fn verdict_at(entrance: Entrance, pairs: &[(header::HeaderName, &'static str)]) -> Result<(), u16> {
+        let guard = Guard { hosts: vec!["proxy.internal".into()], origins: vec!["https://app.example".into()] };
+        verdict_of(&guard, entrance, pairs)
+    }
+
+    fn verdict_of(guard: &Guard, entrance: Entrance, pairs: &[(header::HeaderName, &'static str)]) -> Result<(), u16> {
         let mut headers = HeaderMap::new();
         for (name, value) in pairs {
             headers.append(name, HeaderValue::from_static(value));
         }
-        let guard = Guard { hosts: vec!["proxy.internal".into()], origins: vec!["https://app.example".into()] };
         guard.check(&headers, entrance).map_err(|unwelcome| match unwelcome {
             Unwelcome::Malformed(_) => 400,
             Unwelcome::Forbidden(_) => 403,
@@ -134,6 +154,32 @@ mod tests {
         assert_eq!(verdict(&[(HOST, "evil.example")]), Ok(()));
         assert_eq!(verdict(&[(HOST, "localhost"), (ORIGIN, "https://evil.example")]), Err(403));
         assert_eq!(verdict(&[(HOST, "localhost"), (ORIGIN, "https://app.example")]), Ok(()));
+    }
+
+    #[test]
+    fn other_machines_call_this_one_what_they_like_unless_names_are_listed_and_no_page_passes() {
+        use header::{HOST, HeaderName, ORIGIN};
+        const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+        let (any, listed) = (
+            Guard { hosts: vec![], origins: vec!["https://app.example".into()] },
+            Guard { hosts: vec!["spillway".into()], origins: vec![] },
+        );
+        let cases = [
+            (&any, &[(HOST, "spillway:4141")][..], Ok(())),
+            (&any, &[(HOST, "10.1.2.3:4141")], Ok(())),
+            (&any, &[], Err(400)),
+            (&any, &[(HOST, "one"), (HOST, "two")], Err(400)),
+            (&any, &[(HOST, "spillway"), (ORIGIN, "https://evil.example")], Err(403)),
+            (&any, &[(HOST, "spillway"), (ORIGIN, "http://spillway")], Err(403)),
+            (&any, &[(HOST, "spillway"), (ORIGIN, "https://app.example")], Ok(())),
+            (&any, &[(HOST, "spillway"), (SITE, "cross-site")], Err(403)),
+            (&listed, &[(HOST, "spillway:4141")], Ok(())),
+            (&listed, &[(HOST, "localhost:4141")], Ok(())),
+            (&listed, &[(HOST, "evil.example")], Err(403)),
+        ];
+        for (guard, pairs, expected) in cases {
+            assert_eq!(verdict_of(guard, Entrance::Network, pairs), expected, "{pairs:?}");
+        }
     }
 
     #[test]

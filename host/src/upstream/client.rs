@@ -8,6 +8,7 @@ mod trouble;
 mod trust;
 mod way;
 
+pub(crate) use self::dial::keepalive;
 pub(crate) use self::trouble::{Trouble, fault_of};
 pub(crate) use self::trust::{Trust, mistakes_of_system};
 pub(crate) use self::way::{Way, mistakes_of_environment};

@@ -1,8 +1,10 @@
 //! What the kernel knows of a caller that TCP alone does not tell: whether some process still holds the other end of a
 //! connection that sends no more, and how much of what we have sent has not been read.
 //!
-//! Callers are on this machine, so the other end is a socket of the same kernel, and Linux tells of it by sock_diag(7)
-//! within microseconds. Where nobody tells, the answer is `None`.
+//! Where callers are on this machine, the other end is a socket of the same kernel, and Linux tells of it by sock_diag(7)
+//! within microseconds. Where nobody tells, the answer is `None`. A caller on another machine, or in another container,
+//! has no socket here: once it sends no more, it is taken for gone, and of what it has not read that is counted which has
+//! not reached it.
 
 use tokio::net::TcpStream;
 
@@ -34,10 +36,10 @@ pub(super) fn is_held(stream: &TcpStream) -> Option<bool> {
 /// How many bytes that were written to a connection its caller has not read, in whichever kernel buffer they lie.
 pub(super) fn unread_bytes(stream: &TcpStream) -> Option<u64> {
     let (ours, theirs) = (stream.local_addr().ok()?, stream.peer_addr().ok()?);
-    let (Look::Socket { unsent_bytes, .. }, Look::Socket { unread_bytes, .. }) =
-        (system::look(ours, theirs)?, system::look(theirs, ours)?)
-    else {
-        return None;
+    let Look::Socket { unsent_bytes, .. } = system::look(ours, theirs)? else { return None };
+    let unread_bytes = match system::look(theirs, ours)? {
+        Look::Socket { unread_bytes, .. } => unread_bytes,
+        Look::None => 0,
     };
     Some(u64::from(unsent_bytes) + u64::from(unread_bytes))
 }

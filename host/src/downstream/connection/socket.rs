@@ -51,10 +51,10 @@ pub(crate) enum Stage {
 }
 
 impl Line {
-    /// A connection that has just begun.
-    pub(crate) fn new(stream: Stream) -> Rc<Self> {
+    /// A connection that has just begun; `port` is what those that come through the port have come through.
+    pub(crate) fn new(stream: Stream, port: Entrance) -> Rc<Self> {
         Rc::new(Line {
-            entrance: stream.entrance(),
+            entrance: stream.entrance(port),
             stream: RefCell::new(stream),
             under_way: Arc::default(),
             idle_since: Cell::new(Instant::now()),

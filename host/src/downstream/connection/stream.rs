@@ -2,7 +2,9 @@
 
 use crate::downstream::connection::peer;
 use crate::tenants::guard::Entrance;
+use crate::upstream::client::keepalive;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
+use socket2::SockRef;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
@@ -20,10 +22,10 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
-    /// Through which it has come in.
-    pub(crate) fn entrance(&self) -> Entrance {
+    /// Through which it has come in; `port` is what the port is.
+    pub(crate) fn entrance(&self, port: Entrance) -> Entrance {
         match self {
-            Stream::Tcp(_) => Entrance::Port,
+            Stream::Tcp(_) => port,
             Stream::Unix(_) => Entrance::UnixSocket,
         }
     }
@@ -33,6 +35,15 @@ impl Stream {
     pub(crate) fn send_at_once(&self) {
         if let Stream::Tcp(stream) = self {
             let _ = stream.set_nodelay(true);
+        }
+    }
+
+    /// Has a caller on another machine noticed that is gone without a word, though nobody sends anything: what goes on
+    /// for it is paid for. One on this machine cannot go without one.
+    pub(crate) fn ask_whether_it_lives(&self) {
+        if let Stream::Tcp(stream) = self {
+            // Without it such a caller is noticed when its answer cannot be sent.
+            let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive());
         }
     }
 

@@ -92,6 +92,7 @@ fn remedy(kind: &RefusalKind) -> Option<Remedy> {
         | RefusalKind::SpoolOff
         | RefusalKind::WrongMethod { .. }
         | RefusalKind::AccessRequired { .. }
+        | RefusalKind::Stranger
         | RefusalKind::Forbidden { .. }
         | RefusalKind::Conflict { .. }
         | RefusalKind::Defect => None,

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How many kinds there are. One more needs a sample below, and gets its line in `advice` from the compiler.
-const KINDS: usize = 25;
+const KINDS: usize = 26;
 
 const LIBRARIES: [Library; 6] = [
     Library::Official { retries: "max_retries" },
@@ -75,6 +75,7 @@ fn samples() -> Vec<RefusalKind> {
         RefusalKind::SpoolOff,
         RefusalKind::WrongMethod { allowed: "GET, DELETE" },
         RefusalKind::AccessRequired { route: "chat".into() },
+        RefusalKind::Stranger,
         RefusalKind::Forbidden { reason: "a web page sent it".into() },
         RefusalKind::Conflict { reason: "The job is done already".into() },
         RefusalKind::SpoolFull { kept: "10000 requests that wait (spool.max_jobs)".into() },

@@ -149,6 +149,11 @@ impl Refusal {
                  API key, or send it as x-spillway-access-key; or come through server.unix_socket; or let every process \
                  on this machine spend them by [routes.{route}] open_to_local = true."
             ),
+            RefusalKind::Stranger => "This Spillway is reached by other machines, so whoever calls shows its access \
+                                      key, and the request does not. Send it as x-spillway-access-key, beside the \
+                                      provider's key; or where Spillway has that, give it to your SDK as the API key. \
+                                      Whoever runs Spillway knows it (server.access_key_env or server.access_key_file)."
+                .into(),
             RefusalKind::Forbidden { reason } => format!("Spillway refuses the request: {}.", clause(reason)),
             RefusalKind::Conflict { reason } => format!("{}.", clause(reason)),
             RefusalKind::SpoolFull { kept } => {

@@ -183,12 +183,16 @@ fn tells(error: &io::Error) -> u8 {
     }
 }
 
+/// When a connection on which nothing is received is asked whether it still exists.
+pub(crate) fn keepalive() -> TcpKeepalive {
+    TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY).with_retries(KEEPALIVE_TIMES)
+}
+
 /// Small writes leave at once, and a peer that is gone is noticed though nobody sends anything.
 fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
-    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY);
-    socket.set_tcp_keepalive(&keepalive.with_retries(KEEPALIVE_TIMES))?;
+    socket.set_tcp_keepalive(&keepalive())?;
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(ACKNOWLEDGED_WITHIN))?;
     Ok(())
