@@ -70,10 +70,13 @@ pub(crate) enum StartError {
     #[error("cannot write to {path}, which [log] requests names: {source}")]
     Recording { path: PathBuf, source: io::Error },
     /// The Wasm engine does not work on this machine.
-    #[error("the policy engine does not start: {0}")]
+    #[error("the engine for policies (WebAssembly) does not start on this machine: {0}")]
     Engine(String),
     /// The system refuses a thread or a signal handler.
-    #[error("the system refuses what Spillway needs: {0}")]
+    #[error(
+        "the system refuses a thread, a signal handler or a socket: {0}; are the limits on processes and open files high \
+         enough (ulimit -u, ulimit -n)?"
+    )]
     System(#[from] io::Error),
 }
 
@@ -312,7 +315,10 @@ fn tell_of_the_network(app: &App) {
         tracing::warn!(variable, "it should name a proxy, as http://, https://, socks5:// or socks5h://, and does not");
     }
     for mistake in client::mistakes_of_system() {
-        tracing::warn!(mistake, "not all certificates of authorities can be read");
+        tracing::warn!(
+            mistake,
+            "not all certificates of authorities can be read; calls to providers that need those fail (SSL_CERT_FILE, SSL_CERT_DIR)"
+        );
     }
     for upstream in app.upstreams.values() {
         if let Way::Through(proxy) = upstream.way() {
@@ -395,6 +401,7 @@ fn bind(address: SocketAddr, setting: &'static str, sharing: Sharing) -> Result<
                 "the port is in use; is another Spillway running? Stop it, or choose another port".into()
             }
             io::ErrorKind::PermissionDenied => "not permitted; ports below 1024 need privileges".into(),
+            io::ErrorKind::AddrNotAvailable => "this machine has no such address; choose one that it has".into(),
             _ => error.to_string(),
         },
     })

@@ -125,7 +125,9 @@ impl UpstreamConfig {
         let mut upstream = UpstreamConfig::fresh(section.folder());
         match KNOWN.into_iter().find(|(known, ..)| *known == name) {
             Some((_, host, dialect)) => (upstream.url, upstream.dialect) = (BaseUrl::https(host), dialect),
-            None if !section.has("url") => section.mistake("url", "missing; where is this upstream?"),
+            None if !section.has("url") => {
+                section.mistake("url", "missing; where is this upstream? Such as \"https://api.example.com/v1\"")
+            }
             None => {}
         }
         upstream.take(&section);

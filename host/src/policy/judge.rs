@@ -246,7 +246,11 @@ impl Judge {
         tracing::warn!(policy, sha256, hook, reason, "the policy gave no answer; the built-in policy answers instead");
         if let Some(after) = installed.health.faulted(format!("{hook}: {reason}"), self.clock.now()) {
             let seconds = Health::QUARANTINE.as_secs();
-            tracing::error!(policy, sha256, "the policy is quarantined for {seconds} s after {after}");
+            tracing::error!(
+                policy,
+                sha256,
+                "the policy is quarantined for {seconds} s after {after}; the built-in policy judges meanwhile"
+            );
         }
     }
 }

@@ -286,7 +286,10 @@ impl Loader {
         if left_out != self.left_out {
             self.left_out = left_out;
             if left_out > 0 {
-                tracing::warn!(left_out, "more than {POLICIES_MAX} policies in the folder");
+                tracing::warn!(
+                    left_out,
+                    "more than {POLICIES_MAX} policies in the folder; those beyond are not loaded"
+                );
             }
         }
         Ok(files)

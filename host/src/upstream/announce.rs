@@ -25,7 +25,7 @@ impl Observer for Announcer {
                 from = %transition.from,
                 to = %transition.to,
                 cause = %transition.cause,
-                "circuit would have changed; it only watches"
+                "circuit would have changed; it only watches (watch_only = true)"
             );
             return;
         }

@@ -62,8 +62,8 @@ impl Ballast {
     pub(super) fn make_room_to_drain(&mut self) {
         if self.present && self.free_bytes().is_some_and(|bytes| bytes < BALLAST_BYTES) {
             tracing::warn!(
-                "the spool's disk is full: its ballast is given up to finish the jobs it holds, and \
-                 new ones are refused until there is space"
+                "the spool's disk is full: what was set aside for that (spool.ballast) is given up to finish the jobs it \
+                 holds, and new ones are refused until there is space"
             );
             self.remove();
         }
@@ -85,7 +85,9 @@ impl Ballast {
         let needed_bytes = needed_bytes(self.wanted);
         match (self.free_bytes(), self.failed.clone()) {
             (Some(free_bytes), _) if free_bytes < needed_bytes => Err(NoRoom { needed_bytes, free_bytes }.to_string()),
-            (_, Some(error)) => Err(format!("its ballast, {}, cannot be written: {error}", self.path.display())),
+            (_, Some(error)) => {
+                Err(format!("what is set aside for a full disk, {}, cannot be written: {error}", self.path.display()))
+            }
             (_, None) => Ok(()),
         }
     }
@@ -102,7 +104,7 @@ impl Ballast {
                 self.remove();
                 // Said once, and tried again every time.
                 if self.failed.replace(error.to_string()).is_none() {
-                    tracing::warn!(%error, "cannot create the spool's ballast");
+                    tracing::warn!(%error, "space for a full disk cannot be set aside (spool.ballast); nothing is kept until it can");
                 }
             }
         }
@@ -116,7 +118,7 @@ impl Ballast {
         if let Err(error) = std::fs::remove_file(&self.path)
             && error.kind() != io::ErrorKind::NotFound
         {
-            tracing::warn!(%error, path = %self.path.display(), "cannot remove the spool's ballast");
+            tracing::warn!(%error, path = %self.path.display(), "what was set aside for a full disk (spool.ballast) cannot be removed");
         }
         self.present = false;
     }
