@@ -74,8 +74,8 @@ pub(crate) enum StartError {
     Engine(String),
     /// The system refuses a thread or a signal handler.
     #[error(
-        "the system refuses a thread, a signal handler or a socket: {0}; are the limits on processes and open files high \
-         enough (ulimit -u, ulimit -n)?"
+        "the system refuses a thread, a signal handler or a socket: {0}; are the limits on processes and open files \
+         high enough (ulimit -u, ulimit -n)?"
     )]
     System(#[from] io::Error),
 }
@@ -317,7 +317,8 @@ fn tell_of_the_network(app: &App) {
     for mistake in client::mistakes_of_system() {
         tracing::warn!(
             mistake,
-            "not all certificates of authorities can be read; calls to providers that need those fail (SSL_CERT_FILE, SSL_CERT_DIR)"
+            "not all certificates of authorities can be read; calls to providers that need those fail (SSL_CERT_FILE, \
+             SSL_CERT_DIR)"
         );
     }
     for upstream in app.upstreams.values() {

@@ -6,8 +6,9 @@ use super::section::section;
 use std::net::{Ipv4Addr, SocketAddr};
 
 /// What is said of an address that other machines reach.
-const OTHERS_REACH_IT: &str = "must be a loopback address, such as \"127.0.0.1:4142\": what it shows is for this machine \
-                               alone, and it asks nobody for a key. In a container, ask from within (`spillway status`)";
+const OTHERS_REACH_IT: &str = "must be a loopback address, such as \"127.0.0.1:4142\": what it shows is for this \
+                               machine alone, and it asks nobody for a key. In a container, ask from within \
+                               (`spillway status`)";
 
 section! {
     /// Where operators reach Spillway: `/status`, `/metrics`, `/livez` and `/readyz`.

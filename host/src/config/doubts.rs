@@ -56,8 +56,8 @@ impl Config {
         }
         if !server.allowed_origins.is_empty() {
             doubts.push(
-                "server.allowed_origins: a page that calls from another machine must hold the access key, which whoever \
-                 opens the page can read"
+                "server.allowed_origins: a page that calls from another machine must hold the access key, which \
+                 whoever opens the page can read"
                     .to_owned(),
             );
         }

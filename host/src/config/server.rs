@@ -21,8 +21,8 @@ pub(super) const REQUEST_TIMEOUT: &str = "server.request_timeout";
 section! {
     /// Where callers reach Spillway, and how much and how long it bears with them.
     pub struct Server {
-        /// Where callers reach Spillway. A loopback address is reached by this machine's own processes alone; any other,
-        /// such as `"0.0.0.0:4141"` in a container, takes `plaintext = true` and an access key.
+        /// Where callers reach Spillway. A loopback address is reached by this machine's own processes alone; any
+        /// other, such as `"0.0.0.0:4141"` in a container, takes `plaintext = true` and an access key.
         listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 4141)), Address;
         /// Whether other machines may call, though nothing on the way here is encrypted, neither prompts nor
         /// credentials: for a network of containers, or another one that is trusted. Every caller then shows the access
@@ -113,9 +113,10 @@ impl Server {
             section.mistake(
                 "listen",
                 format!(
-                    "{} is reached by other machines, and nothing on the way here is encrypted. For this machine alone, \
-                     listen on \"127.0.0.1:{port}\". For others, have a proxy on this machine speak TLS to them in \
-                     front of that address; or, in a container's or another trusted network, set {lacks} in [server]",
+                    "{} is reached by other machines, and nothing on the way here is encrypted. For this machine \
+                     alone, listen on \"127.0.0.1:{port}\". For others, have a proxy on this machine speak TLS to \
+                     them in front of that address; or, in a container's or another trusted network, set {lacks} \
+                     in [server]",
                     server.listen,
                     port = server.listen.port(),
                 ),

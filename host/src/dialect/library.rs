@@ -1,5 +1,5 @@
-//! Which client library sends a request, by what it says of itself. Anybody can say anything, so nothing hangs on it but
-//! words, and how often we repeat what its caller repeats as well.
+//! Which client library sends a request, by what it says of itself. Anybody can say anything, so nothing hangs on it
+//! but words, and how often we repeat what its caller repeats as well.
 
 use http::{HeaderMap, HeaderName, header};
 

@@ -106,7 +106,11 @@ pub(crate) async fn accept(worker: Rc<Worker>, entrances: Entrances) {
             Err(error) => {
                 // Out of file descriptors, most likely: closing connections will help, accepting faster will not.
                 if let Some(unsaid) = complaint.is_due(Instant::now()) {
-                    tracing::error!(%error, unsaid, "a connection could not be accepted; if too many files are open, raise the limit (ulimit -n)");
+                    tracing::error!(
+                        %error,
+                        unsaid,
+                        "a connection could not be accepted; if too many files are open, raise the limit (ulimit -n)"
+                    );
                 }
                 if !crowd.close_longest_unused() {
                     tokio::time::sleep(ACCEPT_PAUSE).await;

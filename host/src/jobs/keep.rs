@@ -32,8 +32,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
 /// What helps whose request takes more than one job may.
-const TOO_LARGE_TO_KEEP: &str = "That is more than is kept of one request, and nobody can serve it now: send it without \
-                                 `Prefer: respond-async`, or raise spool.max_size.";
+const TOO_LARGE_TO_KEEP: &str = "That is more than is kept of one request, and nobody can serve it now. Send it again \
+                                 later, or raise spool.max_size.";
 
 /// Serves a request whose caller welcomes a 202: now if possible, within its wait if it named one, else later.
 pub(crate) async fn serve_or_keep(

@@ -76,7 +76,9 @@ impl InboundRequest {
     ) -> Result<InboundRequest, Refusal> {
         if headers::is_loop(&head.headers) {
             return Err(RefusalKind::BadRequest {
-                reason: "it has passed through Spillway before: an upstream points back here (look at the urls of [upstreams])".into(),
+                reason: "it has passed through Spillway before: an upstream points back here (look at the urls of \
+                         [upstreams])"
+                    .into(),
             }
             .into());
         }

@@ -120,7 +120,8 @@ impl MakerFile {
             // Said once, and tried again every time.
             Err(error) if !std::mem::replace(&mut self.failed, true) => {
                 let path = path.display();
-                tracing::error!(%path, %error, "who has made what could not be stored (which target holds which response or file); a restart would forget it");
+                tracing::error!(%path, %error, "who has made what could not be stored (which target holds which \
+                                                response or file); a restart would forget it");
             }
             Err(_) => {}
         }
@@ -136,7 +137,8 @@ fn gather_after(things: usize) -> Duration {
 
 fn not_known<T>(path: &Path, error: &io::Error) -> Option<T> {
     let path = path.display();
-    tracing::warn!(%path, %error, "who has made what is not known (which target holds which response or file): a request that names one goes to the first target, or where its conversation is");
+    tracing::warn!(%path, %error, "who has made what is not known (which target holds which response or file): a \
+                                   request that names one goes to the first target, or where its conversation is");
     None
 }
 

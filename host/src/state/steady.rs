@@ -112,7 +112,8 @@ impl SteadyTime {
             Ok(anchor) => anchor.filter(|anchor| anchor.version == VERSION),
             Err(error) => {
                 let path = path.display();
-                tracing::warn!(%path, %error, "how time was counted before the restart is not known; it begins with the system's clock");
+                tracing::warn!(%path, %error, "how time was counted before the restart is not known; it begins with \
+                                               the system's clock");
                 None
             }
         });
@@ -140,7 +141,8 @@ impl SteadyTime {
             // Said once, and tried again every time.
             Err(error) if !std::mem::replace(&mut self.failed, true) => {
                 let path = path.display();
-                tracing::error!(%path, %error, "how time is counted could not be stored; after a restart waits would go by the system's clock, wherever it was set");
+                tracing::error!(%path, %error, "how time is counted could not be stored; after a restart waits would \
+                                                go by the system's clock, wherever it was set");
             }
             Err(_) => {}
         }

@@ -13,8 +13,8 @@ use http::{HeaderMap, HeaderValue, header};
 pub(crate) enum Entrance {
     /// The port, which every process on this machine reaches, and every web page in a browser on it.
     Port,
-    /// The port, which other machines reach as well. Whoever comes through it shows the access key, so that no page gets
-    /// anything by a name of its own.
+    /// The port, which other machines reach as well. Whoever comes through it shows the access key, so that no page
+    /// gets anything by a name of its own.
     Network,
     /// The Unix socket, which its owner's processes alone reach.
     UnixSocket,
@@ -83,8 +83,8 @@ impl Guard {
         for origin in headers.get_all(header::ORIGIN) {
             if !self.origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes()) {
                 return Err(Unwelcome::Forbidden(format!(
-                    "a web page of {} sent it, which server.allowed_origins does not list; add that origin there if its \
-                     pages may call",
+                    "a web page of {} sent it, which server.allowed_origins does not list; add that origin there if \
+                     its pages may call",
                     origin.to_str().unwrap_or("an origin that is no text")
                 )));
             }

@@ -1,10 +1,10 @@
 //! What the kernel knows of a caller that TCP alone does not tell: whether some process still holds the other end of a
 //! connection that sends no more, and how much of what we have sent has not been read.
 //!
-//! Where callers are on this machine, the other end is a socket of the same kernel, and Linux tells of it by sock_diag(7)
-//! within microseconds. Where nobody tells, the answer is `None`. A caller on another machine, or in another container,
-//! has no socket here: once it sends no more, it is taken for gone, and of what it has not read that is counted which has
-//! not reached it.
+//! Where callers are on this machine, the other end is a socket of the same kernel, and Linux tells of it by
+//! sock_diag(7) within microseconds. Where nobody tells, the answer is `None`. A caller on another machine, or in
+//! another container, has no socket here: once it sends no more, it is taken for gone, and of what it has not read that
+//! is counted which has not reached it.
 
 use tokio::net::TcpStream;
 

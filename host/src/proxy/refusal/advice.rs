@@ -27,8 +27,8 @@ impl Audience {
 }
 
 /// What helps whoever can come back for its answer.
-const TO_BE_KEPT: &str = "To have it kept and served later, send it with `Prefer: respond-async`: the answer is then a 202 \
-                          that says where to fetch the real one.";
+const TO_BE_KEPT: &str = "To have it kept and served later, send it with `Prefer: respond-async`: the answer is then \
+                          a 202 that says where to fetch the real one.";
 
 /// The sentences that help this audience, if any do.
 pub(super) fn advice(refusal: &Refusal, audience: Audience) -> Vec<String> {

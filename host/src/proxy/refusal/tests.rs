@@ -230,10 +230,10 @@ fn an_sdk_hears_whether_it_comes_again_by_itself_and_how_often() {
     }
     assert_eq!(
         again.message_to(Audience::of(LIBRARIES[0])),
-        "Spillway did not call openai: its circuit is open (none of the last 10 requests was served), which keeps calls \
-         from it until it is likely to serve again. The provider last said (500): \"It broke.\" Try again in 3.2 s. Your \
-         SDK tries again as often as its max_retries allows; raise that for more tries. Whoever runs Spillway can have \
-         another target stand in: [routes]."
+        "Spillway did not call openai: its circuit is open (none of the last 10 requests was served), which keeps \
+         calls from it until it is likely to serve again. The provider last said (500): \"It broke.\" Try again in \
+         3.2 s. Your SDK tries again as often as its max_retries allows; raise that for more tries. Whoever runs \
+         Spillway can have another target stand in: [routes]."
     );
 }
 

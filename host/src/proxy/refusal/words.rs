@@ -7,8 +7,8 @@ use spillway_sdk::Fault;
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Most of a text that somebody else has written, in bytes: a path, a provider's message, a policy's reason. The rest is
-/// left out, and `…` says so.
+/// Most of a text that somebody else has written, in bytes: a path, a provider's message, a policy's reason. The rest
+/// is left out, and `…` says so.
 const QUOTED_BYTES_MAX: usize = 400;
 
 /// Longest message, in bytes. None comes near it, since each quotes three texts at most.
@@ -47,16 +47,16 @@ impl Refusal {
                 clause(cause)
             ),
             RefusalKind::Paced { upstream, .. } => format!(
-                "Spillway did not call {upstream}: the provider has said that it gets too much, and this request's turn \
-                 comes later than it may wait."
+                "Spillway did not call {upstream}: the provider has said that it gets too much, and this request's \
+                 turn comes later than it may wait."
             ),
             RefusalKind::NoBudget { upstream } => format!(
-                "Spillway did not call {upstream} in another target's place: such calls are bounded by its retry budget \
-                 (upstreams.{upstream}.retry), which is spent."
+                "Spillway did not call {upstream} in another target's place: such calls are bounded by its retry \
+                 budget (upstreams.{upstream}.retry), which is spent."
             ),
             RefusalKind::LimitExceeded { owner, dimension, limit } => format!(
-                "The limit of {limit} {} per minute for {owner} is used up. It is Spillway's own: raise {} if it is lower \
-                 than what the provider allows.",
+                "The limit of {limit} {} per minute for {owner} is used up. It is Spillway's own: raise {} if it is \
+                 lower than what the provider allows.",
                 dimension.as_str(),
                 owner.section()
             ),
@@ -68,8 +68,8 @@ impl Refusal {
                 )
             }
             RefusalKind::Overloaded { priority } => format!(
-                "Spillway has too much in hand for requests of {} priority. Raise server.max_in_flight or server.max_held \
-                 if its machine can bear more.",
+                "Spillway has too much in hand for requests of {} priority. Raise server.max_in_flight or \
+                 server.max_held if its machine can bear more.",
                 priority.as_str()
             ),
             RefusalKind::Short { shortage } => format!("The machine that Spillway runs on is short: {shortage}."),
@@ -146,8 +146,8 @@ impl Refusal {
             RefusalKind::AccessRequired { route } => format!(
                 "Spillway did not call anybody: {route} spends keys of its own, and the request does not show that its \
                  sender may. Give the access key (server.access_key_env or server.access_key_file) to your SDK as its \
-                 API key, or send it as x-spillway-access-key; or come through server.unix_socket; or let every process \
-                 on this machine spend them by [routes.{route}] open_to_local = true."
+                 API key, or send it as x-spillway-access-key; or come through server.unix_socket; or let every \
+                 process on this machine spend them by [routes.{route}] open_to_local = true."
             ),
             RefusalKind::Stranger => "This Spillway is reached by other machines, so whoever calls shows its access \
                                       key, and the request does not. Send it as x-spillway-access-key, beside the \
@@ -161,8 +161,8 @@ impl Refusal {
             }
             RefusalKind::SpoolUnavailable { reason } => {
                 format!(
-                    "Spillway can neither keep a request nor find one that is kept: {}. Whoever runs it sees at /readyz \
-                     when that is over.",
+                    "Spillway can neither keep a request nor find one that is kept: {}. Whoever runs it sees at \
+                     /readyz when that is over.",
                     clause(reason)
                 )
             }

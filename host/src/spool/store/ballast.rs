@@ -62,8 +62,8 @@ impl Ballast {
     pub(super) fn make_room_to_drain(&mut self) {
         if self.present && self.free_bytes().is_some_and(|bytes| bytes < BALLAST_BYTES) {
             tracing::warn!(
-                "the spool's disk is full: what was set aside for that (spool.ballast) is given up to finish the jobs it \
-                 holds, and new ones are refused until there is space"
+                "the spool's disk is full: what was set aside for that (spool.ballast) is given up to finish the jobs \
+                 it holds, and new ones are refused until there is space"
             );
             self.remove();
         }
@@ -104,7 +104,8 @@ impl Ballast {
                 self.remove();
                 // Said once, and tried again every time.
                 if self.failed.replace(error.to_string()).is_none() {
-                    tracing::warn!(%error, "space for a full disk cannot be set aside (spool.ballast); nothing is kept until it can");
+                    tracing::warn!(%error, "space for a full disk cannot be set aside (spool.ballast); nothing is \
+                                            kept until it can");
                 }
             }
         }
@@ -118,7 +119,8 @@ impl Ballast {
         if let Err(error) = std::fs::remove_file(&self.path)
             && error.kind() != io::ErrorKind::NotFound
         {
-            tracing::warn!(%error, path = %self.path.display(), "what was set aside for a full disk (spool.ballast) cannot be removed");
+            tracing::warn!(%error, path = %self.path.display(), "what was set aside for a full disk (spool.ballast) \
+                cannot be removed");
         }
         self.present = false;
     }
