@@ -30,8 +30,8 @@ pub fn policy_by<A: AsRef<OsStr>>(program: &Path, folder: &Path, arguments: &[A]
     ended(&mut command)
 }
 
-/// Where this test was built.
-fn target_folder() -> PathBuf {
+/// Where this test was built, which has most of what is compiled here.
+pub fn target_folder() -> PathBuf {
     let told = env::var_os("CARGO_TARGET_DIR").and_then(|folder| std::path::absolute(folder).ok());
     let executable = env::current_exe().unwrap_or_default();
     told.or_else(|| executable.ancestors().nth(3).map(Path::to_path_buf)).unwrap_or_default()
