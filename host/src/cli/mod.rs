@@ -5,6 +5,7 @@ mod config;
 mod env;
 mod policy;
 mod run;
+mod running;
 pub(crate) mod screen;
 
 pub use check::run as check;

@@ -1,9 +1,9 @@
 //! `spillway policy ls`: which policies serve, or which files would.
 
-use super::running::{self, AdminArgument};
 use super::subject::{Subject, engine};
 use super::table::table;
 use super::{Answer, Failure, progress};
+use crate::cli::running::{self, AdminArgument};
 use crate::config::Config;
 use crate::policy::{PolicyStatus, Role, place_of};
 use serde::Serialize;

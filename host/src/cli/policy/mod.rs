@@ -13,7 +13,6 @@ mod new;
 mod promote;
 mod renew;
 mod replay;
-mod running;
 mod sdk;
 mod shadow;
 mod subject;
@@ -23,6 +22,7 @@ mod trial;
 mod unpacked;
 mod workspace;
 
+use crate::cli::running::Unanswered;
 use crate::config::{Config, Purpose};
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -105,6 +105,17 @@ enum Failure {
     /// Arguments or configuration are wrong.
     #[error("{0}")]
     Usage(String),
+}
+
+impl From<Unanswered> for Failure {
+    fn from(unanswered: Unanswered) -> Failure {
+        match unanswered {
+            Unanswered::Stranger(..) => Failure::Usage(unanswered.to_string()),
+            Unanswered::Nobody(..) | Unanswered::Slow(_) | Unanswered::System(..) => {
+                Failure::Bad(unanswered.to_string())
+            }
+        }
+    }
 }
 
 /// Runs a command. Exit codes: 0 if all is well, 1 if what was asked about is not or could not be done, 2 for what is

@@ -1,9 +1,9 @@
 //! `spillway policy promote` and `rollback`: files change their names, and whoever serves follows.
 
-use super::running::{self, AdminArgument};
 use super::shadow::in_words;
 use super::subject::{Subject, engine};
 use super::{Answer, Failure, progress};
+use crate::cli::running::{self, AdminArgument};
 use crate::config::Config;
 use crate::policy::{PREVIOUS_SUFFIX, PolicyStatus, SHADOW_SUFFIX, Sha256Sum, promotion};
 use std::net::SocketAddr;

@@ -1,8 +1,8 @@
 //! `spillway policy shadow`: how a candidate compares with the policy that serves.
 
-use super::running::{self, AdminArgument};
 use super::table::table;
 use super::{Answer, Failure};
+use crate::cli::running::{self, AdminArgument};
 use crate::config::Config;
 use crate::policy::{Comparison, Example, SHADOW_SUFFIX, ShadowStatus};
 use serde_json::json;

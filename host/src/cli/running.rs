@@ -1,0 +1,200 @@
+//! The Spillway that runs, asked at its admin address.
+
+use crate::admin::status::Status;
+use crate::config::Config;
+use crate::policy::PolicyStatus;
+use bytes::Bytes;
+use reqwest::{Client, redirect};
+use rustls::{ClientConfig, RootCertStore};
+use std::error::Error;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long the admin address may take to accept a connection, and how long it may take for the whole answer. It is this
+/// machine's, and waits a second at most, for the disk of the queue.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// Largest answer read: 256 policies with all their examples are far smaller. One that is larger is no Spillway's.
+const ANSWER_BYTES_MAX: usize = 32 << 20;
+
+/// Where a running Spillway is asked.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct AdminArgument {
+    /// The running Spillway's admin address; by default the configuration's.
+    #[arg(long, value_name = "ADDRESS")]
+    admin: Option<SocketAddr>,
+}
+
+impl AdminArgument {
+    pub(super) fn address(&self, config: &Config) -> SocketAddr {
+        self.admin.unwrap_or(config.admin.listen)
+    }
+}
+
+/// Why nothing is known of a running Spillway.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unanswered {
+    /// No connection can be made.
+    #[error("no Spillway answers at {0}: nobody listens there ({1})")]
+    Nobody(SocketAddr, String),
+    /// Whoever listens is no Spillway.
+    #[error("whoever listens at {0} does not answer as a Spillway ({1}); name the right address with --admin")]
+    Stranger(SocketAddr, String),
+    /// Somebody listens and does not answer in time.
+    #[error(
+        "whoever listens at {0} does not answer within {limit} s; if it is a Spillway, its machine has too much to do \
+         or its process is stopped: ask again, and look at its log",
+        limit = TIMEOUT.as_secs()
+    )]
+    Slow(SocketAddr),
+    /// It cannot be asked at all.
+    #[error("the system refuses what it takes to ask {0}: {1}")]
+    System(SocketAddr, String),
+}
+
+/// What the running Spillway has said of itself.
+#[derive(Debug)]
+pub(super) struct Told {
+    /// As it came: JSON.
+    pub(super) text: String,
+    pub(super) status: Status,
+}
+
+/// How the Spillway that runs stands.
+///
+/// # Errors
+/// When nobody answers there, or nobody who is a Spillway.
+pub(super) fn status(admin: SocketAddr) -> Result<Told, Unanswered> {
+    let stranger = |why: String| Unanswered::Stranger(admin, why);
+    let body = get(admin, "/status")?;
+    let status = serde_json::from_slice(&body).map_err(|error| stranger(error.to_string()))?;
+    let text = String::from_utf8(body.into()).map_err(|error| stranger(error.to_string()))?;
+    Ok(Told { text, status })
+}
+
+/// The policies of the Spillway that runs; `None` when none runs.
+///
+/// # Errors
+/// When somebody listens there who does not answer as a Spillway.
+pub(super) fn policies(admin: SocketAddr) -> Result<Option<Vec<PolicyStatus>>, Unanswered> {
+    match status(admin) {
+        Ok(told) => Ok(Some(told.status.policies)),
+        Err(Unanswered::Nobody(..)) => Ok(None),
+        Err(unanswered) => Err(unanswered),
+    }
+}
+
+/// One policy of the Spillway that runs; the outer `None` when none runs.
+pub(super) fn policy(admin: SocketAddr, name: &str) -> Result<Option<Option<PolicyStatus>>, Unanswered> {
+    Ok(policies(admin)?.map(|policies| policies.into_iter().find(|policy| policy.name == name)))
+}
+
+/// What lies there.
+fn get(admin: SocketAddr, path: &str) -> Result<Bytes, Unanswered> {
+    let system = |error: &dyn Error| Unanswered::System(admin, root_cause(error));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| system(&error))?;
+    let client = client(TIMEOUT).map_err(|error| system(&*error))?;
+    runtime.block_on(fetch(&client, admin, path))
+}
+
+async fn fetch(client: &Client, admin: SocketAddr, path: &str) -> Result<Bytes, Unanswered> {
+    let failed = |error: reqwest::Error| match () {
+        () if error.is_timeout() => Unanswered::Slow(admin),
+        () if error.is_connect() => Unanswered::Nobody(admin, root_cause(&error)),
+        () => Unanswered::Stranger(admin, root_cause(&error)),
+    };
+    let mut response = client.get(format!("http://{admin}{path}")).send().await.map_err(failed)?;
+    if !response.status().is_success() {
+        return Err(Unanswered::Stranger(admin, format!("its status is {}", response.status())));
+    }
+    let mut body = Vec::new();
+    while let Some(piece) = response.chunk().await.map_err(failed)? {
+        body.extend_from_slice(&piece);
+        if body.len() > ANSWER_BYTES_MAX {
+            return Err(Unanswered::Stranger(admin, format!("its answer is larger than {ANSWER_BYTES_MAX} bytes")));
+        }
+    }
+    Ok(body.into())
+}
+
+/// Asks in plain text and nobody else than it was told to: through no proxy, whatever the environment names, and
+/// following no redirect. It takes so long at most to be connected, and for the whole answer.
+fn client(timeout: Duration) -> Result<Client, Box<dyn Error>> {
+    // It builds no client without a TLS configuration, and would look for one that the process has installed.
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let tls = tls.with_root_certificates(RootCertStore::empty()).with_no_client_auth();
+    let client = Client::builder().tls_backend_preconfigured(tls).no_proxy().redirect(redirect::Policy::none());
+    Ok(client.connect_timeout(timeout).timeout(timeout).build()?)
+}
+
+/// What an error comes from: those in front of it say which step failed, which nobody here asks about.
+fn root_cause(error: &dyn Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::{Ipv4Addr, TcpListener};
+    use std::thread;
+
+    /// Somebody who answers one request with this, and then closes.
+    fn somebody(answer: &'static str) -> SocketAddr {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let address = listener.local_addr().expect("its address");
+        thread::spawn(move || {
+            let Ok((mut caller, _)) = listener.accept() else { return };
+            let _ = caller.read(&mut [0; 4_096]);
+            let _ = caller.write_all(answer.as_bytes());
+        });
+        address
+    }
+
+    #[test]
+    fn who_does_not_answer_as_a_spillway_is_told_apart_from_nobody() {
+        let closed =
+            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|closed| closed.local_addr()).expect("a port");
+        assert!(matches!(status(closed), Err(Unanswered::Nobody(address, _)) if address == closed));
+        for (answer, why) in [
+            ("SSH-2.0-OpenSSH_9.2\r\n", "HTTP"),
+            ("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n", "its status is 404"),
+            ("HTTP/1.1 302 Found\r\nlocation: http://example.org/\r\ncontent-length: 0\r\n\r\n", "its status is 302"),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}", "policies"),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{", ""),
+            ("", ""),
+        ] {
+            let told = status(somebody(answer)).err();
+            assert!(matches!(&told, Some(Unanswered::Stranger(_, said)) if said.contains(why)), "{answer}: {told:?}");
+        }
+    }
+
+    #[test]
+    fn who_accepts_and_says_nothing_is_slow() {
+        // Its backlog takes the connection, and nobody ever reads from it.
+        let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let address = silent.local_addr().expect("its address");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let client = client(Duration::from_millis(50)).expect("a client");
+        let told = runtime.block_on(fetch(&client, address, "/status"));
+        assert!(matches!(told, Err(Unanswered::Slow(slow)) if slow == address), "{told:?}");
+    }
+
+    #[test]
+    fn an_answer_without_end_is_not_read_to_its_end() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let address = listener.local_addr().expect("its address");
+        thread::spawn(move || {
+            let Ok((mut caller, _)) = listener.accept() else { return };
+            let _ = caller.read(&mut [0; 4_096]);
+            let _ = caller.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
+            while caller.write_all(&[b' '; 64 << 10]).is_ok() {}
+        });
+        assert!(matches!(status(address), Err(Unanswered::Stranger(_, why)) if why.contains("larger than")));
+    }
+}
