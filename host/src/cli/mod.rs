@@ -6,7 +6,6 @@ mod env;
 mod policy;
 mod run;
 mod running;
-pub(crate) mod screen;
 
 pub use check::run as check;
 pub use config::{ConfigArguments, run as config};

@@ -134,7 +134,9 @@ fn root_cause(error: &dyn Error) -> String {
     while let Some(source) = cause.source() {
         cause = source;
     }
-    cause.to_string()
+    let said = cause.to_string();
+    // The number of the system's error says nothing that its words do not.
+    said.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What the machine gives: time, locks, counts, files that are written whole, and what it can run out of.
+//! What the machine gives: time, locks, counts, files that are written whole, a terminal, and what it can run out of.
 
 pub mod causes;
 pub mod clock;
@@ -7,6 +7,7 @@ pub(crate) mod fingerprint;
 #[expect(unreachable_pub, reason = "host/interleavings includes it, and its models see what is public")]
 pub(crate) mod gauge;
 pub(crate) mod heartbeat;
+pub(crate) mod screen;
 pub(crate) mod shortage;
 pub(crate) mod size;
 pub(crate) mod sync;

@@ -7,6 +7,7 @@ use anstyle::{AnsiColor, Style};
 use comfy_table::{ContentArrangement, Table, presets};
 use std::fmt::Display;
 use std::io::Write;
+use std::time::Duration;
 
 /// Columns where nobody says how many there are, as in a pipe.
 const COLUMNS_DEFAULT: u16 = 100;
@@ -50,6 +51,37 @@ pub(crate) fn table<'a>(header: impl IntoIterator<Item = &'a str>) -> Table {
     table
 }
 
+/// A table without a header, for names and what is said of them. It is indented by one column.
+pub(crate) fn rows(columns: usize) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_width(u16::try_from(columns).unwrap_or(COLUMNS_MAX));
+    table
+}
+
+/// So many of something, in words: `1 request`, `2 requests`.
+pub(crate) fn counted(count: u64, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
+/// A span of time as people say it: `0.6 s`, `12 s`, `3 min 12 s`, `2 h 5 min`, `3 d 4 h`.
+pub(crate) fn span(span: Duration) -> String {
+    const MINUTE_S: u64 = 60;
+    const HOUR_S: u64 = 60 * MINUTE_S;
+    const DAY_S: u64 = 24 * HOUR_S;
+    let of_two = |large: u64, large_unit: &str, small: u64, small_unit: &str| match small {
+        0 => format!("{large} {large_unit}"),
+        _ => format!("{large} {large_unit} {small} {small_unit}"),
+    };
+    match span.as_secs() {
+        0..10 => format!("{:.1} s", span.as_secs_f64()),
+        seconds @ 10..MINUTE_S => format!("{seconds} s"),
+        seconds @ MINUTE_S..HOUR_S => of_two(seconds / MINUTE_S, "min", seconds % MINUTE_S, "s"),
+        seconds @ HOUR_S..DAY_S => of_two(seconds / HOUR_S, "h", seconds % HOUR_S / MINUTE_S, "min"),
+        seconds => of_two(seconds / DAY_S, "d", seconds % DAY_S / HOUR_S, "h"),
+    }
+}
+
 /// Prints a text as it is, on standard output. A reader that has seen enough closes the pipe, which is no failure.
 pub(crate) fn print(text: &str) {
     let mut out = anstream::stdout();
@@ -60,4 +92,26 @@ pub(crate) fn print(text: &str) {
 /// hears it if that fails.
 pub(crate) fn complain(text: &str) {
     let _ = anstream::stderr().write_all(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_and_counts_are_said_as_people_say_them() {
+        let spans = [
+            (0, "0.0 s"),
+            (640, "0.6 s"),
+            (12_400, "12 s"),
+            (60_000, "1 min"),
+            (192_000, "3 min 12 s"),
+            (7_500_000, "2 h 5 min"),
+            (273_600_000, "3 d 4 h"),
+        ];
+        for (milliseconds, said) in spans {
+            assert_eq!(span(Duration::from_millis(milliseconds)), said);
+        }
+        assert_eq!([counted(0, "job"), counted(1, "job"), counted(2, "job")], ["0 jobs", "1 job", "2 jobs"]);
+    }
 }
