@@ -88,7 +88,6 @@ pub(crate) fn run(config: Config, log_lines_lost: Counter) -> Result<(), StartEr
     let clock = Clock::start();
     let descriptors = raise_descriptors();
     let connections_max = (descriptors.saturating_sub(DESCRIPTORS_OF_OURS) / 2).max(1);
-    let means = Means { log_lines_lost, connections_max };
     // Ports first: two processes must not get as far as to share a spool.
     let mut listeners = Vec::new();
     let mut listen = config.server.listen;
@@ -139,6 +138,7 @@ pub(crate) fn run(config: Config, log_lines_lost: Counter) -> Result<(), StartEr
         .map(|path| recording::start(path).map_err(|source| StartError::Recording { path: path.clone(), source }));
     // The writer goes last, with all that was recorded until then.
     let (recorder, _writer) = recording.transpose()?.unzip();
+    let means = Means { log_lines_lost, connections_max, listen };
     let app = App::new(config, clock, registry, spool.clone(), recorder, circuit_file.key.clone(), means);
     let app = Arc::new(app);
     app.chains.all_makers().restore(maker_file.take(&circuit_file.key));

@@ -5,7 +5,7 @@
 use spillway_tests::asks::chat;
 use spillway_tests::commands::target_folder;
 use spillway_tests::http::Connection;
-use spillway_tests::provider::{Provider, fail, Failure};
+use spillway_tests::provider::{Failure, Provider, fail};
 use spillway_tests::spillway::binary;
 use spillway_tests::wait::eventually;
 use std::collections::BTreeSet;

@@ -1,5 +1,6 @@
 //! The status: how everything stands, as the admin address writes it and the command line reads it.
 
+use crate::observe::refusals::{RecentRefusal, fit_to_show};
 use crate::policy::PolicyStatus;
 use crate::proxy::app::App;
 use crate::proxy::chain::Chain;
@@ -16,145 +17,173 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 /// How long the status waits for the spool's counts, on a disk that hangs.
-const COUNT_TIMEOUT: Duration = Duration::from_secs(1);
+pub(crate) const COUNT_TIMEOUT: Duration = Duration::from_secs(1);
+/// As much as is shown of what a provider has said, in characters. Of a longer message the rest is left out.
+const SAID_CHARS_MAX: usize = 300;
 
 /// All there is to see. Policies are what tells a Spillway from others who answer; whatever else an older or a newer
 /// one does not say is left empty.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Status {
     #[serde(default)]
-    version: String,
+    pub(crate) version: String,
     #[serde(default)]
-    uptime_ms: u64,
+    pub(crate) uptime_ms: u64,
     /// Whether it ends as soon as what is in flight has ended.
     #[serde(default)]
-    draining: bool,
+    pub(crate) draining: bool,
     /// Requests.
     #[serde(default)]
-    in_flight: u64,
+    pub(crate) in_flight: u64,
     /// Bytes of requests and answers in memory.
     #[serde(default)]
-    held_bytes: u64,
+    pub(crate) held_bytes: u64,
     #[serde(default)]
-    upstreams: Vec<UpstreamStatus>,
+    pub(crate) upstreams: Vec<UpstreamStatus>,
     /// In the order in which they take requests.
     #[serde(default)]
-    routes: Vec<RouteStatus>,
+    pub(crate) routes: Vec<RouteStatus>,
     /// Those that have limits of their own.
     #[serde(default)]
-    tenants: Vec<TenantStatus>,
+    pub(crate) tenants: Vec<TenantStatus>,
     pub(crate) policies: Vec<PolicyStatus>,
     /// `None` where no spool is configured.
     #[serde(default)]
-    queue: Option<QueueStatus>,
+    pub(crate) queue: Option<QueueStatus>,
+    /// Where callers reach it.
+    #[serde(default)]
+    pub(crate) listen: String,
+    /// The file of its configuration; `None` where it runs by the defaults.
+    #[serde(default)]
+    pub(crate) configuration: Option<String>,
+    /// What its clock says, by which refusals are dated.
+    #[serde(default)]
+    pub(crate) now_unix_ms: u64,
+    /// The latest first.
+    #[serde(default)]
+    pub(crate) refusals: Vec<RecentRefusal>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-struct UpstreamStatus {
-    name: String,
-    url: String,
+pub(crate) struct UpstreamStatus {
+    pub(crate) name: String,
+    pub(crate) url: String,
     /// The proxy through which it is reached.
-    proxy: Option<String>,
-    dialect: Cow<'static, str>,
+    pub(crate) proxy: Option<String>,
+    pub(crate) dialect: Cow<'static, str>,
     /// The name of the policy that judges it.
-    policy: String,
-    limits: LimitsStatus,
+    pub(crate) policy: String,
+    pub(crate) limits: LimitsStatus,
     /// The parts that have said "too much".
-    pacing: Vec<LaneStatus>,
-    breakers: Vec<CircuitStatus>,
+    pub(crate) pacing: Vec<LaneStatus>,
+    pub(crate) breakers: Vec<CircuitStatus>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-struct RouteStatus {
-    name: String,
+pub(crate) struct RouteStatus {
+    pub(crate) name: String,
     /// Those who may serve, once for each of their keys.
-    targets: Vec<TargetStatus>,
+    pub(crate) targets: Vec<TargetStatus>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-struct TargetStatus {
-    target: String,
+pub(crate) struct TargetStatus {
+    pub(crate) target: String,
     /// 0 for those who are asked first; those of the same are equals.
-    rank: u32,
-    weight: u32,
+    pub(crate) rank: u32,
+    pub(crate) weight: u32,
     /// The name of the variable or file that holds its key, if it has one of its own.
-    key: Option<String>,
-    degraded: bool,
-    tokens_in_flight: u64,
+    pub(crate) key: Option<String>,
+    pub(crate) degraded: bool,
+    pub(crate) tokens_in_flight: u64,
     /// Conversations that stay with it.
-    conversations: u64,
+    pub(crate) conversations: u64,
     /// Of its requests of late, whatever model is the caller's own, to a hundredth.
-    served_share: f64,
+    pub(crate) served_share: f64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-struct TenantStatus {
-    name: String,
-    limits: LimitsStatus,
+pub(crate) struct TenantStatus {
+    pub(crate) name: String,
+    pub(crate) limits: LimitsStatus,
 }
 
 /// What is left of limits. Where calls took more than was estimated, less than nothing is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-struct LimitsStatus {
-    requests_available: Option<i64>,
-    tokens_available: Option<i64>,
-    in_flight: u32,
-    max_in_flight: u32,
+pub(crate) struct LimitsStatus {
+    pub(crate) requests_available: Option<i64>,
+    pub(crate) tokens_available: Option<i64>,
+    pub(crate) in_flight: u32,
+    pub(crate) max_in_flight: u32,
     /// Requests in the queue for them.
-    waiting: usize,
+    pub(crate) waiting: usize,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-struct LaneStatus {
+pub(crate) struct LaneStatus {
     /// The part of the upstream.
-    scope: String,
+    pub(crate) scope: String,
     /// To a hundredth.
-    calls_per_second: Option<f64>,
+    pub(crate) calls_per_second: Option<f64>,
     /// How much longer nobody goes out.
-    paused_for_ms: Option<u64>,
-    waiting: usize,
+    pub(crate) paused_for_ms: Option<u64>,
+    pub(crate) waiting: usize,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-struct CircuitStatus {
-    scope: String,
-    state: String,
+pub(crate) struct CircuitStatus {
+    pub(crate) scope: String,
+    pub(crate) state: String,
     /// Who decides about it.
-    mode: Cow<'static, str>,
-    /// Why it is open.
-    cause: Option<String>,
-    probe_possible_in_ms: Option<u64>,
-    consecutive_openings: u32,
-    window: WindowStatus,
+    pub(crate) mode: Cow<'static, str>,
+    /// Why it is open, or was until a call went out to see.
+    pub(crate) cause: Option<String>,
+    pub(crate) probe_possible_in_ms: Option<u64>,
+    pub(crate) consecutive_openings: u32,
+    pub(crate) window: WindowStatus,
+    /// How long it has not been closed; `None` where it is, and where it was opened before a restart.
+    pub(crate) open_for_ms: Option<u64>,
+    /// Why it was opened then, whatever has kept it open since.
+    pub(crate) opened_because: Option<String>,
+    /// What the provider last said that counts against it.
+    pub(crate) said: Option<SaidStatus>,
+}
+
+/// What a provider has said, as far as it may be shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct SaidStatus {
+    pub(crate) status: u16,
+    pub(crate) message: String,
 }
 
 /// What a circuit has seen.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-struct WindowStatus {
-    length_ms: u64,
-    requests: u32,
-    failures: u32,
-    overloads: u32,
-    throttles: u32,
-    slow_calls: u32,
-    consecutive_failures: u32,
-    in_flight: u32,
-    first_content_p50_ms: Option<u64>,
-    first_content_p95_ms: Option<u64>,
+pub(crate) struct WindowStatus {
+    pub(crate) length_ms: u64,
+    pub(crate) requests: u32,
+    pub(crate) failures: u32,
+    pub(crate) overloads: u32,
+    pub(crate) throttles: u32,
+    pub(crate) slow_calls: u32,
+    pub(crate) consecutive_failures: u32,
+    pub(crate) in_flight: u32,
+    pub(crate) first_content_p50_ms: Option<u64>,
+    pub(crate) first_content_p95_ms: Option<u64>,
 }
 
 /// How the spool stands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
-enum QueueStatus {
+pub(crate) enum QueueStatus {
     /// It cannot be counted.
     Uncounted {
         error: String,
@@ -167,19 +196,19 @@ enum QueueStatus {
 /// How many jobs stand where.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-struct CountsStatus {
+pub(crate) struct CountsStatus {
     /// Everything that is not as it should be, one sentence each.
-    troubles: Vec<String>,
-    queued: u64,
-    running: u64,
-    done: u64,
-    dead: u64,
-    cancelled: u64,
-    expired: u64,
+    pub(crate) troubles: Vec<String>,
+    pub(crate) queued: u64,
+    pub(crate) running: u64,
+    pub(crate) done: u64,
+    pub(crate) dead: u64,
+    pub(crate) cancelled: u64,
+    pub(crate) expired: u64,
     /// Bytes kept for all of them.
-    stored_bytes: u64,
+    pub(crate) stored_bytes: u64,
     /// `None` when none waits.
-    oldest_queued_age_ms: Option<u64>,
+    pub(crate) oldest_queued_age_ms: Option<u64>,
 }
 
 impl Status {
@@ -203,6 +232,10 @@ impl Status {
                 .collect(),
             policies: app.policies.status(),
             queue,
+            listen: app.means.listen.to_string(),
+            configuration: app.config.file.as_ref().map(|file| file.display().to_string()),
+            now_unix_ms: app.clock.unix_ms(),
+            refusals: app.refusals.look(),
         }
     }
 }
@@ -293,6 +326,12 @@ impl CircuitStatus {
                 first_content_p50_ms: quantile_ms(0.5),
                 first_content_p95_ms: quantile_ms(0.95),
             },
+            open_for_ms: look.opened.map(|opened| milliseconds(opened.ago)),
+            opened_because: look.opened.map(|opened| opened.cause.to_string()),
+            said: look.said.map(|said| SaidStatus {
+                status: said.status.as_u16(),
+                message: fit_to_show(&said.message, SAID_CHARS_MAX),
+            }),
         }
     }
 }
@@ -322,76 +361,4 @@ impl QueueStatus {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::{Value, json};
-
-    /// Dashboards and scripts read it, so its keys, their order and what is null where nothing is known stay as they
-    /// are.
-    #[test]
-    fn it_is_read_and_written_with_the_keys_that_others_rely_on() {
-        let limits = json!({"requests_available": -3, "tokens_available": null, "in_flight": 2, "max_in_flight": 8, "waiting": 1});
-        let window = json!({
-            "length_ms": 30_000, "requests": 20, "failures": 9, "overloads": 1, "throttles": 2, "slow_calls": 3,
-            "consecutive_failures": 4, "in_flight": 5, "first_content_p50_ms": 310, "first_content_p95_ms": null,
-        });
-        let rejected = json!({"sha256": null, "reason": "the file is empty", "at_unix_ms": 7});
-        let example = json!({
-            "at_unix_ms": 8, "kind": "classify: failure -> throttled", "upstream": "openai", "model": "gpt-5", "status": 429,
-            "fault": null, "error_code": "rate_limit_exceeded", "active": "failure of model", "shadow": "throttled of model",
-        });
-        let shadow = json!({
-            "sha256": "ab", "version": "0.2.0", "state": "comparing", "quarantined_after": null, "calls": 9, "faults": 0,
-            "last_fault": null,
-            "comparison": {
-                "agreed": 8, "disagreed": 1, "unanswered": 0, "by_kind": {"classify: failure -> throttled": 1},
-                "examples": [example],
-            },
-            "rejected": null,
-        });
-        let status = json!({
-            "version": "0.1.0", "uptime_ms": 1_200, "draining": false, "in_flight": 3, "held_bytes": 4_096,
-            "upstreams": [{
-                "name": "openai", "url": "https://api.openai.com", "proxy": null, "dialect": "openai", "policy": "default",
-                "limits": limits,
-                "pacing": [{"scope": "model gpt-5", "calls_per_second": 1.25, "paused_for_ms": 900, "waiting": 6}],
-                "breakers": [{
-                    "scope": "upstream", "state": "open", "mode": "normal", "cause": "ten failures in a row",
-                    "probe_possible_in_ms": 450, "consecutive_openings": 1, "window": window,
-                }],
-            }],
-            "routes": [{"name": "chat", "targets": [{
-                "target": "openai/gpt-5", "rank": 0, "weight": 1, "key": "OPENAI_API_KEY", "degraded": false,
-                "tokens_in_flight": 1_024, "conversations": 12, "served_share": 0.97,
-            }]}],
-            "tenants": [{"name": "batch", "limits": limits}],
-            "policies": [{
-                "name": "default", "source": "module", "state": "serving", "quarantined_after": null, "sha256": "cd",
-                "version": "0.1.0", "summary": "judges", "hooks": ["classify", "trip"], "swaps": 1, "calls": 10, "faults": 1,
-                "last_fault": "it trapped", "rejected": rejected, "shadow": shadow,
-            }],
-            "queue": {
-                "troubles": [], "queued": 1, "running": 2, "done": 3, "dead": 4, "cancelled": 5, "expired": 6,
-                "stored_bytes": 7, "oldest_queued_age_ms": null,
-            },
-        });
-        let mut uncounted = status.clone();
-        uncounted["queue"] = json!({"error": "its disk does not answer", "troubles": ["nothing can be kept"]});
-        let mut without = status.clone();
-        without["queue"] = Value::Null;
-        for status in [status, uncounted, without] {
-            let text = serde_json::to_string_pretty(&status).expect("JSON");
-            let read: Status = serde_json::from_str(&text).expect("a status");
-            assert_eq!(serde_json::to_string_pretty(&read).expect("JSON"), text);
-        }
-    }
-
-    #[test]
-    fn what_another_version_does_not_say_is_left_empty_but_without_policies_it_is_no_spillways() {
-        let sparse =
-            json!({"policies": [{"name": "default", "state": "asleep", "mood": "fine"}], "queue": {"queued": 1}});
-        let status: Status = serde_json::from_value(sparse).expect("a status");
-        assert_eq!((&*status.policies[0].name, &*status.policies[0].state), ("default", "asleep"));
-        assert!(serde_json::from_value::<Status>(json!({"version": "0.1.0"})).is_err());
-    }
-}
+mod tests;

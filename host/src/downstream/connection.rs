@@ -132,7 +132,7 @@ async fn answer(
     let page = worker.app.guard.page(request.headers()).cloned();
     let waits_for_word = request.headers().contains_key(header::EXPECT);
     let response = if is_one_too_many && worker.app.has_too_many_connections() {
-        serve::turn_away(&request)
+        serve::turn_away(&worker.app, &request)
     } else {
         let body_timeout = worker.app.config.server.body_timeout;
         let request = Upload::of(request, body_timeout, Arc::clone(&under_way));

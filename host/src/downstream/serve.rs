@@ -7,6 +7,7 @@ use crate::downstream::cors;
 use crate::jobs::keep::serve_or_keep;
 use crate::jobs::questions;
 use crate::observe::metrics::RequestOutcome;
+use crate::proxy::app::App;
 use crate::proxy::attempts::attempts;
 use crate::proxy::body::Body;
 use crate::proxy::refusal::advice::Audience;
@@ -42,31 +43,35 @@ pub(crate) async fn serve(
 
     // Accept.
     let library = Library::of(&head.headers);
-    let refused = |refusal, dialect, trace: &RequestTrace| refused(refusal, dialect, &request_id, trace, library);
+    let refused = |refusal: Refusal, dialect: Dialect, upstream: &str| {
+        let mut response = refuse(&worker.app, refusal, dialect, upstream, &request_id, library);
+        trace.insert_headers(response.headers_mut());
+        response
+    };
     let guess = Dialect::recognise(head.uri.path(), &head.headers).unwrap_or(Dialect::OpenAi);
     if let Err(unwelcome) = worker.app.guard.check(&head.headers, entrance) {
-        return refused(unwelcome.into(), guess, &trace);
+        return refused(unwelcome.into(), guess, "");
     }
     if let Some(answer) = cors::preflight(&head, METHODS) {
         return answer;
     }
     let query = head.uri.query().unwrap_or_default();
     if entrance == Entrance::Network && !worker.app.access.is_shown(&head.headers, query) {
-        return refused(RefusalKind::Stranger.into(), guess, &trace);
+        return refused(RefusalKind::Stranger.into(), guess, "");
     }
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
-        return refused(RefusalKind::WrongMethod { allowed: METHODS }.into(), guess, &trace);
+        return refused(RefusalKind::WrongMethod { allowed: METHODS }.into(), guess, "");
     }
     if questions::owns(head.uri.path()) {
         return questions::answer_in_time(&worker.app, &head)
             .await
-            .unwrap_or_else(|refusal| refused(refusal, guess, &trace));
+            .unwrap_or_else(|refusal| refused(refusal, guess, ""));
     }
 
     // Identify.
     let route = match Route::find(&worker.app.upstreams, &head) {
         Ok(route) => route,
-        Err(refusal) => return refused(refusal, guess, &trace),
+        Err(refusal) => return refused(refusal, guess, ""),
     };
     let Route { upstream, mut line } = route;
     let dialect = line.dialect;
@@ -80,7 +85,7 @@ pub(crate) async fn serve(
     if let ShedDecision::Shed { retry_after } = worker.app.shed.decide(load, caller.priority) {
         upstream.metrics.request(RequestOutcome::Shed);
         let refusal = Refusal::after(RefusalKind::Overloaded { priority: caller.priority }, retry_after);
-        return refused(refusal, dialect, &trace);
+        return refused(refusal, dialect, &upstream.name);
     }
 
     let preference = Preference::read(&head.headers);
@@ -92,7 +97,7 @@ pub(crate) async fn serve(
         Err(refusal) => {
             let shed = matches!(refusal.kind, RefusalKind::Overloaded { .. });
             upstream.metrics.request(if shed { RequestOutcome::Shed } else { RequestOutcome::Refused });
-            return refused(refusal, dialect, &trace);
+            return refused(refusal, dialect, &upstream.name);
         }
     };
     let target = targets.first();
@@ -113,13 +118,15 @@ pub(crate) async fn serve(
 }
 
 /// Answers one for whose connection there is no room. The connection is closed behind it.
-pub(crate) fn turn_away<B>(request: &Request<B>) -> Response<Body> {
+pub(crate) fn turn_away<B>(app: &App, request: &Request<B>) -> Response<Body> {
     let dialect = Dialect::recognise(request.uri().path(), request.headers()).unwrap_or(Dialect::OpenAi);
     let refusal =
         Refusal::after(RefusalKind::Short { shortage: Shortage::Descriptors }, ShedSettings::DEFAULT_RETRY_AFTER_MIN);
-    tracing::warn!(code = refusal.code(), why = refusal.reason(), "refused");
+    let (code, why) = (refusal.code(), refusal.reason());
+    tracing::warn!(code, why, "refused");
     let audience = Audience::of(Library::of(request.headers()));
     let mut response = refusal.into_response(dialect, &request_id(request), audience);
+    app.note_refusal((code, response.status().as_u16()), ("", None), &why);
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }
@@ -133,15 +140,18 @@ pub(crate) fn request_id<B>(request: &Request<B>) -> String {
     given.map_or_else(|| format!("req_{:016x}", random()), str::to_owned)
 }
 
-fn refused(
+/// Refuses, and tells of it. The upstream is empty where nobody knows yet where the request goes.
+fn refuse(
+    app: &App,
     refusal: Refusal,
     dialect: Dialect,
+    upstream: &str,
     request_id: &str,
-    trace: &RequestTrace,
     library: Library,
 ) -> Response<Body> {
-    tracing::info!(request_id, code = refusal.code(), why = refusal.reason(), "refused");
-    let mut response = refusal.into_response(dialect, request_id, Audience::of(library));
-    trace.insert_headers(response.headers_mut());
+    let (code, why) = (refusal.code(), refusal.reason());
+    tracing::info!(request_id, code, why, "refused");
+    let response = refusal.into_response(dialect, request_id, Audience::of(library));
+    app.note_refusal((code, response.status().as_u16()), (upstream, None), &why);
     response
 }

@@ -69,7 +69,7 @@ pub(crate) async fn serve_or_keep(
     match finished {
         Some(Some(Ok(response))) => response,
         Some(Some(Err(unserved))) => keep(worker, spool, targets, preference, unserved).await,
-        Some(None) => failed(targets),
+        Some(None) => failed(&worker.app, targets),
         // The call may be under way, and cancelling it may cost twice: the job is kept together with it.
         None => adopt(worker, spool, targets, preference, task).await,
     }
@@ -114,7 +114,7 @@ async fn keep(
         Err(error) => {
             let mut trace = unserved.trace;
             trace.tell(unserved.refusal.code());
-            refuse(targets, enqueue_error(error), trace)
+            refuse(&worker.app, targets, enqueue_error(error), trace)
         }
     }
 }
@@ -161,10 +161,10 @@ async fn adopt(
             match task.join().await {
                 Some(Ok(response)) => response,
                 Some(Err(unserved)) => unserved.into_response(worker),
-                None => failed(targets),
+                None => failed(&worker.app, targets),
             }
         }
-        Err(_) => failed(targets),
+        Err(_) => failed(&worker.app, targets),
     }
 }
 
@@ -228,11 +228,12 @@ fn accepted(
     response
 }
 
-fn refuse(targets: &Targets, refusal: Refusal, mut trace: RequestTrace) -> Response<Body> {
-    trace.tell(&format!("not kept: {}", refusal.code()));
-    let request = &targets.first().request;
-    let audience = Audience::of(Library::of(&request.headers));
-    let mut response = refusal.into_response(request.dialect, &request.id, audience);
+fn refuse(app: &App, targets: &Targets, refusal: Refusal, mut trace: RequestTrace) -> Response<Body> {
+    let (code, reason, target) = (refusal.code(), refusal.reason(), targets.first());
+    trace.tell(&format!("not kept: {code}"));
+    let audience = Audience::of(Library::of(&target.request.headers));
+    let mut response = refusal.into_response(target.request.dialect, &target.request.id, audience);
+    app.note_refusal((code, response.status().as_u16()), target.names(), &reason);
     trace.insert_headers(response.headers_mut());
     trace.end(RequestOutcome::Failed, response.status().as_u16());
     response
@@ -247,9 +248,9 @@ fn begin(targets: &Targets) -> RequestTrace {
 }
 
 /// The task that served the request is ours alone and was not aborted: it has panicked, which is logged where it did.
-fn failed(targets: &Targets) -> Response<Body> {
+fn failed(app: &App, targets: &Targets) -> Response<Body> {
     let trace = begin(targets);
-    refuse(targets, RefusalKind::Defect.into(), trace)
+    refuse(app, targets, RefusalKind::Defect.into(), trace)
 }
 
 fn enqueue_error(error: EnqueueError) -> Refusal {

@@ -3,3 +3,4 @@
 pub mod log;
 pub(crate) mod metrics;
 pub(crate) mod recording;
+pub(crate) mod refusals;

@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::observe::metrics::Metrics;
 use crate::observe::recording::Recorder;
+use crate::observe::refusals::RecentRefusals;
 use crate::policy::Registry;
 use crate::proxy::chain::Chains;
 use crate::proxy::load_share::{HeldBytes, LoadShare};
@@ -17,6 +18,7 @@ use crate::upstream::Upstream;
 use prometheus_client::metrics::counter::Counter;
 use spillway_resilience::{Load, ShedSettings};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{Notify, watch};
@@ -31,6 +33,8 @@ pub(crate) struct App {
     pub chains: Chains,
     pub policies: Arc<Registry>,
     pub metrics: Metrics,
+    /// What was refused of late.
+    pub refusals: RecentRefusals,
     pub guard: Guard,
     pub callers: Callers,
     /// Who may spend the keys that Spillway has.
@@ -66,6 +70,8 @@ pub(crate) struct Means {
     pub log_lines_lost: Counter,
     /// Connections of callers for which there are descriptors, theirs and those of their calls.
     pub connections_max: u64,
+    /// Where callers reach it.
+    pub listen: SocketAddr,
 }
 
 impl App {
@@ -108,6 +114,7 @@ impl App {
             clock,
             policies,
             metrics,
+            refusals: RecentRefusals::default(),
             spool,
             recorder,
             spool_bell: Notify::new(),
@@ -121,6 +128,12 @@ impl App {
             crowded: Notify::new(),
             means,
         }
+    }
+
+    /// Remembers a refusal: its code, with the status that its caller sees, the upstream and the model that it is about,
+    /// as far as they are known, and why.
+    pub(crate) fn note_refusal(&self, seen: (&'static str, u16), of: (&str, Option<&str>), message: &str) {
+        self.refusals.note(seen, of, message, self.clock.unix_ms());
     }
 
     /// Counts a request as in flight until the returned value is dropped.

@@ -295,6 +295,9 @@ impl Forward {
         if let (Reader::Events(events), Some(completion)) = (&self.reader, &self.completion) {
             let upstream = completion.target.upstream.name.to_string();
             let refusal = Refusal::from(RefusalKind::StreamCut { upstream, fault });
+            // The caller has seen the status of the answer that broke.
+            let seen = (refusal.code(), completion.record.status.unwrap_or(0));
+            completion.worker.app.note_refusal(seen, completion.target.names(), &refusal.reason());
             if self.is_open {
                 self.ready.push_back(Bytes::from_static(b"\n\n"));
             }

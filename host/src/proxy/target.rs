@@ -130,6 +130,11 @@ pub(crate) struct Target {
 }
 
 impl Target {
+    /// The upstream, and the model that the caller has named: what a refusal is about.
+    pub(crate) fn names(&self) -> (&str, Option<&str>) {
+        (&self.upstream.name, self.request.parameters.model.as_deref())
+    }
+
     /// What an upstream is sent of a request that no route takes: the caller's own words with the caller's own
     /// credential.
     ///

@@ -236,8 +236,12 @@ impl Unserved {
             && self.outcome == RequestOutcome::Failed
             && !is_of_several;
         target.upstream.metrics.overhead(trace.overhead());
-        trace.tell(refusal.code());
+        let (code, reason) = (refusal.code(), refusal.reason());
+        trace.tell(code);
         let mut response = refusal.into_response(target.request.dialect, &target.request.id, audience);
+        // A connection that is closed shows no status.
+        let status = if lost { 0 } else { response.status().as_u16() };
+        worker.app.note_refusal((code, status), target.names(), &reason);
         trace.insert_headers(response.headers_mut());
         if is_of_several {
             speak_for_all(response.headers_mut(), is_final_everywhere, wait);

@@ -38,6 +38,8 @@ pub(crate) struct Circuit {
     breaker: Mutex<Breaker>,
     /// What the provider last said that counts against it.
     said: Mutex<Option<Arc<Said>>>,
+    /// Since when and why it is not closed. Only changes touch it, and whoever looks.
+    opened: Mutex<Option<(Timestamp, Cause)>>,
     clock: Clock,
     observer: Arc<dyn Observer>,
     changed: Arc<Notify>,
@@ -58,6 +60,11 @@ impl Circuit {
             self.observer.transition(&self.protects, &transition);
             // Every call passes a circuit that only watches, whatever it would do.
             if !transition.would {
+                match (transition.from, transition.to) {
+                    (_, CircuitState::Closed) => *lock(&self.opened) = None,
+                    (CircuitState::Closed, _) => *lock(&self.opened) = Some((transition.at, transition.cause)),
+                    _ => {}
+                }
                 self.changed.notify_waiters();
             }
         }
@@ -95,10 +102,14 @@ impl Circuit {
             state: breaker.state(),
             mode: breaker.mode(),
             reopens_in: breaker.next_wakeup(now).map(|wakeup| wakeup.saturating_since(now)),
-            cause: match breaker.peek(now) {
-                Err(Rejected::Open { cause, .. }) => Some(cause.to_string()),
-                Err(Rejected::ProbesInFlight { .. } | Rejected::Ramping { .. }) | Ok(()) => None,
-            },
+            // What a circuit that only watches would do keeps nobody away.
+            cause: breaker
+                .snapshot(now)
+                .cause
+                .filter(|_| breaker.state() != CircuitState::Closed)
+                .map(|cause| cause.to_string()),
+            opened: lock(&self.opened).map(|(at, cause)| Opened { ago: now.saturating_since(at), cause }),
+            said: lock(&self.said).clone(),
             statistics: breaker.statistics(now),
         }
     }
@@ -113,10 +124,22 @@ pub(crate) struct CircuitLook {
     pub mode: Mode,
     /// When a probe becomes possible.
     pub reopens_in: Option<Duration>,
-    /// Why it is open.
+    /// Why it is open, or was until a probe went out.
     pub cause: Option<String>,
+    /// Since when it is not closed; `None` where it is, and where it was opened before a restart.
+    pub opened: Option<Opened>,
+    /// What the provider last said that counts against it.
+    pub said: Option<Arc<Said>>,
     /// What it has seen.
     pub statistics: WindowStatistics,
+}
+
+/// Since when a circuit is not closed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Opened {
+    pub ago: Duration,
+    /// Why it was opened then, whatever has kept it open since.
+    pub cause: Cause,
 }
 
 /// The right to make one call, which is settled when the call has ended, or as neutral when it is dropped.
@@ -207,7 +230,15 @@ impl Circuits {
         changed: Arc<Notify>,
     ) -> Self {
         let breaker = Mutex::new(fresh(settings, watch_only, clock));
-        let whole = Circuit { protects: Protects::Upstream, breaker, said: Mutex::default(), clock, observer, changed };
+        let whole = Circuit {
+            protects: Protects::Upstream,
+            breaker,
+            said: Mutex::default(),
+            opened: Mutex::default(),
+            clock,
+            observer,
+            changed,
+        };
         Circuits { upstream, settings, watch_only, whole: Arc::new(whole), scoped: Parts::new(SCOPED_CIRCUITS_MAX) }
     }
 
@@ -217,6 +248,7 @@ impl Circuits {
             protects: protects.clone(),
             breaker: Mutex::new(whole.lock().for_a_part(whole.clock.now())),
             said: Mutex::default(),
+            opened: Mutex::default(),
             clock: whole.clock,
             observer: Arc::clone(&whole.observer),
             changed: Arc::clone(&whole.changed),
@@ -284,6 +316,8 @@ impl Circuits {
             let cause = snapshot.cause.unwrap_or(Cause::CooldownElapsed);
             let transition = Transition { from: CircuitState::Closed, to, cause, until, at: now, would: false };
             circuit.tell(Some(transition));
+            // The time before the restart is not known.
+            *lock(&circuit.opened) = None;
         }
     }
 
