@@ -1,7 +1,7 @@
 //! The arguments of the command line.
 
 use clap::{Parser, Subcommand};
-use spillway::cli::{self, ConfigArguments, PolicyArguments};
+use spillway::cli::{self, ConfigArguments, PolicyArguments, StatusArguments};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -33,6 +33,8 @@ enum Command {
         #[arg(short, long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
+    /// Show how the Spillway that runs stands: upstreams and circuits, limits, queue, policies, recent refusals.
+    Status(StatusArguments),
     /// Show the configuration, and what can be configured.
     Config(ConfigArguments),
     /// Make, build, check, try, compare and promote policies.
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         Command::Run { config } => cli::run(config.as_deref()),
         Command::Check { config } => cli::check(config.as_deref()),
         Command::Env { config } => cli::env(config.as_deref()),
+        Command::Status(arguments) => cli::status(arguments),
         Command::Config(arguments) => cli::config(arguments),
         Command::Policy(arguments) => cli::policy(arguments),
     }

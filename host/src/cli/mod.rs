@@ -6,12 +6,14 @@ mod env;
 mod policy;
 mod run;
 mod running;
+mod status;
 
 pub use check::run as check;
 pub use config::{ConfigArguments, run as config};
 pub use env::run as env;
 pub use policy::{PolicyArguments, run as policy};
 pub use run::run;
+pub use status::{StatusArguments, run as status};
 
 use crate::config::{Config, Purpose};
 use std::path::Path;
