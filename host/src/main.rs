@@ -1,7 +1,7 @@
 //! The arguments of the command line.
 
 use clap::{Parser, Subcommand};
-use spillway::cli::{self, ConfigArguments, PolicyArguments, StatusArguments};
+use spillway::cli::{self, ConfigArguments, EnvArguments, PolicyArguments, StatusArguments};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -28,11 +28,7 @@ enum Command {
         config: Option<PathBuf>,
     },
     /// Print the settings that send the official SDKs through Spillway: eval "$(spillway env)".
-    Env {
-        /// The configuration; spillway.toml is read if it exists.
-        #[arg(short, long, value_name = "FILE")]
-        config: Option<PathBuf>,
-    },
+    Env(EnvArguments),
     /// Show how the Spillway that runs stands: upstreams and circuits, limits, queue, policies, recent refusals.
     Status(StatusArguments),
     /// Show the configuration, and what can be configured.
@@ -45,7 +41,7 @@ fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run { config } => cli::run(config.as_deref()),
         Command::Check { config } => cli::check(config.as_deref()),
-        Command::Env { config } => cli::env(config.as_deref()),
+        Command::Env(arguments) => cli::env(arguments),
         Command::Status(arguments) => cli::status(arguments),
         Command::Config(arguments) => cli::config(arguments),
         Command::Policy(arguments) => cli::policy(arguments),

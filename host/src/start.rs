@@ -1,6 +1,7 @@
 //! Starts everything, listens, and ends in order.
 
 mod secrets;
+pub(crate) mod shell;
 mod unix_socket;
 mod upkeep;
 

@@ -108,7 +108,7 @@ fn a_port_in_use_is_named_with_its_setting_and_what_to_do() {
 fn the_exports_send_each_sdk_through_spillway() {
     let provider = Provider::start();
     let setup = Setup::with(&provider).set("server", "listen = \"127.0.0.1:4999\"");
-    let ended = setup.run_to_end(&["env"]);
+    let ended = setup.run_to_end(&["env", "--shell", "sh"]);
     let expected = "export OPENAI_BASE_URL=http://127.0.0.1:4999/openai/v1\n\
                     export ANTHROPIC_BASE_URL=http://127.0.0.1:4999/anthropic\n\
                     export GOOGLE_GEMINI_BASE_URL=http://127.0.0.1:4999/gemini\n\

@@ -1,38 +1,29 @@
 //! `spillway env`: the settings that send the official SDKs through Spillway.
 
 use super::with_config;
-use crate::config::{Config, Purpose, UpstreamConfig};
-use crate::dialect::Dialect;
-use std::path::Path;
+use crate::config::Purpose;
+use crate::runtime::screen;
+use crate::start::shell::{Shell, exports};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Prints them for a shell.
-pub fn run(file: Option<&Path>) -> ExitCode {
-    with_config(file, Purpose::Look, |config| {
-        print!("{}", exports(&config));
-        ExitCode::SUCCESS
-    })
+/// `spillway env …`
+#[derive(Debug, clap::Args)]
+pub struct EnvArguments {
+    /// The configuration; spillway.toml is read if it exists.
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Whose words it is said in; by default those of the shell that SHELL names.
+    #[arg(long, value_name = "SHELL")]
+    shell: Option<Shell>,
 }
 
-/// One variable per SDK, for the upstream that speaks its API, and none of them through a proxy: what is meant for this
-/// machine must not leave it.
-fn exports(config: &Config) -> String {
-    let local = config.server.local_address();
-    let base = format!("http://{local}");
-    let mut text = String::new();
-    for (dialect, variable, suffix) in [
-        (Dialect::OpenAi, "OPENAI_BASE_URL", "/v1"),
-        (Dialect::Anthropic, "ANTHROPIC_BASE_URL", ""),
-        (Dialect::Gemini, "GOOGLE_GEMINI_BASE_URL", ""),
-    ] {
-        let serves = |upstream: &UpstreamConfig| upstream.dialect == dialect;
-        if config.upstreams.get(dialect.as_str()).is_some_and(serves) {
-            text.push_str(&format!("export {variable}={base}/{}{suffix}\n", dialect.as_str()));
-        }
-    }
-    // Some read the one in small letters first, some know only the other.
-    let host = local.ip();
-    text.push_str(&format!("export no_proxy=\"{host},localhost${{no_proxy:+,$no_proxy}}${{NO_PROXY:+,$NO_PROXY}}\"\n"));
-    text.push_str("export NO_PROXY=\"$no_proxy\"\n");
-    text
+/// Prints them for a shell.
+pub fn run(arguments: EnvArguments) -> ExitCode {
+    with_config(arguments.config.as_deref(), Purpose::Look, |config| {
+        let variable = |name: &str| std::env::var(name).ok();
+        let shell = arguments.shell.unwrap_or_else(|| Shell::of(variable));
+        screen::print(&exports(&config, config.server.local_address(), shell, variable));
+        ExitCode::SUCCESS
+    })
 }

@@ -10,7 +10,7 @@ mod status;
 
 pub use check::run as check;
 pub use config::{ConfigArguments, run as config};
-pub use env::run as env;
+pub use env::{EnvArguments, run as env};
 pub use policy::{PolicyArguments, run as policy};
 pub use run::run;
 pub use status::{StatusArguments, run as status};
