@@ -1,5 +1,6 @@
 //! Starts everything, listens, and ends in order.
 
+mod ready;
 mod secrets;
 pub(crate) mod shell;
 mod unix_socket;
@@ -9,6 +10,7 @@ use crate::admin;
 use crate::config::{Config, LivePolicies, SpoolConfig};
 use crate::downstream::accept::{Entrances, accept};
 use crate::jobs::drain;
+use crate::observe::log::Log;
 use crate::observe::recording;
 use crate::policy::{Bell, Registry, Role, Runtime, watch_folder};
 use crate::proxy::app::{App, Means};
@@ -22,7 +24,7 @@ use crate::state::circuit_file::CircuitFile;
 use crate::state::maker_file::MakerFile;
 use crate::state::steady::SteadyTime;
 use crate::upstream::client::{self, Way};
-use prometheus_client::metrics::counter::Counter;
+use ready::Ready;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
@@ -81,11 +83,11 @@ pub(crate) enum StartError {
     System(#[from] io::Error),
 }
 
-/// Runs until a signal ends it. `log_lines_lost` counts what is lost of the log.
+/// Runs until a signal ends it, and tells of it in this log.
 ///
 /// # Errors
 /// When something that is needed cannot be had. Nothing has been served then.
-pub(crate) fn run(config: Config, log_lines_lost: Counter) -> Result<(), StartError> {
+pub(crate) fn run(config: Config, log: &Log) -> Result<(), StartError> {
     let clock = Clock::start();
     let descriptors = raise_descriptors();
     let connections_max = (descriptors.saturating_sub(DESCRIPTORS_OF_OURS) / 2).max(1);
@@ -139,7 +141,7 @@ pub(crate) fn run(config: Config, log_lines_lost: Counter) -> Result<(), StartEr
         .map(|path| recording::start(path).map_err(|source| StartError::Recording { path: path.clone(), source }));
     // The writer goes last, with all that was recorded until then.
     let (recorder, _writer) = recording.transpose()?.unzip();
-    let means = Means { log_lines_lost, connections_max, listen };
+    let means = Means { log_lines_lost: log.lost(), connections_max, listen };
     let app = App::new(config, clock, registry, spool.clone(), recorder, circuit_file.key.clone(), means);
     let app = Arc::new(app);
     app.chains.all_makers().restore(maker_file.take(&circuit_file.key));
@@ -185,15 +187,12 @@ pub(crate) fn run(config: Config, log_lines_lost: Counter) -> Result<(), StartEr
 
     let control = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     control.block_on(async {
-        let policies = app.config.policies.dir.display();
-        let spool = app.config.spool().map_or("off".to_owned(), |spool| spool.dir.display().to_string());
-        let unix_socket = app.config.server.unix_socket.as_ref().map(|path| tracing::field::display(path.display()));
         for doubt in app.config.doubts() {
             tracing::warn!("is this meant? {doubt}");
         }
-        tracing::info!(%listen, unix_socket, admin = %admin_address, %policies, spool, descriptors, "Spillway is ready");
         let admin = tokio::spawn(admin::serve(Arc::clone(&app), TcpListener::from_std(admin_listener)?));
         let mut signals = Signals::listen()?;
+        Ready::of(&app, admin_address, descriptors).await.tell(log, &app.config);
         // A listener is closed when nobody holds it, so nobody looks after workers once they have been told to end.
         tokio::select! {
             () = signals.end(&bell) => {}

@@ -16,6 +16,7 @@ pub mod row;
 pub mod setup;
 mod socket;
 pub mod spillway;
+pub mod terminal;
 pub mod wait;
 
 pub use spillway_mock_provider as provider;

@@ -69,7 +69,6 @@ impl Setup {
         let folder = TempDir::with_prefix("spillway-test-");
         let folder = folder.unwrap_or_else(|error| panic!("no folder for the test: {error}"));
         Self { sections: BTreeMap::new(), folder, environment: Vec::new(), descriptors: None, clocks: None }
-            .set("log", "format = \"json\"")
     }
 
     /// Adds lines to a table of the configuration.
@@ -136,6 +135,10 @@ impl Setup {
             if !lines.contains("listen =") {
                 lines.push_str(&format!("listen = \"{address}\"\n"));
             }
+        }
+        let log = sections.entry("log".to_owned()).or_default();
+        if !log.contains("format =") {
+            log.push_str("format = \"json\"\n");
         }
         let text: String = sections.iter().map(|(name, lines)| format!("[{name}]\n{lines}\n")).collect();
         let file = self.folder().join("spillway.toml");

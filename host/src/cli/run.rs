@@ -15,7 +15,7 @@ pub fn run(file: Option<&Path>) -> ExitCode {
 
 fn serve(config: Config) -> ExitCode {
     let log = Log::start(config.log.format).map_err(StartError::System);
-    match log.and_then(|log| start::run(config, log.lost())) {
+    match log.and_then(|log| start::run(config, &log)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Whoever does not hear it sees the exit code.

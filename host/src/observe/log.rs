@@ -5,6 +5,7 @@
 //! wakes its thread for every line.
 
 use crate::config::LogFormat;
+use anstream::{AutoStream, ColorChoice};
 use prometheus_client::metrics::counter::Counter;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -34,6 +35,9 @@ enum Message {
 #[derive(Debug)]
 pub struct Log {
     writer: LineWriter,
+    /// Whether people read it as it is written: in a terminal, and in words.
+    is_for_people: bool,
+    has_colours: bool,
 }
 
 impl Log {
@@ -42,8 +46,11 @@ impl Log {
     /// # Errors
     /// When the system refuses a thread.
     pub fn start(format: LogFormat) -> io::Result<Log> {
-        let log = Log::to(io::stderr())?;
-        let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        let is_terminal = io::stderr().is_terminal();
+        let has_colours = is_terminal && AutoStream::choice(&io::stderr()) != ColorChoice::Never;
+        let is_for_people = is_terminal && format == LogFormat::Text;
+        let mut log = Log::to(io::stderr())?;
+        (log.is_for_people, log.has_colours) = (is_for_people, has_colours);
         let filter = EnvFilter::try_from_env("SPILLWAY_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
         // File events are logged by who tells us of them; a log that lies in a folder that is watched would feed on
         // itself.
@@ -51,7 +58,7 @@ impl Log {
         let lines = tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_writer(log.writer.clone())
-            .with_ansi(colour)
+            .with_ansi(has_colours)
             .with_target(false);
         match format {
             LogFormat::Text => lines.init(),
@@ -65,7 +72,20 @@ impl Log {
         let lost = Counter::default();
         let counted = lost.clone();
         thread::Builder::new().name("log".into()).spawn(move || write_all(&receiver, &mut target, &counted))?;
-        Ok(Log { writer: LineWriter { sender, lost } })
+        Ok(Log { writer: LineWriter { sender, lost }, is_for_people: false, has_colours: false })
+    }
+
+    /// Whether people read it as it is written: in a terminal, and in words.
+    pub(crate) fn is_for_people(&self) -> bool {
+        self.is_for_people
+    }
+
+    /// Hands over a text for people, whole lines in styles. It stands between the lines that were logged before and
+    /// behind it.
+    pub(crate) fn print(&self, text: &str) {
+        let text = if self.has_colours { text.to_owned() } else { anstream::adapter::strip_str(text).to_string() };
+        // It is handed over, never written here, and so cannot fail.
+        let _ = self.writer.clone().write_all(text.as_bytes());
     }
 
     /// How many lines were lost.
