@@ -4,6 +4,8 @@
 //! else. `tracing-appender` does nearly that; but its end prints to standard output, which may be the same pipe, and it
 //! wakes its thread for every line.
 
+mod terminal;
+
 use crate::config::LogFormat;
 use anstream::{AutoStream, ColorChoice};
 use prometheus_client::metrics::counter::Counter;
@@ -11,6 +13,7 @@ use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
+use terminal::ForTerminal;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -61,6 +64,7 @@ impl Log {
             .with_ansi(has_colours)
             .with_target(false);
         match format {
+            LogFormat::Text if is_for_people => lines.event_format(ForTerminal).init(),
             LogFormat::Text => lines.init(),
             LogFormat::Json => lines.json().flatten_event(true).init(),
         }
