@@ -1,6 +1,7 @@
 //! Calls to upstreams: one pool of connections per worker and upstream, and what can go wrong on the way.
 
 mod dial;
+mod issuer;
 mod pool;
 mod stream;
 mod through;

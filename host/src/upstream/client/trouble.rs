@@ -1,5 +1,6 @@
 //! What can go wrong between here and an upstream, in a word for policies and in a sentence for people.
 
+use super::issuer::UnknownAuthority;
 use crate::runtime::causes::{ErrorChain, find};
 use crate::runtime::shortage::Shortage;
 use rustls::CertificateError;
@@ -8,6 +9,9 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 use std::rc::Rc;
+
+/// What makes an authority known.
+const NAME_IT: &str = "name its file as ca_file, or in SSL_CERT_FILE";
 
 /// Why there is no connection. It reads as a sentence without a capital and a full stop.
 #[derive(Clone, Debug)]
@@ -102,6 +106,9 @@ fn of_tls(error: &rustls::Error) -> String {
         rustls::Error::NoCertificatesPresented => return "it showed no certificate".to_owned(),
         _ => return error.to_string(),
     };
+    if let Some(unknown) = UnknownAuthority::in_error(certificate) {
+        return format!("{unknown}; {NAME_IT}");
+    }
     match certificate {
         CertificateError::ExpiredContext { not_after, .. } => {
             format!("certificate expired on {}", day(not_after.as_secs()))
@@ -117,9 +124,7 @@ fn of_tls(error: &rustls::Error) -> String {
             format!("certificate is for another name ({presented})")
         }
         CertificateError::NotValidForName => "certificate is for another name".to_owned(),
-        CertificateError::UnknownIssuer => {
-            "certificate signed by an unknown authority; name its file as ca_file, or in SSL_CERT_FILE".to_owned()
-        }
+        CertificateError::UnknownIssuer => format!("certificate signed by an unknown authority; {NAME_IT}"),
         CertificateError::Revoked => "certificate revoked".to_owned(),
         _ => format!("certificate not accepted ({error})"),
     }

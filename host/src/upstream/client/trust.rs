@@ -1,5 +1,6 @@
 //! Whose certificates are believed, and connections on which they were shown.
 
+use super::issuer::UnknownAuthority;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -103,7 +104,9 @@ impl ServerCertVerifier for Verifier {
                 Ok(ServerCertVerified::assertion())
             }
             // Nobody has named it, and that is what can be mended.
-            Err(error) if is_authority_itself(&error) => Err(CertificateError::UnknownIssuer.into()),
+            Err(error) if is_authority_itself(&error) || is_of_nobody_known(&error) => {
+                Err(UnknownAuthority::of(end_entity, intermediates).into_error())
+            }
             verdict => verdict,
         }
     }
@@ -129,6 +132,10 @@ impl ServerCertVerifier for Verifier {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.chains.supported_verify_schemes()
     }
+}
+
+fn is_of_nobody_known(error: &rustls::Error) -> bool {
+    matches!(error, rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer))
 }
 
 fn is_authority_itself(error: &rustls::Error) -> bool {
