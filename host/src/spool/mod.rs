@@ -13,4 +13,4 @@ mod store;
 
 pub(crate) use error::{Bound, EnqueueError, OpenError, StoreError};
 pub(crate) use job::{CancelOutcome, ClaimedJob, JobId, JobState, JobView, Lease, NewJob, StoredResponse};
-pub(crate) use store::{ENQUEUE_DEADLINE, Spool, SpoolSettings};
+pub(crate) use store::{ENQUEUE_DEADLINE, Spool, SpoolSettings, Survey, survey};

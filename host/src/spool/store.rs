@@ -20,6 +20,7 @@ mod operations;
 mod queries;
 mod schema;
 mod standing;
+mod survey;
 #[cfg(test)]
 mod tests;
 mod upkeep;
@@ -47,6 +48,7 @@ use super::error::{EnqueueError, OpenError, StoreError};
 use super::job::{CancelOutcome, ClaimedJob, Counts, JobId, JobView, Lease, NewJob, StoredResponse, random_bytes};
 use super::seal::Sealer;
 
+pub(crate) use self::survey::{Survey, survey};
 pub(crate) use self::writer::GROUP_MAX;
 
 /// How long a request waits for its commit before it is refused. A client that asked for a `202` is

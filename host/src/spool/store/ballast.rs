@@ -28,6 +28,7 @@ const RESTORE_AT_BYTES: u64 = 2 * BALLAST_BYTES;
 /// ballast is kept: what is left serves those that were admitted before.
 const OPEN_BYTES: u64 = 1 << 20;
 
+const BALLAST_FILE: &str = "spool.ballast";
 const CHUNK_BYTES: usize = 64 << 10;
 
 #[derive(Debug)]
@@ -41,7 +42,7 @@ pub(super) struct Ballast {
 
 impl Ballast {
     pub(super) fn new(dir: &Path, max_size: u64) -> Self {
-        let path = dir.join("spool.ballast");
+        let path = dir.join(BALLAST_FILE);
         let wanted = max_size >= QUOTA_MIN_BYTES;
         let size = std::fs::metadata(&path).map_or(0, |found| found.len());
         let mut ballast = Self { path, wanted, present: size > 0, failed: None };
@@ -138,9 +139,23 @@ fn create(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), sync_folder)
 }
 
+/// Why nothing would be admitted in `dir`, or where it would be made, if it is for want of space. What a ballast holds
+/// counts as free.
+pub(super) fn no_room_to_admit(dir: &Path, max_size: u64) -> Option<NoRoom> {
+    let ballast = std::fs::metadata(dir.join(BALLAST_FILE)).map_or(0, |found| found.len());
+    let free_bytes = free_bytes_near(dir)?.saturating_add(ballast);
+    let needed_bytes = needed_bytes(max_size >= QUOTA_MIN_BYTES);
+    (free_bytes < needed_bytes).then_some(NoRoom { needed_bytes, free_bytes })
+}
+
+/// What is free where `dir` is, or would be made.
+pub(super) fn free_bytes_near(dir: &Path) -> Option<u64> {
+    dir.ancestors().find_map(free_bytes)
+}
+
 /// Why nothing can be opened in `dir`, or where it would be made, if it is for want of space.
 pub(super) fn no_room_to_open(dir: &Path, max_size: u64) -> Option<NoRoom> {
-    let free_bytes = dir.ancestors().find_map(free_bytes)?;
+    let free_bytes = free_bytes_near(dir)?;
     let needed_bytes = needed_bytes(max_size >= QUOTA_MIN_BYTES);
     (free_bytes < OPEN_BYTES).then_some(NoRoom { needed_bytes, free_bytes })
 }

@@ -15,9 +15,9 @@ use crate::runtime::durable_file::{self, Access, sync_folder};
 use crate::spool::error::OpenError;
 use crate::spool::seal::{Key, Sealer};
 
-const LOCK_FILE: &str = "spool.lock";
-const KEY_FILE: &str = "spool.key";
-const DATABASE_FILE: &str = "spool.db";
+pub(super) const LOCK_FILE: &str = "spool.lock";
+pub(super) const KEY_FILE: &str = "spool.key";
+pub(super) const DATABASE_FILE: &str = "spool.db";
 /// What SQLite lays beside the database: the log, which holds the last commits, and the index of it.
 const LOG_FILE: &str = "spool.db-wal";
 const LOG_INDEX_FILE: &str = "spool.db-shm";
@@ -215,7 +215,7 @@ fn make_private_file(path: &Path) -> io::Result<()> {
     std::fs::set_permissions(path, Permissions::from_mode(0o600))
 }
 
-fn is_private(path: &Path) -> io::Result<bool> {
+pub(super) fn is_private(path: &Path) -> io::Result<bool> {
     Ok(std::fs::metadata(path)?.permissions().mode() & 0o077 == 0)
 }
 
@@ -227,7 +227,7 @@ fn make_private_folder(dir: &Path) -> Result<(), OpenError> {
         if is_private(dir)? {
             return Ok(true);
         }
-        let ours = dir.join(LOCK_FILE).exists() || std::fs::read_dir(dir)?.next().is_none();
+        let ours = may_be_closed(dir)?;
         if ours {
             std::fs::set_permissions(dir, Permissions::from_mode(0o700))?;
         }
@@ -239,17 +239,27 @@ fn make_private_folder(dir: &Path) -> Result<(), OpenError> {
             .filter(|parent| !parent.as_os_str().is_empty())
             .map_or(Ok(()), sync_folder)
             .map_err(|error| cannot(dir, &error)),
-        Ok(false) => Err(OpenError::Folder {
-            path: dir.to_owned(),
-            problem: "others can read this folder and it holds other files; give the spool a folder \
-                      of its own, or make this one private (chmod 700)"
-                .to_owned(),
-        }),
+        Ok(false) => Err(shared(dir)),
         Err(error) => Err(cannot(dir, &error)),
     }
 }
 
-fn holder(lock: &mut File) -> String {
+/// Whether a folder that others can read may be closed to them: it is a spool's already, or empty.
+pub(super) fn may_be_closed(dir: &Path) -> io::Result<bool> {
+    Ok(dir.join(LOCK_FILE).exists() || std::fs::read_dir(dir)?.next().is_none())
+}
+
+/// A folder that others can read, and that is not closed to them.
+pub(super) fn shared(dir: &Path) -> OpenError {
+    OpenError::Folder {
+        path: dir.to_owned(),
+        problem: "others can read this folder and it holds other files; give the spool a folder \
+                  of its own, or make this one private (chmod 700)"
+            .to_owned(),
+    }
+}
+
+pub(super) fn holder(lock: &mut File) -> String {
     let mut text = String::new();
     match lock.take(HOLDER_BYTES_MAX).read_to_string(&mut text) {
         Ok(length) if length > 0 => format!("another Spillway ({text})"),
@@ -257,7 +267,7 @@ fn holder(lock: &mut File) -> String {
     }
 }
 
-fn cannot(path: &Path, error: &io::Error) -> OpenError {
+pub(super) fn cannot(path: &Path, error: &io::Error) -> OpenError {
     OpenError::Folder {
         path: path.to_owned(),
         problem: format!("{error}; check that Spillway may write there and that the disk is well"),
