@@ -1,7 +1,7 @@
 //! The arguments of the command line.
 
 use clap::{Parser, Subcommand};
-use spillway::cli::{self, ConfigArguments, EnvArguments, PolicyArguments, StatusArguments};
+use spillway::cli::{self, ConfigArguments, EnvArguments, InitArguments, PolicyArguments, StatusArguments};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -21,6 +21,8 @@ enum Command {
         #[arg(short, long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
+    /// Write a configuration of the things that people change, for the providers whose keys this shell has.
+    Init(InitArguments),
     /// Check a configuration, and list every mistake in it.
     Check {
         /// The configuration; spillway.toml is read if it exists.
@@ -40,6 +42,7 @@ enum Command {
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run { config } => cli::run(config.as_deref()),
+        Command::Init(arguments) => cli::init(&arguments),
         Command::Check { config } => cli::check(config.as_deref()),
         Command::Env(arguments) => cli::env(arguments),
         Command::Status(arguments) => cli::status(arguments),

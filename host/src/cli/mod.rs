@@ -3,7 +3,9 @@
 mod check;
 mod config;
 mod env;
+mod init;
 mod policy;
+mod providers;
 mod run;
 mod running;
 mod status;
@@ -11,6 +13,7 @@ mod status;
 pub use check::run as check;
 pub use config::{ConfigArguments, run as config};
 pub use env::{EnvArguments, run as env};
+pub use init::{InitArguments, run as init};
 pub use policy::{PolicyArguments, run as policy};
 pub use run::run;
 pub use status::{StatusArguments, run as status};

@@ -7,6 +7,7 @@ mod admin;
 mod base_url;
 mod breaker;
 mod concurrency;
+mod declared;
 mod doubts;
 mod followed_secret;
 mod hedge;
@@ -36,6 +37,7 @@ pub use admin::Admin;
 pub use base_url::BaseUrl;
 pub use breaker::BreakerConfig;
 pub use concurrency::ConcurrencyConfig;
+pub(crate) use declared::declared;
 pub use followed_secret::{FollowedSecret, Look};
 pub use hedge::HedgeConfig;
 pub use limits::{Limits, Quota};
@@ -105,6 +107,15 @@ pub enum Purpose {
 /// Every mistake in it.
 pub fn parse(text: &str, folder: &Path) -> Result<Config, Vec<Mistake>> {
     parse_for(Purpose::Serve, text, folder)
+}
+
+/// The same for what it says: the secrets that it names are not read.
+///
+/// # Errors
+/// Every other mistake in it.
+#[cfg(test)]
+pub(crate) fn look(text: &str, folder: &Path) -> Result<Config, Vec<Mistake>> {
+    parse_for(Purpose::Look, text, folder)
 }
 
 fn parse_for(purpose: Purpose, text: &str, folder: &Path) -> Result<Config, Vec<Mistake>> {

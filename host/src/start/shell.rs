@@ -6,6 +6,14 @@ use serde_json::{Map, Value};
 use std::net::SocketAddr;
 use std::path::Path;
 
+/// The variables by which the official SDKs are sent elsewhere: the API, its upstream's variable, and what stands behind
+/// the upstream's name in it.
+pub(crate) const VARIABLES: [(Dialect, &str, &str); 3] = [
+    (Dialect::OpenAi, "OPENAI_BASE_URL", "/v1"),
+    (Dialect::Anthropic, "ANTHROPIC_BASE_URL", ""),
+    (Dialect::Gemini, "GOOGLE_GEMINI_BASE_URL", ""),
+];
+
 /// A way to set variables of the environment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Shell {
@@ -47,16 +55,11 @@ impl Shell {
 /// One variable for each SDK whose API an upstream of its name speaks.
 fn base_urls(config: &Config, local: SocketAddr) -> Vec<(&'static str, String)> {
     let base = format!("http://{local}");
-    let sdks = [
-        (Dialect::OpenAi, "OPENAI_BASE_URL", "/v1"),
-        (Dialect::Anthropic, "ANTHROPIC_BASE_URL", ""),
-        (Dialect::Gemini, "GOOGLE_GEMINI_BASE_URL", ""),
-    ];
     let is_served = |dialect: Dialect| {
         let serves = |upstream: &UpstreamConfig| upstream.dialect == dialect;
         config.upstreams.get(dialect.as_str()).is_some_and(serves)
     };
-    let served = sdks.into_iter().filter(|(dialect, ..)| is_served(*dialect));
+    let served = VARIABLES.into_iter().filter(|(dialect, ..)| is_served(*dialect));
     served.map(|(dialect, variable, suffix)| (variable, format!("{base}/{}{suffix}", dialect.as_str()))).collect()
 }
 

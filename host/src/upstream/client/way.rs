@@ -61,7 +61,7 @@ fn exception_at(exception: &str, port: u16) -> Option<&str> {
 }
 
 /// Whether a host is this machine by its very name.
-fn is_of_this_machine(host: &str) -> bool {
+pub(crate) fn is_of_this_machine(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     let name = bare.trim_end_matches('.').to_ascii_lowercase();
     name == "localhost"
