@@ -1,7 +1,9 @@
 //! The arguments of the command line.
 
 use clap::{Parser, Subcommand};
-use spillway::cli::{self, ConfigArguments, EnvArguments, InitArguments, PolicyArguments, StatusArguments};
+use spillway::cli::{
+    self, ConfigArguments, DoctorArguments, EnvArguments, InitArguments, PolicyArguments, StatusArguments,
+};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -23,6 +25,10 @@ enum Command {
     },
     /// Write a configuration of the things that people change, for the providers whose keys this shell has.
     Init(InitArguments),
+    /// Say whether Spillway can work here: providers, certificates, proxies, clock, disk, ports; and what to do.
+    ///
+    /// Nothing is changed, and nothing is spent. All checks end within ten seconds.
+    Doctor(DoctorArguments),
     /// Check a configuration, and list every mistake in it.
     Check {
         /// The configuration; spillway.toml is read if it exists.
@@ -43,6 +49,7 @@ fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run { config } => cli::run(config.as_deref()),
         Command::Init(arguments) => cli::init(&arguments),
+        Command::Doctor(arguments) => cli::doctor(&arguments),
         Command::Check { config } => cli::check(config.as_deref()),
         Command::Env(arguments) => cli::env(arguments),
         Command::Status(arguments) => cli::status(arguments),

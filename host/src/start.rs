@@ -90,7 +90,7 @@ pub(crate) enum StartError {
 pub(crate) fn run(config: Config, log: &Log) -> Result<(), StartError> {
     let clock = Clock::start();
     let descriptors = raise_descriptors();
-    let connections_max = (descriptors.saturating_sub(DESCRIPTORS_OF_OURS) / 2).max(1);
+    let connections_max = connections_of(descriptors);
     // Ports first: two processes must not get as far as to share a spool.
     let mut listeners = Vec::new();
     let mut listen = config.server.listen;
@@ -230,8 +230,14 @@ pub(crate) fn run(config: Config, log: &Log) -> Result<(), StartError> {
     Ok(())
 }
 
+/// How many callers can be connected at once with so many descriptors: each has one, and its call another. There is
+/// always room for one, as far as is planned; whether the system has it is another thing.
+pub(crate) fn connections_of(descriptors: u64) -> u64 {
+    (descriptors.saturating_sub(DESCRIPTORS_OF_OURS) / 2).max(1)
+}
+
 /// Raises the limit on open files as far as the system lets us, and answers how many there may be.
-fn raise_descriptors() -> u64 {
+pub(crate) fn raise_descriptors() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     // Some systems allow no more than they say, whatever they say; what was allowed before is still allowed then.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });

@@ -4,11 +4,11 @@ mod content;
 mod draft;
 
 use self::content::{Fallback, base_url, content, fallback};
-use crate::start::shell::VARIABLES;
 use super::providers::{self, Found};
-use crate::runtime::screen::{self, ASIDE, COMMAND, HEADING, styled};
 use crate::config::{DEFAULT_FILE, declared};
 use crate::runtime::durable_file::{self, Access};
+use crate::runtime::screen::{self, ASIDE, COMMAND, HEADING, styled};
+use crate::start::shell::VARIABLES;
 use std::fmt::Write as _;
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};

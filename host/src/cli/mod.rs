@@ -2,6 +2,7 @@
 
 mod check;
 mod config;
+mod doctor;
 mod env;
 mod init;
 mod policy;
@@ -12,6 +13,7 @@ mod status;
 
 pub use check::run as check;
 pub use config::{ConfigArguments, run as config};
+pub use doctor::{DoctorArguments, run as doctor};
 pub use env::{EnvArguments, run as env};
 pub use init::{InitArguments, run as init};
 pub use policy::{PolicyArguments, run as policy};

@@ -139,6 +139,11 @@ pub(super) fn found(variable: impl Fn(&str) -> Option<String>, is_ours: impl Fn(
     PROVIDERS.iter().filter_map(find).collect()
 }
 
+/// The variables that may hold a key for this upstream, whoever has named it.
+pub(super) fn keys_of(upstream: &str) -> &'static [&'static str] {
+    PROVIDERS.iter().find(|provider| provider.name == upstream).map_or(&[], |provider| provider.keys)
+}
+
 /// Whether a URL leads to Spillway itself.
 pub(super) fn leads_to(url: &BaseUrl, listen: SocketAddr) -> bool {
     is_of_this_machine(url.host()) && url.port() == listen.port()

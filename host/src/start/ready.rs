@@ -105,7 +105,10 @@ impl Ready {
         let mut block = format!("\n{}\n\n", styled(HEADING.fg_color(GOOD.get_fg_color()), "Spillway is ready."));
         let mut row =
             |name: &str, said: String| block.push_str(&format!("  {} {said}\n", styled(ASIDE, format!("{name:<14}"))));
-        let at = format!("http://{}", self.listen);
+        let at = match self.listen.ip().is_loopback() {
+            true => format!("http://{}", self.listen),
+            false => format!("http://{}, for other machines too: each caller shows the access key", self.listen),
+        };
         row(
             "listens at",
             match &self.unix_socket {
@@ -142,7 +145,8 @@ impl Ready {
             },
         );
         let variable = |_: &str| None;
-        let exports = exports(config, self.listen, shell, variable);
+        let local = SocketAddr::new(config.server.local_address().ip(), self.listen.port());
+        let exports = exports(config, local, shell, variable);
         let exports = exports.lines().map(|line| format!("  {}\n", styled(COMMAND, line))).collect::<String>();
         let env = shell.evaluates(&self.command("env"));
         block.push_str(&format!(

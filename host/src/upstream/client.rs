@@ -10,9 +10,10 @@ mod trust;
 mod way;
 
 pub(crate) use self::dial::keepalive;
+pub(crate) use self::issuer::UnknownAuthority;
 pub(crate) use self::trouble::{Trouble, fault_of};
 pub(crate) use self::trust::{Trust, mistakes_of_system};
-pub(crate) use self::way::{Way, is_of_this_machine, mistakes_of_environment};
+pub(crate) use self::way::{Way, is_of_this_machine, mistakes_of_environment, proxy_of_environment};
 
 use self::dial::Addresses;
 use self::pool::{Connected, Pool, UNUSED_MAX};

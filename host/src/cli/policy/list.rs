@@ -33,7 +33,7 @@ pub(super) fn run(arguments: &Arguments, config: &Config) -> Result<Answer, Fail
         };
     }
     let dir = &config.policies.dir;
-    let files = look(dir, config)?;
+    let files = look(dir, config, progress)?;
     if arguments.json {
         return Answer::json(&json!({"running": false, "admin": admin, "dir": dir, "files": files}), true);
     }
@@ -102,17 +102,20 @@ fn in_service(policies: &[PolicyStatus]) -> String {
 
 /// A file in the policy folder.
 #[derive(Debug, Serialize)]
-struct Listed {
-    file: String,
+pub(in crate::cli) struct Listed {
+    pub(in crate::cli) file: String,
     policy: String,
     role: &'static str,
     sha256: String,
-    would_be_served: bool,
-    verdict: String,
+    pub(in crate::cli) would_be_served: bool,
+    pub(in crate::cli) verdict: String,
 }
 
-/// Every file in the folder that a Spillway would look at.
-fn look(dir: &Path, config: &Config) -> Result<Vec<Listed>, Failure> {
+/// Every file in the folder that a Spillway would look at. `tell` hears what is being looked at, which may take long.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub(in crate::cli) fn look(dir: &Path, config: &Config, tell: fn(&str)) -> Result<Vec<Listed>, Failure> {
     let unreadable = |error: io::Error| Failure::Bad(format!("cannot read {}: {error}", dir.display()));
     let entries = match fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -128,7 +131,7 @@ fn look(dir: &Path, config: &Config) -> Result<Vec<Listed>, Failure> {
     for path in paths {
         let Some((policy, role)) = place_of(&path).filter(|_| path.is_file()) else { continue };
         let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        progress(&format!("Checking {file}"));
+        tell(&format!("Checking {file}"));
         let role = match role {
             Role::Active => "active",
             Role::Shadow => "shadow",

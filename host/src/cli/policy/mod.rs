@@ -22,6 +22,9 @@ mod trial;
 mod unpacked;
 mod workspace;
 
+pub(super) use list::look as look_at_files;
+pub(super) use toolchain::{TARGET, has_target};
+
 use crate::cli::running::Unanswered;
 use crate::config::{Config, Purpose};
 use clap::{Args, Subcommand};
@@ -98,7 +101,7 @@ impl Answer {
 
 /// Why a command has no answer.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+pub(super) enum Failure {
     /// What was asked about is bad, or what was to be done failed.
     #[error("{0}")]
     Bad(String),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// What policies are compiled to: no system interface at all, so that a policy can do nothing but judge.
-pub(super) const TARGET: &str = "wasm32-unknown-unknown";
+pub(in crate::cli) const TARGET: &str = "wasm32-unknown-unknown";
 /// The oldest Rust that compiles the SDK.
 const RUST_MIN: &str = env!("CARGO_PKG_RUST_VERSION");
 
@@ -111,20 +111,27 @@ fn too_old(said: &str) -> Option<String> {
     (numbers(version)? < numbers(RUST_MIN)?).then(|| version.to_owned())
 }
 
-/// Makes sure that the toolchain in use has the target's standard library. rustc names the folder of any target it
-/// knows, so what counts is what lies in it.
+/// Makes sure that the toolchain in use has the target's standard library.
 ///
 /// # Errors
 /// That it is missing, or rustc.
 pub(super) fn target(folder: &Path) -> Result<(), Lack> {
-    let mut rustc = command("rustc", "RUSTC", folder);
-    let asked = rustc.args(["--print", "target-libdir", "--target", TARGET]).output()?;
-    let library = PathBuf::from(String::from_utf8_lossy(&asked.stdout).trim());
-    let is_core = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().starts_with("libcore-");
-    match fs::read_dir(library).is_ok_and(|files| files.flatten().any(|entry| is_core(&entry))) {
+    match has_target(&mut command("rustc", "RUSTC", folder))? {
         true => Ok(()),
         false => Err(Lack::Target),
     }
+}
+
+/// Whether this `rustc` has the target's standard library. It names the folder of any target it knows, so what counts is
+/// what lies in it.
+///
+/// # Errors
+/// When it cannot be run.
+pub(in crate::cli) fn has_target(rustc: &mut Command) -> io::Result<bool> {
+    let asked = rustc.args(["--print", "target-libdir", "--target", TARGET]).output()?;
+    let library = PathBuf::from(String::from_utf8_lossy(&asked.stdout).trim());
+    let is_core = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().starts_with("libcore-");
+    Ok(fs::read_dir(library).is_ok_and(|files| files.flatten().any(|entry| is_core(&entry))))
 }
 
 #[cfg(test)]

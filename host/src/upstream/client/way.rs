@@ -60,6 +60,12 @@ fn exception_at(exception: &str, port: u16) -> Option<&str> {
     Some(host.strip_prefix('*').filter(|domain| domain.starts_with('.')).unwrap_or(host))
 }
 
+/// The proxy that programs would take which go by the environment alone, as SDKs do: to them this machine is no
+/// exception.
+pub(crate) fn proxy_of_environment(base: &BaseUrl, variable: impl Fn(&str) -> Option<String>) -> Option<Proxy> {
+    of_environment(variable, base.port()).intercept(&base.join("/").ok()?).and_then(Proxy::of)
+}
+
 /// Whether a host is this machine by its very name.
 pub(crate) fn is_of_this_machine(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
