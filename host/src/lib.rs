@@ -9,6 +9,7 @@
 pub(crate) mod admin;
 pub mod cli;
 pub mod config;
+mod demo;
 pub mod dialect;
 pub(crate) mod downstream;
 pub(crate) mod jobs;

@@ -2,7 +2,8 @@
 
 use clap::{Parser, Subcommand};
 use spillway::cli::{
-    self, ConfigArguments, DoctorArguments, EnvArguments, InitArguments, PolicyArguments, StatusArguments,
+    self, ConfigArguments, DemoArguments, DoctorArguments, EnvArguments, InitArguments, PolicyArguments,
+    StatusArguments,
 };
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -29,6 +30,8 @@ enum Command {
     ///
     /// Nothing is changed, and nothing is spent. All checks end within ten seconds.
     Doctor(DoctorArguments),
+    /// See on this machine what Spillway changes: no key, no network, no configuration needed.
+    Demo(DemoArguments),
     /// Check a configuration, and list every mistake in it.
     Check {
         /// The configuration; spillway.toml is read if it exists.
@@ -41,6 +44,12 @@ enum Command {
     Status(StatusArguments),
     /// Show the configuration, and what can be configured.
     Config(ConfigArguments),
+    /// Serve as a provider without a key, which fails when told to: to try Spillway, policies and applications with.
+    MockProvider {
+        /// The port of 127.0.0.1 to listen on; 0 is any that is free.
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        port: u16,
+    },
     /// Make, build, check, try, compare and promote policies.
     Policy(PolicyArguments),
 }
@@ -50,10 +59,12 @@ fn main() -> ExitCode {
         Command::Run { config } => cli::run(config.as_deref()),
         Command::Init(arguments) => cli::init(&arguments),
         Command::Doctor(arguments) => cli::doctor(&arguments),
+        Command::Demo(arguments) => cli::demo(arguments),
         Command::Check { config } => cli::check(config.as_deref()),
         Command::Env(arguments) => cli::env(arguments),
         Command::Status(arguments) => cli::status(arguments),
         Command::Config(arguments) => cli::config(arguments),
+        Command::MockProvider { port } => cli::mock_provider(port),
         Command::Policy(arguments) => cli::policy(arguments),
     }
 }

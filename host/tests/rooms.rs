@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the bottom to the top. A room imports from those before it.
-const ORDER: [&str; 15] = [
+const ORDER: [&str; 16] = [
     "runtime",
     "dialect",
     "spool",
@@ -23,6 +23,7 @@ const ORDER: [&str; 15] = [
     "downstream",
     "admin",
     "start",
+    "demo",
     "cli",
 ];
 

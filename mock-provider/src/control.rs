@@ -14,8 +14,27 @@ use super::script::Script;
 use super::server::Shared;
 
 const PREFIX: &str = "/_control/";
-const BEHAVIOURS: &str = "heal, fail?status=503, rate-limit?retry_after_s=2, spent-quota, overload, error-in-200, \
-                          cut-stream, slow?ms=500; each with times=N, after which it is well again";
+/// A way to answer, as it is asked for.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Behaviour {
+    /// What stands behind `POST /_control/`, with what may be said of it.
+    pub example: &'static str,
+    /// What it does then.
+    pub meaning: &'static str,
+}
+
+/// Every way that can be asked for. `times=N` may stand with each: after so many answers it is well again.
+pub const BEHAVIOURS: [Behaviour; 8] = [
+    Behaviour { example: "heal", meaning: "all is well" },
+    Behaviour { example: "fail?status=503", meaning: "an error of its own" },
+    Behaviour { example: "rate-limit?retry_after_s=2", meaning: "429, and when to come again" },
+    Behaviour { example: "spent-quota", meaning: "429 that waiting does not cure" },
+    Behaviour { example: "overload", meaning: "no capacity: 503, or Anthropic's 529" },
+    Behaviour { example: "error-in-200", meaning: "an error under status 200" },
+    Behaviour { example: "cut-stream", meaning: "streams break off" },
+    Behaviour { example: "slow?ms=500", meaning: "answers come later" },
+];
 
 /// Does what a request to a control path says; `None` for all others.
 pub(super) fn answer(request: &RecordedRequest, shared: &Shared) -> Option<Reply> {
@@ -32,7 +51,11 @@ pub(super) fn answer(request: &RecordedRequest, shared: &Shared) -> Option<Reply
                 *lock(&shared.script) = script;
                 respond(200).json(json!({"behaviour": command}))
             }
-            None => respond(404).json(json!({"error": format!("no such behaviour; there are: {BEHAVIOURS}")})),
+            None => {
+                let known = BEHAVIOURS.map(|behaviour| behaviour.example).join(", ");
+                let what = "each with times=N, after which it is well again";
+                respond(404).json(json!({"error": format!("no such behaviour; there are: {known}; {what}")}))
+            }
         },
         _ => respond(405).json(json!({"error": "GET /_control/stats and POST /_control/{behaviour} are all there is"})),
     })

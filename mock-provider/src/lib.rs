@@ -43,6 +43,7 @@ use socket2::{Domain, Socket, Type};
 use tokio::sync::oneshot;
 
 pub use circumstances::{between, by_chance, every_other, fading, faster_than, more_than_it_bears};
+pub use control::{BEHAVIOURS, Behaviour};
 pub use failures::Failure;
 pub use observe::{MAX_RECORDED_BYTES, MAX_RECORDED_REQUESTS, RecordedRequest, Stats, WAIT_DEADLINE};
 pub use plan::Gate;

@@ -2,9 +2,11 @@
 
 mod check;
 mod config;
+mod demo;
 mod doctor;
 mod env;
 mod init;
+mod mock_provider;
 mod policy;
 mod providers;
 mod run;
@@ -13,9 +15,11 @@ mod status;
 
 pub use check::run as check;
 pub use config::{ConfigArguments, run as config};
+pub use demo::{DemoArguments, run as demo};
 pub use doctor::{DoctorArguments, run as doctor};
 pub use env::{EnvArguments, run as env};
 pub use init::{InitArguments, run as init};
+pub use mock_provider::run as mock_provider;
 pub use policy::{PolicyArguments, run as policy};
 pub use run::run;
 pub use status::{StatusArguments, run as status};

@@ -1,0 +1,117 @@
+//! `spillway demo` and `spillway mock-provider`, as somebody runs them who has nothing but the binary.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, also in its helpers")]
+
+use serde_json::Value;
+use spillway_tests::http::{Connection, request};
+use spillway_tests::spillway::binary;
+use spillway_tests::wait::{eventually, within};
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// A demo of the short form takes a third of this on an idle machine.
+const DEMO_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Runs a demo to its end, with this folder for what it needs for a moment.
+fn demo(arguments: &[&str], temporary: &Path) -> (ExitStatus, String) {
+    let mut command = Command::new(binary());
+    command.arg("demo").args(arguments).env("TMPDIR", temporary).stdin(Stdio::null()).stderr(Stdio::inherit());
+    let mut child = Owned(command.stdout(Stdio::piped()).spawn().expect("it starts"));
+    let mut stdout = child.0.stdout.take().expect("standard output");
+    let text = std::thread::spawn(move || {
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut stdout, &mut text).map(|_| text)
+    });
+    let ended = within(DEMO_DEADLINE, || child.0.try_wait().ok().flatten()).expect("it ends by itself");
+    (ended, text.join().expect("no panic").expect("text"))
+}
+
+/// A child that does not outlive us.
+struct Owned(Child);
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn folder() -> TempDir {
+    TempDir::with_prefix("spillway-test-").expect("a folder")
+}
+
+fn nothing_is_left_in(folder: &TempDir) -> bool {
+    folder.path().read_dir().expect("a folder").next().is_none()
+}
+
+fn number(document: &Value, pointer: &str) -> f64 {
+    document.pointer(pointer).and_then(Value::as_f64).unwrap_or_else(|| panic!("no {pointer} in {document:#}"))
+}
+
+#[test]
+fn an_outage_costs_fewest_behind_spillway_and_what_was_kept_is_finished() {
+    let temporary = folder();
+    let (status, text) = demo(&["--fast", "--json"], temporary.path());
+    assert!(status.success(), "{status}: {text}");
+    let document: Value = serde_json::from_str(&text).expect("nothing but a document");
+    let of = |lane: usize, pointer: &str| number(&document, &format!("/lanes/{lane}{pointer}"));
+    // The provider is away for nine twentieths of the time: whatever the machine does, somebody is not served then.
+    for lane in [0, 1] {
+        assert!(of(lane, "/live/served_share") < 0.9, "{document:#}");
+        assert!(of(lane, "/background/answered_share") < 1.0, "{document:#}");
+    }
+    // A lane that tries again serves who comes near the end of an outage; nobody who waits longer serves fewer.
+    assert!(of(2, "/live/served_share") >= of(0, "/live/served_share"), "{document:#}");
+    assert_eq!(of(2, "/background/answered_share"), 1.0, "all that was kept is finished: {document:#}");
+    assert!(of(2, "/background/kept") > 0.0 && of(2, "/background/kept") == of(2, "/background/kept_and_answered"));
+    assert!(of(2, "/calls/per_answer") < of(0, "/calls/per_answer"), "{document:#}");
+    assert!(of(2, "/calls/per_answer") < of(1, "/calls/per_answer"), "{document:#}");
+    let told = document["events"].as_array().expect("events");
+    let tells = |who: &str, what: &str| {
+        told.iter().any(|event| event["who"] == who && event["what"].as_str().is_some_and(|words| words.contains(what)))
+    };
+    assert!(tells("provider", "503") && tells("spillway", "opens") && tells("spillway", "closed"), "{document:#}");
+    // Where another lane is better it is said, and no figure is said to be worse that is not.
+    for conceded in document["better_elsewhere"].as_array().expect("a list") {
+        assert!(conceded["sentence"].as_str().is_some_and(|sentence| sentence.contains("through Spillway")));
+    }
+    assert!(nothing_is_left_in(&temporary));
+}
+
+#[test]
+fn a_demo_that_is_ended_early_leaves_nothing_behind() {
+    let temporary = folder();
+    let mut command = Command::new(binary());
+    command.args(["demo", "--fast"]).env("TMPDIR", temporary.path()).stdin(Stdio::null());
+    let mut child = Owned(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts"));
+    let mut lines = BufReader::new(child.0.stdout.take().expect("standard output")).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("provider   is well")), "it begins");
+    let admin = temporary.path().read_dir().expect("a folder").count();
+    assert_eq!(admin, 1, "the folder of its Spillway");
+    let pid = rustix::process::Pid::from_child(&child.0);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("a signal");
+    let ended = eventually("it ends", || child.0.try_wait().ok().flatten());
+    assert_eq!(ended.code(), Some(1));
+    assert!(nothing_is_left_in(&temporary));
+}
+
+#[test]
+fn the_mock_provider_says_where_it_is_and_how_it_is_made_to_fail() {
+    let mut command = Command::new(binary());
+    command.arg("mock-provider").stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = Owned(command.spawn().expect("it starts"));
+    let mut lines = BufReader::new(child.0.stdout.take().expect("standard output")).lines().map_while(Result::ok);
+    let first = lines.next().expect("a line");
+    let address = first.strip_prefix("listening on http://").expect("its URL").parse().expect("an address");
+    let said: Vec<String> = lines.by_ref().take_while(|line| !line.contains("_control/stats")).collect();
+    let mut provider = Connection::open(address).expect("it listens");
+    let ways: Vec<&str> = said.iter().filter_map(|line| line.split("'http://").nth(1)?.split('\'').next()).collect();
+    assert!(ways.len() >= 8, "{said:#?}");
+    for way in ways {
+        let path = &way[way.find('/').expect("a path")..];
+        let told = provider.exchange(&request("POST", path)).expect("an answer");
+        assert_eq!(told.status(), 200, "{way}: {}", told.text());
+    }
+}
