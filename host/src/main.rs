@@ -1,9 +1,9 @@
 //! The arguments of the command line.
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use spillway::cli::{
-    self, ConfigArguments, DemoArguments, DoctorArguments, EnvArguments, InitArguments, PolicyArguments,
-    StatusArguments,
+    self, CompletionsArguments, ConfigArguments, DemoArguments, DoctorArguments, EnvArguments, InitArguments,
+    ManArguments, PolicyArguments, StatusArguments,
 };
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -52,6 +52,12 @@ enum Command {
     },
     /// Make, build, check, try, compare and promote policies.
     Policy(PolicyArguments),
+    /// Print what completes these commands in a shell; how to use it is told by --help.
+    Completions(CompletionsArguments),
+    /// Write the pages of the manual into a folder.
+    // Packages bring them along, so few need to know of it.
+    #[command(hide = true)]
+    Man(ManArguments),
 }
 
 fn main() -> ExitCode {
@@ -66,13 +72,15 @@ fn main() -> ExitCode {
         Command::Config(arguments) => cli::config(arguments),
         Command::MockProvider { port } => cli::mock_provider(port),
         Command::Policy(arguments) => cli::policy(arguments),
+        Command::Completions(arguments) => cli::completions(arguments, Arguments::command()),
+        Command::Man(arguments) => cli::man(arguments, Arguments::command()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::{ArgAction, Command, CommandFactory};
+    use clap::{ArgAction, Command};
 
     /// Each command that does something, with its whole name.
     fn leaves(command: &Command, name: &str) -> Vec<(String, Command)> {

@@ -1,11 +1,13 @@
 //! The command line: one file per command, one folder per family of them.
 
 mod check;
+mod completions;
 mod config;
 mod demo;
 mod doctor;
 mod env;
 mod init;
+mod man;
 mod mock_provider;
 mod policy;
 mod providers;
@@ -14,11 +16,13 @@ mod running;
 mod status;
 
 pub use check::run as check;
+pub use completions::{CompletionsArguments, run as completions};
 pub use config::{ConfigArguments, run as config};
 pub use demo::{DemoArguments, run as demo};
 pub use doctor::{DoctorArguments, run as doctor};
 pub use env::{EnvArguments, run as env};
 pub use init::{InitArguments, run as init};
+pub use man::{ManArguments, run as man};
 pub use mock_provider::run as mock_provider;
 pub use policy::{PolicyArguments, run as policy};
 pub use run::run;
