@@ -8,6 +8,11 @@ use spillway::cli::{
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+/// What is linked with musl brings an allocator of its own: musl's with one lock for all threads, zig's a tenth slower.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A local proxy that keeps applications standing when an LLM provider fails, throttles or runs dry.
 #[derive(Debug, Parser)]
 #[command(version, about)]
