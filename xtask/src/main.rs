@@ -4,6 +4,7 @@ mod consent;
 mod debian;
 mod demo;
 mod deny;
+mod dist;
 mod policies;
 mod process;
 mod python;
@@ -23,7 +24,7 @@ Usage: cargo xtask COMMAND
   test [--fast] [--long]  everything a change must pass: policies, binaries, all Rust tests, clippy, rustfmt,
                           cargo-deny, and the official Python SDKs driving the real proxy
         --fast            without the Python SDKs
-        --long            with the tests that take minutes (SPILLWAY_LONG=1)
+        --long            with the tests that take minutes (SPILLWAY_LONG=1), and with dist
   demo [--stay]           `spillway demo --fast`, and then the long form: a provider fails, requests are kept, a policy
                           is swapped, the provider comes back, and nothing is lost
         --stay            leave everything running afterwards, to try things by hand
@@ -33,10 +34,14 @@ Usage: cargo xtask COMMAND
   policies [--debian]     build policies/* and put them into target/policies/NAME.wasm
         --debian          with Debian's Rust packages, even where rustup has the Wasm target
   sdk                     write sdk/policy.lock anew, after Cargo.lock has changed: it pins what new policies use
+  dist [--target T]...    static binaries, archives, Debian packages, the container's files, sums and bills of materials
+                          in target/packages/, each tried; it compiles the Wasm engine once more for each target
+        --target T        only for x86_64-unknown-linux-musl or aarch64-unknown-linux-musl
   help                    this text
 
-  --install               test, demo, bench and policies then install what is missing: Debian's packages as root, and
-                          cargo-deny into the target folder; without it they say what is missing and how it is had
+  --install               test, demo, bench, policies and dist then install what is missing: Debian's packages as root,
+                          and cargo-deny into the target folder; without it they say what is missing and how it is
+                          had
 
 CARGO_TARGET_DIR is respected. Exit codes: 0 well, 1 something failed, 2 the arguments are wrong.
 ";
@@ -51,6 +56,7 @@ enum Request {
     Bench { proxy_only: bool, consent: Consent },
     Simulate(Vec<String>),
     Sdk,
+    Dist(dist::Options),
 }
 
 impl Request {
@@ -84,6 +90,7 @@ impl Request {
                 only(&["--stay", "--install"])?;
                 Ok(Request::Demo { stay: given("--stay"), consent })
             }
+            Some("dist") => dist::Options::parse(&options).map(Request::Dist),
             // Its options are its own.
             Some("simulate") => Ok(Request::Simulate(options.iter().map(|option| (*option).to_owned()).collect())),
             Some("bench") => {
@@ -124,6 +131,7 @@ fn serve(request: &Request) -> Result<(), String> {
         Request::Sdk => sdk::write_lock(&workspace),
         Request::Test(options) => test::run_steps(&workspace, *options),
         Request::Demo { stay, consent } => demo::run_demo(&workspace, *stay, *consent),
+        Request::Dist(options) => dist::run_steps(&workspace, options),
         Request::Simulate(options) => {
             let package = ["run", "--release", "--quiet", "--package", "spillway-simulate", "--"];
             process::run(workspace.cargo().args(package).args(options))
@@ -195,7 +203,10 @@ mod tests {
     #[test]
     fn the_usage_text_and_the_reference_name_every_command_and_option() {
         const REFERENCE: &str = include_str!("../../docs/commands.md");
-        let words = ["test", "--fast", "--long", "demo", "--stay", "bench", "--proxy", "simulate", "policies", "sdk"];
+        let words = [
+            "test", "--fast", "--long", "demo", "--stay", "bench", "--proxy", "simulate", "policies", "sdk", "dist",
+            "--target",
+        ];
         for word in words.into_iter().chain(["--debian", "help", "--install"]) {
             assert!(USAGE.contains(&format!("  {word}")), "{word}");
             assert!(word == "help" || REFERENCE.contains(word), "docs/commands.md does not name {word}");

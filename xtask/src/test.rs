@@ -2,6 +2,7 @@
 
 use crate::consent::Consent;
 use crate::deny;
+use crate::dist;
 use crate::policies::{self, GUESTS, POLICIES};
 use crate::process::{run, step, succeeds};
 use crate::python;
@@ -52,6 +53,10 @@ pub(crate) fn run_steps(workspace: &Workspace, options: Options) -> Result<(), S
             pytest.args(["-m", "pytest", "-p", "no:cacheprovider", "-q", "tests/sdk"]);
             run(with_long(&mut pytest, options))
         })?;
+    }
+    if options.long {
+        // Each of its targets compiles the Wasm engine once more.
+        step("packages", || dist::run_steps(workspace, &dist::Options::all(options.consent)))?;
     }
     println!("\nAll of it passed.");
     Ok(())

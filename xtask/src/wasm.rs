@@ -43,11 +43,11 @@ impl Toolchain {
     pub(crate) fn prepare(workspace: &Workspace, source: Source, consent: Consent) -> Result<Toolchain, String> {
         let mut obstacles = Vec::new();
         if source == Source::Any {
-            if has_target(workspace) {
+            if has_target(workspace, TARGET) {
                 return Ok(Toolchain::Active);
             }
             match run(&mut rustup(workspace)) {
-                Ok(()) if has_target(workspace) => return Ok(Toolchain::Active),
+                Ok(()) if has_target(workspace, TARGET) => return Ok(Toolchain::Active),
                 // rustup may manage other toolchains than the one in use.
                 Ok(()) => obstacles.push("rustup added the target, but to a toolchain that is not in use".to_owned()),
                 Err(message) => obstacles.push(message),
@@ -85,11 +85,11 @@ impl Toolchain {
     }
 }
 
-/// Whether the toolchain in use has the target's standard library. rustc names the folder of any target it knows,
+/// Whether the toolchain in use has a target's standard library. rustc names the folder of any target it knows,
 /// so what counts is what lies in it.
-fn has_target(workspace: &Workspace) -> bool {
+pub(crate) fn has_target(workspace: &Workspace, target: &str) -> bool {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let folder = output(workspace.command(rustc).args(["--print", "target-libdir", "--target", TARGET]));
+    let folder = output(workspace.command(rustc).args(["--print", "target-libdir", "--target", target]));
     folder.is_some_and(|folder| holds_core(Path::new(&folder)))
 }
 
