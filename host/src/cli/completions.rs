@@ -1,6 +1,6 @@
 //! `spillway completions`: what completes the commands in a shell.
 
-use super::screen;
+use crate::runtime::screen;
 use clap::Command;
 use clap_complete::{Shell, generate};
 use std::process::ExitCode;

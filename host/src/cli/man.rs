@@ -1,6 +1,6 @@
 //! `spillway man`: the pages of the manual.
 
-use super::screen;
+use crate::runtime::screen;
 use clap::Command;
 use std::fs;
 use std::path::PathBuf;
