@@ -3,7 +3,6 @@
 mod ready;
 mod secrets;
 pub(crate) mod shell;
-mod unix_socket;
 mod upkeep;
 
 use crate::admin;
@@ -18,23 +17,21 @@ use crate::proxy::chain::Chains;
 use crate::proxy::worker::Worker;
 use crate::runtime::clock::Clock;
 use crate::runtime::heartbeat::{Places, Pulse};
+use crate::runtime::signals::{Signals, Word};
 use crate::runtime::sync::{Mutex, lock};
+use crate::runtime::{descriptors, port, unix_socket};
 use crate::spool::{OpenError, Spool, SpoolSettings};
 use crate::state::circuit_file::CircuitFile;
 use crate::state::maker_file::MakerFile;
 use crate::state::steady::SteadyTime;
 use crate::upstream::client::{self, Way};
 use ready::Ready;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 
@@ -89,22 +86,20 @@ pub(crate) enum StartError {
 /// When something that is needed cannot be had. Nothing has been served then.
 pub(crate) fn run(config: Config, log: &Log) -> Result<(), StartError> {
     let clock = Clock::start();
-    let descriptors = raise_descriptors();
+    let descriptors = descriptors::raise();
     let connections_max = connections_of(descriptors);
     // Ports first: two processes must not get as far as to share a spool.
-    let mut listeners = Vec::new();
-    let mut listen = config.server.listen;
-    for _ in 0..config.server.workers {
-        let listener = bind(listen, "server.listen", Sharing::WithWorkers { first: listeners.is_empty() })?;
-        // With port 0 the system chooses once, and all workers share its choice.
-        listen = listener.local_addr()?;
-        listeners.push(listener);
-    }
+    let listen = config.server.listen;
+    let listeners = port::listen_for(config.server.workers, listen, BACKLOG);
+    let listeners = listeners.map_err(|error| cannot_listen(listen, "server.listen", &error))?;
+    // With port 0 the system has chosen.
+    let listen = listeners.first().map_or(Ok(listen), std::net::TcpListener::local_addr)?;
     let unix_socket = config.server.unix_socket.as_deref().map(|path| {
         unix_socket::bind(path, BACKLOG).map_err(|reason| StartError::UnixSocket { path: path.to_owned(), reason })
     });
     let (unix_listener, socket_file) = unix_socket.transpose()?.unzip();
-    let admin_listener = bind(config.admin.listen, "admin.listen", Sharing::Alone)?;
+    let admin_listener = port::listen(config.admin.listen, BACKLOG);
+    let admin_listener = admin_listener.map_err(|error| cannot_listen(config.admin.listen, "admin.listen", &error))?;
     let admin_address = admin_listener.local_addr()?;
 
     // The spool first: it makes the data folder private, or says why it cannot, before anything else lies in it. A
@@ -151,7 +146,7 @@ pub(crate) fn run(config: Config, log: &Log) -> Result<(), StartError> {
 
     let mut places = Places::default();
     for (index, port) in listeners.into_iter().enumerate() {
-        let unix_socket = unix_listener.as_ref().map(UnixListener::try_clone).transpose()?;
+        let unix_socket = unix_listener.as_ref().map(unix_socket::Listener::try_clone).transpose()?;
         let (name, task) = (format!("worker-{index}"), Task::Listens(Entrances { port, unix_socket }));
         let pulse = begin(&name, &task, &app)?;
         places.add(name, task, pulse);
@@ -195,7 +190,7 @@ pub(crate) fn run(config: Config, log: &Log) -> Result<(), StartError> {
         Ready::of(&app, admin_address, descriptors).await.tell(log, &app.config);
         // A listener is closed when nobody holds it, so nobody looks after workers once they have been told to end.
         tokio::select! {
-            () = signals.end(&bell) => {}
+            () = told_to_end(&mut signals, &bell) => {}
             () = places.look_after(|name, task| begin(name, task, &app)) => {}
         }
         let drain_timeout = app.config.server.drain_timeout;
@@ -206,7 +201,7 @@ pub(crate) fn run(config: Config, log: &Log) -> Result<(), StartError> {
         let ended = tokio::select! {
             () = app.idle() => "all requests have ended",
             () = tokio::time::sleep(drain_timeout) => "the drain timeout has passed",
-            () = signals.end(&bell) => "a second signal came",
+            () = told_to_end(&mut signals, &bell) => "a second signal came",
         };
         // A request has ended when its last bytes are handed to its connection; they still have to leave. A caller
         // that has connected and said nothing is not waited for any longer.
@@ -236,42 +231,12 @@ pub(crate) fn connections_of(descriptors: u64) -> u64 {
     (descriptors.saturating_sub(DESCRIPTORS_OF_OURS) / 2).max(1)
 }
 
-/// Raises the limit on open files as far as the system lets us, and answers how many there may be.
-pub(crate) fn raise_descriptors() -> u64 {
-    let limit = getrlimit(Resource::Nofile);
-    // Some systems allow no more than they say, whatever they say; what was allowed before is still allowed then.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
-    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
-}
-
-/// The signals that are understood.
-struct Signals {
-    end: [Signal; 3],
-    reload: Signal,
-}
-
-impl Signals {
-    fn listen() -> io::Result<Signals> {
-        let listen = |kind| signal(kind);
-        let end = [listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?, listen(SignalKind::quit())?];
-        Ok(Signals { end, reload: listen(SignalKind::hangup())? })
-    }
-
-    /// Waits for a signal that ends the process. Until then one that asks for it has looked at what can be changed
-    /// while serving: the policies, and their settings.
-    async fn end(&mut self, bell: &Bell) {
-        let [terminate, interrupt, quit] = &mut self.end;
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => return,
-                _ = interrupt.recv() => return,
-                _ = quit.recv() => return,
-                _ = self.reload.recv() => {
-                    tracing::info!("policies and their settings are looked at; other settings need a restart");
-                    bell.ring();
-                }
-            }
-        }
+/// Waits for the word to end. Until then, whoever says so has what can be changed while serving looked at: the policies,
+/// and their settings.
+async fn told_to_end(signals: &mut Signals, bell: &Bell) {
+    while signals.next().await == Word::Reload {
+        tracing::info!("policies and their settings are looked at; other settings need a restart");
+        bell.ring();
     }
 }
 
@@ -379,28 +344,8 @@ where
     })
 }
 
-/// Who else listens on an address.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Sharing {
-    Alone,
-    WithWorkers { first: bool },
-}
-
-fn bind(address: SocketAddr, setting: &'static str, sharing: Sharing) -> Result<std::net::TcpListener, StartError> {
-    let listen = || -> io::Result<std::net::TcpListener> {
-        if sharing == (Sharing::WithWorkers { first: true }) {
-            // With SO_REUSEPORT a second Spillway would share the port in silence: it is first tried without.
-            drop(std::net::TcpListener::bind(address)?);
-        }
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_reuse_address(true)?;
-        socket.set_reuse_port(sharing != Sharing::Alone)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        Ok(socket.into())
-    };
-    listen().map_err(|error| StartError::Listen {
+fn cannot_listen(address: SocketAddr, setting: &'static str, error: &io::Error) -> StartError {
+    StartError::Listen {
         address,
         setting,
         reason: match error.kind() {
@@ -411,5 +356,5 @@ fn bind(address: SocketAddr, setting: &'static str, sharing: Sharing) -> Result<
             io::ErrorKind::AddrNotAvailable => "this machine has no such address; choose one that it has".into(),
             _ => error.to_string(),
         },
-    })
+    }
 }

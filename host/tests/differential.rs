@@ -1,4 +1,6 @@
-//! The built-in judgement, once native and once as a Wasm module: the same in all that providers may answer.
+//! The built-in judgement, once native and once as a Wasm module: the same in all that providers may answer. The
+//! policies come from the harness of the end-to-end tests, which is Linux's.
+#![cfg(target_os = "linux")]
 #![allow(missing_docs, reason = "a test")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, also in its helpers")]
 

@@ -348,9 +348,9 @@ impl Spillway {
         self.process.child.0.id()
     }
 
-    /// Asks it to end: SIGTERM.
+    /// Asks it to end: SIGTERM; under Wine SIGINT, which that makes Ctrl+C of, while it lets a SIGTERM kill.
     pub fn terminate(&self) {
-        self.signal(Signal::TERM);
+        self.signal(if std::env::var_os("SPILLWAY_UNDER_WINE").is_some() { Signal::INT } else { Signal::TERM });
     }
 
     /// Sends it a signal.

@@ -8,6 +8,7 @@ use spillway_tests::provider::{Failure, Provider, error_in_200, fail, healthy, r
 use spillway_tests::spillway::{Setup, Spillway, policy_file};
 use spillway_tests::wait::eventually;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 /// Its configuration file and admin address, as every command that asks a running Spillway is told them.
 fn told(spillway: &Spillway, arguments: &[&str]) -> Vec<String> {

@@ -1,16 +1,19 @@
 //! `cargo xtask`: everything that is done to this repository, in one place that needs nothing but Cargo.
 
 mod consent;
+mod cross;
 mod debian;
 mod demo;
 mod deny;
 mod dist;
+mod platforms;
 mod policies;
 mod process;
 mod python;
 mod sdk;
 mod test;
 mod wasm;
+mod wine;
 mod workspace;
 
 use consent::Consent;
@@ -24,13 +27,15 @@ Usage: cargo xtask COMMAND
   test [--fast] [--long]  everything a change must pass: policies, binaries, all Rust tests, clippy, rustfmt,
                           cargo-deny, and the official Python SDKs driving the real proxy
         --fast            without the Python SDKs
-        --long            with the tests that take minutes (SPILLWAY_LONG=1), and with dist
+        --long            with the tests that take minutes (SPILLWAY_LONG=1), with platforms and with dist
   demo [--stay]           `spillway demo --fast`, and then the long form: a provider fails, requests are kept, a policy
                           is swapped, the provider comes back, and nothing is lost
         --stay            leave everything running afterwards, to try things by hand
   bench [--proxy]         what decisions and policies cost, by criterion, and what policies cost the whole proxy
         --proxy           only the latter
   simulate [...]          outages, overloads and herds over the real core, thousands of seeds; --help says more
+  platforms               what there is for macOS and Windows: linted, built, and the Windows build tested under Wine;
+                          it compiles the Wasm engine once more for each
   policies [--debian]     build policies/* and put them into target/policies/NAME.wasm
         --debian          with Debian's Rust packages, even where rustup has the Wasm target
   sdk                     write sdk/policy.lock anew, after Cargo.lock has changed: it pins what new policies use
@@ -39,8 +44,8 @@ Usage: cargo xtask COMMAND
         --target T        only for x86_64-unknown-linux-musl or aarch64-unknown-linux-musl
   help                    this text
 
-  --install               test, demo, bench, policies and dist then install what is missing: Debian's packages as root,
-                          and cargo-deny into the target folder; without it they say what is missing and how it is
+  --install               test, demo, bench, platforms, policies and dist then install what is missing: Debian's packages
+                          as root, and cargo-deny into the target folder; without it they say what is missing and how it is
                           had
 
 CARGO_TARGET_DIR is respected. Exit codes: 0 well, 1 something failed, 2 the arguments are wrong.
@@ -54,6 +59,7 @@ enum Request {
     Test(test::Options),
     Demo { stay: bool, consent: Consent },
     Bench { proxy_only: bool, consent: Consent },
+    Platforms { consent: Consent },
     Simulate(Vec<String>),
     Sdk,
     Dist(dist::Options),
@@ -91,6 +97,10 @@ impl Request {
                 Ok(Request::Demo { stay: given("--stay"), consent })
             }
             Some("dist") => dist::Options::parse(&options).map(Request::Dist),
+            Some("platforms") => {
+                only(&["--install"])?;
+                Ok(Request::Platforms { consent })
+            }
             // Its options are its own.
             Some("simulate") => Ok(Request::Simulate(options.iter().map(|option| (*option).to_owned()).collect())),
             Some("bench") => {
@@ -130,6 +140,7 @@ fn serve(request: &Request) -> Result<(), String> {
         Request::Policies { source, consent } => policies::build(&workspace, *source, *consent, &[policies::POLICIES]),
         Request::Sdk => sdk::write_lock(&workspace),
         Request::Test(options) => test::run_steps(&workspace, *options),
+        Request::Platforms { consent } => platforms::run_steps(&workspace, *consent),
         Request::Demo { stay, consent } => demo::run_demo(&workspace, *stay, *consent),
         Request::Dist(options) => dist::run_steps(&workspace, options),
         Request::Simulate(options) => {
@@ -204,7 +215,18 @@ mod tests {
     fn the_usage_text_and_the_reference_name_every_command_and_option() {
         const REFERENCE: &str = include_str!("../../docs/commands.md");
         let words = [
-            "test", "--fast", "--long", "demo", "--stay", "bench", "--proxy", "simulate", "policies", "sdk", "dist",
+            "test",
+            "--fast",
+            "--long",
+            "demo",
+            "--stay",
+            "bench",
+            "--proxy",
+            "simulate",
+            "platforms",
+            "policies",
+            "sdk",
+            "dist",
             "--target",
         ];
         for word in words.into_iter().chain(["--debian", "help", "--install"]) {

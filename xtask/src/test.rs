@@ -3,6 +3,7 @@
 use crate::consent::Consent;
 use crate::deny;
 use crate::dist;
+use crate::platforms;
 use crate::policies::{self, GUESTS, POLICIES};
 use crate::process::{run, step, succeeds};
 use crate::python;
@@ -57,6 +58,8 @@ pub(crate) fn run_steps(workspace: &Workspace, options: Options) -> Result<(), S
     if options.long {
         // Each of its targets compiles the Wasm engine once more.
         step("packages", || dist::run_steps(workspace, &dist::Options::all(options.consent)))?;
+        // Each of them compiles the Wasm engine once more.
+        step("other systems", || platforms::run_steps(workspace, options.consent))?;
     }
     println!("\nAll of it passed.");
     Ok(())

@@ -2,7 +2,8 @@
 //! whether it carries an interpreter.
 
 use super::{Config, ConfigError, Policies, Purpose};
-use crate::policy::{Followed, Limits, PolicySettings, Stamp};
+use crate::policy::{Followed, Limits, PolicySettings};
+use crate::runtime::file_identity::Stamp;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;

@@ -4,6 +4,7 @@ use super::kind::{Address, FileOrNone, Flag, List, Maybe, Size, Time, Whole};
 use super::reader::Section;
 use super::secret::{Named, NamedSecret, OneSecret, Secret};
 use super::section::section;
+use crate::runtime::unix_socket;
 use http::Uri;
 use http::uri::{Authority, Parts};
 use spillway_resilience::ShedSettings;
@@ -96,6 +97,12 @@ impl Server {
         }
         if server.access_key_env.is_some() && server.access_key_file.is_some() {
             section.mistake("access_key_file", "there is one access key, and `access_key_env` names it");
+        }
+        if server.unix_socket.is_some() && !unix_socket::EXIST {
+            let said = "this system has no Unix sockets that Spillway can use: callers come through `listen`, and show \
+                        an access key (`access_key_env` or `access_key_file`) to spend keys of Spillway's own";
+            section.mistake("unix_socket", said);
+            server.unix_socket = None;
         }
         for (key, named) in [("access_key_env", &server.access_key_env), ("access_key_file", &server.access_key_file)] {
             let secret = named.as_ref().and_then(|named| named.secret.as_ref());
@@ -208,6 +215,7 @@ fn origin(text: &str) -> Result<String, String> {
 mod tests {
     use super::super::{Secret, parse};
     use super::Server;
+    use crate::runtime::unix_socket;
     use std::fs;
     use std::path::Path;
 
@@ -250,6 +258,8 @@ mod tests {
                 (format!("{key}\n"), "set plaintext = true in [server]"),
                 ("unix_socket = \"socket\"\nplaintext = true\n".to_owned(), only_key),
             ];
+            // Where there are none, that is a mistake as well.
+            let lacking = lacking.into_iter().filter(|(rest, _)| unix_socket::EXIST || !rest.contains("unix_socket"));
             for (rest, said) in lacking {
                 let found = mistakes(&format!("{listen}{rest}"), folder.path());
                 assert_eq!(found.len(), 1, "{found:#?}");
@@ -280,13 +290,19 @@ mod tests {
     }
 
     #[test]
-    fn the_unix_socket_lies_where_the_file_does() {
+    fn the_unix_socket_lies_where_the_file_does_and_nowhere_where_there_are_none() {
         let socket = |text: &str| {
             let config = parse(&format!("[server]\n{text}"), Path::new("/etc/spillway")).expect("a configuration");
             config.server.unix_socket
         };
-        assert_eq!(socket("unix_socket = \"run/spillway.sock\""), Some("/etc/spillway/run/spillway.sock".into()));
         assert_eq!(socket("unix_socket = \"\""), None);
         assert_eq!(socket(""), None);
+        let named = "unix_socket = \"run/spillway.sock\"";
+        if unix_socket::EXIST {
+            assert_eq!(socket(named), Some("/etc/spillway/run/spillway.sock".into()));
+        } else {
+            let found = mistakes(named, Path::new("/etc/spillway"));
+            assert!(found.concat().contains("this system has no Unix sockets"), "{found:?}");
+        }
     }
 }

@@ -3,12 +3,13 @@
 use crate::downstream::connection::stream::Stream;
 use crate::downstream::connection::{self, crowd::Crowd};
 use crate::proxy::worker::Worker;
+use crate::runtime::{port, unix_socket};
 use std::io;
 use std::mem::take;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::TcpListener;
 
 /// How long to leave it when a connection cannot be accepted.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -40,18 +41,18 @@ pub(crate) struct Entrances {
     /// The port.
     pub port: std::net::TcpListener,
     /// The Unix socket beside it, if there is one. All workers accept from the same.
-    pub unix_socket: Option<std::os::unix::net::UnixListener>,
+    pub unix_socket: Option<unix_socket::Listener>,
 }
 
 impl Entrances {
     /// The same, for whoever takes another's place: it accepts from the same queues, and loses nobody in them.
     pub(crate) fn try_clone(&self) -> io::Result<Entrances> {
-        let unix_socket = self.unix_socket.as_ref().map(std::os::unix::net::UnixListener::try_clone).transpose()?;
-        Ok(Entrances { port: self.port.try_clone()?, unix_socket })
+        let unix_socket = self.unix_socket.as_ref().map(unix_socket::Listener::try_clone).transpose()?;
+        Ok(Entrances { port: port::share(&self.port)?, unix_socket })
     }
 
     fn listen(self) -> io::Result<Listeners> {
-        let unix_socket = self.unix_socket.map(UnixListener::from_std).transpose()?;
+        let unix_socket = self.unix_socket.map(unix_socket::AsyncListener::from_std).transpose()?;
         Ok(Listeners { port: TcpListener::from_std(self.port)?, unix_socket })
     }
 }
@@ -59,7 +60,7 @@ impl Entrances {
 /// The same, on a worker's own runtime.
 struct Listeners {
     port: TcpListener,
-    unix_socket: Option<UnixListener>,
+    unix_socket: Option<unix_socket::AsyncListener>,
 }
 
 impl Listeners {

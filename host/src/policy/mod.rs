@@ -37,4 +37,4 @@ pub(crate) use status::{Comparison, Example, PolicyStatus, ShadowStatus};
 pub(crate) use wasm::CallError;
 pub use wasm::{Instance, LoadError, Module, Runtime};
 pub(crate) use watch::{Bell, watch_folder};
-pub(crate) use watch::{PREVIOUS_SUFFIX, ReadError, SHADOW_SUFFIX, Stamp, place_of, read, signature_of};
+pub(crate) use watch::{PREVIOUS_SUFFIX, ReadError, SHADOW_SUFFIX, place_of, read, signature_of};

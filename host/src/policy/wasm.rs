@@ -8,8 +8,8 @@ mod ticker;
 use super::artifact::{ArtifactError, Sha256Sum, componentize};
 use super::limits::Limits;
 use crate::runtime::sync::lock;
+use crate::runtime::thread_time::thread_cpu_time;
 use cache::Cache;
-use rustix::time::{ClockId, clock_gettime};
 use spillway_sdk::{AttemptFacts, Fault, Hooks, RetryDecision, TripDecision, Verdict, WindowFacts};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -531,11 +531,6 @@ impl Context {
     fn window(&self) -> Result<&Rc<dyn WindowFacts>, wasmtime::Error> {
         self.window.as_ref().ok_or_else(|| wasmtime::Error::msg("the window was used after the call it was lent for"))
     }
-}
-
-fn thread_cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 /// Keeps one policy from flooding the log.

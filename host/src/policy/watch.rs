@@ -18,7 +18,7 @@ use super::wasm::{LoadError, Runtime};
 use crate::runtime::clock::milliseconds;
 use doorbell::{Doorbells, RINGS_MAX, Ring, wait};
 use file::Sighting;
-pub(crate) use file::{PREVIOUS_SUFFIX, Place, ReadError, SHADOW_SUFFIX, Stamp, place_of, read, signature_of};
+pub(crate) use file::{PREVIOUS_SUFFIX, Place, ReadError, SHADOW_SUFFIX, place_of, read, signature_of};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;

@@ -4,21 +4,17 @@
 //! meanwhile. So everything is measured by a counter that nobody sets and that sleep does not stop, and wall time is
 //! read once and then counted on. Two things are measured otherwise, because they would be wrong by this: how long a
 //! call has been under way, since whoever is asked and whoever waits for it sleep with us (`Instant`, which the
-//! runtime's timers follow), and what people and providers are told or tell in dates ([`wall_unix_ms`]).
+//! runtime's timers follow; on Windows it counts sleep as well, so that a call may time out on waking up), and what
+//! people and providers are told or tell in dates ([`wall_unix_ms`]).
 
-use rustix::time::{ClockId, clock_gettime};
+mod counter;
+
 use spillway_resilience::Timestamp;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 use tokio::time::Instant;
-
-/// The counter that goes on while the machine sleeps. macOS calls so what Linux calls otherwise.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-const COUNTER: ClockId = ClockId::Boottime;
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-const COUNTER: ClockId = ClockId::Monotonic;
 
 /// A sleep worth noticing: far above what passes between two readings, far below what a machine needs to fall asleep
 /// and wake up.
@@ -52,7 +48,7 @@ impl Clock {
     /// Starts counting, from the wall clock's time.
     pub fn start() -> Self {
         let began_unix_ms = Box::leak(Box::new(AtomicU64::new(wall_unix_ms())));
-        Clock { origin_micros: counter_micros(), awake: Instant::now(), began_unix_ms }
+        Clock { origin_micros: counter::micros(), awake: Instant::now(), began_unix_ms }
     }
 
     /// Lets [`Clock::unix_ms`] go on from `unix_ms`: from what a former process has counted up to.
@@ -67,7 +63,7 @@ impl Clock {
 
     /// Now, for the pure core.
     pub fn now(&self) -> Timestamp {
-        Timestamp::from_micros(counter_micros().saturating_sub(self.origin_micros))
+        Timestamp::from_micros(counter::micros().saturating_sub(self.origin_micros))
     }
 
     /// Milliseconds since 1970, for what outlives the process. It was the wall clock's time once, and counts on from
@@ -126,6 +122,7 @@ impl Clock {
     /// look anew: the runtime's timers have not counted it. To be called about once a second.
     pub fn notice_sleep(&self) -> Option<Duration> {
         let slept = self.slept();
+        counter::noticed();
         let noticed = Duration::from_micros(SLEEPS.noticed_micros.load(Ordering::Relaxed));
         let more = slept.checked_sub(noticed).filter(|more| *more >= SLEEP_MIN)?;
         SLEEPS.noticed_micros.store(micros(slept), Ordering::Relaxed);
@@ -144,14 +141,8 @@ impl Clock {
     fn slept(&self) -> Duration {
         // The counter first: a process that is stopped between the two readings is not taken for a machine that slept.
         let passed = Duration::from_micros(self.now().as_micros());
-        passed.saturating_sub(self.awake.elapsed())
+        counter::slept(passed, self.awake)
     }
-}
-
-fn counter_micros() -> u64 {
-    let time = clock_gettime(COUNTER);
-    // Neither is ever negative.
-    time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1_000
 }
 
 /// A moment of one time, in the other: `now` and `wall` are the same moment.
@@ -178,7 +169,7 @@ pub fn wall_unix_ms() -> u64 {
 
 /// What the counter says, in milliseconds: it began with the system, and means nothing after the next start of that.
 pub(crate) fn counter_ms() -> u64 {
-    counter_micros() / 1_000
+    counter::micros() / 1_000
 }
 
 /// Whole milliseconds of a duration.

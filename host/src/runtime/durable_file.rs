@@ -1,12 +1,17 @@
 //! Files that are whole at every moment: written beside the one that is there, and renamed over it.
 
 use std::ffi::OsStr;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, Permissions};
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
-use tempfile::Builder;
+use system::{draft, put};
+use tempfile::{Builder, NamedTempFile};
+
+#[cfg(unix)]
+use unix as system;
+#[cfg(windows)]
+use windows as system;
 
 /// What the name of a file begins with that is being written. Hidden, so that whoever watches the folder leaves it
 /// alone.
@@ -16,7 +21,7 @@ const DRAFT_SUFFIX: &str = ".new";
 /// From this age on a draft was left behind by a process that ended while it wrote. The largest takes seconds.
 const ABANDONED_AFTER: Duration = Duration::from_secs(60 * 60);
 
-/// Who may read and write a file.
+/// Who may read and write a file. On Windows that is for its folder's access list to say.
 #[derive(Clone, Debug)]
 pub(crate) enum Access {
     /// Its owner alone.
@@ -24,7 +29,7 @@ pub(crate) enum Access {
     /// Whoever the process's umask lets.
     Umask,
     /// The same as another file.
-    Like(Permissions),
+    Like(#[cfg_attr(windows, expect(dead_code, reason = "it takes over its folder's access list"))] Permissions),
 }
 
 /// Puts what `content` holds under `path`. Others see what was there before or all of the new; when this has returned,
@@ -36,23 +41,10 @@ pub(crate) enum Access {
 pub(crate) fn replace(path: &Path, access: Access, mut content: impl Read) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     remove_abandoned(folder);
-    let mode = match &access {
-        Access::Owner => 0o600,
-        Access::Umask => 0o666,
-        Access::Like(permissions) => permissions.mode(),
-    };
-    let mut draft = Builder::new()
-        .prefix(DRAFT_PREFIX)
-        .suffix(DRAFT_SUFFIX)
-        .permissions(Permissions::from_mode(mode))
-        .tempfile_in(folder)?;
-    if let Access::Like(permissions) = access {
-        // The umask may have taken some of them away.
-        draft.as_file().set_permissions(permissions)?;
-    }
+    let mut draft = draft(Builder::new().prefix(DRAFT_PREFIX).suffix(DRAFT_SUFFIX), folder, access)?;
     io::copy(&mut content, draft.as_file_mut())?;
     draft.as_file().sync_all()?;
-    draft.persist(path)?;
+    put(draft, path)?;
     sync_folder(folder)
 }
 
@@ -61,7 +53,72 @@ pub(crate) fn replace(path: &Path, access: Access, mut content: impl Read) -> io
 /// # Errors
 /// When the folder cannot be opened, or the disk does not take it.
 pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
+    system::sync_folder(folder)
+}
+
+#[cfg(unix)]
+mod unix {
+    use super::{Access, Builder, NamedTempFile, Path, Permissions, io};
+    use std::fs::File;
+    use std::os::unix::fs::PermissionsExt;
+
+    pub(super) fn draft(builder: &mut Builder<'_, '_>, folder: &Path, access: Access) -> io::Result<NamedTempFile> {
+        let mode = match &access {
+            Access::Owner => 0o600,
+            Access::Umask => 0o666,
+            Access::Like(permissions) => permissions.mode(),
+        };
+        let draft = builder.permissions(Permissions::from_mode(mode)).tempfile_in(folder)?;
+        if let Access::Like(permissions) = access {
+            // The umask may have taken some of them away.
+            draft.as_file().set_permissions(permissions)?;
+        }
+        Ok(draft)
+    }
+
+    pub(super) fn put(draft: NamedTempFile, path: &Path) -> io::Result<()> {
+        draft.persist(path)?;
+        Ok(())
+    }
+
+    pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
+        File::open(folder)?.sync_all()
+    }
+}
+
+#[cfg(windows)]
+mod windows {
+    use super::{Access, Builder, NamedTempFile, Path, io};
+    use std::thread::sleep;
+    use std::time::Duration;
+
+    /// How often a file is tried to be replaced that somebody has open.
+    const TRIES_MAX: u32 = 40;
+    /// How long is left to whoever has it open. Readers of ours take a millisecond, and virus scanners, which look at
+    /// each new file, some tens.
+    const BETWEEN_TRIES: Duration = Duration::from_millis(25);
+
+    pub(super) fn draft(builder: &mut Builder<'_, '_>, folder: &Path, _access: Access) -> io::Result<NamedTempFile> {
+        builder.tempfile_in(folder)
+    }
+
+    /// Windows replaces no file that somebody has open, nor renames one, so that it takes some patience.
+    pub(super) fn put(mut draft: NamedTempFile, path: &Path) -> io::Result<()> {
+        for _ in 1..TRIES_MAX {
+            match draft.persist(path) {
+                Err(refused) if refused.error.kind() == io::ErrorKind::PermissionDenied => draft = refused.file,
+                done => return done.map(drop).map_err(io::Error::from),
+            }
+            sleep(BETWEEN_TRIES);
+        }
+        draft.persist(path)?;
+        Ok(())
+    }
+
+    /// A folder cannot be flushed there: its file system keeps names in a journal of its own.
+    pub(super) fn sync_folder(_folder: &Path) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Removes what processes have left behind that ended while they wrote into this folder, so that it does not pile up.
@@ -83,8 +140,11 @@ fn is_draft(name: &OsStr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::File;
 
+    #[cfg(unix)]
     fn mode(path: &Path) -> u32 {
+        use std::os::unix::fs::PermissionsExt;
         fs::metadata(path).expect("a file").permissions().mode() & 0o777
     }
 
@@ -93,10 +153,30 @@ mod tests {
     }
 
     #[test]
+    fn a_file_is_replaced_whole_also_while_somebody_reads_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("kept.json");
+        fs::write(&path, "a longer text that was there before").expect("written");
+        let mut reader = File::open(&path).expect("a file");
+        let reads = std::thread::spawn(move || {
+            // Long enough for the other to be in the way of it, where that is a way to be in.
+            std::thread::sleep(Duration::from_millis(100));
+            let mut text = String::new();
+            reader.read_to_string(&mut text).map(|_| text)
+        });
+        replace(&path, Access::Owner, &b"new"[..]).expect("replaced");
+        assert_eq!(fs::read(&path).expect("a file"), b"new");
+        assert_eq!(reads.join().expect("it ends").expect("read"), "a longer text that was there before");
+        assert_eq!(count(folder.path()), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
     fn a_file_is_replaced_whole_with_the_access_that_was_asked_for_and_nothing_is_left_beside() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("kept.json");
         fs::write(&path, "a longer text that was there before").expect("written");
+        use std::os::unix::fs::PermissionsExt;
         fs::set_permissions(&path, Permissions::from_mode(0o644)).expect("readable by all");
         replace(&path, Access::Owner, &b"new"[..]).expect("replaced");
         assert_eq!((fs::read(&path).expect("a file"), mode(&path)), (b"new".to_vec(), 0o600));

@@ -4,10 +4,10 @@
 //! shows. After a start of the machine only the wall clock can tell: what it says has passed is believed, but time
 //! never goes back.
 
+use crate::runtime::boot::boot_id;
 use crate::runtime::clock::{Clock, counter_ms, wall_unix_ms};
 use crate::state::json_file;
 use serde::{Deserialize, Serialize};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The file's name, in the data folder.
@@ -16,8 +16,6 @@ const FILE: &str = "clock.json";
 const VERSION: u32 = 1;
 /// Largest file read: it has five short lines.
 const FILE_BYTES_MAX: u64 = 4 << 10;
-/// Where Linux names this start of the machine. Other systems tell as much in ways that need a library.
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// From here on a difference is a clock that was set, and no rounding.
 const JUMP_MS: u64 = 1_000;
 
@@ -93,10 +91,9 @@ pub(crate) struct SteadyTime {
 impl SteadyTime {
     /// What is kept in `folder`, which is not looked at yet. Without a folder nothing is read or written.
     pub(crate) fn kept_in(folder: Option<&Path>) -> SteadyTime {
-        let boot = fs::read_to_string(BOOT_ID).ok().map(|id| id.trim().to_owned()).filter(|id| !id.is_empty());
         SteadyTime {
             path: folder.map(|folder| folder.join(FILE)),
-            boot,
+            boot: boot_id(),
             anchor: None,
             is_resumed: false,
             failed: false,
@@ -152,6 +149,7 @@ impl SteadyTime {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     const NOON: u64 = 1_795_953_600_000;
     const HOUR: u64 = 3_600_000;

@@ -1,5 +1,6 @@
 //! Whatever lies in the policy folder, and whatever a policy does when it is called: the host survives it, in bounded
-//! time and memory, and says what was wrong.
+//! time and memory, and says what was wrong. What it asks of the system is Linux's.
+#![cfg(target_os = "linux")]
 #![allow(missing_docs, reason = "a test")]
 #![allow(
     clippy::unwrap_used,

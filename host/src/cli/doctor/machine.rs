@@ -2,7 +2,8 @@
 
 use super::finding::Finding;
 use crate::cli::policy::{TARGET, has_target};
-use crate::start::{connections_of, raise_descriptors};
+use crate::runtime::descriptors;
+use crate::start::connections_of;
 use std::process::Command;
 
 /// Fewer connections at once are doubtful: a server's application has as many on a busy day.
@@ -12,7 +13,7 @@ const DESCRIPTORS_MIN: u64 = 64;
 
 /// How many files may be open, as far as the system lets a process raise that itself.
 pub(super) fn descriptors() -> Finding {
-    of_descriptors(raise_descriptors())
+    of_descriptors(descriptors::raise())
 }
 
 fn of_descriptors(descriptors: u64) -> Finding {

@@ -4,7 +4,6 @@
 use crate::downstream::connection::stream::Stream;
 use crate::runtime::upload::UnderWay;
 use crate::tenants::guard::Entrance;
-use socket2::SockRef;
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
@@ -12,7 +11,6 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
@@ -144,14 +142,14 @@ impl Line {
     /// Closes it from outside. Whoever serves it sees its end.
     pub(crate) fn close(&self) {
         // This fails only for a connection that is closed already.
-        let _ = SockRef::from(&*self.stream.borrow()).shutdown(Shutdown::Both);
+        let _ = self.stream.borrow().shut(Shutdown::Both);
     }
 
     /// Has it reset when it is closed, so that nobody takes what has arrived for all, and the kernel keeps nothing that
     /// nobody reads.
     pub(crate) fn reset_on_close(&self) {
         // Without it the caller finds an end in the middle of its answer.
-        let _ = SockRef::from(&*self.stream.borrow()).set_linger(Some(Duration::ZERO));
+        let _ = self.stream.borrow().reset_on_close();
     }
 
     /// Sends last words, and then no more; no words where the end of an answer has not been sent.
@@ -161,7 +159,7 @@ impl Line {
             // Whoever has no room for them does not hear them.
             let _ = stream.try_write(words);
         }
-        let _ = SockRef::from(&*stream).shutdown(Shutdown::Write);
+        let _ = stream.shut(Shutdown::Write);
         self.has_shut.set(true);
     }
 

@@ -1,16 +1,17 @@
 //! A caller's stream of bytes: over TCP, or over the Unix socket.
 
 use crate::downstream::connection::peer;
+use crate::runtime::unix_socket;
 use crate::tenants::guard::Entrance;
 use crate::upstream::client::keepalive;
-use rustix::net::{RecvFlags, SendFlags, recv, send};
 use socket2::SockRef;
 use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::net::Shutdown;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 
 /// A caller's stream of bytes.
 #[derive(Debug)]
@@ -18,7 +19,7 @@ pub(crate) enum Stream {
     /// Through the port.
     Tcp(TcpStream),
     /// Through the file.
-    Unix(UnixStream),
+    Unix(unix_socket::Stream),
 }
 
 impl Stream {
@@ -49,17 +50,9 @@ impl Stream {
 
     /// Whether the caller has sent something, or that it sends no more: then there are 0 bytes.
     pub(crate) fn poll_peek(&self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let mut byte = [0];
         match self {
-            Stream::Tcp(stream) => stream.poll_peek(context, &mut ReadBuf::new(&mut byte)),
-            Stream::Unix(stream) => loop {
-                ready!(stream.poll_read_ready(context))?;
-                let peek = || Ok(recv(stream, &mut byte, RecvFlags::PEEK).map(|(length, _)| length)?);
-                match stream.try_io(Interest::READABLE, peek) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    peeked => return Poll::Ready(peeked),
-                }
-            },
+            Stream::Tcp(stream) => stream.poll_peek(context, &mut ReadBuf::new(&mut [0])),
+            Stream::Unix(stream) => unix_socket::poll_peek(stream, context),
         }
     }
 
@@ -68,8 +61,7 @@ impl Stream {
     pub(crate) fn is_held(&self) -> Option<bool> {
         match self {
             Stream::Tcp(stream) => peer::is_held(stream),
-            // Nothing is sent, and the kernel says whether it could be.
-            Stream::Unix(stream) => Some(send(stream, &[], SendFlags::empty()).is_ok()),
+            Stream::Unix(stream) => Some(unix_socket::is_held(stream)),
         }
     }
 
@@ -89,13 +81,27 @@ impl Stream {
             Stream::Unix(stream) => stream.try_write(bytes),
         }
     }
-}
 
-impl AsFd for Stream {
-    fn as_fd(&self) -> BorrowedFd<'_> {
+    /// Ends one direction, or both, for whoever holds it.
+    ///
+    /// # Errors
+    /// When it has ended already.
+    pub(crate) fn shut(&self, how: Shutdown) -> io::Result<()> {
+        self.socket().shutdown(how)
+    }
+
+    /// Has it reset when it is closed.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub(crate) fn reset_on_close(&self) -> io::Result<()> {
+        self.socket().set_linger(Some(Duration::ZERO))
+    }
+
+    fn socket(&self) -> SockRef<'_> {
         match self {
-            Stream::Tcp(stream) => stream.as_fd(),
-            Stream::Unix(stream) => stream.as_fd(),
+            Stream::Tcp(stream) => SockRef::from(stream),
+            Stream::Unix(stream) => SockRef::from(stream),
         }
     }
 }
@@ -150,17 +156,16 @@ impl AsyncWrite for Stream {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests {
     use super::*;
     use std::future::poll_fn;
     use std::io::Write;
-    use std::net::Shutdown;
 
     fn pair() -> (Stream, std::os::unix::net::UnixStream) {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().expect("a pair");
         ours.set_nonblocking(true).expect("set");
-        (Stream::Unix(UnixStream::from_std(ours).expect("a stream")), theirs)
+        (Stream::Unix(unix_socket::Stream::from_std(ours).expect("a stream")), theirs)
     }
 
     #[tokio::test]

@@ -1,8 +1,9 @@
 //! A file of lines that grows to a bound, and is then put aside and begun anew.
 
-use std::fs::{self, File, OpenOptions};
+use crate::runtime::file_identity::FileId;
+use crate::runtime::private;
+use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Lines are appended through a buffer; [`RotatingFile::flush`] brings them to the file.
@@ -17,7 +18,7 @@ pub(super) struct RotatingFile {
 #[derive(Debug)]
 struct Open {
     writer: BufWriter<File>,
-    inode: u64,
+    id: FileId,
     bytes: u64,
 }
 
@@ -33,16 +34,16 @@ impl RotatingFile {
     }
 
     fn reopen(&mut self) -> io::Result<&mut Open> {
-        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path)?;
-        let metadata = file.metadata()?;
-        let open = Open { writer: BufWriter::new(file), inode: metadata.ino(), bytes: metadata.len() };
+        let file = private::options().append(true).create(true).open(&self.path)?;
+        let (id, bytes) = (FileId::of_open(&file)?, file.metadata()?.len());
+        let open = Open { writer: BufWriter::new(file), id, bytes };
         Ok(self.open.insert(open))
     }
 
     /// Follows the path, if somebody has moved or deleted the file.
     pub(super) fn follow(&mut self) -> io::Result<()> {
-        let there = fs::metadata(&self.path).ok().map(|metadata| metadata.ino());
-        if self.open.as_ref().is_none_or(|open| Some(open.inode) != there) {
+        let there = FileId::of(&self.path).ok();
+        if self.open.as_ref().is_none_or(|open| Some(open.id) != there) {
             self.reopen()?;
         }
         Ok(())
@@ -109,7 +110,7 @@ mod tests {
         file.flush().expect("flushed");
         assert_eq!((&*read(&path), &*read(&old(&path))), ("end\n", "longer than the bound\n"));
         assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 2);
-        assert_eq!(fs::metadata(&path).expect("a file").mode() & 0o777, 0o600);
+        assert!(!private::is_open(&path).expect("it can be asked"));
     }
 
     #[test]

@@ -3,12 +3,11 @@
 use super::super::artifact::Sha256Sum;
 use super::super::limits::Limits;
 use crate::runtime::durable_file::{self, Access};
-use rustix::process::geteuid;
+use crate::runtime::private;
 use std::ffi::OsStr;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 use wasmtime::Engine;
@@ -36,9 +35,9 @@ impl Cache {
     /// # Errors
     /// When it cannot be used, or when others could put code there: what lies in it is run as it is.
     pub(super) fn open(dir: &Path, engine: &Engine) -> io::Result<Cache> {
-        DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-        if !is_private(&fs::metadata(dir)?) {
-            return Err(io::Error::other("others can write to it"));
+        private::make_folder(dir)?;
+        if !private::is_ours_to_write(&fs::metadata(dir)?, dir) {
+            return Err(io::Error::other(format!("others can write to it; {}", private::HOW_TO_SHUT)));
         }
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
@@ -50,7 +49,7 @@ impl Cache {
     pub(super) fn get(&self, engine: &Engine, sha256: Sha256Sum, limits: Limits) -> Option<Component> {
         let path = self.path(sha256, limits);
         let mut file = File::open(&path).ok()?;
-        if !is_private(&file.metadata().ok()?) {
+        if !private::is_ours_to_write(&file.metadata().ok()?, &path) {
             return None;
         }
         let mut bytes = Vec::new();
@@ -129,11 +128,6 @@ fn is_ours(path: &Path) -> bool {
     let hexadecimal = |text: &str, digits| text.len() == digits && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     name.and_then(|name| name.split_once('-'))
         .is_some_and(|(policy, engine)| hexadecimal(policy, 2 * SUM_BYTES) && hexadecimal(engine, ENGINE_DIGITS))
-}
-
-/// Whether nobody but the user of this process can write here.
-fn is_private(metadata: &fs::Metadata) -> bool {
-    metadata.uid() == geteuid().as_raw() && metadata.mode() & 0o022 == 0
 }
 
 #[cfg(test)]

@@ -1,10 +1,9 @@
 //! File events, reduced to a ring: something has changed.
 
+use crate::runtime::file_identity::FileId;
 use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
@@ -19,8 +18,8 @@ pub(super) struct Ring;
 /// The folders that are watched.
 pub(super) struct Doorbells {
     ring: SyncSender<Ring>,
-    /// The watchers, and the inode of the folder each watches: one that vanishes and returns is another.
-    hung: BTreeMap<PathBuf, (RecommendedWatcher, u64)>,
+    /// The watchers, and which folder each watches: one that vanishes and returns is another.
+    hung: BTreeMap<PathBuf, (RecommendedWatcher, FileId)>,
     /// Folders that send no events, which the log says once of each.
     silent: BTreeSet<PathBuf>,
 }
@@ -32,11 +31,11 @@ impl Doorbells {
 
     /// Watches a folder, if it exists and is not being watched.
     pub(super) fn hang(&mut self, folder: &Path) {
-        let Ok(metadata) = fs::metadata(folder) else {
+        let Ok(id) = FileId::of(folder) else {
             self.hung.remove(folder);
             return;
         };
-        if self.hung.get(folder).is_some_and(|(_, inode)| *inode == metadata.ino()) {
+        if self.hung.get(folder).is_some_and(|(_, watched)| *watched == id) {
             return;
         }
         let ring = self.ring.clone();
@@ -55,7 +54,7 @@ impl Doorbells {
         match watcher {
             Ok(watcher) => {
                 self.silent.remove(folder);
-                self.hung.insert(folder.to_owned(), (watcher, metadata.ino()));
+                self.hung.insert(folder.to_owned(), (watcher, id));
             }
             Err(error) => {
                 self.hung.remove(folder);

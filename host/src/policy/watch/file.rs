@@ -1,11 +1,11 @@
 //! Files as the watcher meets them: names, states, and contents of a bounded size that are read without ever waiting.
 
 use crate::policy::registry::Role;
-use rustix::fs::OFlags;
+use crate::runtime::file_identity::Stamp;
+use crate::runtime::open;
 use std::fmt;
-use std::fs::{self, Metadata, OpenOptions};
+use std::fs::{self, Metadata};
 use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Ends the name of a candidate, before `.wasm`.
@@ -14,27 +14,6 @@ pub(crate) const SHADOW_SUFFIX: &str = ".shadow";
 pub(crate) const PREVIOUS_SUFFIX: &str = ".previous";
 /// What a file's detached signature is called, behind the file's own name.
 const SIGNATURE_SUFFIX: &str = ".sig";
-
-/// What tells one state of a file from another without reading it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Stamp {
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    /// Changes with permissions as well: a file that could not be read is looked at again once it can.
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    pub(crate) fn of(metadata: &Metadata) -> Self {
-        Stamp {
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        }
-    }
-}
 
 /// The policy that a file is for, and what it is there for.
 pub(crate) type Place = (String, Role);
@@ -121,8 +100,7 @@ pub(crate) fn read(path: &Path, bytes_max: u64) -> Result<Vec<u8>, ReadError> {
     // again, because it may have become a pipe meanwhile, and nobody need ever write to that.
     let is_file = |metadata: Metadata| if metadata.is_file() { Ok(metadata.len()) } else { Err(ReadError::NotAFile) };
     is_file(fs::metadata(path)?)?;
-    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let file = open::without_waiting(path)?;
     let size = is_file(file.metadata()?)?;
     let mut bytes = Vec::new();
     // It may be growing at this moment.
@@ -136,8 +114,6 @@ pub(crate) fn read(path: &Path, bytes_max: u64) -> Result<Vec<u8>, ReadError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::symlink;
-    use std::process::Command;
 
     #[test]
     fn a_files_name_says_what_it_is_there_for() {
@@ -150,19 +126,29 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_pipe_or_a_folder_is_no_file_and_nobody_waits_for_it() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let pipe = folder.path().join("pipe.wasm");
-        assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
-        for path in [&*pipe, folder.path()] {
-            assert!(matches!(read(path, 64), Err(ReadError::NotAFile)), "{}", path.display());
-            assert!(matches!(Sighting::of(path), Some(Sighting::Unusable(_))), "{}", path.display());
-        }
+    fn is_no_file(path: &Path) {
+        assert!(matches!(read(path, 64), Err(ReadError::NotAFile)), "{}", path.display());
+        assert!(matches!(Sighting::of(path), Some(Sighting::Unusable(_))), "{}", path.display());
     }
 
     #[test]
+    fn a_folder_is_no_file() {
+        is_no_file(tempfile::tempdir().expect("a folder").path());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_is_no_file_and_nobody_waits_for_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let pipe = folder.path().join("pipe.wasm");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+        is_no_file(&pipe);
+    }
+
+    #[cfg(unix)]
+    #[test]
     fn a_link_that_leads_nowhere_is_nothing_and_one_that_leads_to_itself_is_unusable() {
+        use std::os::unix::fs::symlink;
         let folder = tempfile::tempdir().expect("a folder");
         let (nowhere, circle) = (folder.path().join("nowhere.wasm"), folder.path().join("circle.wasm"));
         symlink("missing", &nowhere).expect("a link");

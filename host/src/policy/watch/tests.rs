@@ -1,6 +1,5 @@
 use super::*;
 use crate::runtime::clock::Clock;
-use std::os::unix::fs::symlink;
 use std::sync::LazyLock;
 use tempfile::TempDir;
 
@@ -52,8 +51,10 @@ fn active(name: &str) -> Place {
     (name.to_owned(), Role::Active)
 }
 
+#[cfg(unix)]
 #[test]
 fn a_file_that_cannot_be_reached_is_rejected_and_the_others_are_looked_at() {
+    use std::os::unix::fs::symlink;
     let (mut loader, _folder) = loader();
     let circle = loader.dir.join("circle.wasm");
     symlink(&circle, &circle).expect("a link");
@@ -75,7 +76,7 @@ fn a_file_that_cannot_be_reached_is_rejected_and_the_others_are_looked_at() {
 fn what_could_not_be_read_is_tried_again_though_it_has_not_changed() {
     let (mut loader, _folder) = loader();
     // Every user may open it, and reading it from the beginning fails as a broken disk does.
-    symlink("/proc/self/mem", loader.dir.join("broken.wasm")).expect("a link");
+    std::os::unix::fs::symlink("/proc/self/mem", loader.dir.join("broken.wasm")).expect("a link");
     loader.look(Duration::ZERO);
     loader.look(Duration::ZERO);
     assert!(reason(&loader, "broken").contains("tried again"), "{}", reason(&loader, "broken"));

@@ -3,14 +3,14 @@
 //! While the ballast is spent no request is admitted, so that the space it gave serves only those
 //! that were admitted before.
 
-use std::fs::OpenOptions;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use ring::rand::SystemRandom;
 
 use crate::runtime::durable_file::sync_folder;
+use crate::runtime::free_space::free_bytes;
+use crate::runtime::private;
 use crate::spool::error::NoRoom;
 use crate::spool::job::random_bytes;
 
@@ -131,7 +131,7 @@ impl Ballast {
 fn create(path: &Path) -> io::Result<()> {
     let chunk: [u8; CHUNK_BYTES] =
         random_bytes(&SystemRandom::new()).ok_or_else(|| io::Error::other("the system's random generator failed"))?;
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let mut file = private::options().write(true).create_new(true).open(path)?;
     for _ in 0..BALLAST_BYTES / CHUNK_BYTES as u64 {
         file.write_all(&chunk)?;
     }
@@ -163,13 +163,6 @@ pub(super) fn no_room_to_open(dir: &Path, max_size: u64) -> Option<NoRoom> {
 /// What must be free before anything is admitted, with or without a ballast.
 fn needed_bytes(ballast: bool) -> u64 {
     if ballast { RESTORE_AT_BYTES } else { OPEN_BYTES }
-}
-
-/// What an unprivileged process may still write to the disk that holds `dir`.
-fn free_bytes(dir: &Path) -> Option<u64> {
-    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
-    let found = rustix::fs::statvfs(dir).ok()?;
-    Some(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 /// What is known of a file system by its kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(windows, allow(dead_code, reason = "there it is either fit or another machine's"))]
 pub(super) enum FileSystem {
     /// Nothing speaks against it.
     Fit,
@@ -44,17 +45,72 @@ impl FileSystem {
         Ok(FileSystem::of_magic(found.f_type as u64 & 0xffff_ffff))
     }
 
+    /// By the names that macOS gives them.
+    #[cfg(any(target_os = "macos", test))]
+    fn of_name(name: &str) -> FileSystem {
+        match name {
+            "nfs" => FileSystem::Network("NFS"),
+            "smbfs" => FileSystem::Network("SMB"),
+            "afpfs" => FileSystem::Network("AFP"),
+            "webdav" => FileSystem::Network("WebDAV"),
+            "tmpfs" => FileSystem::Perishable("tmpfs, which is memory"),
+            fuse if fuse.contains("fuse") => FileSystem::Fuse,
+            _ => FileSystem::Fit,
+        }
+    }
+
+    /// That of a folder.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    #[cfg(target_os = "macos")]
+    pub(super) fn of(dir: &std::path::Path) -> std::io::Result<FileSystem> {
+        let found = rustix::fs::statfs(dir)?;
+        let name: String =
+            found.f_fstypename.iter().map(|byte| char::from(byte.cast_unsigned())).take_while(|c| *c != '\0').collect();
+        Ok(FileSystem::of_name(&name))
+    }
+
+    /// That of a folder: a share of another machine is known by its path, also behind a drive's letter.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    #[cfg(windows)]
+    pub(super) fn of(dir: &std::path::Path) -> std::io::Result<FileSystem> {
+        use std::path::{Component, Prefix};
+        let is_share = |component| match component {
+            Component::Prefix(prefix) => matches!(prefix.kind(), Prefix::UNC(..) | Prefix::VerbatimUNC(..)),
+            Component::RootDir | Component::CurDir | Component::ParentDir | Component::Normal(_) => false,
+        };
+        let is_share = dir.canonicalize()?.components().next().is_some_and(is_share);
+        Ok(if is_share { FileSystem::Network("another machine's share") } else { FileSystem::Fit })
+    }
+
     /// That of a folder; nothing is known of it here.
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(not(any(target_os = "linux", target_os = "macos", windows)))]
     pub(super) fn of(_dir: &std::path::Path) -> std::io::Result<FileSystem> {
         Ok(FileSystem::Fit)
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
 mod tests {
     use super::*;
 
+    #[test]
+    fn file_systems_are_known_by_their_names() {
+        assert_eq!(FileSystem::of_name("apfs"), FileSystem::Fit);
+        assert_eq!(FileSystem::of_name("smbfs"), FileSystem::Network("SMB"));
+        assert_eq!(FileSystem::of_name("macfuse"), FileSystem::Fuse);
+    }
+
+    #[test]
+    fn a_folder_of_this_machine_is_no_share() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(!matches!(FileSystem::of(folder.path()).unwrap(), FileSystem::Network(_)));
+    }
+
+    #[cfg(target_os = "linux")]
     #[test]
     fn file_systems_are_known_by_their_numbers() {
         assert_eq!(FileSystem::of_magic(0xef53), FileSystem::Fit, "ext4");

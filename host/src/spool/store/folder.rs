@@ -1,8 +1,7 @@
 //! The spool's folder: private, locked for one process, on a disk that can be trusted.
 
-use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
@@ -10,8 +9,10 @@ use rusqlite::Connection;
 use super::file_system::FileSystem;
 use super::operations::Limits;
 use super::schema;
-use super::watch::{FileId, Watch};
+use super::watch::Watch;
 use crate::runtime::durable_file::{self, Access, sync_folder};
+use crate::runtime::file_identity::FileId;
+use crate::runtime::private;
 use crate::spool::error::OpenError;
 use crate::spool::seal::{Key, Sealer};
 
@@ -86,8 +87,8 @@ impl Folder {
         if let Err(error) = named {
             tracing::warn!(%error, path = %path.display(), "cannot write the lock's holder");
         }
-        let found = lock.metadata().map_err(|error| cannot(&path, &error))?;
-        Ok(Self { dir, _lock: lock, lock_id: FileId::of_open(&found), perishable })
+        let lock_id = FileId::of_open(&lock).map_err(|error| cannot(&path, &error))?;
+        Ok(Self { dir, _lock: lock, lock_id, perishable })
     }
 
     /// Whether the lock is still the one that another process would find.
@@ -122,7 +123,7 @@ impl Folder {
         let path = self.key_file();
         let is_there = path.try_exists().map_err(|error| cannot(&path, &error))?;
         if is_there {
-            make_private_file(&path).map_err(|error| cannot(&path, &error))?;
+            private::shut_file(&path).map_err(|error| cannot(&path, &error))?;
             let key = Key::load(&path).map_err(|error| match error.kind() {
                 io::ErrorKind::InvalidData => OpenError::Folder { path, problem: error.to_string() },
                 _ => cannot(&path, &error),
@@ -156,7 +157,7 @@ impl Folder {
         // SQLite gives its own new files the mode of the database, so that one must exist first. One that exists is not
         // opened here: closing it again would take away the locks that the reader's connection has on it.
         let prepared = match path.try_exists() {
-            Ok(true) => make_private_file(&path),
+            Ok(true) => private::shut_file(&path),
             Ok(false) => open_private(&path).and_then(|_| sync_folder(&self.dir)),
             Err(error) => Err(error),
         };
@@ -203,33 +204,26 @@ impl Folder {
 }
 
 fn open_private(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
-    make_private_file(path)?;
+    let file = private::options().read(true).write(true).create(true).truncate(false).open(path)?;
+    private::shut_file(path)?;
     Ok(file)
-}
-
-fn make_private_file(path: &Path) -> io::Result<()> {
-    if is_private(path)? {
-        return Ok(());
-    }
-    std::fs::set_permissions(path, Permissions::from_mode(0o600))
-}
-
-pub(super) fn is_private(path: &Path) -> io::Result<bool> {
-    Ok(std::fs::metadata(path)?.permissions().mode() & 0o077 == 0)
 }
 
 /// A folder that others can read is closed to them only while it is empty or already a spool's:
 /// someone may have named a folder that holds other things as well.
 fn make_private_folder(dir: &Path) -> Result<(), OpenError> {
     let prepare = || {
-        DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-        if is_private(dir)? {
+        private::make_folder(dir)?;
+        if !private::is_open(dir)? {
             return Ok(true);
         }
         let ours = may_be_closed(dir)?;
-        if ours {
-            std::fs::set_permissions(dir, Permissions::from_mode(0o700))?;
+        if ours && !private::shut_folder(dir)? {
+            tracing::warn!(
+                dir = %dir.display(),
+                "others may be able to read the spool's folder: it holds requests and the key they are sealed with; {}",
+                private::HOW_TO_SHUT
+            );
         }
         Ok(ours)
     };
@@ -253,9 +247,10 @@ pub(super) fn may_be_closed(dir: &Path) -> io::Result<bool> {
 pub(super) fn shared(dir: &Path) -> OpenError {
     OpenError::Folder {
         path: dir.to_owned(),
-        problem: "others can read this folder and it holds other files; give the spool a folder \
-                  of its own, or make this one private (chmod 700)"
-            .to_owned(),
+        problem: format!(
+            "others can read this folder and it holds other files; give the spool a folder of its own, or {}",
+            private::HOW_TO_SHUT
+        ),
     }
 }
 

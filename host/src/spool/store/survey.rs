@@ -8,7 +8,8 @@ use rustix::fs::{Access, access};
 
 use super::ballast::{free_bytes_near, no_room_to_admit};
 use super::file_system::FileSystem;
-use super::folder::{DATABASE_FILE, KEY_FILE, LOCK_FILE, cannot, holder, is_private, may_be_closed, shared};
+use super::folder::{DATABASE_FILE, KEY_FILE, LOCK_FILE, cannot, holder, may_be_closed, shared};
+use crate::runtime::private;
 use crate::spool::error::OpenError;
 
 /// What is found of a folder.
@@ -63,7 +64,7 @@ fn obstacle(dir: &Path, nearest: &Path, max_size: u64) -> Result<(), OpenError> 
         return Err(OpenError::NetworkFileSystem { dir: dir.to_owned(), kind });
     }
     if dir.exists() {
-        if !is_private(dir).map_err(in_the_way)? && !may_be_closed(dir).map_err(in_the_way)? {
+        if private::is_open(dir).map_err(in_the_way)? && !may_be_closed(dir).map_err(in_the_way)? {
             return Err(shared(dir));
         }
         for name in [LOCK_FILE, DATABASE_FILE, KEY_FILE] {

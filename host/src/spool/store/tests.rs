@@ -4,6 +4,7 @@ mod bounds;
 mod damage;
 mod folder;
 mod group;
+#[cfg(unix)] // Windows lets nobody move or delete a file that is open.
 mod home;
 mod life;
 mod model;

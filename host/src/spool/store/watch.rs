@@ -3,29 +3,11 @@
 //! A file that was deleted can be written and even synced for as long as it is open, and is gone with the process. What
 //! is promised on the strength of such a sync is promised in vain, so it is looked before and after.
 
-use std::fs::Metadata;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::runtime::file_identity::FileId;
 use crate::spool::seal::Key;
-
-/// What tells a file from every other, for as long as it is open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct FileId {
-    device: u64,
-    inode: u64,
-}
-
-impl FileId {
-    pub(super) fn of(path: &Path) -> io::Result<Self> {
-        std::fs::metadata(path).map(|found| Self::of_open(&found))
-    }
-
-    pub(super) fn of_open(found: &Metadata) -> Self {
-        Self { device: found.dev(), inode: found.ino() }
-    }
-}
 
 /// The files that must stay where they are.
 #[derive(Debug)]

@@ -31,12 +31,14 @@ const LOOKUP_PATIENCE: Duration = Duration::from_millis(1_800);
 const FOUND_FOR: Duration = Duration::from_secs(60 * 60);
 
 /// A connection on which nothing was received for so long is asked whether it still exists, and again every few
-/// seconds. Linux goes by [`ACKNOWLEDGED_WITHIN`] as to how often.
+/// seconds. Linux goes by `ACKNOWLEDGED_WITHIN` as to how often.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(15);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
 const KEEPALIVE_TIMES: u32 = 3;
 /// How long what was sent may stay unacknowledged before its connection counts as lost (RFC 5482). The kernel counts
-/// the time in which a peer has no room for more as well, and one that is slow to read an upload has not gone.
+/// the time in which a peer has no room for more as well, and one that is slow to read an upload has not gone. Other
+/// systems go by their own count of what was sent again.
+#[cfg(target_os = "linux")]
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(60);
 
 /// What is known of the addresses of a host.
@@ -201,6 +203,7 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::shortage::Shortage;
     use std::net::{Ipv4Addr, Ipv6Addr};
     use std::time::Instant;
     use tokio::net::{TcpListener, TcpSocket};
@@ -265,9 +268,10 @@ mod tests {
 
     #[test]
     fn of_several_failures_the_most_telling_is_told() {
-        let of = |code| tells(&io::Error::from_raw_os_error(code));
-        let (no_version_6, unreachable, timed_out, refused, no_descriptors) =
-            (of(99), of(101), of(110), of(111), of(24));
+        let of = |kind: io::ErrorKind| tells(&kind.into());
+        let (no_version_6, unreachable) = (of(io::ErrorKind::AddrNotAvailable), of(io::ErrorKind::NetworkUnreachable));
+        let (timed_out, refused) = (of(io::ErrorKind::TimedOut), of(io::ErrorKind::ConnectionRefused));
+        let no_descriptors = tells(&Shortage::no_descriptors());
         assert!(
             no_version_6 < unreachable && unreachable < timed_out && timed_out < refused && refused < no_descriptors
         );

@@ -194,16 +194,17 @@ mod tests {
 
     #[test]
     fn no_way_to_a_host_is_told_from_a_refusal() {
-        let of = |code| Trouble::connecting("10.0.0.1:443", io::Error::from_raw_os_error(code));
-        assert_eq!(&*of(113).sentence, "no route to host 10.0.0.1:443");
-        assert_eq!(&*of(101).sentence, "network unreachable for 10.0.0.1:443");
-        assert_eq!(&*of(111).sentence, "connection refused by 10.0.0.1:443");
-        assert_eq!(of(24).shortage, Some(Shortage::Descriptors));
+        let of = |error| Trouble::connecting("10.0.0.1:443", error);
+        let of_kind = |kind: io::ErrorKind| of(kind.into());
+        assert_eq!(&*of_kind(io::ErrorKind::HostUnreachable).sentence, "no route to host 10.0.0.1:443");
+        assert_eq!(&*of_kind(io::ErrorKind::NetworkUnreachable).sentence, "network unreachable for 10.0.0.1:443");
+        assert_eq!(&*of_kind(io::ErrorKind::ConnectionRefused).sentence, "connection refused by 10.0.0.1:443");
+        assert_eq!(of(Shortage::no_descriptors()).shortage, Some(Shortage::Descriptors));
     }
 
     #[test]
     fn what_was_in_the_way_is_kept_as_it_arose() {
-        let trouble = Trouble::connecting("10.0.0.1:443", io::Error::from_raw_os_error(111));
+        let trouble = Trouble::connecting("10.0.0.1:443", io::ErrorKind::ConnectionRefused.into());
         let kept = ErrorChain::of(trouble);
         assert_eq!(kept.to_string(), "connection refused by 10.0.0.1:443");
         assert_eq!(find::<Trouble>(&kept).map(|trouble| trouble.fault), Some(Fault::ConnectRefused));

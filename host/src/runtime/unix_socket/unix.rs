@@ -1,28 +1,38 @@
-//! The Unix socket: made so that its owner alone ever reaches it, and removed at the end.
+//! The Unix socket, where there is one.
 
+use crate::runtime::file_identity::FileId;
 use rustix::fs::{Mode, fchmod};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::UnixListener;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::task::{Context, Poll, ready};
+use tokio::io::Interest;
+
+/// Listens for connections.
+pub(crate) type Listener = std::os::unix::net::UnixListener;
+/// The same, on a runtime.
+pub(crate) type AsyncListener = tokio::net::UnixListener;
+/// A connection.
+pub(crate) type Stream = tokio::net::UnixStream;
 
 /// Its owner alone may connect.
 const MODE: u32 = 0o600;
 
 /// The socket's file, which is removed when this is dropped, if it is still the one that was made.
 #[derive(Debug)]
-pub(super) struct SocketFile {
+pub(crate) struct SocketFile {
     path: PathBuf,
-    identity: (u64, u64),
+    identity: FileId,
 }
 
 /// Listens on a file. One that a process has left which is gone is replaced.
 ///
 /// # Errors
 /// Why that is not possible, in words for the operator.
-pub(super) fn bind(path: &Path, backlog: i32) -> Result<(UnixListener, SocketFile), String> {
+pub(crate) fn bind(path: &Path, backlog: i32) -> Result<(Listener, SocketFile), String> {
     make_room(path)?;
     listen(path, backlog).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => "its folder does not exist".to_owned(),
@@ -31,11 +41,11 @@ pub(super) fn bind(path: &Path, backlog: i32) -> Result<(UnixListener, SocketFil
     })
 }
 
-fn listen(path: &Path, backlog: i32) -> io::Result<(UnixListener, SocketFile)> {
+fn listen(path: &Path, backlog: i32) -> io::Result<(Listener, SocketFile)> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     // Linux makes the file with the mode that the socket has; elsewhere that is no error that matters.
-    let _ = fchmod(&socket, Mode::from_raw_mode(MODE));
+    let _ = fchmod(&socket, Mode::RUSR | Mode::WUSR);
     socket.bind(&SockAddr::unix(path)?)?;
     let file = SocketFile { identity: identity(path)?, path: path.to_owned() };
     // Until it listens, nobody can connect, whatever the mode.
@@ -76,8 +86,28 @@ fn make_room(path: &Path) -> Result<(), String> {
     }
 }
 
-fn identity(path: &Path) -> io::Result<(u64, u64)> {
-    fs::symlink_metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
+/// That of the file itself: a link in its place is another.
+fn identity(path: &Path) -> io::Result<FileId> {
+    fs::symlink_metadata(path).map(|found| FileId::of_metadata(&found))
+}
+
+/// Whether the other end has sent something, or that it sends no more: then there are 0 bytes.
+pub(crate) fn poll_peek(stream: &Stream, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    let mut byte = [0];
+    loop {
+        ready!(stream.poll_read_ready(context))?;
+        let peek = || Ok(recv(stream, &mut byte, RecvFlags::PEEK).map(|(length, _)| length)?);
+        match stream.try_io(Interest::READABLE, peek) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            peeked => return Poll::Ready(peeked),
+        }
+    }
+}
+
+/// Whether some process still holds the other end. One that has only closed its sending half still does.
+pub(crate) fn is_held(stream: &Stream) -> bool {
+    // Nothing is sent, and the kernel says whether it could be.
+    send(stream, &[], SendFlags::empty()).is_ok()
 }
 
 impl Drop for SocketFile {
@@ -108,7 +138,7 @@ mod tests {
     fn what_a_dead_process_has_left_is_replaced_and_what_lives_is_not() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("spillway.sock");
-        drop(UnixListener::bind(&path).expect("left behind"));
+        drop(Listener::bind(&path).expect("left behind"));
         let (_listener, file) = bind(&path, 1).expect("replaced");
         assert!(bind(&path, 1).is_err_and(|why| why.contains("a process answers there")));
         // Whoever has taken its place keeps it.

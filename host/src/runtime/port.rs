@@ -1,0 +1,108 @@
+//! Listening on a port, also for several workers.
+
+use socket2::{Domain, Protocol, Socket, Type};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+/// Listens on an address that nobody else listens on. `backlog` connections may wait to be accepted.
+///
+/// # Errors
+/// When it is taken, or not ours to take.
+pub(crate) fn listen(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
+    open(address, backlog, Sharing::Alone)
+}
+
+/// Listens on an address for so many workers, each with a listener of its own; with port 0 all have the one that the
+/// system has chosen. Linux gives each a queue of its own, which it fills evenly (SO_REUSEPORT). Elsewhere that option
+/// means something else or does not exist, and all of them take from one queue.
+///
+/// # Errors
+/// When it is taken, or not ours to take.
+pub(crate) fn listen_for(workers: usize, address: SocketAddr, backlog: i32) -> io::Result<Vec<TcpListener>> {
+    if cfg!(target_os = "linux") { queues(workers, address, backlog) } else { one_queue(workers, address, backlog) }
+}
+
+/// Listens once more where somebody listens, and takes from the same queue.
+///
+/// # Errors
+/// When the system refuses.
+pub(crate) fn share(listener: &TcpListener) -> io::Result<TcpListener> {
+    let other = listener.try_clone()?;
+    // Unix has the two in common whether they wait; it does no harm to say so again.
+    other.set_nonblocking(true)?;
+    Ok(other)
+}
+
+/// A queue for each of them.
+fn queues(workers: usize, mut address: SocketAddr, backlog: i32) -> io::Result<Vec<TcpListener>> {
+    // With SO_REUSEPORT a second Spillway would share the port in silence: it is first tried without.
+    drop(TcpListener::bind(address)?);
+    let mut listeners = Vec::with_capacity(workers);
+    for _ in 0..workers {
+        let listener = open(address, backlog, Sharing::WithWorkers)?;
+        address = listener.local_addr()?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+/// One queue for all of them.
+fn one_queue(workers: usize, address: SocketAddr, backlog: i32) -> io::Result<Vec<TcpListener>> {
+    let listener = open(address, backlog, Sharing::Alone)?;
+    let mut listeners = (1..workers).map(|_| share(&listener)).collect::<io::Result<Vec<_>>>()?;
+    listeners.push(listener);
+    Ok(listeners)
+}
+
+/// Who else listens on an address.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sharing {
+    Alone,
+    WithWorkers,
+}
+
+fn open(address: SocketAddr, backlog: i32, sharing: Sharing) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A port whose last connections have just ended can be used again. Windows allows that anyway, and means another
+    // thing by the option: to take a port from whoever has it.
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    #[cfg(target_os = "linux")]
+    socket.set_reuse_port(sharing != Sharing::Alone)?;
+    #[cfg(not(target_os = "linux"))]
+    let _ = sharing;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(backlog)?;
+    Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{Ipv4Addr, TcpStream};
+
+    const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+    #[test]
+    fn whoever_comes_is_accepted_by_one_of_the_workers() {
+        for listeners in [listen_for(3, ANY, 8).expect("a port"), one_queue(3, ANY, 8).expect("a port")] {
+            let address = listeners[0].local_addr().expect("an address");
+            assert!(listeners.iter().all(|one| one.local_addr().expect("an address") == address));
+            assert_eq!(listeners.len(), 3);
+            let _caller = TcpStream::connect(address).expect("somebody listens");
+            let accepted = || listeners.iter().filter(|one| one.accept().is_ok()).count();
+            // What has connected may reach its queue a moment later.
+            assert_eq!(std::iter::repeat_with(accepted).find(|count| *count > 0), Some(1));
+        }
+    }
+
+    #[test]
+    fn a_port_that_is_taken_is_not_shared_in_silence() {
+        let taken = listen_for(2, ANY, 8).expect("a port");
+        let address = taken[0].local_addr().expect("an address");
+        for refused in [listen(address, 8).map(drop), listen_for(2, address, 8).map(drop)] {
+            assert_eq!(refused.expect_err("it is taken").kind(), io::ErrorKind::AddrInUse);
+        }
+    }
+}

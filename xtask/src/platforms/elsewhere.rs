@@ -1,0 +1,76 @@
+//! Which end-to-end tests are of use under Wine, and why others are not.
+
+/// Tests that are left out as a whole, by the name of their file.
+pub(crate) const FILES_LEFT_OUT: [(&str, &[&str]); 2] = [
+    ("they move the clocks under a Linux process", &["clocks"]),
+    ("they measure for minutes what does not depend on the system", &["no_worse_off", "no_worse_off_chains"]),
+];
+
+/// Tests that say nothing there, by their names, and why.
+pub(crate) const NOT_APPLICABLE: [(&str, &[&str]); 9] = [
+    (
+        "there are no Unix sockets",
+        &[
+            "a_caller_that_leaves_through_the_unix_socket_ends_its_call",
+            "the_socket_of_a_dead_process_is_replaced_and_that_of_a_living_one_is_not",
+            "whoever_reaches_the_unix_socket_may_spend_and_nobody_else_reaches_it",
+        ],
+    ),
+    (
+        "the system does not tell what a caller's end has read, or whether somebody holds it",
+        &["a_caller_that_reads_slowly_gets_all_of_its_answer", "a_caller_that_sends_no_more_gets_its_answer"],
+    ),
+    (
+        "there is no limit on open files to come near to",
+        &[
+            "connections_that_nobody_uses_make_room_for_those_that_somebody_does",
+            "what_this_machine_lacks_is_said_as_such_and_counts_against_no_provider",
+        ],
+    ),
+    (
+        "there are no modes, and the tests' folders lie outside of the profile",
+        &[
+            "who_has_made_an_answer_is_known_behind_a_kill",
+            "who_has_made_a_streamed_answer_is_known_behind_a_kill",
+            "requests_are_recorded_without_credentials_prompts_and_cookies",
+            "a_spool_that_cannot_be_opened_keeps_nobody_from_being_served_and_opens_by_itself_when_it_can_be",
+            "what_was_compiled_is_kept_and_a_damaged_file_is_compiled_again",
+            "a_policy_that_needs_more_room_gets_it_once_the_configuration_says_that_it_carries_an_interpreter",
+        ],
+    ),
+    ("there is no SIGHUP", &["a_hangup_reloads_and_cuts_no_stream_and_a_quit_lets_all_end"]),
+    (
+        "they use what Linux alone has: its devices, pipes, links, file systems, and stopped threads",
+        &[
+            "a_machine_that_has_slept_uses_no_connection_from_before",
+            "a_log_that_cannot_be_written_costs_lines_and_no_answer",
+            "a_file_that_cannot_be_reached_is_rejected_and_the_others_are_served",
+            "a_signature_that_cannot_be_one_is_told_what_is_wrong_and_nobody_waits_for_it",
+            "a_data_folder_that_ends_with_its_container_is_named",
+            "a_data_folder_whose_disk_hangs_holds_up_neither_the_start_nor_any_answer",
+        ],
+    ),
+    (
+        "Windows lets nobody move or delete a file that is open",
+        &[
+            "nothing_is_promised_on_files_that_have_gone_and_everything_goes_on_by_itself",
+            "a_job_that_is_being_served_while_its_store_is_opened_anew_is_served_once",
+            "damaged_pages_are_told_and_take_no_traffic_along",
+        ],
+    ),
+    (
+        "no Cargo runs there",
+        &[
+            "a_new_policy_is_tested_built_installed_and_judges_and_a_fickle_one_is_found_out",
+            "a_toolchain_that_is_not_ready_is_told_what_it_lacks",
+        ],
+    ),
+    (
+        "their paths and what is said of them are Linux's",
+        &[
+            "a_candidate_is_looked_at_promoted_and_taken_back",
+            "a_recording_that_cannot_be_written_is_told_at_the_start",
+            "a_new_crate_is_refused_where_it_cannot_be",
+        ],
+    ),
+];
