@@ -17,8 +17,8 @@ use spillway_resilience::{
 };
 
 use crate::protection::{Answer, Call, Order, Orders, Protection, RequestId};
-use crate::scenario::Scenario;
-use crate::stack::{Next, Stack};
+use crate::scenario::{Provider, Scenario};
+use crate::stack::{Next, Settings, Stack};
 
 /// One target.
 #[derive(Debug)]
@@ -76,8 +76,14 @@ impl Chain {
     /// A chain of a scenario's targets, with default settings.
     #[must_use]
     pub fn new(scenario: &Scenario) -> Self {
+        Self::with(scenario, Settings::knowing)
+    }
+
+    /// A chain of a scenario's targets, with the settings that are chosen for each.
+    #[must_use]
+    pub fn with(scenario: &Scenario, settings: impl Fn(&Provider) -> Settings) -> Self {
         let further = scenario.further_targets.iter().map(|target| &target.provider);
-        let target = |(provider, rank)| Target { rank, stack: Stack::new(provider), tokens_in_flight: 0 };
+        let target = |(provider, rank)| Target { rank, stack: Stack::new(&settings(provider)), tokens_in_flight: 0 };
         Self {
             settings: ChainSettings::default(),
             targets: std::iter::once(&scenario.provider).chain(further).zip(scenario.ranks()).map(target).collect(),

@@ -23,7 +23,7 @@ use spillway_resilience::Outcome;
 use crate::chain::Chain;
 use crate::protection::{Answer, Protection};
 use crate::scenario::Scenario;
-use crate::stack::Stack;
+use crate::stack::{Settings, Stack};
 
 /// A protection by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +87,7 @@ impl Contender {
     pub fn build(self, scenario: &Scenario) -> Box<dyn Protection> {
         match self {
             Self::Spillway if !scenario.further_targets.is_empty() => Box::new(Chain::new(scenario)),
-            Self::Spillway | Self::Alone(_) => Box::new(Stack::new(&scenario.provider)),
+            Self::Spillway | Self::Alone(_) => Box::new(Stack::new(&Settings::knowing(&scenario.provider))),
             Self::Failover => Box::new(Failover::new(1 + scenario.further_targets.len())),
             Self::Direct => Box::new(Direct),
             Self::RetryOn => Box::new(RetryOn),

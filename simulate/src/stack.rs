@@ -2,8 +2,8 @@
 //!
 //! A look at the circuits, before anything is waited for; the lanes of what has said "too much"; the admission queue,
 //! which holds the limits on tokens and on calls in flight; and the circuits' admission last, after all waits. Every
-//! part is the real one of `spillway-resilience` with its default settings, and what an answer means is said by the same
-//! table ([`Consequence`]), what follows it by the same functions ([`next_step`], [`may_retry`]).
+//! part is the real one of `spillway-resilience`, with its default [`Settings`] or an operator's, and what an answer means
+//! is said by the same table ([`Consequence`]), what follows it by the same functions ([`next_step`], [`may_retry`]).
 //!
 //! # What differs
 //!
@@ -21,28 +21,25 @@
 mod circuits;
 mod lanes;
 mod part;
+mod settings;
 mod verdict;
+
+pub use settings::{Quota, Settings};
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use spillway_resilience::{
-    AdaptiveLimit, AdaptiveLimitSettings, AdmissionQueue, BreakerKind, Circumstances, Concurrency, Consequence, Demand,
-    Entry, FailedAttempt, FairQueueSettings, Feedback, FirstContent, Leaving, Limiter, LoadTrial, Outcome,
-    PacerSettings, Pass, Priority, Progress, Promptness, Retry, RetryBudget, RetryBudgetSettings, RetrySettings,
-    ServedLog, Settlement, Spend, Standing, Step, Teaches, Tenant, Ticket, Timestamp, TokenBucket, may_retry,
-    next_step,
+    AdmissionQueue, Circumstances, Consequence, Demand, Entry, FailedAttempt, Feedback, FirstContent, Leaving,
+    LoadTrial, Outcome, Pass, Priority, Progress, Promptness, Retry, RetryBudget, RetrySettings, ServedLog, Settlement,
+    Spend, Standing, Step, Teaches, Tenant, Ticket, Timestamp, may_retry, next_step,
 };
 
 use crate::protection::{Answer, Call, Order, Orders, Protection, RequestId, Told};
-use crate::scenario;
 use circuits::{CircuitPermits, Circuits, Refused};
 use lanes::{Lanes, Left};
 use part::Part;
 use verdict::verdict;
-
-/// How long a request waits at an open circuit for a probe to show whether the upstream is back.
-const CIRCUIT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Where a request stands on its way to the provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -90,7 +87,7 @@ pub struct Stack {
     trial: LoadTrial,
     served: ServedLog,
     promptness: Promptness,
-    retry: RetrySettings,
+    settings: Settings,
     /// Those who wait, by where and with which ticket.
     waiting: HashMap<(Stage, Ticket), Call>,
     /// Those who wait at an open circuit, by when they ask again.
@@ -102,23 +99,19 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// All layers with their default settings; the limiter knows the provider's quota.
+    /// All layers with these settings.
     #[must_use]
-    pub fn new(provider: &scenario::Provider) -> Self {
+    pub fn new(settings: &Settings) -> Self {
         let now = Timestamp::ORIGIN;
-        let tokens = provider
-            .tokens_per_minute
-            .map(|rate| TokenBucket::new(u64::from(provider.burst_tokens), u64::from(rate), now));
-        let concurrency = Concurrency::Adaptive(AdaptiveLimit::new(AdaptiveLimitSettings::default()));
         Self {
-            limits: AdmissionQueue::new(Limiter::new(None, tokens), concurrency, FairQueueSettings::default()),
-            lanes: Lanes::default(),
-            circuits: Circuits::new(now),
-            budget: RetryBudget::new(RetryBudgetSettings::default(), now),
+            limits: settings.admission_queue(now),
+            lanes: Lanes::new(settings.pacing, settings.queue),
+            circuits: Circuits::new(settings.breaker, settings.watch_only, now),
+            budget: RetryBudget::new(settings.retry_budget, now),
             trial: LoadTrial::new(now),
             served: ServedLog::default(),
             promptness: Promptness::default(),
-            retry: RetrySettings::default(),
+            settings: *settings,
             waiting: HashMap::new(),
             at_circuit: BTreeMap::new(),
             under_way: HashMap::new(),
@@ -183,12 +176,20 @@ impl Stack {
     /// A request waits for a probe's verdict, or for its own turn to probe, if it has the patience.
     fn wait_for_circuit(&mut self, call: &Call, refused: Refused, orders: &mut Orders) {
         let now = orders.now();
-        let patience = circuit_patience(call).saturating_since(now);
+        let patience = self.circuit_patience(call).saturating_since(now);
         match refused.rejected.worth_waiting(refused.is_slow, patience, now) {
             Some(wait) => {
                 self.at_circuit.insert((now.saturating_add(wait), call.request), *call);
             }
             None => self.refuse(call, refused.rejected.retry_at().saturating_since(now), orders),
+        }
+    }
+
+    /// Until when a request waits at an open circuit.
+    fn circuit_patience(&self, call: &Call) -> Timestamp {
+        match call.may_wait {
+            true => call.deadline.min(call.entered.saturating_add(self.settings.circuit_patience)),
+            false => Timestamp::ORIGIN,
         }
     }
 
@@ -279,12 +280,12 @@ impl Stack {
         }
         let served = answer.outcome == Outcome::Success;
         let circumstances = Circumstances {
-            breaker: BreakerKind::Adaptive,
+            breaker: self.settings.kind,
             named: answer.retry_after,
-            named_pause_max: PacerSettings::default().named_pause_max,
+            named_pause_max: self.settings.pacing.named_pause_max,
             progress: if answer.timed_out { Progress::Unanswered } else { Progress::Answered },
             took,
-            quick_attempt_max: self.retry.quick_attempt_max,
+            quick_attempt_max: self.settings.retry.quick_attempt_max,
             first_content: match (served, answer.timed_out) {
                 (true, _) => FirstContent::After(took),
                 (false, true) => {
@@ -374,7 +375,7 @@ impl Stack {
             pacing: consequence.pacing,
             is_turn_of_use: consequence.pacing.is_some() && self.lanes.is_of_use(call, call.entered),
         };
-        next_step(&self.retry, &failed, None, random)
+        next_step(&self.settings.retry, &failed, None, random)
     }
 
     /// What follows it here.
@@ -389,12 +390,12 @@ impl Stack {
             attempts: call.attempt,
             wait,
             blocked_for: self.circuits.peek(call, now).err().map(|at| at.rejected.retry_at().saturating_since(now)),
-            circuit_patience: circuit_patience(call).saturating_since(now),
+            circuit_patience: self.circuit_patience(call).saturating_since(now),
             may_be_chance: self.circuits.may_repeat(call, RetrySettings::repeat_chance_min(call.caller_retries)),
             served_share: self.circuits.served_share(call),
             has_come_back: has_come_back(call),
         };
-        if let Err(no_retry) = may_retry(&self.retry, &retry, &mut self.budget, now) {
+        if let Err(no_retry) = may_retry(&self.settings.retry, &retry, &mut self.budget, now) {
             return Next::GiveUp(no_retry.wait());
         }
         self.pasts.entry(call.request).or_default().holds_token = true;
@@ -450,14 +451,6 @@ const fn has_come_back(call: &Call) -> bool {
 /// Until when a request waits in lanes and for limits.
 fn patience_end(call: &Call) -> Timestamp {
     if call.may_wait { call.patience_end } else { Timestamp::ORIGIN }
-}
-
-/// Until when a request waits at an open circuit.
-fn circuit_patience(call: &Call) -> Timestamp {
-    match call.may_wait {
-        true => call.deadline.min(call.entered.saturating_add(CIRCUIT_PATIENCE)),
-        false => Timestamp::ORIGIN,
-    }
 }
 
 /// Whether the caller left before an answer came.

@@ -58,9 +58,14 @@ impl Changed {
 }
 
 impl Circuits {
-    /// Closed ones with their default settings.
-    pub(super) fn new(now: Timestamp) -> Self {
-        Self { whole: Breaker::new(BreakerSettings::adaptive(), now), parts: BTreeMap::new() }
+    /// Closed ones. With `watch_only` they let every call pass.
+    pub(super) fn new(settings: BreakerSettings, watch_only: bool, now: Timestamp) -> Self {
+        let mut whole = Breaker::new(settings, now);
+        if watch_only {
+            // A fresh breaker is closed either way, so there is nothing to tell.
+            let _ = whole.watch_only(now);
+        }
+        Self { whole, parts: BTreeMap::new() }
     }
 
     fn of_parts(&self, call: &Call) -> impl Iterator<Item = &Breaker> {

@@ -14,8 +14,10 @@ use super::{demand_of_a_turn, patience_end};
 use crate::protection::{Answer, Call};
 
 /// All lanes of one upstream. Each goes when nobody is paced in it any more.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Lanes {
+    pacing: PacerSettings,
+    queue: FairQueueSettings,
     lanes: BTreeMap<Part, AdmissionQueue>,
 }
 
@@ -29,6 +31,11 @@ pub(super) enum Left {
 }
 
 impl Lanes {
+    /// None yet.
+    pub(super) const fn new(pacing: PacerSettings, queue: FairQueueSettings) -> Self {
+        Self { pacing, queue, lanes: BTreeMap::new() }
+    }
+
     /// Lets a call through a lane, or lets it wait there: then it has a ticket. With its `former` one it comes before
     /// those of its tenant who came later.
     pub(super) fn enter(
@@ -86,9 +93,10 @@ impl Lanes {
     /// A part has said "too much". `log` tells what was served of late. Whether it has said so for a while, and served
     /// nobody meanwhile.
     pub(super) fn told(&mut self, part: Part, pause: Pause, answer: &Answer, log: &ServedLog, random: u64) -> bool {
+        let (pacing, queue) = (self.pacing, self.queue);
         let lane = self.lanes.entry(part).or_insert_with(|| {
-            let pacer = Pacer::new(PacerSettings::default(), log.of(|key| part.has_key(key)));
-            AdmissionQueue::paced(pacer, FairQueueSettings::default())
+            let pacer = Pacer::new(pacing, log.of(|key| part.has_key(key)));
+            AdmissionQueue::paced(pacer, queue)
         });
         lane.pacer_mut().is_some_and(|pacer| {
             pacer.told(pause, answer.sent, answer.at, random);

@@ -17,9 +17,12 @@ const QUICK: f64 = 0.05;
 impl Desk {
     /// A quota of a token a second, of which a hundred are saved up.
     fn new() -> Self {
-        let provider =
-            scenario::Provider { tokens_per_minute: Some(60), burst_tokens: 100, ..scenario::Provider::default() };
-        Self { stack: Stack::new(&provider), orders: Orders::new(Random::new(1)), requests: 0 }
+        let provider = crate::scenario::Provider {
+            tokens_per_minute: Some(60),
+            burst_tokens: 100,
+            ..crate::scenario::Provider::default()
+        };
+        Self { stack: Stack::new(&Settings::knowing(&provider)), orders: Orders::new(Random::new(1)), requests: 0 }
     }
 
     /// One whose upstream was well until `seconds`.
@@ -397,7 +400,7 @@ fn a_circuit_that_stays_open_for_longer_than_anybody_waits_refuses_at_once() {
     desk.ends(&probe, Outcome::Failure, 80.0, 80.1);
     let late = desk.call(80.2);
     let told = refusal(&desk.asks(&late));
-    assert!(told.is_some_and(|wait| wait > CIRCUIT_PATIENCE), "{told:?}");
+    assert!(told.is_some_and(|wait| wait > Settings::CIRCUIT_PATIENCE), "{told:?}");
     desk.holds_nothing();
 }
 
@@ -500,7 +503,7 @@ fn retries_end_with_the_budget() {
         desk.stack.pasts.clear();
         next != Next::GiveUp(None)
     });
-    assert_eq!(granted.count(), RetryBudgetSettings::DEFAULT_CAPACITY as usize, "it was full");
+    assert_eq!(granted.count(), spillway_resilience::RetryBudgetSettings::DEFAULT_CAPACITY as usize, "it was full");
 }
 
 #[test]
