@@ -7,7 +7,7 @@ use spillway_resilience::Timestamp;
 use crate::protection::{Answer, Call, Told};
 use crate::provider::duration;
 use crate::random::Random;
-use crate::scenario::{Client, Scenario};
+use crate::scenario::{Arrival, Client, Scenario};
 
 /// One user's wish, from its arrival to its end, over all attempts of the client and the proxy.
 #[derive(Debug)]
@@ -112,6 +112,27 @@ impl Clients {
         };
         let tokens = input + self.arrivals.up_to(most);
         Request { call, number: 0, arrived: now, tokens, calls: 0, target: 0, answer: None }
+    }
+
+    /// A recorded request, which arrives now.
+    #[must_use]
+    pub fn recorded(&self, arrival: &Arrival) -> Request {
+        let call = Call {
+            request: 0,
+            tenant: arrival.tenant,
+            weight: self.tenants.get(arrival.tenant).map_or(1, |tenant| tenant.weight),
+            model: arrival.model,
+            conversation: None,
+            tokens_max: arrival.tokens_max,
+            caller_retries: self.retries > 0,
+            caller_retry: 0,
+            attempt: 0,
+            entered: arrival.at,
+            patience_end: arrival.at,
+            deadline: arrival.at,
+            may_wait: true,
+        };
+        Request { call, number: 0, arrived: arrival.at, tokens: arrival.tokens, calls: 0, target: 0, answer: None }
     }
 
     /// The client sends the request: from now on it waits.

@@ -119,19 +119,8 @@ pub fn losses<'a>(scenario: &'a Scenario, retries: u32, ours: &Trial, others: &[
             continue;
         }
         let Some(other) = (if rule == Rule::FirstTokenP50Seconds { direct } else { Some(best) }) else { continue };
-        let (Some(mine), Some(theirs)) = (ours.figures.get(rule.figure()), other.figures.get(rule.figure())) else {
-            // Whoever serves nobody loses by the share served; what an answer costs cannot be said then.
-            continue;
-        };
-        let (by, chance) = match rule {
-            Rule::ServedPercent => (theirs - mine, standard_error(&other.served_percents, &ours.served_percents)),
-            Rule::CallsPerServed => {
-                let error = standard_error(&other.calls_per_served, &ours.calls_per_served);
-                (100.0 * (mine / theirs - 1.0), 100.0 * error / theirs)
-            }
-            Rule::WaitP95Seconds => (mine - theirs, standard_error(&other.wait_p95_seconds, &ours.wait_p95_seconds)),
-            Rule::FirstTokenP50Seconds => later_by(&ours.first_micros, &other.first_micros),
-        };
+        // Whoever serves nobody loses by the share served; what an answer costs cannot be said then.
+        let Some((by, chance)) = worse_by(rule, ours, other) else { continue };
         let within = allowed + 2.0 * chance;
         let conceded = scenario.concessions.iter().find(|one| one.is_about(rule, retries)).filter(|_| by > within);
         losses.push(Loss {
@@ -144,6 +133,22 @@ pub fn losses<'a>(scenario: &'a Scenario, retries: u32, ours: &Trial, others: &[
         });
     }
     losses
+}
+
+/// By how much one is worse than another by a rule, and how much that is off by chance, in the rule's unit; `None` where
+/// one of the two has nothing to measure. Both were run with the same seeds.
+#[must_use]
+pub fn worse_by(rule: Rule, one: &Trial, other: &Trial) -> Option<(f64, f64)> {
+    let (mine, theirs) = (one.figures.get(rule.figure())?, other.figures.get(rule.figure())?);
+    Some(match rule {
+        Rule::ServedPercent => (theirs - mine, standard_error(&other.served_percents, &one.served_percents)),
+        Rule::CallsPerServed => {
+            let error = standard_error(&other.calls_per_served, &one.calls_per_served);
+            (100.0 * (mine / theirs - 1.0), 100.0 * error / theirs)
+        }
+        Rule::WaitP95Seconds => (mine - theirs, standard_error(&other.wait_p95_seconds, &one.wait_p95_seconds)),
+        Rule::FirstTokenP50Seconds => later_by(&one.first_micros, &other.first_micros),
+    })
 }
 
 /// By how many seconds the median of those requests is later here than there that are served at once in

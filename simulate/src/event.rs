@@ -10,6 +10,8 @@ use spillway_resilience::Timestamp;
 pub enum Event {
     /// The next request of this tenant arrives.
     Arrival(usize),
+    /// The recorded request of this number arrives.
+    Recorded(usize),
     /// The client sends the request in this slot once more.
     Sending(usize),
     /// The protection wanted to be asked for the request in this slot once more.

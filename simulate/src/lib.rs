@@ -65,6 +65,7 @@ pub mod clients;
 pub mod comparison;
 pub mod contender;
 pub mod curves;
+pub mod estimate;
 pub mod event;
 mod fairness;
 pub mod figure;
@@ -76,8 +77,11 @@ pub mod report;
 pub mod scenario;
 pub mod stack;
 mod trail;
+pub mod tuning;
 pub mod waits;
 pub mod world;
+
+use std::ops::RangeInclusive;
 
 use comparison::Trial;
 use contender::Contender;
@@ -97,21 +101,24 @@ pub fn runs(scenario: &Scenario, count: u32, seeds: u32, contender: Contender, r
         _ => None,
     };
     let scenario = alone.as_ref().unwrap_or(scenario);
-    let part = |from: u32, to: u32| -> Vec<Run> {
-        let run = |seed| {
-            let mut run = world::run(scenario, u64::from(seed), seeds, contender, retries);
-            if seed > CONTENDER_SEEDS_MAX {
-                // There is nothing to compare it with, and it takes the most room by far.
-                run.first_micros = Vec::new();
-            }
-            run
-        };
-        (from..=to).map(run).collect()
+    let run = |seed| {
+        let mut run = world::run(scenario, u64::from(seed), seeds, contender, retries);
+        if seed > CONTENDER_SEEDS_MAX {
+            // There is nothing to compare it with, and it takes the most room by far.
+            run.first_micros = Vec::new();
+        }
+        run
     };
-    let half = count / 2;
+    on_two_threads(1..=count, run)
+}
+
+/// Makes the run of each of these seeds, on two threads. The runs come in the order of their seeds.
+pub(crate) fn on_two_threads(seeds: RangeInclusive<u32>, run: impl Fn(u32) -> Run + Sync) -> Vec<Run> {
+    let (first, last) = (*seeds.start(), *seeds.end());
+    let middle = first + (last + 1).saturating_sub(first) / 2;
     std::thread::scope(|scope| {
-        let later = scope.spawn(|| part(half + 1, count));
-        let mut runs = part(1, half);
+        let later = scope.spawn(|| (middle..=last).map(&run).collect::<Vec<Run>>());
+        let mut runs: Vec<Run> = (first..middle).map(&run).collect();
         match later.join() {
             Ok(others) => runs.extend(others),
             Err(panic) => std::panic::resume_unwind(panic),

@@ -1,7 +1,10 @@
 //! The upstream: a queue of work, limits, and times in which it is not itself.
 
+mod latency;
 mod limit;
 mod load;
+
+pub use latency::Latencies;
 
 use std::time::Duration;
 
@@ -30,6 +33,15 @@ impl Reply {
     pub const NEVER: Timestamp = Timestamp::from_micros(u64::MAX);
 }
 
+/// What a fault makes of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Said {
+    Failure,
+    Nothing,
+    Overload,
+    TooMuch,
+}
+
 /// One occurrence of a fault.
 #[derive(Clone, Debug)]
 pub struct Span {
@@ -42,6 +54,7 @@ pub struct Span {
     /// The only model that it is about.
     model: Option<usize>,
     fault: Fault,
+    limit: Option<Limit>,
 }
 
 impl Span {
@@ -49,6 +62,25 @@ impl Span {
     #[must_use]
     pub fn is_about(&self, tenant: usize, model: usize) -> bool {
         self.model.is_none_or(|one| one == model) && self.fault.tenant.is_none_or(|one| one == tenant)
+    }
+
+    /// What a call is answered by it, with this chance of it.
+    fn says(&mut self, chance: f64, now: Timestamp) -> Option<Said> {
+        let strength = self.strength(now);
+        let fault = &self.fault;
+        let mut below = 0.0;
+        for (rate, said) in [
+            (fault.failure_rate, Said::Failure),
+            (fault.timeout_rate, Said::Nothing),
+            (fault.overloaded_rate, Said::Overload),
+            (fault.throttled_rate, Said::TooMuch),
+        ] {
+            below += rate;
+            if chance < strength * below {
+                return Some(said);
+            }
+        }
+        self.limit.as_mut().and_then(|limit| limit.take(now).err()).map(|_| Said::TooMuch)
     }
 
     /// How much of it is left, from 1 to 0.
@@ -74,6 +106,10 @@ pub fn spans(scenario: &Scenario, faults: &[Fault], random: &mut Random) -> Vec<
                 fading_from: instant(to - fault.recovers_over_seconds),
                 model: fault.model.as_deref().map(|model| scenario.model_index(Some(model))),
                 fault: fault.clone(),
+                limit: fault.limit_per_second.map(|rate| {
+                    // What comes at once within a second passes.
+                    Limit::new(rate, rate.max(1.0), duration(fault.retry_after_seconds.unwrap_or(0.0)))
+                }),
             });
         }
     }
@@ -137,17 +173,21 @@ impl Provider {
         while self.spans.get(self.next).is_some_and(|span| span.to <= now) {
             self.next += 1;
         }
-        let span = self.spans.get(self.next).filter(|span| span.from <= now && span.is_about(call.tenant, call.model));
+        let next = self.next;
+        let mut begun = self.spans.iter_mut().skip(next).take_while(|span| span.from <= now);
+        let span = begun.find(|span| now < span.to && span.is_about(call.tenant, call.model));
+        let mut speed = 1.0;
         if let Some(span) = span {
             if span.fault.quota_exhausted {
                 return refusal(Outcome::Throttled, Some(span.to.saturating_since(now)));
             }
-            let strength = span.strength(now);
-            if fails_by_fault < strength * span.fault.failure_rate {
-                return refusal(Outcome::Failure, None);
-            }
-            if fails_by_fault < strength * (span.fault.failure_rate + span.fault.timeout_rate) {
-                return hangs;
+            let named = span.fault.retry_after_seconds.map(duration);
+            match span.says(fails_by_fault, now) {
+                Some(Said::Failure) => return refusal(Outcome::Failure, None),
+                Some(Said::Nothing) => return hangs,
+                Some(Said::Overload) => return refusal(Outcome::Overloaded, named),
+                Some(Said::TooMuch) => return refusal(Outcome::Throttled, named),
+                None => speed = span.fault.speed,
             }
         }
         if fails_today < self.settings.failure_rate {
@@ -177,9 +217,12 @@ impl Provider {
         if self.busy_until.saturating_since(now) > duration(self.settings.backlog_seconds_max) {
             return refusal(Outcome::Overloaded, None);
         }
-        let speed = span.map_or(1.0, |span| span.fault.speed);
         self.busy_until = self.worked_off(self.busy_until.max(now), 1.0 / self.settings.calls_per_second);
-        let latency = duration(self.settings.latency_seconds * spread / speed);
+        let usual = match &self.settings.latencies {
+            Some(measured) => measured.at(spread - 0.5),
+            None => self.settings.latency_seconds * spread,
+        };
+        let latency = duration(usual / speed);
         Reply { at: self.busy_until.saturating_add(latency), outcome: Outcome::Success, retry_after: None }
     }
 

@@ -2,6 +2,9 @@
 
 mod family;
 mod mistakes;
+mod recorded;
+
+pub use recorded::{Arrival, Recorded};
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,6 +16,7 @@ use spillway_resilience::Outcome;
 use crate::clients::Clients;
 use crate::comparison::Rule;
 use crate::figure::Figure;
+use crate::provider::Latencies;
 
 /// The scenarios that come with the program, by the name of their file.
 const BUILT_IN: [&str; 28] = [
@@ -89,6 +93,9 @@ pub struct Scenario {
     /// What follows that upstream in a chain, in which it is the first target; without it, there is none.
     #[serde(default)]
     pub further_targets: Vec<FurtherTarget>,
+    /// Requests as they were recorded, in place of those that `tenants` would send. Not to be had in TOML.
+    #[serde(skip)]
+    pub recorded: Option<Recorded>,
     /// What each figure must reach: shares at least, all others at most. Figures without a goal are
     /// only shown.
     #[serde(default)]
@@ -232,6 +239,9 @@ pub struct Provider {
     pub tokens_per_minute: Option<u32>,
     /// Largest burst of that quota, in tokens.
     pub burst_tokens: u32,
+    /// Measured times of an answer, in place of `latency_seconds`. Not to be had in TOML.
+    #[serde(skip)]
+    pub latencies: Option<Latencies>,
 }
 
 impl Default for Provider {
@@ -251,6 +261,7 @@ impl Default for Provider {
             bounds_from_seconds: 0.0,
             tokens_per_minute: None,
             burst_tokens: 100_000,
+            latencies: None,
         }
     }
 }
@@ -302,6 +313,18 @@ pub struct Fault {
     /// Share of calls that are never answered.
     #[serde(default)]
     pub timeout_rate: f64,
+    /// Share of calls that are answered by an overload, beside those that fail.
+    #[serde(default)]
+    pub overloaded_rate: f64,
+    /// Share of calls that are answered by 429, beside those that fail.
+    #[serde(default)]
+    pub throttled_rate: f64,
+    /// Limit on calls; each one too many is answered 429.
+    #[serde(default)]
+    pub limit_per_second: Option<f64>,
+    /// `Retry-After` of the overloads and 429s above.
+    #[serde(default)]
+    pub retry_after_seconds: Option<f64>,
     /// Speed, where 1 is the usual; above 0.
     #[serde(default = "full_speed")]
     pub speed: f64,
@@ -388,12 +411,19 @@ impl Scenario {
             if let Some(requests) = scenario.requests_per_run {
                 scenario.seconds = scenario.warm_up_seconds + f64::from(requests) / scenario.requests_per_second();
             }
-            let mistakes = scenario.mistakes();
-            if !mistakes.is_empty() {
-                return Err(mistakes.join("\n"));
-            }
+            scenario.validate()?;
         }
         Ok(scenarios)
+    }
+
+    /// Says all mistakes of a scenario that was put together by other means than TOML.
+    ///
+    /// # Errors
+    ///
+    /// As [`read_all`](Self::read_all).
+    pub fn validate(&self) -> Result<(), String> {
+        let mistakes = self.mistakes();
+        if mistakes.is_empty() { Ok(()) } else { Err(mistakes.join("\n")) }
     }
 
     /// Arrivals of all tenants together.
@@ -451,6 +481,10 @@ impl Scenario {
     /// The number of a model: models are counted in the order of the tenants that ask for them.
     #[must_use]
     pub fn model_index(&self, model: Option<&str>) -> usize {
+        if let Some(recorded) = &self.recorded {
+            let place = recorded.models.iter().position(|one| Some(one.as_str()) == model);
+            return place.unwrap_or(recorded.models.len());
+        }
         let mut models: Vec<Option<&str>> = Vec::new();
         for tenant in &self.tenants {
             if !models.contains(&tenant.model.as_deref()) {

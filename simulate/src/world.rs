@@ -2,19 +2,21 @@
 
 use spillway_resilience::{Outcome, Timestamp};
 
-use crate::clients::{Clients, Slots};
+use crate::clients::{Clients, Request, Slots};
 use crate::contender::Contender;
 use crate::event::{Event, Events};
 use crate::measure::{Meter, Run};
 use crate::protection::{Answer, Order, Orders, Protection, Told};
 use crate::provider::{self, Provider};
 use crate::random::Random;
-use crate::scenario::Scenario;
+use crate::scenario::{Arrival, Scenario};
 
 /// Everything there is in one run.
 struct World<'a> {
     events: Events,
     clients: Clients,
+    /// Requests that were recorded, in place of drawn ones.
+    recorded: &'a [Arrival],
     slots: Slots,
     protection: &'a mut dyn Protection,
     orders: Orders,
@@ -54,6 +56,7 @@ pub fn run_with(scenario: &Scenario, seed: u64, seeds: u32, protection: &mut dyn
     let mut world = World {
         events: Events::default(),
         clients,
+        recorded: scenario.recorded.as_ref().map_or(&[], |recorded| &recorded.arrivals),
         slots: Slots::default(),
         protection,
         providers,
@@ -63,8 +66,9 @@ pub fn run_with(scenario: &Scenario, seed: u64, seeds: u32, protection: &mut dyn
         orders,
         obeyed: Vec::new(),
     };
-    for tenant in 0..scenario.tenants.len() {
-        world.plan_arrival(tenant, Timestamp::ORIGIN);
+    match &scenario.recorded {
+        Some(_) => world.plan_recorded(0),
+        None => (0..scenario.tenants.len()).for_each(|tenant| world.plan_arrival(tenant, Timestamp::ORIGIN)),
     }
     let mut now = Timestamp::ORIGIN;
     while let Some((at, event)) = world.events.pop() {
@@ -85,10 +89,15 @@ impl World<'_> {
         match event {
             Event::Arrival(tenant) => {
                 self.plan_arrival(tenant, now);
-                let mut request = self.clients.request(tenant, now);
-                request.number = self.meter.arrival(request.tokens, now);
-                let slot = self.slots.put(request);
-                self.client_sends(slot, now);
+                let request = self.clients.request(tenant, now);
+                self.arrives(request, now);
+            }
+            Event::Recorded(number) => {
+                self.plan_recorded(number + 1);
+                if let Some(arrival) = self.recorded.get(number) {
+                    let request = self.clients.recorded(arrival);
+                    self.arrives(request, now);
+                }
             }
             Event::Sending(slot) => {
                 if let Some(request) = self.slots.get(slot) {
@@ -107,6 +116,18 @@ impl World<'_> {
                     self.protection.woken(&mut self.orders);
                 }
             }
+        }
+    }
+
+    fn arrives(&mut self, mut request: Request, now: Timestamp) {
+        request.number = self.meter.arrival(request.tokens, now);
+        let slot = self.slots.put(request);
+        self.client_sends(slot, now);
+    }
+
+    fn plan_recorded(&mut self, number: usize) {
+        if let Some(arrival) = self.recorded.get(number) {
+            self.events.plan(arrival.at, Event::Recorded(number));
         }
     }
 

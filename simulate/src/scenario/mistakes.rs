@@ -93,21 +93,34 @@ impl Scenario {
         let share = |rate: f64| (0.0..=1.0).contains(&rate);
         let mut number = 0_u32;
         let mut end = 0.0;
+        // Recorded faults are each about a model, and lie beside each other.
+        let is_recorded = self.recorded.is_some();
         for fault in faults {
             number = number.saturating_add(fault.repeat);
             let longest = fault.to_seconds + fault.to_jitter_seconds - fault.from_seconds;
-            unless(fault.from_seconds >= end, "faults.from_seconds: not before the latest end of the fault before");
+            unless(
+                is_recorded || fault.from_seconds >= end,
+                "faults.from_seconds: not before the latest end of the fault before",
+            );
             unless(fault.to_seconds > fault.from_seconds, "faults.to_seconds: after from_seconds");
             unless(fault.to_jitter_seconds >= 0.0, "faults.to_jitter_seconds: at least 0");
             unless(share(fault.failure_rate), "faults.failure_rate: between 0 and 1");
             unless(share(fault.timeout_rate), "faults.timeout_rate: between 0 and 1");
-            unless(share(fault.failure_rate + fault.timeout_rate), "faults.timeout_rate: at most 1 with failure_rate");
+            unless(share(fault.overloaded_rate), "faults.overloaded_rate: between 0 and 1");
+            unless(share(fault.throttled_rate), "faults.throttled_rate: between 0 and 1");
+            let failing = fault.failure_rate + fault.timeout_rate + fault.overloaded_rate + fault.throttled_rate;
+            unless(failing <= 1.0 + 1e-9, "faults: at most 1 for all rates together");
+            let limit = fault.limit_per_second.unwrap_or(1.0);
+            unless((0.001..=1e6).contains(&limit), "faults.limit_per_second: between 0.001 and 1e6");
+            let named = fault.retry_after_seconds.unwrap_or(0.0);
+            unless((0.0..=Self::SECONDS_MAX).contains(&named), "faults.retry_after_seconds: between 0 and a day");
             let length = fault.to_seconds - fault.from_seconds;
             unless(
                 (0.0..=length.max(0.0)).contains(&fault.recovers_over_seconds),
                 "faults.recovers_over_seconds: between 0 and the fault's length",
             );
-            let is_known = |model: &String| self.tenants.iter().any(|tenant| tenant.model.as_ref() == Some(model));
+            let is_asked_for = |model: &String| self.tenants.iter().any(|tenant| tenant.model.as_ref() == Some(model));
+            let is_known = |model: &String| is_recorded || is_asked_for(model);
             unless(fault.model.as_ref().is_none_or(is_known), "faults.model: one that a tenant asks for");
             unless(fault.tenant.is_none_or(|one| one < self.tenants.len()), "faults.tenant: the number of a tenant");
             let about_one = fault.model.is_some() || fault.tenant.is_some();
