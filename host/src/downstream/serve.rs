@@ -102,6 +102,7 @@ pub(crate) async fn serve(
     };
     let target = targets.first();
     trace.goes_to(&target.upstream, target.request.parameters.model.as_deref());
+    trace.is_recorded(worker.app.recorder.as_ref(), target);
 
     // Serve it now, or keep it if the caller likes that better than an error.
     match worker.app.spool.as_ref().filter(|_| preference.respond_async && target.is_repeatable()) {

@@ -1,20 +1,26 @@
-//! Recorded requests: one line per judged attempt, for `spillway policy replay`.
+//! Recorded requests: one line per judged attempt, for `spillway policy replay` and `spillway simulate`, and one per
+//! request that had none.
 //!
 //! A line holds what a policy may see and what was decided, and so neither credentials nor prompts nor cookies. It is
 //! made and written on a thread of its own: a worker hands over what it has at hand, and never waits. A credential that
 //! a provider repeats in its answer is taken out as well.
 
+mod arrival;
 mod entry;
 mod file;
+mod reader;
 mod redaction;
 
+pub(crate) use arrival::{Arrival, Unserved};
 pub(crate) use entry::{Entry, FORM, Recorded, phase_as_str};
+pub(crate) use reader::{Line, read};
 
 use crate::dialect::Dialect;
 use crate::dialect::headers;
 use crate::policy::Record;
 use crate::policy::{By, Judged};
 use crate::runtime::clock::{milliseconds, random};
+use arrival::UnservedLine;
 use bytes::Bytes;
 use entry::Octets;
 use file::RotatingFile;
@@ -56,6 +62,7 @@ pub(crate) struct Recorder {
 #[derive(Debug)]
 enum Message {
     Attempt(Box<Attempt>),
+    Unserved(Box<Unserved>),
     Stop,
 }
 
@@ -104,10 +111,26 @@ impl Recorder {
         (sent, path_and_query): (&HeaderMap, &str),
         record: &Record,
         judged: &Judged,
+        arrival: Option<Arrival>,
     ) -> Note {
         let query = path_and_query.split_once('?').map_or("", |(_, query)| query);
         let redaction = Redaction::of(headers::credentials(sent, query));
-        self.note_of(request_id, redaction, record, judged)
+        let mut note = self.note_of(request_id, redaction, record, judged);
+        if let Some(attempt) = &mut note.attempt {
+            attempt.arrival = arrival;
+        }
+        note
+    }
+
+    /// Records a request that ended without an attempt.
+    pub(crate) fn unserved(&self, unserved: Unserved) {
+        self.hand_over(Message::Unserved(Box::new(unserved)));
+    }
+
+    fn hand_over(&self, message: Message) {
+        if self.queue.try_send(message).is_err() {
+            self.counts.dropped.inc();
+        }
     }
 
     fn note_of(&self, request_id: &str, redaction: Redaction, record: &Record, judged: &Judged) -> Note {
@@ -134,6 +157,7 @@ impl Recorder {
             verdict: judged.verdict.clone(),
             by: Arc::clone(&judged.by),
             backoff: None,
+            arrival: None,
         };
         Note { recorder: self.clone(), attempt: Some(Box::new(attempt)) }
     }
@@ -157,10 +181,8 @@ impl Note {
 
 impl Drop for Note {
     fn drop(&mut self) {
-        if let Some(attempt) = self.attempt.take()
-            && self.recorder.queue.try_send(Message::Attempt(attempt)).is_err()
-        {
-            self.recorder.counts.dropped.inc();
+        if let Some(attempt) = self.attempt.take() {
+            self.recorder.hand_over(Message::Attempt(attempt));
         }
     }
 }
@@ -192,6 +214,8 @@ struct Attempt {
     verdict: Verdict,
     by: Arc<By>,
     backoff: Option<Option<RetryDecision>>,
+    /// Absent for a job's attempts.
+    arrival: Option<Arrival>,
 }
 
 impl Attempt {
@@ -242,6 +266,7 @@ impl Attempt {
             judged_by: self.by.label.clone(),
             sha256: self.by.sha256.map(|sha256| sha256.to_string()),
             backoff: self.backoff.map(Into::into),
+            arrival: self.arrival,
         }
     }
 }
@@ -279,11 +304,15 @@ fn write(mut file: RotatingFile, messages: &Receiver<Message>, counts: &Recordin
             }
             Err(TryRecvError::Disconnected) => Message::Stop,
         };
-        let Message::Attempt(attempt) = message else {
-            note_result(file.flush());
-            return;
+        let line = match message {
+            Message::Attempt(attempt) => serde_json::to_vec(&attempt.into_entry()),
+            Message::Unserved(unserved) => serde_json::to_vec(&UnservedLine { unserved: *unserved }),
+            Message::Stop => {
+                note_result(file.flush());
+                return;
+            }
         };
-        let line = serde_json::to_vec(&attempt.into_entry()).map_err(io::Error::from);
+        let line = line.map_err(io::Error::from);
         match note_result(line.and_then(|line| file.append(line))) {
             true => counts.written.inc(),
             false => counts.failed.inc(),

@@ -124,7 +124,7 @@ impl Attempt<'_> {
             .app
             .recorder
             .as_ref()
-            .map(|recorder| recorder.note(&target.request.id, target.sent(), &record, &judged));
+            .map(|recorder| recorder.note(&target.request.id, target.sent(), &record, &judged, target.arrival()));
         Ok((Attempted { record, response, judged, note }, permits))
     }
 }

@@ -154,7 +154,8 @@ impl Completion {
         let facts = Rc::clone(&record) as Rc<dyn AttemptFacts>;
         let judged = self.worker.judge.borrow_mut().classify(&upstream.policy, facts);
         if let Some(recorder) = &self.worker.app.recorder {
-            drop(recorder.note(&self.target.request.id, self.target.sent(), &record, &judged));
+            let arrival = self.target.arrival();
+            drop(recorder.note(&self.target.request.id, self.target.sent(), &record, &judged, arrival));
         }
         self.verdict = judged.verdict;
     }

@@ -6,6 +6,7 @@ use crate::dialect::{Dialect, Operation, Parameters, compression, headers};
 use crate::proxy::load_share::LoadShare;
 use crate::proxy::refusal::{Refusal, RefusalKind};
 use crate::proxy::route::RequestLine;
+use crate::runtime::clock::wall_unix_ms;
 use crate::runtime::upload::{Upload, UploadError};
 use crate::tenants::callers::Caller;
 use bytes::Bytes;
@@ -52,6 +53,8 @@ pub(crate) struct InboundRequest {
     /// What its input may cost, in tokens; each upstream has bounds of its own for that.
     pub input_tokens: u64,
     pub caller: Caller,
+    /// When it came, by the wall clock; `None` for a job's, which came when it was kept.
+    pub came_unix_ms: Option<u64>,
     /// When it must be answered.
     pub deadline: Instant,
     /// Whether the deadline is the caller's own wish, and so no fault of an upstream's when it passes.
@@ -82,6 +85,7 @@ impl InboundRequest {
             }
             .into());
         }
+        let came_unix_ms = wall_unix_ms();
         let has_body = !http_body::Body::is_end_stream(&body);
         let body = if line.operation == Operation::Generate || !has_body {
             InboundBody::Whole(read(body, &head.headers, max_body, &caller, &mut share).await?)
@@ -92,6 +96,7 @@ impl InboundRequest {
         let deadline = Instant::now() + wish.unwrap_or(timeout);
         let mut request = InboundRequest::new(line, (head.method, head.headers), body, id, caller, deadline, share);
         request.deadline_is_callers = wish.is_some();
+        request.came_unix_ms = Some(came_unix_ms);
         Ok(request)
     }
 
@@ -116,6 +121,7 @@ impl InboundRequest {
             parameters: Parameters::default(),
             input_tokens: 0,
             caller,
+            came_unix_ms: None,
             deadline,
             deadline_is_callers: false,
             _share: share,

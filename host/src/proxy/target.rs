@@ -2,11 +2,13 @@
 
 use crate::dialect::estimate::Estimate;
 use crate::dialect::{Operation, headers, kept, sse, with_model};
+use crate::observe::recording::Arrival;
 use crate::proxy::candidate::{Candidate, TokensInFlight};
 use crate::proxy::chain::{Chains, Plan};
 use crate::proxy::makers::{Maker, Makers};
 use crate::proxy::refusal::{Refusal, RefusalKind};
 use crate::proxy::request::{InboundBody, InboundRequest, READABLE_BYTES_MAX};
+use crate::runtime::clock::{milliseconds, wall_unix_ms};
 use crate::upstream::Upstream;
 use crate::upstream::keys::Key;
 use crate::upstream::scope::Subject;
@@ -17,6 +19,8 @@ use std::borrow::Cow;
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// By which a provider that honours it knows a request again: draft-ietf-httpapi-idempotency-key-header.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -133,6 +137,22 @@ impl Target {
     /// The upstream, and the model that the caller has named: what a refusal is about.
     pub(crate) fn names(&self) -> (&str, Option<&str>) {
         (&self.upstream.name, self.request.parameters.model.as_deref())
+    }
+
+    /// How its request came, for whoever records it; `None` for a job's.
+    pub(crate) fn arrival(&self) -> Option<Arrival> {
+        let request = &self.request;
+        let came_unix_ms = request.came_unix_ms?;
+        let caller = &request.caller;
+        let so_far = Duration::from_millis(wall_unix_ms().saturating_sub(came_unix_ms));
+        let allowed = request.deadline.saturating_duration_since(Instant::now()) + so_far;
+        Some(Arrival {
+            came_unix_ms,
+            tenant: caller.name.as_deref().map_or_else(|| format!("{:016x}", caller.credential), str::to_owned),
+            tokens_max: self.estimate.total,
+            has_come_back: request.has_come_back(),
+            allowed_ms: milliseconds(allowed),
+        })
     }
 
     /// What an upstream is sent of a request that no route takes: the caller's own words with the caller's own

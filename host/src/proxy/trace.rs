@@ -1,6 +1,7 @@
 //! One record per request that says why it ended as it did. It becomes one line of the log, and a few headers.
 
 use crate::observe::metrics::{RequestOutcome, UpstreamMetrics};
+use crate::observe::recording::{Arrival, FORM, Recorder, Unserved};
 use crate::policy::Record;
 use crate::policy::{By, Judged};
 use crate::proxy::attempt::{Attempted, Elsewhere, EndedElsewhere};
@@ -29,6 +30,8 @@ pub(crate) struct RequestTrace {
     elsewhere: Duration,
     /// Where the end is counted; a job's is not, since its request was counted when it was kept.
     counted: Option<Arc<UpstreamMetrics>>,
+    /// Where its end is recorded if it ends without an attempt, and how it came.
+    recorded: Option<(Recorder, Arrival)>,
     ended: bool,
 }
 
@@ -66,6 +69,7 @@ impl RequestTrace {
             judged_by: None,
             elsewhere: Duration::ZERO,
             counted: None,
+            recorded: None,
             ended: false,
         }
     }
@@ -75,6 +79,11 @@ impl RequestTrace {
         self.upstream = upstream.name.to_string();
         self.model = model.map(str::to_owned);
         self.counted = Some(Arc::clone(&upstream.metrics));
+    }
+
+    /// If the request ends without an attempt, that is recorded here.
+    pub(crate) fn is_recorded(&mut self, recorder: Option<&Recorder>, target: &Target) {
+        self.recorded = recorder.cloned().zip(target.arrival());
     }
 
     /// It is this target that is asked first.
@@ -214,6 +223,17 @@ impl RequestTrace {
             metrics.request(outcome);
         }
         let duration_ms = milliseconds(self.began.elapsed());
+        if let Some((recorder, arrival)) = self.recorded.take().filter(|_| self.attempts == 0) {
+            recorder.unserved(Unserved {
+                form: FORM,
+                request_id: self.request_id.clone(),
+                upstream: self.upstream.clone(),
+                model: self.model.clone(),
+                arrival,
+                outcome: outcome.as_str().to_owned(),
+                ended_after_ms: duration_ms,
+            });
+        }
         let (request_id, upstream, model) = (&*self.request_id, &*self.upstream, self.model.as_deref());
         let (attempts, why) = (self.attempts, &*self.steps);
         let policy = self.judged_by.as_ref().map(|by| &*by.label);

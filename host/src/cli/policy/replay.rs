@@ -6,13 +6,12 @@ use super::table::table;
 use super::trial::retry_in_words;
 use super::{Answer, Failure, progress, time};
 use crate::config::Config;
-use crate::observe::recording::{Entry, Recorded};
+use crate::observe::recording::{Line, Recorded, read};
 use crate::policy::{Module, change_of};
 use serde::Serialize;
 use spillway_sdk::{Advice, AttemptFacts, Exchange, RetryDecision, Verdict, builtin};
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -21,8 +20,6 @@ use std::time::{Duration, Instant};
 const EXAMPLES_MAX: usize = 3;
 /// Bad lines and faults that are shown; all are counted.
 const SHOWN_MAX: usize = 10;
-/// Longest line read: a recorded body has 8 KiB and the head of a response 128 KiB at most, each byte perhaps as six.
-const LINE_BYTES_MAX: u64 = 1 << 20;
 /// Between two lines of progress.
 const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 /// What `--against` calls the built-in policy.
@@ -144,23 +141,11 @@ impl<'a> Replay<'a> {
             let hint = "[log] requests = \"requests.jsonl\" in the configuration makes Spillway record them";
             Failure::Usage(format!("cannot read {}: {error}; {hint}", log.display()))
         };
-        let mut reader = BufReader::new(File::open(log).map_err(unreadable)?);
-        let mut line = Vec::new();
-        for number in 1u64.. {
-            line.clear();
-            let read = reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line).map_err(unreadable)?;
-            if read == 0 {
-                break;
-            }
-            let is_whole = line.ends_with(b"\n") || (read as u64) < LINE_BYTES_MAX;
-            if !is_whole {
-                reader.skip_until(b'\n').map_err(unreadable)?;
-            }
-            let parsed =
-                if is_whole { Entry::parse(&line) } else { Err("it is longer than any line of ours".to_owned()) };
-            match parsed {
-                Ok(recorded) => self.judge(recorded),
-                Err(_) if line.iter().all(u8::is_ascii_whitespace) => {}
+        read(log, |number, line| {
+            match line {
+                Ok(Line::Attempt(recorded)) => self.judge(*recorded),
+                // Nobody was asked about it.
+                Ok(Line::Unserved(_)) => {}
                 Err(why) => {
                     self.outcome.bad_lines += 1;
                     if self.outcome.first_bad_lines.len() < SHOWN_MAX {
@@ -172,12 +157,12 @@ impl<'a> Replay<'a> {
                 self.said_at = Instant::now();
                 progress(&format!("Replayed {} attempts", self.outcome.attempts));
             }
-        }
-        Ok(())
+        })
+        .map_err(unreadable)
     }
 
     fn judge(&mut self, recorded: Recorded) {
-        let Recorded { request_id, verdict, backoff, facts } = recorded;
+        let Recorded { request_id, verdict, backoff, facts, .. } = recorded;
         let facts: Rc<dyn AttemptFacts> = Rc::new(facts);
         self.outcome.attempts += 1;
         let new = self.asked.classify(&facts);

@@ -1,5 +1,6 @@
 //! One line of the recorded requests, in both directions: what a policy could see of an attempt, and what it answered.
 
+use super::arrival::Arrival;
 use crate::runtime::clock::milliseconds;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -53,6 +54,9 @@ pub(crate) struct Entry {
     /// What was answered when a retry was due; absent when nobody was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) backoff: Option<SaidBackoff>,
+    /// How its request came; absent for a job's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) arrival: Option<Arrival>,
 }
 
 /// Bytes that are text, nearly always.
@@ -159,6 +163,8 @@ pub(crate) struct Recorded {
     pub verdict: Verdict,
     /// What was answered when a retry was due; `None` when nobody was asked.
     pub backoff: Option<Option<RetryDecision>>,
+    /// How its request came; `None` for a job's, and where an older Spillway has recorded.
+    pub arrival: Option<Arrival>,
     /// What a policy can see of it.
     pub facts: RecordedFacts,
 }
@@ -213,6 +219,7 @@ impl Entry {
             },
             backoff: self.backoff.map(Into::into),
             request_id: self.request_id,
+            arrival: self.arrival,
             facts: RecordedFacts {
                 upstream: self.upstream,
                 dialect: self.dialect,

@@ -44,7 +44,7 @@ fn a_line_is_enough_to_see_what_a_policy_saw() {
     let lines = lines(&path);
     assert_eq!(lines.len(), 1);
     assert!(!lines[0].contains("secret"), "{}", lines[0]);
-    let Recorded { request_id, verdict: said, backoff, facts } = Entry::parse(lines[0].as_bytes()).expect("a line");
+    let Recorded { request_id, verdict: said, backoff, facts, .. } = Entry::parse(lines[0].as_bytes()).expect("a line");
     assert_eq!((request_id.as_str(), said), ("req_1", verdict));
     assert_eq!(backoff, Some(Some(RetryDecision::After(Duration::from_secs(3)))));
     assert_eq!((facts.status(), facts.fault(), facts.number()), (Some(429), Some(Fault::Truncated), 2));
@@ -124,4 +124,38 @@ fn what_is_no_line_of_ours_is_told_why() {
         let error = Entry::parse(wrong.as_bytes()).expect_err("a wrong line");
         assert!(error.contains(complaint), "{error}");
     }
+}
+
+#[test]
+fn a_request_without_an_attempt_has_a_line_of_its_own_and_is_no_attempt() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("requests.jsonl");
+    let (recorder, writer) = start(&path).expect("started");
+    let arrival = Arrival {
+        came_unix_ms: 1_700_000_000_000,
+        tenant: "batch".to_owned(),
+        tokens_max: 70,
+        has_come_back: true,
+        allowed_ms: 60_000,
+    };
+    let unserved = Unserved {
+        form: FORM,
+        request_id: "req_2".to_owned(),
+        upstream: "openai".to_owned(),
+        model: Some("gpt".to_owned()),
+        arrival: arrival.clone(),
+        outcome: "circuit_open".to_owned(),
+        ended_after_ms: 1_000,
+    };
+    recorder.unserved(unserved.clone());
+    let sent = (&HeaderMap::new(), "/v1/models");
+    drop(recorder.note("req_3", sent, &Record::for_tests(), &judged(Verdict::success()), Some(arrival.clone())));
+    drop(recorder.note("job", sent, &Record::for_tests(), &judged(Verdict::success()), None));
+    drop(writer);
+    let mut found = Vec::new();
+    read(&path, |_, line| found.push(line.expect("a line"))).expect("it is read");
+    let [Line::Unserved(first), Line::Attempt(second), Line::Attempt(third)] = &found[..] else {
+        unreachable!("{found:?}")
+    };
+    assert_eq!((first, &second.arrival, &third.arrival), (&unserved, &Some(arrival), &None));
 }
