@@ -1,10 +1,7 @@
 //! The arguments of the command line.
 
 use clap::{CommandFactory, Parser, Subcommand};
-use spillway::cli::{
-    self, CompletionsArguments, ConfigArguments, DemoArguments, DoctorArguments, EnvArguments, InitArguments,
-    ManArguments, PolicyArguments, StatusArguments,
-};
+use spillway::cli::{self, CompletionsArguments, ConfigArguments, DemoArguments, DoctorArguments, EnvArguments, InitArguments, ManArguments, PolicyArguments, SimulateArguments, StatusArguments};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -55,6 +52,9 @@ enum Command {
         #[arg(long, value_name = "N", default_value_t = 0)]
         port: u16,
     },
+    /// Show what the configuration would do in trouble, or would have done with recorded requests, and which setting to
+    /// change.
+    Simulate(SimulateArguments),
     /// Make, build, check, try, compare and promote policies.
     Policy(PolicyArguments),
     /// Print what completes these commands in a shell; how to use it is told by --help.
@@ -76,6 +76,7 @@ fn main() -> ExitCode {
         Command::Status(arguments) => cli::status(arguments),
         Command::Config(arguments) => cli::config(arguments),
         Command::MockProvider { port } => cli::mock_provider(port),
+        Command::Simulate(arguments) => cli::simulate(&arguments),
         Command::Policy(arguments) => cli::policy(arguments),
         Command::Completions(arguments) => cli::completions(arguments, Arguments::command()),
         Command::Man(arguments) => cli::man(arguments, Arguments::command()),

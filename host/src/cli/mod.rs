@@ -13,6 +13,7 @@ mod policy;
 mod providers;
 mod run;
 mod running;
+mod simulate;
 mod status;
 
 pub use check::run as check;
@@ -26,6 +27,7 @@ pub use man::{ManArguments, run as man};
 pub use mock_provider::run as mock_provider;
 pub use policy::{PolicyArguments, run as policy};
 pub use run::run;
+pub use simulate::{SimulateArguments, run as simulate};
 pub use status::{StatusArguments, run as status};
 
 use crate::config::{Config, Purpose};

@@ -10,8 +10,8 @@ section! {
     pub struct LogConfig {
         /// How log lines are written: for people, or one JSON object a line.
         format: LogFormat = LogFormat::Text, Word(&[LogFormat::Text, LogFormat::Json], LogFormat::as_str);
-        /// Where judged attempts are recorded, for `spillway policy replay`; no credentials and no prompts are in it,
-        /// but the beginnings of answers.
+        /// Where judged attempts are recorded, for `spillway policy replay` and `spillway simulate`; no credentials and no
+        /// prompts are in it, but the beginnings of answers.
         requests: Option<PathBuf> = None, FileOrNone;
     }
 }
