@@ -1,7 +1,10 @@
 //! The arguments of the command line.
 
 use clap::{CommandFactory, Parser, Subcommand};
-use spillway::cli::{self, CompletionsArguments, ConfigArguments, DemoArguments, DoctorArguments, EnvArguments, InitArguments, ManArguments, PolicyArguments, SimulateArguments, StatusArguments};
+use spillway::cli::{
+    self, CompletionsArguments, ConfigArguments, DemoArguments, DoctorArguments, EnvArguments, InitArguments,
+    ManArguments, PolicyArguments, SimulateArguments, StatusArguments,
+};
 use std::path::PathBuf;
 use std::process::ExitCode;
 

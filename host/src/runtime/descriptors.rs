@@ -22,7 +22,7 @@ pub(crate) fn raise() -> u64 {
         let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(current), maximum: limit.maximum });
     }
     #[cfg(not(target_os = "macos"))]
-    drop(raised);
+    let _ = raised;
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
