@@ -30,6 +30,7 @@ pub mod setup;
 mod socket;
 #[cfg(target_os = "linux")]
 pub mod spillway;
+#[cfg(target_os = "linux")]
 pub mod terminal;
 pub mod wait;
 

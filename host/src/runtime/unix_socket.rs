@@ -7,9 +7,9 @@ mod nowhere;
 mod unix;
 
 #[cfg(windows)]
-pub(crate) use nowhere::{AsyncListener, Listener, Stream, bind, is_held, poll_peek};
+pub(crate) use nowhere::{AsyncListener, Listener, Stream, bind, is_answered, is_held, is_one, poll_peek};
 #[cfg(unix)]
-pub(crate) use unix::{AsyncListener, Listener, Stream, bind, is_held, poll_peek};
+pub(crate) use unix::{AsyncListener, Listener, Stream, bind, is_answered, is_held, is_one, poll_peek};
 
 /// Whether this system has Unix sockets that Spillway can use.
 pub(crate) const EXIST: bool = cfg!(unix);

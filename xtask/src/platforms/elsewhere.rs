@@ -1,13 +1,14 @@
 //! Which end-to-end tests are of use under Wine, and why others are not.
 
 /// Tests that are left out as a whole, by the name of their file.
-pub(crate) const FILES_LEFT_OUT: [(&str, &[&str]); 2] = [
+pub(crate) const FILES_LEFT_OUT: [(&str, &[&str]); 3] = [
     ("they move the clocks under a Linux process", &["clocks"]),
+    ("they run Cargo, or what the README has people type into a shell", &["policy_projects", "readme"]),
     ("they measure for minutes what does not depend on the system", &["no_worse_off", "no_worse_off_chains"]),
 ];
 
 /// Tests that say nothing there, by their names, and why.
-pub(crate) const NOT_APPLICABLE: [(&str, &[&str]); 9] = [
+pub(crate) const NOT_APPLICABLE: [(&str, &[&str]); 8] = [
     (
         "there are no Unix sockets",
         &[
@@ -56,13 +57,6 @@ pub(crate) const NOT_APPLICABLE: [(&str, &[&str]); 9] = [
             "nothing_is_promised_on_files_that_have_gone_and_everything_goes_on_by_itself",
             "a_job_that_is_being_served_while_its_store_is_opened_anew_is_served_once",
             "damaged_pages_are_told_and_take_no_traffic_along",
-        ],
-    ),
-    (
-        "no Cargo runs there",
-        &[
-            "a_new_policy_is_tested_built_installed_and_judges_and_a_fickle_one_is_found_out",
-            "a_toolchain_that_is_not_ready_is_told_what_it_lacks",
         ],
     ),
     (

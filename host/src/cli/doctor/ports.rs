@@ -2,12 +2,11 @@
 
 use super::finding::Finding;
 use crate::cli::running;
+use crate::runtime::unix_socket;
 use crate::upstream::client::Trust;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::FileTypeExt;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 use tokio::task::spawn_blocking;
@@ -153,18 +152,18 @@ pub(super) fn socket(path: &Path, runs: bool) -> Finding {
             ),
         };
     };
-    if !found.file_type().is_socket() {
+    if !unix_socket::is_one(&found) {
         let said = format!("{shown} is a file, and no socket; Spillway leaves it alone");
         return Finding::broken(AREA, said, "Move it away, or choose another place.");
     }
-    match (UnixStream::connect(path), runs) {
-        (Ok(_), true) => Finding::well(AREA, format!("{shown} is answered, by the Spillway that runs")),
-        (Ok(_), false) => Finding::broken(
+    match (unix_socket::is_answered(path), runs) {
+        (true, true) => Finding::well(AREA, format!("{shown} is answered, by the Spillway that runs")),
+        (true, false) => Finding::broken(
             AREA,
             format!("a process answers at {shown}"),
             "Is another Spillway running? Stop it, or choose another place.",
         ),
-        (Err(_), _) => Finding::well(AREA, format!("{shown} was left by a process that is gone, and is replaced")),
+        (false, _) => Finding::well(AREA, format!("{shown} was left by a process that is gone, and is replaced")),
     }
 }
 
@@ -172,7 +171,6 @@ pub(super) fn socket(path: &Path, runs: bool) -> Finding {
 mod tests {
     use super::super::finding::Verdict;
     use super::*;
-    use std::os::unix::net::UnixListener;
 
     #[test]
     fn a_port_is_well_if_it_is_free_or_one_spillways_with_the_other() {
@@ -190,13 +188,14 @@ mod tests {
         assert_eq!(verdicts(&refused, &Port::Other), [Broken, Broken]);
     }
 
+    #[cfg(unix)]
     #[test]
     fn a_unix_socket_is_in_the_way_only_while_somebody_answers() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("spillway.sock");
         assert_eq!(socket(&path, false).verdict, Verdict::Well);
         assert_eq!(socket(&folder.path().join("none/spillway.sock"), false).verdict, Verdict::Broken);
-        let listener = UnixListener::bind(&path).expect("bound");
+        let listener = unix_socket::Listener::bind(&path).expect("bound");
         assert_eq!((socket(&path, false).verdict, socket(&path, true).verdict), (Verdict::Broken, Verdict::Well));
         drop(listener);
         assert_eq!(socket(&path, false).verdict, Verdict::Well);

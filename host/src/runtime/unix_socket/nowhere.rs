@@ -1,5 +1,6 @@
 //! No Unix socket. Windows has some, but neither its languages' HTTP clients nor tokio use them.
 
+use std::fs::Metadata;
 use std::io;
 use std::os::windows::io::{AsSocket, BorrowedSocket};
 use std::path::Path;
@@ -67,6 +68,16 @@ pub(crate) enum SocketFile {}
 /// Always.
 pub(crate) fn bind(_path: &Path, _backlog: i32) -> Result<(Listener, SocketFile), String> {
     Err("this system has no Unix sockets that Spillway can use".to_owned())
+}
+
+/// Whether what was found is a socket's file: none is.
+pub(crate) fn is_one(_found: &Metadata) -> bool {
+    false
+}
+
+/// Whether a process answers there: none does.
+pub(crate) fn is_answered(_path: &Path) -> bool {
+    false
 }
 
 /// Whether the other end has sent something.

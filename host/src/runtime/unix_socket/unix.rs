@@ -63,7 +63,7 @@ fn make_room(path: &Path) -> Result<(), String> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error.to_string()),
     };
-    if !metadata.file_type().is_socket() {
+    if !is_one(&metadata) {
         return Err("there is a file of that name which is no socket; it is left alone".to_owned());
     }
     let connect = || -> io::Result<()> {
@@ -89,6 +89,16 @@ fn make_room(path: &Path) -> Result<(), String> {
 /// That of the file itself: a link in its place is another.
 fn identity(path: &Path) -> io::Result<FileId> {
     fs::symlink_metadata(path).map(|found| FileId::of_metadata(&found))
+}
+
+/// Whether what was found is a socket's file.
+pub(crate) fn is_one(found: &fs::Metadata) -> bool {
+    found.file_type().is_socket()
+}
+
+/// Whether a process answers there.
+pub(crate) fn is_answered(path: &Path) -> bool {
+    std::os::unix::net::UnixStream::connect(path).is_ok()
 }
 
 /// Whether the other end has sent something, or that it sends no more: then there are 0 bytes.

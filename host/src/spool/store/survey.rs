@@ -4,12 +4,10 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Access, access};
-
 use super::ballast::{free_bytes_near, no_room_to_admit};
 use super::file_system::FileSystem;
 use super::folder::{DATABASE_FILE, KEY_FILE, LOCK_FILE, cannot, holder, may_be_closed, shared};
-use crate::runtime::private;
+use crate::runtime::{permission, private};
 use crate::spool::error::OpenError;
 
 /// What is found of a folder.
@@ -59,7 +57,7 @@ fn obstacle(dir: &Path, nearest: &Path, max_size: u64) -> Result<(), OpenError> 
     if !nearest.metadata().map_err(in_the_way)?.is_dir() {
         return Err(in_the_way(io::ErrorKind::NotADirectory.into()));
     }
-    access(nearest, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| in_the_way(error.into()))?;
+    permission::to_make_files_in(nearest).map_err(in_the_way)?;
     if let FileSystem::Network(kind) = FileSystem::of(nearest).map_err(in_the_way)? {
         return Err(OpenError::NetworkFileSystem { dir: dir.to_owned(), kind });
     }
@@ -70,7 +68,7 @@ fn obstacle(dir: &Path, nearest: &Path, max_size: u64) -> Result<(), OpenError> 
         for name in [LOCK_FILE, DATABASE_FILE, KEY_FILE] {
             let path = dir.join(name);
             if path.exists() {
-                access(&path, Access::READ_OK | Access::WRITE_OK).map_err(|error| cannot(&path, &error.into()))?;
+                permission::to_change(&path).map_err(|error| cannot(&path, &error))?;
             }
         }
         let has_database = dir.join(DATABASE_FILE).metadata().is_ok_and(|found| found.len() > 0);
@@ -91,7 +89,7 @@ fn held_by(dir: &Path) -> Option<String> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests {
     use super::super::folder::Folder;
     use super::*;
