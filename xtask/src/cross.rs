@@ -11,7 +11,7 @@ use std::iter::once;
 use std::process::Command;
 
 /// cargo-zigbuild and zig, as Python's package index has them.
-const TOOLS: Environment = Environment { requirements: "xtask/zigbuild.txt", name: "zigbuild" };
+pub(crate) const TOOLS: Environment = Environment { requirements: "xtask/zigbuild.txt", name: "zigbuild" };
 
 /// Has rustup add a target's standard library, where it is not there. As with Wasm, this is no software of the system's.
 ///

@@ -107,7 +107,11 @@ mod tests {
         let mut draft = Draft::default();
         draft.table("admin");
         draft.explained("listen");
-        assert_eq!(draft.finish(), "[admin]\n# Another address than callers have.\n#listen = \"127.0.0.1:4142\"\n");
+        let text = draft.finish();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!((lines[0], lines[2]), ("[admin]", "#listen = \"127.0.0.1:4142\""), "{text}");
+        let said = lines[1].strip_prefix("# ").expect("a comment");
+        assert!(crate::config::reference().contains(said), "the reference says it in other words: {said}");
     }
 
     #[test]
