@@ -24,21 +24,21 @@ pub fn run(port: u16) -> ExitCode {
 
 /// Where it is, how Spillway is sent there, and how it is made to fail. The first line is for programs, too.
 fn introduction(url: &str) -> String {
+    let control = format!("{url}/_control");
     let mut text = format!(
         "listening on {url}\n\n\
          It answers as OpenAI, Anthropic and Gemini do, takes any key, and is ended by Ctrl-C.\n\n\
-         {}\n    [upstreams.openai]\n    url = \"{url}\"\n\n{}\n",
+         {}\n    [upstreams.openai]\n    url = \"{url}\"\n\n{}\n    {}\n",
         styled(HEADING, "Send Spillway there, in spillway.toml (likewise for anthropic and gemini):"),
         styled(HEADING, "Make it fail, until it is told otherwise:"),
+        styled(COMMAND, format!("curl -X POST '{control}/WAY'")),
     );
-    let control = format!("{url}/_control");
-    let (command, width) = (|rest: &str| format!("curl -X POST '{control}/{rest}'"), control.len() + 45);
+    text.push_str("where WAY is\n");
     for behaviour in BEHAVIOURS {
-        let line = format!("{:<width$}", command(behaviour.example));
-        text.push_str(&format!("    {} {}\n", styled(COMMAND, line.trim_end()), behaviour.meaning));
+        text.push_str(&format!("    {:<27} {}\n", behaviour.example, behaviour.meaning));
     }
     text.push_str(&format!(
-        "With &times=N, or ?times=N, the next N calls only. What it was asked: {}\n",
+        "With ?times=N behind it (or &times=N) it is so for the next N calls only.\nWhat it was asked: {}\n",
         styled(COMMAND, format!("curl {control}/stats"))
     ));
     text

@@ -180,7 +180,7 @@ mod tests {
                 assert!(scenario.trouble_from < scenario.trouble_until, "{mode:?}");
                 assert!(scenario.trouble_until <= scenario.lasting, "{mode:?}");
                 assert_eq!(scenario.swap_at.is_some(), *mode == Mode::Swap);
-                let within = |at| at > scenario.trouble_from && at < scenario.trouble_until;
+                let within = |at: Duration| at > scenario.trouble_from && at < scenario.trouble_until;
                 assert!(scenario.swap_at.is_none_or(within), "{mode:?}");
             }
             let share = |scenario: Scenario| scenario.trouble_from.as_secs_f64() / scenario.lasting.as_secs_f64();
