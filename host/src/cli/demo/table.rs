@@ -89,7 +89,7 @@ fn why(mode: Mode, row: Row) -> &'static str {
             " Behind Spillway callers wait for a probe, and come back when it says so: some are served after all."
         }
         (Mode::Throttled, Row::HalfAnswered | Row::NearlyAllAnswered) => {
-            " All wait in turn, so that all are served; elsewhere the lucky ones are, at once."
+            " Behind Spillway calls go out in turn, at the pace that was served before, which is raised step by step."
         }
         _ => "",
     }
