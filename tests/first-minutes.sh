@@ -23,15 +23,16 @@ leave() {
 }
 trap leave EXIT
 
-began=$(date +%s%N)
+seconds_since() { awk -v from="$1" -v to="$(date +%s.%N)" 'BEGIN { printf "%.1f", to - from }'; }
+began=$(date +%s.%N)
 # Runs a step, says what it is, and how long it took.
 step() {
     local name=$1 from
     shift
-    from=$(date +%s%N)
+    from=$(date +%s.%N)
     printf '\n== %s\n' "$name"
     "$@"
-    printf '== took %s s\n' "$(( ($(date +%s%N) - from) / 10000000 ))e-2"
+    printf '== took %s s\n' "$(seconds_since "$from")"
 }
 # Waits until a file holds a line, which it prints; half a minute at most.
 line() {
@@ -54,12 +55,13 @@ step "spillway demo --fast" in_root demo --fast
 in_root mock-provider >"$root/mock.log" 2>&1 &
 started+=($!)
 provider=$(line "$root/mock.log" http:// | grep --only-matching 'http://[0-9.:]*')
+# An address of this machine's that nobody else uses, so that the ports are those of a first start.
 cat >"$root/spillway.toml" <<CONFIGURATION
 [server]
-listen = "127.0.0.1:0"
+listen = "127.77.0.1:4141"
 
 [admin]
-listen = "127.0.0.1:0"
+listen = "127.77.0.1:4142"
 
 [upstreams.openai]
 url = "$provider"
@@ -70,10 +72,6 @@ step "spillway check" in_root check
 in_root run >"$log" 2>&1 &
 started+=($!)
 step "spillway run" line "$log" 'ready'
-address=$(grep --only-matching --max-count=1 'listen=[0-9.:]*' "$log" | cut --delimiter== --fields=2)
-admin=$(grep --only-matching --max-count=1 'admin=[0-9.:]*' "$log" | cut --delimiter== --fields=2)
-# The ports were free ones; with the default ports this is `eval "$(spillway env)"`.
-sed --in-place "s/^\[server\]/&\n/; 0,/127.0.0.1:0/s//$address/; 0,/127.0.0.1:0/s//$admin/" "$root/spillway.toml"
 eval "$(in_root env --shell sh)"
 echo "OPENAI_BASE_URL=$OPENAI_BASE_URL"
 
@@ -86,17 +84,48 @@ try:
     answer = client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": "hello"}])
     print("answered:", answer.choices[0].message.content)
 except openai.APIStatusError as error:
-    print("refused:", error.status_code, error.message)
+    print("refused:", error.status_code, error.response.headers.get("x-spillway-policy"), error.message)
 PYTHON
 }
-step "a request of the official SDK" ask | tee "$root/first.txt"
-grep --quiet '^answered:' "$root/first.txt"
+# Has the mock provider do something else from here on.
+provider_does() {
+    "$python" -c 'import sys, urllib.request; urllib.request.urlopen(urllib.request.Request(sys.argv[1], method="POST")).read()' \
+        "$provider/_control/$1"
+}
+calls() {
+    "$python" -c 'import json, sys, urllib.request; print(json.load(urllib.request.urlopen(sys.argv[1]))["started"])' \
+        "$provider/_control/stats"
+}
+step "a request of the official SDK" ask | tee "$root/asked"
+grep --quiet '^answered:' "$root/asked"
 
 # A policy is built outside of the empty root, where Cargo is, and by the same file.
 spillway=$root/spillway
 cd "$root"
 step "spillway policy new" "$spillway" policy new my-provider
+step "spillway policy test" "$spillway" policy test my-provider
 step "spillway policy build --install" "$spillway" policy build my-provider --install
 step "spillway policy check" "$spillway" policy check policies/my-provider.wasm
-judges() { "$spillway" policy ls | grep my-provider; }
-step "it serves" judges
+serves() {
+    local _
+    for _ in $(seq 100); do
+        "$spillway" policy ls | grep 'my-provider' | grep --invert-match 'built-in' && return
+        sleep 0.1
+    done
+    return 1
+}
+step "it takes over" serves
+
+# The provider says once that the quota is spent. The policy rests the key for a quarter of an hour, so the second
+# request is refused without a call.
+provider_does spent-quota
+step "a request that the provider refuses" ask | tee "$root/asked"
+grep --quiet '^refused: 429 my-provider@' "$root/asked"
+provider_does heal
+before=$(calls)
+step "a request that the policy spares" ask | tee "$root/asked"
+grep --quiet '^refused: 429' "$root/asked"
+[ "$before" = "$(calls)" ] || { echo "the provider was called" >&2; exit 1; }
+step "spillway status" "$spillway" status || true
+
+printf '\nAll of it took %s s.\n' "$(seconds_since "$began")"

@@ -91,7 +91,7 @@ fn whoever_has_no_patience_is_told_that_all_places_are_taken() {
         provider.wait_for_requests(1);
         let refused = spillway.send(&chat());
         assert_eq!((refused.status(), &*refused.at("/error/code")), (429, "rate_limit_exceeded"));
-        assert!(refused.text().contains("1 are in flight, as many as there may be"), "{}", refused.text());
+        assert!(refused.text().contains("1 calls are in flight, as many as it may have at once"), "{}", refused.text());
         assert_eq!(refused.header("retry-after"), Some("1"));
         gate.open();
         answered(vec![call]);

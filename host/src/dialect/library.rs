@@ -1,7 +1,7 @@
 //! Which client library sends a request, by what it says of itself. Anybody can say anything, so nothing hangs on it
 //! but words, and how often we repeat what its caller repeats as well.
 
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 /// In which the official SDKs of OpenAI and Anthropic say how often they have sent a request before.
 pub(crate) const RETRY_COUNT: &str = "x-stainless-retry-count";
@@ -41,6 +41,10 @@ const OTHERS: [&str; 24] = [
     "together",
 ];
 
+/// Most that is read of a `User-Agent`. Libraries name themselves at its beginning, and a stranger's may be as long as
+/// a head.
+const AGENT_BYTES_READ: usize = 256;
+
 /// The client library that sends a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Library {
@@ -76,7 +80,9 @@ impl Library {
         if headers.contains_key(GOOGLE_CLIENT) {
             return Library::Google;
         }
-        let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+        let agent = headers.get(header::USER_AGENT).map(HeaderValue::as_bytes).unwrap_or_default();
+        let agent = agent.get(..AGENT_BYTES_READ).unwrap_or(agent);
+        let agent = str::from_utf8(agent).unwrap_or_default();
         if agent.starts_with("ai/") || agent.starts_with("ai-sdk") {
             return Library::Vercel;
         }
@@ -97,7 +103,6 @@ impl Library {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
 
     #[test]
     fn a_library_is_known_by_what_it_says() {

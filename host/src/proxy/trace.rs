@@ -83,7 +83,7 @@ impl RequestTrace {
 
     /// If the request ends without an attempt, that is recorded here.
     pub(crate) fn is_recorded(&mut self, recorder: Option<&Recorder>, target: &Target) {
-        self.recorded = recorder.cloned().zip(target.arrival());
+        self.recorded = recorder.and_then(|recorder| Some((recorder.clone(), target.arrival()?)));
     }
 
     /// It is this target that is asked first.
