@@ -52,7 +52,7 @@ step "unpack" tar --extract --file "$archive" --directory "$root" --strip-compon
 ls "$root"
 step "spillway demo --fast" in_root demo --fast
 
-in_root mock-provider >"$root/mock.log" 2>&1 &
+chroot "$root" /spillway mock-provider >"$root/mock.log" 2>&1 &
 started+=($!)
 provider=$(line "$root/mock.log" http:// | grep --only-matching 'http://[0-9.:]*')
 # An address of this machine's that nobody else uses, so that the ports are those of a first start.
@@ -69,7 +69,7 @@ policy = "my-provider"
 CONFIGURATION
 step "spillway check" in_root check
 
-in_root run >"$log" 2>&1 &
+chroot "$root" /spillway run >"$log" 2>&1 &
 started+=($!)
 step "spillway run" line "$log" 'ready'
 eval "$(in_root env --shell sh)"
