@@ -15,7 +15,7 @@ use crate::scenario::{Client, Scenario};
 use crate::stack::{Settings, Stack};
 use crate::{on_two_threads, world};
 
-pub use advice::{Advice, Gain, advise};
+pub use advice::{Advice, Gain, advise, lost_to_no_proxy};
 pub use variations::{Change, variations};
 
 /// The settings of an upstream: those of its layers, and how long requests may take.

@@ -60,6 +60,7 @@ pub(super) fn of<'a>(calls: &[&'a RecordedCall], begins: Duration, most: usize) 
     }
     let places: Vec<usize> = changes.iter().map(|change| slots[*change].2).collect();
     let sharpened = sharpen(calls, &places, &slots.iter().map(|(.., place)| *place).collect::<Vec<_>>());
+    let sharpened = unite(calls, sharpened, price);
     // The provider is taken to have changed halfway between the last call before and the first one after.
     let bounds = std::iter::once(0).chain(sharpened).chain([calls.len()]).collect::<Vec<_>>();
     let time = |place: usize| match (place.checked_sub(1).and_then(|before| calls.get(before)), calls.get(place)) {
@@ -84,12 +85,7 @@ fn divide(slots: &[Counts], price: f64) -> Vec<usize> {
     }
     let cost = |from: usize, to: usize| {
         let counts: [u32; Said::KINDS] = std::array::from_fn(|kind| sums[to][kind] - sums[from][kind]);
-        let all = f64::from(counts.iter().sum::<u32>());
-        -counts
-            .into_iter()
-            .filter(|count| *count > 0)
-            .map(|count| f64::from(count) * (f64::from(count) / all).ln())
-            .sum::<f64>()
+        cost_of(&counts)
     };
     // The least price of the first slots, and where their last part begins.
     let mut best: Vec<(f64, usize)> = vec![(-price, 0)];
@@ -109,6 +105,37 @@ fn divide(slots: &[Counts], price: f64) -> Vec<usize> {
         at = *from;
     }
     changes.reverse();
+    changes
+}
+
+/// How unlikely counts are by their own shares: the logarithm, negated.
+fn cost_of(counts: &Counts) -> f64 {
+    let all = f64::from(counts.iter().sum::<u32>());
+    let counts = counts.iter().filter(|count| **count > 0).map(|count| f64::from(*count));
+    -counts.map(|count| count * (count / all).ln()).sum::<f64>()
+}
+
+/// Takes changes away that are not worth their price any more: where one lay within a slot, both of its sides had some
+/// of the other's calls, until it was moved.
+fn unite(calls: &[&RecordedCall], mut changes: Vec<usize>, price: f64) -> Vec<usize> {
+    let counts = |from: usize, to: usize| {
+        let mut counts = Counts::default();
+        calls[from..to].iter().for_each(|call| counts[call.said as usize] += 1);
+        counts
+    };
+    let mut number = 0;
+    while let Some(change) = changes.get(number) {
+        let from = number.checked_sub(1).map_or(0, |before| changes[before]);
+        let to = changes.get(number + 1).copied().unwrap_or(calls.len());
+        let apart = cost_of(&counts(from, *change)) + cost_of(&counts(*change, to));
+        if cost_of(&counts(from, to)) <= apart + price {
+            changes.remove(number);
+            // The part before it has grown, and may be united with what is before that.
+            number = number.saturating_sub(1);
+        } else {
+            number += 1;
+        }
+    }
     changes
 }
 

@@ -36,6 +36,20 @@ fn an_outage_is_found_at_its_time() {
 }
 
 #[test]
+fn a_change_within_a_slot_of_a_long_log_is_one_change() {
+    let (mut requests, mut calls) = log(|at| if (20.0..32.5).contains(&at) { Said::Failure } else { Said::Answer });
+    // Sixty times as long, so that a slot has some twenty calls.
+    requests.iter_mut().for_each(|one| one.came *= 60);
+    calls.iter_mut().for_each(|call| call.sent *= 60);
+    let faults = Estimate::of(requests, calls).unwrap().scenario.faults;
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    assert!(
+        (faults[0].from_seconds - 1_200.0).abs() < 1.0 && (faults[0].to_seconds - 1_950.0).abs() < 1.0,
+        "{faults:?}"
+    );
+}
+
+#[test]
 fn a_partial_failure_within_an_outage_of_others_is_a_time_of_its_own() {
     let faults = faults(|at| match at {
         10.0..20.0 if (at * 100.0).round() % 2.0 == 0.0 => Said::Failure,

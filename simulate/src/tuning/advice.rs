@@ -60,6 +60,15 @@ pub fn advise(outcomes: &[Outcome], retries: u32) -> Advice {
     Advice::Leave
 }
 
+/// By how many points no proxy serves more than the settings in force, if that is no chance and more than nothing by the
+/// comparison's rules.
+#[must_use]
+pub fn lost_to_no_proxy(outcomes: &[Outcome], retries: u32) -> Option<f64> {
+    let of = |way: Way| outcomes.iter().find(|one| one.lane.way == way && one.lane.retries == retries);
+    let (in_force, direct) = (of(Way::InForce)?, of(Way::Direct)?);
+    gain(Rule::ServedPercent, &direct.trial, &in_force.trial).filter(|gain| is_difference(*gain)).map(|gain| gain.by)
+}
+
 fn gain(rule: Rule, changed: &Trial, in_force: &Trial) -> Option<Gain> {
     let (worse, chance) = worse_by(rule, changed, in_force)?;
     Some(Gain { rule, by: -worse, chance })

@@ -8,7 +8,7 @@ use serde_json::json;
 use spillway_simulate::estimate::Estimate;
 use spillway_simulate::figure::Figure;
 use spillway_simulate::scenario::{Fault, Scenario};
-use spillway_simulate::tuning::{Advice, Gain, Outcome, Way};
+use spillway_simulate::tuning::{Advice, Gain, Outcome, Way, lost_to_no_proxy};
 
 /// Upstream of which the settings are tried where nobody says another.
 const UPSTREAM_DEFAULT: &str = "openai";
@@ -154,6 +154,10 @@ impl Report {
             let left_out = self.left_out.join("; ");
             text.push_str(&format!("{} {left_out}.\n", styled(DOUBTFUL, "Configured, and not simulated:")));
         }
+        if let Some(points) = lost_to_no_proxy(&self.outcomes, self.retries) {
+            let lost = format!("{points:.1} points more are served without a proxy here.");
+            text.push_str(&format!("{} {lost}{}\n", styled(DOUBTFUL, "Worse off:"), self.excuse()));
+        }
         text.push_str(&self.advice_in_words());
         text
     }
@@ -205,6 +209,15 @@ impl Report {
             doubts.push(format!("{} lines could not be read; the first: {first}.", log.bad_lines));
         }
         doubts
+    }
+
+    /// Where the estimate is weakest: who is told of an overload sends less, and that is taken to help nobody.
+    fn excuse(&self) -> &'static str {
+        let says_so = |fault: &Fault| fault.overloaded_rate > 0.0 || fault.throttled_rate > 0.0;
+        match self.found.log.is_some() && self.found.scenario.faults.iter().any(says_so) {
+            true => " What was told of an overload is taken not to depend on the load; mostly it does.",
+            false => "",
+        }
     }
 
     fn advice_in_words(&self) -> String {
@@ -275,6 +288,7 @@ impl Report {
             "log": log,
             "not_simulated": self.left_out,
             "rows": self.rows(),
+            "lost_to_no_proxy_points": lost_to_no_proxy(&self.outcomes, self.retries),
             "advice": advice,
         });
         serde_json::to_string_pretty(&report).map(|text| text + "\n").map_err(|error| error.to_string())
