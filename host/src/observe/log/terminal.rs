@@ -19,6 +19,8 @@ const CIRCUIT: &str = "circuit changed";
 /// A circuit that is opened again for less than this is told of no further: where nobody is served, a call goes out each
 /// second to see.
 const AGAIN_TOLD_MIN: Duration = Duration::from_secs(10);
+/// Digits of a hash that are shown, as in explanations.
+const SHORT_HASH: usize = 8;
 
 /// Writes lines for people.
 #[derive(Clone, Copy, Debug)]
@@ -170,12 +172,15 @@ fn circuit(fields: &Fields) -> Option<String> {
     Some(format!("{upstream}{scope}: {what}, its circuit is {to}: {}{}", get("cause"), next.unwrap_or_default()))
 }
 
-/// Whatever else is told: its message, and what it says more, by name.
+/// Whatever else is told: its message, and what it says more, by name. Of a hash its beginning says enough.
 fn anything(message: &str, fields: &Fields) -> String {
-    let named =
-        fields.0.iter().filter(|(name, value)| *name != "message" && !name.starts_with("log.") && !value.is_empty());
-    named
-        .fold(message.to_owned(), |said, (name, value)| format!("{said}  {}{value}", styled(ASIDE, format!("{name}="))))
+    let told = |name: &str, value: &str| name != "message" && !name.starts_with("log.") && !value.is_empty();
+    let mut said = message.to_owned();
+    for (name, value) in fields.0.iter().filter(|(name, value)| told(name, value)) {
+        let shown = if name.ends_with("sha256") { value.get(..SHORT_HASH).unwrap_or(value) } else { value };
+        said.push_str(&format!("  {}{shown}", styled(ASIDE, format!("{name}="))));
+    }
+    said
 }
 
 #[cfg(test)]
@@ -223,8 +228,11 @@ mod tests {
         assert_eq!(circuit("half-open", "open", "2000"), None);
         assert!(circuit("half-open", "open", "30000").is_some());
         assert!(circuit("half-open", "closed", "").is_some_and(|said| said.contains("calls go out again")));
-        let other = told(&[("message", "policy loaded"), ("policy", "default"), ("nothing", "")]);
-        assert_eq!(other.as_deref(), Some("policy loaded  policy=default"));
+        let refused = [("message", "refused"), ("request_id", "req_1"), ("code", "spillway_forbidden"), ("why", "No.")];
+        assert_eq!(told(&refused).as_deref(), Some("refused: No. (spillway_forbidden)  req_1"));
+        let hash = "32dc7967e9676e636d56b3ab024581c0";
+        let other = told(&[("message", "policy takes over"), ("policy", "mine"), ("sha256", hash), ("nothing", "")]);
+        assert_eq!(other.as_deref(), Some("policy takes over  policy=mine  sha256=32dc7967"));
     }
 
     #[test]
