@@ -37,7 +37,7 @@ mod tests {
         for seed in 0..5 {
             for calls in 1..=EVEN_CALLS {
                 let all_fail = |request: &usize| (0..calls).all(|call| fails(seed, *request, call));
-                assert_eq!((0..EVEN_REQUESTS * 4).filter(all_fail).count(), EVEN_REQUESTS * 4 >> calls, "{calls}");
+                assert_eq!((0..EVEN_REQUESTS * 4).filter(all_fail).count(), (EVEN_REQUESTS * 4) >> calls, "{calls}");
             }
             let late = (0..4_000).filter(|request| fails(seed, *request, EVEN_CALLS)).count();
             assert!((1_800..2_200).contains(&late), "{late}");

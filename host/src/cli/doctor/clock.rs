@@ -25,7 +25,7 @@ pub(super) fn finding(ahead_ms: &[i64]) -> Finding {
     let next = "Set it, or have it set: timedatectl set-ntp true.";
     match off {
         0..=UNNOTICED_MS => Finding::well(AREA, format!("right to a few seconds, as {} told", who(sorted.len()))),
-        ..REFUSED_MS => Finding::doubtful(
+        _ if off < REFUSED_MS => Finding::doubtful(
             AREA,
             format!("{}: waits that a provider names as a date come out wrong by that", said()),
             next,

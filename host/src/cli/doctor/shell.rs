@@ -82,8 +82,9 @@ mod tests {
         let here = ("OPENAI_BASE_URL", "http://localhost:4141/openai/v1");
         let past = ("ANTHROPIC_BASE_URL", "https://gateway.example");
         let proxy = ("http_proxy", "http://proxy.example:3128");
-        let cases: [(&[(&str, &str)], Verdict, &str); 6] = [
-            (&[], Verdict::Doubtful, "go to their providers"),
+        let none: &[(&str, &str)] = &[];
+        let cases = [
+            (none, Verdict::Doubtful, "go to their providers"),
             (&[here], Verdict::Well, "OPENAI_BASE_URL leads here"),
             (&[here, past], Verdict::Doubtful, "ANTHROPIC_BASE_URL leads past"),
             (&[here, proxy], Verdict::Broken, "proxy.example"),

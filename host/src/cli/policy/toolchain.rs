@@ -86,7 +86,7 @@ pub(super) fn command(program: &str, variable: &str, folder: &Path) -> Command {
 pub(super) fn lacks(folder: &Path) -> Vec<Lack> {
     let cargo = command("cargo", "CARGO", folder).arg("--version").output();
     let rustc = command("rustc", "RUSTC", folder).arg("--version").output();
-    let ran = cargo.and_then(|_| rustc).map(|rustc| String::from_utf8_lossy(&rustc.stdout).into_owned());
+    let ran = cargo.and(rustc).map(|rustc| String::from_utf8_lossy(&rustc.stdout).into_owned());
     let version = match ran {
         Ok(version) => version,
         // Nothing else can be asked without.

@@ -123,7 +123,8 @@ mod system {
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use super::*;
     use std::net::Shutdown;
@@ -132,7 +133,6 @@ mod tests {
     use tokio::net::TcpListener;
     use tokio::time::timeout;
 
-    #[expect(clippy::expect_used, reason = "a test fails by panicking, also in its helpers")]
     async fn pair(address: &str) -> (TcpStream, std::net::TcpStream) {
         let listener = TcpListener::bind(address).await.expect("a listener");
         let theirs = std::net::TcpStream::connect(listener.local_addr().expect("an address")).expect("connected");

@@ -156,7 +156,8 @@ impl AsyncWrite for Stream {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use super::*;
     use std::future::poll_fn;

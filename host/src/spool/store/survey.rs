@@ -89,7 +89,8 @@ fn held_by(dir: &Path) -> Option<String> {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use super::super::folder::Folder;
     use super::*;
