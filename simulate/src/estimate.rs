@@ -147,6 +147,7 @@ impl Estimate {
         faults.sort_by(|one, other| one.from_seconds.total_cmp(&other.from_seconds));
         let allowed = median(requests.iter().map(|one| one.allowed.as_secs_f64()).collect()).unwrap_or(600.0);
         let scenario = Scenario {
+            about: String::new(),
             name: "recorded".to_owned(),
             seconds: length,
             requests_per_run: None,

@@ -57,6 +57,9 @@ const BUILT_IN: [&str; 28] = [
 pub struct Scenario {
     /// Lowercase letters, digits and hyphens.
     pub name: String,
+    /// What happens in it: the first sentence of the comment with which its text begins.
+    #[serde(skip)]
+    pub about: String,
     /// Requests arrive for this long; what is then under way is let finish.
     #[serde(default)]
     pub seconds: f64,
@@ -407,7 +410,9 @@ impl Scenario {
     /// on a line.
     pub fn read_all(text: &str) -> Result<Vec<Self>, String> {
         let mut scenarios = family::read(text)?;
+        let about = about(text);
         for scenario in &mut scenarios {
+            scenario.about.clone_from(&about);
             if let Some(requests) = scenario.requests_per_run {
                 scenario.seconds = scenario.warm_up_seconds + f64::from(requests) / scenario.requests_per_second();
             }
@@ -504,6 +509,13 @@ impl Scenario {
         });
         Duration::try_from_secs_f64(seconds.min(Self::SECONDS_MAX)).unwrap_or_default()
     }
+}
+
+/// The first sentence of the comment with which a text begins.
+fn about(text: &str) -> String {
+    let lines = text.lines().map_while(|line| line.strip_prefix('#')).map(str::trim);
+    let comment = lines.collect::<Vec<_>>().join(" ");
+    comment.split_inclusive(". ").next().unwrap_or_default().trim_end().to_owned()
 }
 
 #[cfg(test)]

@@ -328,7 +328,7 @@ fn retries_end_where_so_many_failures_in_a_row_are_no_chance() {
     let attempts: Vec<_> =
         (0..4).map(|_| spillway.send(&chat()).header("x-spillway-attempts").map(str::to_owned)).collect();
     assert_eq!(attempts, ["4", "1", "1", "1"].map(|count| Some(count.to_owned())));
-    spillway.log().wait_for(&["so many failures in a row are no chance"]);
+    spillway.log().wait_for(&["too many failures in a row to be chance"]);
     // One answer is enough to believe in chance again.
     provider.next(healthy());
     assert_eq!(spillway.send(&chat()).status(), 200);

@@ -58,7 +58,7 @@ const COMMANDS: &[(&str, How)] = &[
     ("spillway policy test my-provider", How::Here),
     ("spillway policy build my-provider --install", How::Here),
     ("spillway policy ls", How::Here),
-    ("spillway simulate --scenario total-outage", How::Here),
+    ("spillway simulate --scenario fails-50-at-50", How::Here),
     ("spillway simulate --log requests.jsonl", How::Here),
     ("cargo xtask test", How::Outside),
     ("cargo xtask demo", How::Outside),

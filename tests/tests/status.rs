@@ -183,7 +183,7 @@ fn in_a_log_the_first_word_is_one_line_with_the_same() {
     let line: Value = serde_json::from_str(&line).unwrap();
     assert_eq!(line["listen"], spillway.address().to_string());
     assert_eq!((&line["open_jobs"], &line["keys"]), (&0.into(), &"none".into()));
-    assert!(line["serving"].as_str().unwrap().starts_with("default ("), "{line}");
+    assert!(line["judging"].as_str().unwrap().starts_with("default ("), "{line}");
     assert!(line["configuration"].as_str().unwrap().ends_with("spillway.toml"), "{line}");
 }
 

@@ -330,7 +330,7 @@ impl NoRetry {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::CircuitOpen { .. } => "the circuit is open",
-            Self::NoChance => "so many failures in a row are no chance",
+            Self::NoChance => "too many failures in a row to be chance",
             Self::TooFewServed => "too few are served for another attempt",
             Self::BudgetSpent => "the retry budget is spent",
         }

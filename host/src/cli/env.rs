@@ -23,6 +23,12 @@ pub fn run(arguments: EnvArguments) -> ExitCode {
     with_config(arguments.config.as_deref(), Purpose::Look, |config| {
         let variable = |name: &str| std::env::var(name).ok();
         let shell = arguments.shell.unwrap_or_else(|| Shell::of(variable));
+        if !config.server.listen.ip().is_loopback() {
+            screen::complain(
+                "Each caller shows the access key: in the header x-spillway-access-key, or in place of the API key where \
+                 Spillway has the provider's own.\n",
+            );
+        }
         screen::print(&exports(&config, config.server.local_address(), shell, variable));
         ExitCode::SUCCESS
     })

@@ -21,8 +21,15 @@ const ANSWER_BYTES_MAX: usize = 32 << 20;
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct AdminArgument {
     /// The running Spillway's admin address; by default the configuration's.
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     admin: Option<SocketAddr>,
+}
+
+/// An address as it is said, or printed: `127.0.0.1:4142`, `localhost:4142`, `http://127.0.0.1:4142/`.
+fn address(said: &str) -> Result<SocketAddr, String> {
+    let bare = said.strip_prefix("http://").unwrap_or(said).trim_end_matches('/');
+    let bare = bare.strip_prefix("localhost:").map_or_else(|| bare.to_owned(), |port| format!("127.0.0.1:{port}"));
+    bare.parse().map_err(|_| format!("say it as {}", SocketAddr::from(([127, 0, 0, 1], 4142))))
 }
 
 impl AdminArgument {
@@ -156,6 +163,14 @@ mod tests {
             let _ = caller.write_all(answer.as_bytes());
         });
         address
+    }
+
+    #[test]
+    fn an_address_is_understood_as_it_is_printed() {
+        for said in ["127.0.0.1:4142", "http://127.0.0.1:4142", "http://127.0.0.1:4142/", "localhost:4142"] {
+            assert_eq!(address(said), Ok(SocketAddr::from(([127, 0, 0, 1], 4142))), "{said}");
+        }
+        assert!(address("example.com:80").is_err_and(|said| said.contains("127.0.0.1:4142")));
     }
 
     #[test]

@@ -7,7 +7,7 @@ mod words;
 
 use super::with_config;
 use crate::config::{Config, Purpose, UpstreamConfig};
-use crate::runtime::screen::{complain, print};
+use crate::runtime::screen::{columns, complain, print, wrapped};
 use report::{Found, Report};
 use spillway_simulate::clients::Clients;
 use spillway_simulate::estimate::{Estimate, REQUESTS_MIN, TooLittle};
@@ -20,6 +20,8 @@ use traffic::Traffic;
 
 /// How long a simulation takes by default. Many make more runs in it than few.
 const TIME: Duration = Duration::from_secs(15);
+/// Most scenarios that are named for one that is not there.
+const NEAR_MAX: usize = 3;
 /// Where the names of scenarios are to be had.
 const HINT: &str = "spillway simulate --list has the built-in ones";
 
@@ -58,7 +60,7 @@ pub fn run(arguments: &SimulateArguments) -> ExitCode {
     if arguments.list {
         return match Scenario::built_in() {
             Ok(scenarios) => {
-                scenarios.iter().for_each(|scenario| print(&format!("{}\n", scenario.name)));
+                print(&listed(&scenarios));
                 ExitCode::SUCCESS
             }
             Err(mistake) => ends(Failure::Usage(mistake)),
@@ -71,6 +73,16 @@ pub fn run(arguments: &SimulateArguments) -> ExitCode {
         }
         Err(failure) => ends(failure),
     })
+}
+
+/// The names of scenarios, below what happens in them.
+fn listed(scenarios: &[Scenario]) -> String {
+    let families = scenarios.chunk_by(|one, next| one.about == next.about);
+    let listed = families.map(|family| {
+        let names: String = family.iter().map(|scenario| format!("  {}\n", scenario.name)).collect();
+        wrapped("", 0, &family[0].about, columns()) + &names
+    });
+    listed.collect()
 }
 
 /// Why there is nothing to show.
@@ -118,12 +130,16 @@ fn upstream<'a>(config: &'a Config, name: &str) -> Result<&'a UpstreamConfig, Fa
 /// A built-in scenario, or that of a file.
 fn scenario(named: &str) -> Result<Scenario, Failure> {
     let built_in = Scenario::built_in().map_err(Failure::Usage)?;
+    let built_in_names: Vec<String> = built_in.iter().map(|scenario| scenario.name.clone()).collect();
     if let Some(scenario) = built_in.into_iter().find(|scenario| scenario.name == named) {
         return Ok(scenario);
     }
     let path = Path::new(named);
     if !path.is_file() {
-        return Err(Failure::Usage(format!("no scenario and no file is called {named}; {HINT}")));
+        let near = built_in_names.iter().filter(|name| name.contains(named)).take(NEAR_MAX).map(String::as_str);
+        let near = near.collect::<Vec<_>>().join(", ");
+        let meant = if near.is_empty() { String::new() } else { format!(" (perhaps {near})") };
+        return Err(Failure::Usage(format!("no scenario and no file is called {named}{meant}; {HINT}")));
     }
     let text = std::fs::read_to_string(path)
         .map_err(|error| Failure::Usage(format!("cannot read {named}: {error}; name a readable scenario file")))?;

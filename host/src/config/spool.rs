@@ -16,7 +16,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 section! {
     /// The durable queue, which keeps what cannot be served now for callers that ask for it.
     pub struct SpoolConfig {
-        /// Whether there is one.
+        /// Whether requests that cannot be served are kept on disk, to be finished later, for callers that ask for it.
         enabled: bool = true, Flag;
         /// Its folder: private, on a disk that outlives the container. Requests and answers are encrypted in it.
         dir: PathBuf = PathBuf::from("spillway-data"), File;

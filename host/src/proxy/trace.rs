@@ -6,11 +6,11 @@ use crate::policy::Record;
 use crate::policy::{By, Judged};
 use crate::proxy::attempt::{Attempted, Elsewhere, EndedElsewhere};
 use crate::proxy::target::{Standing, Target};
+use crate::runtime::causes::ErrorChain;
 use crate::runtime::clock::milliseconds;
 use crate::spool::JobId;
 use crate::upstream::Upstream;
 use http::{HeaderMap, HeaderValue};
-use std::fmt::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -146,13 +146,13 @@ impl RequestTrace {
         let verdict = &judged.verdict;
         let mut step =
             format!("attempt {} {} in {} ms", self.attempts, verdict.class.as_str(), record.elapsed.as_millis());
-        // Writing into a string cannot fail.
-        let _ = match (&*verdict.reason, &record.cause) {
-            ("", None) => Ok(()),
-            (reason, None) => write!(step, " ({reason})"),
-            ("", Some(cause)) => write!(step, " ({cause})"),
-            (reason, Some(cause)) => write!(step, " ({reason}: {cause})"),
-        };
+        let why = why(&verdict.reason, record.cause.as_ref());
+        // Attempts that fail alike would fill a line with the same sentence.
+        match &*why {
+            "" => {}
+            why if self.steps.contains(why) => step.push_str(" (likewise)"),
+            why => step.extend([" (", why, ")"]),
+        }
         self.tell(&step);
     }
 
@@ -267,5 +267,16 @@ impl Drop for RequestTrace {
         if !self.upstream.is_empty() {
             self.end(RequestOutcome::Abandoned, 0);
         }
+    }
+}
+
+/// Why an attempt is worth what it is: a policy's reason, and what was in the way, which mostly begins with the same
+/// words.
+fn why(reason: &str, cause: Option<&ErrorChain>) -> String {
+    let Some(cause) = cause else { return reason.to_owned() };
+    let cause = cause.to_string();
+    match cause.strip_prefix("the ").unwrap_or(&cause).starts_with(reason) {
+        true => cause,
+        false => format!("{reason}: {cause}"),
     }
 }

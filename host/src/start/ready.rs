@@ -4,12 +4,15 @@ use crate::config::{Config, DEFAULT_FILE};
 use crate::observe::log::Log;
 use crate::policy::PolicyStatus;
 use crate::proxy::app::App;
-use crate::runtime::screen::{ASIDE, COMMAND, DOUBTFUL, GOOD, HEADING, counted, styled};
+use crate::runtime::screen::{ASIDE, COMMAND, DOUBTFUL, GOOD, HEADING, columns, counted, styled, wrapped};
 use crate::spool::Spool;
 use crate::start::shell::{Shell, exports};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// Where what is said of a row begins, behind its name.
+const ROW_MARGIN: usize = 17;
 
 /// How long the count of jobs is waited for: a disk that hangs must not keep the word back.
 const COUNT_TIMEOUT: Duration = Duration::from_millis(500);
@@ -90,7 +93,7 @@ impl Ready {
             admin = %self.admin,
             configuration = path(&self.configuration).as_deref().unwrap_or("none"),
             policies = %self.policies.display(),
-            serving = or_none(&self.serving),
+            judging = if self.serving.is_empty() { "built-in".to_owned() } else { self.serving.join(", ") },
             rejected = (!self.rejected.is_empty()).then(|| self.rejected.join("; ")),
             spool = path(&self.data).as_deref().unwrap_or("off"),
             open_jobs = self.open_jobs,
@@ -103,8 +106,11 @@ impl Ready {
     /// For people: what is there, and what to do next.
     fn block(&self, config: &Config, shell: Shell) -> String {
         let mut block = format!("\n{}\n\n", styled(HEADING.fg_color(GOOD.get_fg_color()), "Spillway is ready."));
-        let mut row =
-            |name: &str, said: String| block.push_str(&format!("  {} {said}\n", styled(ASIDE, format!("{name:<14}"))));
+        let columns = columns();
+        let mut row = |name: &str, said: String| {
+            let before = format!("  {} ", styled(ASIDE, format!("{name:<14}")));
+            block.push_str(&wrapped(&before, ROW_MARGIN, &said, columns));
+        };
         let at = match self.listen.ip().is_loopback() {
             true => format!("http://{}", self.listen),
             false => format!("http://{}, for other machines too: each caller shows the access key", self.listen),

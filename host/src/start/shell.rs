@@ -73,25 +73,34 @@ pub(crate) fn exports(
 ) -> String {
     let urls = base_urls(config, local);
     let host = local.ip();
-    // Some read the one in small letters first, some know only the other.
+    // Some read the one in small letters first, some know only the other. What is there already is not added again: the
+    // same is evaluated in every shell within a shell.
     let no_proxy = match shell {
         Shell::Sh => format!(
-            "export no_proxy=\"{host},localhost${{no_proxy:+,$no_proxy}}${{NO_PROXY:+,$NO_PROXY}}\"\n\
+            "export no_proxy=\"${{no_proxy:-${{NO_PROXY:-}}}}\"\n\
+             case \",$no_proxy,\" in *,{host},*) ;; *) no_proxy=\"{host},localhost${{no_proxy:+,$no_proxy}}\" ;; esac\n\
              export NO_PROXY=\"$no_proxy\"\n"
         ),
         Shell::Fish => format!(
-            "set -gx no_proxy (string join -n , {host} localhost $no_proxy $NO_PROXY)\n\
+            "set -q no_proxy; or set -gx no_proxy $NO_PROXY\n\
+             string match -q '*,{host},*' \",$no_proxy,\"; or set -gx no_proxy (string join -n , {host} localhost $no_proxy)\n\
              set -gx NO_PROXY $no_proxy\n"
         ),
         Shell::Powershell => format!(
-            "$env:no_proxy = (@('{host}', 'localhost', $env:no_proxy, $env:NO_PROXY) | Where-Object {{ $_ }} | \
-             Select-Object -Unique) -join ','\n\
+            "if (-not $env:no_proxy) {{ $env:no_proxy = $env:NO_PROXY }}\n\
+             if (\",$env:no_proxy,\" -notlike '*,{host},*') \
+             {{ $env:no_proxy = (@('{host}', 'localhost', $env:no_proxy) | Where-Object {{ $_ }}) -join ',' }}\n\
              $env:NO_PROXY = $env:no_proxy\n"
         ),
         Shell::Json => {
-            let known = ["no_proxy", "NO_PROXY"].into_iter().filter_map(&variable).filter(|value| !value.is_empty());
-            let hosts: Vec<String> = [host.to_string(), "localhost".to_owned()].into_iter().chain(known).collect();
-            let all = urls.into_iter().chain(["no_proxy", "NO_PROXY"].map(|name| (name, hosts.join(","))));
+            let known = ["no_proxy", "NO_PROXY"].into_iter().filter_map(&variable).find(|value| !value.is_empty());
+            let known = known.unwrap_or_default();
+            let hosts = match known.split(',').any(|one| one.trim() == host.to_string()) {
+                true => known,
+                false if known.is_empty() => format!("{host},localhost"),
+                false => format!("{host},localhost,{known}"),
+            };
+            let all = urls.into_iter().chain(["no_proxy", "NO_PROXY"].map(|name| (name, hosts.clone())));
             let all: Map<String, Value> = all.map(|(name, value)| (name.to_owned(), value.into())).collect();
             return format!("{:#}\n", Value::Object(all));
         }
@@ -137,6 +146,26 @@ mod tests {
             let told = told(shell);
             assert!(told.contains(line) && told.contains("NO_PROXY"), "{told}");
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn to_be_told_twice_is_to_be_told_once() {
+        let config = parse("", Path::new("")).expect("valid");
+        let told = exports(&config, ([127, 0, 0, 1], 4141).into(), Shell::Sh, |_| None);
+        for (before, after) in [
+            ("", "127.0.0.1,localhost"),
+            ("NO_PROXY=internal.example\n", "127.0.0.1,localhost,internal.example"),
+            ("no_proxy=127.0.0.1\n", "127.0.0.1"),
+        ] {
+            let script =
+                format!("unset no_proxy NO_PROXY\n{before}{told}{told}printf '%s %s' \"$no_proxy\" \"$NO_PROXY\"");
+            let output = std::process::Command::new("sh").args(["-euc", &script]).output().expect("a shell");
+            assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{after} {after}"), "{script}");
+        }
+        let known = |name: &str| (name == "no_proxy").then(|| "127.0.0.1,localhost".to_owned());
+        let again = exports(&config, ([127, 0, 0, 1], 4141).into(), Shell::Json, known);
+        assert!(again.contains("\"127.0.0.1,localhost\""), "{again}");
     }
 
     #[test]

@@ -142,7 +142,7 @@ impl fmt::Display for Cause {
                 write!(f, "{in_flight} calls were in flight and none ended")
             }
             Self::Policy => f.write_str("the trip policy decided so"),
-            Self::CoolOff => f.write_str("the upstream asked for a pause"),
+            Self::CoolOff => f.write_str("a pause was asked for, by the provider or by the policy that judges it"),
             Self::ProbeFailed => f.write_str("a probe failed"),
             Self::ProbeSucceeded => f.write_str("the probes succeeded"),
             Self::CooldownElapsed => f.write_str("the cooldown is over"),

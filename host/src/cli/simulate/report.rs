@@ -5,10 +5,12 @@ use super::words::{callers, duration, fault_in_words, gain_in_words};
 use crate::runtime::screen::{ASIDE, COMMAND, DOUBTFUL, GOOD, HEADING, styled, table};
 use serde::Serialize;
 use serde_json::json;
+use spillway_simulate::comparison::Rule;
 use spillway_simulate::estimate::Estimate;
 use spillway_simulate::figure::Figure;
 use spillway_simulate::scenario::{Fault, Scenario};
 use spillway_simulate::tuning::{Advice, Gain, Outcome, Way, lost_to_no_proxy};
+use std::collections::BTreeSet;
 
 /// Upstream of which the settings are tried where nobody says another.
 const UPSTREAM_DEFAULT: &str = "openai";
@@ -154,9 +156,13 @@ impl Report {
             let left_out = self.left_out.join("; ");
             text.push_str(&format!("{} {left_out}.\n", styled(DOUBTFUL, "Configured, and not simulated:")));
         }
-        if let Some(points) = lost_to_no_proxy(&self.outcomes, self.retries) {
-            let lost = format!("{points:.1} points more are served without a proxy here.");
-            text.push_str(&format!("{} {lost}{}\n", styled(DOUBTFUL, "Worse off:"), self.excuse()));
+        for retries in BTreeSet::from([0, self.retries]) {
+            let Some(points) = lost_to_no_proxy(&self.outcomes, retries) else { continue };
+            let lost = format!("where {}, {points:.1} points more are served without a proxy.", callers(retries));
+            let conceded = self.found.scenario.concessions.iter();
+            let conceded = conceded.filter(|one| one.is_about(Rule::ServedPercent, retries));
+            let conceded: String = conceded.map(|one| format!(" Conceded: {}", one.reason)).collect();
+            text.push_str(&format!("{} {lost}{}{conceded}\n", styled(DOUBTFUL, "Worse off:"), self.excuse()));
         }
         text.push_str(&self.advice_in_words());
         text
