@@ -5,6 +5,7 @@
 mod build;
 mod cargo;
 mod check;
+mod confined;
 mod exchanges;
 mod list;
 mod loaded_policy;

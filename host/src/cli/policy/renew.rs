@@ -114,8 +114,7 @@ fn renew(policy: &Crate, found: &Unpacked, dir: &Path, is_forced: bool) -> Resul
         Failure::Usage(format!("nothing was renewed: write first into {}: {wanted}", manifest.display()))
     })?;
     let is_as_it_came = fs::read_to_string(&lock).ok() == unpacked::lock_file(&found.folder, &policy.name);
-    unpacked::unpack(&found.folder)?;
-    unpacked::remove_what_is_gone(found)?;
+    unpacked::renew(found)?;
     if renewed != text {
         fs::write(&manifest, renewed).map_err(|error| failed(&manifest, error))?;
     }

@@ -4,7 +4,8 @@
 //! find an SDK that fits. The note says which SDK it is, so that one that is older than the program is told.
 
 use super::Failure;
-use crate::policy::Sha256Sum;
+use super::confined::{is_below, read_below, require_own, text_of};
+use crate::policy::{ReadError, Sha256Sum};
 use semver::{Version, VersionReq};
 use serde::{Deserialize, Serialize};
 use spillway_sdk::sources::{FILES, VERSION};
@@ -24,6 +25,9 @@ const NOTE_HEAD: &str = "\
 /// Which versions of the crates that the SDK is built from are known to be good: a lock file, of a policy named so.
 const LOCK: &str = "policy.lock";
 const LOCKED_NAME: &str = "name = \"policy\"\n";
+
+/// Most files that a note may name: several times as many as an SDK has.
+const FILES_MAX: usize = 256;
 
 /// Which sources they are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +52,18 @@ impl Note {
             files.iter().map(|(path, text)| ((*path).to_owned(), sum(text))).collect();
         let list: String = files.iter().map(|(path, sum)| format!("{sum}  {path}\n")).collect();
         Note { version, sha256: sum(&list), files }
+    }
+
+    /// Reads one. It lies in somebody's crate, so it may say anything.
+    fn read(text: &str) -> Result<Note, String> {
+        let note: Note = toml::from_str(text).map_err(|error| error.message().to_owned())?;
+        if note.files.len() > FILES_MAX {
+            return Err(format!("it is no note of ours: it names more than {FILES_MAX} files"));
+        }
+        match note.files.keys().find(|path| !is_below(path)) {
+            Some(path) => Err(format!("it is no note of ours: \"{path}\" does not lie below its folder")),
+            None => Ok(note),
+        }
     }
 
     /// How it stands to another, which is this program's.
@@ -79,7 +95,7 @@ pub(super) struct Unpacked {
     pub(super) folder: PathBuf,
     pub(super) note: Note,
     pub(super) standing: Standing,
-    /// Files that are not what was unpacked, or not there.
+    /// Files that are not what was unpacked, or not there, or not to be read by [`read_below`].
     pub(super) changed: Vec<String>,
 }
 
@@ -87,18 +103,19 @@ impl Unpacked {
     /// What was unpacked into a folder; `None` if nothing was, as in a checkout.
     ///
     /// # Errors
-    /// When the note cannot be read.
+    /// When the note cannot be read, or names what is not below the folder.
     pub(super) fn at(folder: &Path) -> Result<Option<Unpacked>, Failure> {
         let file = folder.join(NOTE);
         let wrong = |what: String| Failure::Bad(format!("{}: {what}", file.display()));
-        let text = match fs::read_to_string(&file) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        let bytes = match read_below(folder, NOTE) {
+            Ok(bytes) => bytes,
+            Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(wrong(error.to_string())),
         };
-        let note: Note = toml::from_str(&text).map_err(|error| wrong(error.message().to_owned()))?;
+        let text = String::from_utf8(bytes).map_err(|error| wrong(error.to_string()))?;
+        let note = Note::read(&text).map_err(wrong)?;
         let is_as_noted = |path: &str, sum: &str| {
-            fs::read(folder.join(path)).is_ok_and(|bytes| Sha256Sum::of(&bytes).to_string() == sum)
+            read_below(folder, path).is_ok_and(|bytes| Sha256Sum::of(&bytes).to_string() == sum)
         };
         let changed = note.files.iter().filter(|(path, sum)| !is_as_noted(path, sum)).map(|(path, _)| path.clone());
         let (changed, standing) = (changed.collect(), note.standing(&Note::ours()?));
@@ -124,8 +141,12 @@ impl Unpacked {
 
 /// Unpacks the sources into a folder, over those that are there. The note is written last, so that a folder with only
 /// half of them never passes for a whole one.
+///
+/// # Errors
+/// When a file cannot be written; before any is, when a link is in the way.
 pub(super) fn unpack(folder: &Path) -> Result<(), Failure> {
     let ours = Note::ours()?;
+    require_own(folder, &written()).map_err(Failure::Bad)?;
     let failed = |path: &Path, error: io::Error| Failure::Bad(format!("cannot write {}: {error}", path.display()));
     let write = |path: &Path, text: &str| {
         let parent = path.parent().map_or(Ok(()), fs::create_dir_all);
@@ -138,10 +159,27 @@ pub(super) fn unpack(folder: &Path) -> Result<(), Failure> {
     write(&folder.join(NOTE), &format!("{NOTE_HEAD}{note}"))
 }
 
+/// What [`unpack`] writes.
+fn written() -> Vec<&'static str> {
+    FILES.iter().map(|(path, _)| *path).chain([NOTE]).collect()
+}
+
+/// Puts this program's SDK in the place of an unpacked one: nothing of it is changed where something is in the way.
+pub(super) fn renew(unpacked: &Unpacked) -> Result<(), Failure> {
+    let noted = unpacked.note.files.keys().map(String::as_str);
+    let all: Vec<&str> = written().into_iter().chain(noted).collect();
+    require_own(&unpacked.folder, &all).map_err(|why| Failure::Bad(format!("nothing was renewed: {why}")))?;
+    unpack(&unpacked.folder)?;
+    remove_what_is_gone(unpacked)
+}
+
 /// Removes files that an older SDK had and this program's has not.
-pub(super) fn remove_what_is_gone(unpacked: &Unpacked) -> Result<(), Failure> {
+fn remove_what_is_gone(unpacked: &Unpacked) -> Result<(), Failure> {
     let ours = Note::ours()?;
-    for path in unpacked.note.files.keys().filter(|path| !ours.files.contains_key(*path)) {
+    let gone = unpacked.note.files.keys().map(String::as_str).filter(|path| !ours.files.contains_key(*path));
+    let gone: Vec<&str> = gone.collect();
+    require_own(&unpacked.folder, &gone).map_err(Failure::Bad)?;
+    for path in gone {
         let file = unpacked.folder.join(path);
         match fs::remove_file(&file) {
             Ok(()) => {}
@@ -182,7 +220,7 @@ pub(super) fn with_version(manifest: &str, old: &Version, new: &Version) -> Resu
 
 /// The lock file of a policy of this name, from that of an SDK in this folder; `None` if it has none.
 pub(super) fn lock_file(sdk: &Path, name: &str) -> Option<String> {
-    fs::read_to_string(sdk.join(LOCK)).ok().map(|text| locked(&text, name))
+    text_of(&sdk.join(LOCK)).map(|text| locked(&text, name))
 }
 
 /// The lock file with the policy's own entry under another name, where Cargo would put it: in the order of names.
@@ -200,97 +238,4 @@ fn locked(text: &str, name: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn version(text: &str) -> Version {
-        Version::parse(text).expect("a version")
-    }
-
-    fn unpacked(folder: &Path) -> Unpacked {
-        Unpacked::at(folder).expect("a note").expect("an SDK")
-    }
-
-    #[test]
-    fn what_is_unpacked_is_whole_and_known_again() {
-        let folder = tempfile::tempdir().expect("a folder");
-        assert!(Unpacked::at(folder.path()).expect("nothing to read").is_none());
-        unpack(folder.path()).expect("unpacked");
-        let (found, ours) = (unpacked(folder.path()), Note::ours().expect("our own"));
-        assert_eq!((&found.note, found.standing, found.changed.len()), (&ours, Standing::Current, 0));
-        assert_eq!(found.remark(Path::new("mine")), None);
-
-        fs::write(folder.path().join("src/lib.rs"), "mine").expect("written");
-        fs::remove_file(folder.path().join("LICENSE-MIT")).expect("removed");
-        assert_eq!(unpacked(folder.path()).changed, ["LICENSE-MIT", "src/lib.rs"]);
-        unpack(folder.path()).expect("unpacked over it");
-        assert!(unpacked(folder.path()).changed.is_empty());
-    }
-
-    #[test]
-    fn an_older_sdk_a_newer_and_another_are_told_apart() {
-        let ours = Note::of(version("0.3.0"), &[("a", "1")]);
-        for (note, standing) in [
-            (Note::of(version("0.3.0"), &[("a", "1")]), Standing::Current),
-            (Note::of(version("0.3.0"), &[("a", "2")]), Standing::Different),
-            (Note::of(version("0.3.0"), &[("b", "1")]), Standing::Different),
-            (Note::of(version("0.2.9"), &[("a", "1")]), Standing::Older),
-            (Note::of(version("0.10.0"), &[("a", "1")]), Standing::Newer),
-        ] {
-            assert_eq!(note.standing(&ours), standing, "{note:?}");
-        }
-    }
-
-    #[test]
-    fn an_sdk_that_is_not_this_programs_is_remarked_on_with_what_can_be_done() {
-        let folder = tempfile::tempdir().expect("a folder");
-        unpack(folder.path()).expect("unpacked");
-        let remark = |standing| Unpacked { standing, ..unpacked(folder.path()) }.remark(Path::new("mine"));
-        assert_eq!(remark(Standing::Current), None);
-        for (standing, says) in [(Standing::Older, "older than"), (Standing::Different, "another")] {
-            let remark = remark(standing).expect("a remark");
-            assert!(remark.contains(says) && remark.ends_with("spillway policy sdk mine --update"), "{remark}");
-        }
-        let newer = remark(Standing::Newer).expect("a remark");
-        assert!(newer.contains("may need a newer Spillway") && !newer.contains("--update"), "{newer}");
-    }
-
-    #[test]
-    fn what_an_older_sdk_had_is_removed_and_nothing_else() {
-        let folder = tempfile::tempdir().expect("a folder");
-        unpack(folder.path()).expect("unpacked");
-        for name in ["old.rs", "notes"] {
-            fs::write(folder.path().join(name), "text").expect("written");
-        }
-        let mut older = unpacked(folder.path());
-        older.note.files.insert("old.rs".into(), String::new());
-        older.note.files.insert("gone before.rs".into(), String::new());
-        remove_what_is_gone(&older).expect("removed");
-        assert!(!folder.path().join("old.rs").exists() && folder.path().join("notes").exists());
-    }
-
-    #[test]
-    fn the_version_is_replaced_where_it_stands_as_it_was_written() {
-        let (old, new) = (version("0.1.0"), version("0.2.0"));
-        let written = format!("[dependencies]\nspillway-sdk = {}\n", dependency(&old, Path::new("../spillway-sdk")));
-        let renewed = with_version(&written, &old, &new).expect("it stands as written");
-        assert_eq!(renewed, written.replace("0.1.0", "0.2.0"));
-        let loose = "[dependencies]\nspillway-sdk = { path = \"spillway-sdk\" }\n";
-        assert_eq!(with_version(loose, &old, &new).as_deref(), Ok(loose));
-        let strict = "[dependencies]\nspillway-sdk = { path = \"spillway-sdk\", version = \"0.1\" }\n";
-        assert!(with_version(strict, &old, &new).is_err_and(|advice| advice.contains("version = \"0.2.0\"")));
-    }
-
-    #[test]
-    fn a_lock_file_names_the_policy_where_cargo_would() {
-        let entry = |name: &str| format!("[[package]]\nname = \"{name}\"\nversion = \"0.1.0\"\n");
-        let text = ["# head\nversion = 4\n".to_owned(), entry("memchr"), entry("policy"), entry("serde")].join("\n");
-        let names = |text: &str| -> Vec<String> {
-            text.lines().filter_map(|line| line.strip_prefix("name = ")).map(str::to_owned).collect()
-        };
-        assert_eq!(locked(&text, "policy"), text);
-        assert_eq!(names(&locked(&text, "a")), ["\"a\"", "\"memchr\"", "\"serde\""]);
-        assert_eq!(names(&locked(&text, "my-provider")), ["\"memchr\"", "\"my-provider\"", "\"serde\""]);
-        assert_eq!(names(&locked(&text, "z")), ["\"memchr\"", "\"serde\"", "\"z\""]);
-    }
-}
+mod tests;
