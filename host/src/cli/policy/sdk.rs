@@ -1,9 +1,10 @@
 //! Where a new policy's SDK comes from.
 
 use super::Failure;
+use super::confined::text_of;
 use super::unpacked::{self, FOLDER, Note, Unpacked, dependency};
 use semver::VersionReq;
-use std::fs;
+use std::fs::{self, Metadata};
 use std::path::{Path, PathBuf};
 
 /// Where the SDK comes from.
@@ -38,8 +39,8 @@ impl Sdk {
     /// where it was built and where it runs are of no consequence: a crate that depends on a folder elsewhere can
     /// neither be moved nor handed on.
     pub(super) fn by_place(dir: &Path) -> Sdk {
-        let mut folders = dir.ancestors().skip(1).map(|folder| folder.join("sdk"));
-        folders.find(|folder| is_sdk(folder)).map_or(Sdk::Carried, Sdk::Path)
+        let checkout = dir.ancestors().skip(1).find(|folder| is_checkout(folder));
+        checkout.map_or(Sdk::Carried, |checkout| Sdk::Path(checkout.join("sdk")))
     }
 
     /// Where it lies, for a crate in `dir`, which may be a member of a workspace: several crates of one share it.
@@ -104,10 +105,44 @@ fn up_to(around: &Path, dir: &Path) -> PathBuf {
 }
 
 fn is_sdk(folder: &Path) -> bool {
-    fs::read_to_string(folder.join("Cargo.toml")).is_ok_and(|text| {
-        let table = toml::from_str::<toml::Table>(&text).ok();
-        table.is_some_and(|table| table.get("package").is_some_and(|p| p.get("name") == Some(&"spillway-sdk".into())))
-    })
+    is_package(folder, "spillway-sdk")
+}
+
+fn is_package(folder: &Path, name: &str) -> bool {
+    let package = manifest(folder).and_then(|table| table.get("package")?.get("name")?.as_str().map(str::to_owned));
+    package.is_some_and(|package| package == name)
+}
+
+/// Whether this is a checkout of Spillway: a workspace with the SDK and the host as its members. A folder of this name
+/// alone may be anybody's, and what a policy is built from runs as whoever builds it; so nothing is taken from where
+/// everybody may put something, such as /tmp.
+fn is_checkout(folder: &Path) -> bool {
+    let workspace = manifest(folder).and_then(|table| table.get("workspace")?.get("members")?.as_array().cloned());
+    let lists = |name: &str| workspace.iter().flatten().any(|member| member.as_str() == Some(name));
+    lists("sdk")
+        && lists("host")
+        && is_sdk(&folder.join("sdk"))
+        && is_package(&folder.join("host"), "spillway")
+        && fs::metadata(folder).is_ok_and(|metadata| !is_everybodys(&metadata))
+}
+
+fn manifest(folder: &Path) -> Option<toml::Table> {
+    toml::from_str(&text_of(&folder.join("Cargo.toml"))?).ok()
+}
+
+/// Whether a folder is there for all users of the machine, as its bits say: all may write, and each removes only what
+/// is their own.
+#[cfg(unix)]
+fn is_everybodys(folder: &Metadata) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    const STICKY_AND_WRITABLE_BY_ALL: u32 = 0o1002;
+    folder.permissions().mode() & STICKY_AND_WRITABLE_BY_ALL == STICKY_AND_WRITABLE_BY_ALL
+}
+
+/// On Windows each user has a folder for temporary files.
+#[cfg(windows)]
+fn is_everybodys(_folder: &Metadata) -> bool {
+    false
 }
 
 #[cfg(test)]
@@ -132,9 +167,55 @@ mod tests {
         assert_eq!(Sdk::by_place(&checkout.join("a/b")), Sdk::Path(checkout.join("sdk")));
         let elsewhere = tempfile::tempdir().expect("a folder");
         assert_eq!(Sdk::by_place(&elsewhere.path().join("mine")), Sdk::Carried);
-        fs::create_dir_all(elsewhere.path().join("sdk")).expect("a folder");
-        fs::write(elsewhere.path().join("sdk/Cargo.toml"), "[package]\nname = \"another-sdk\"\n").expect("written");
-        assert_eq!(Sdk::by_place(&elsewhere.path().join("mine")), Sdk::Carried, "another's SDK");
+    }
+
+    fn put(folder: &Path, file: &str, text: &str) {
+        let file = folder.join(file);
+        fs::create_dir_all(file.parent().expect("a folder around it")).expect("a folder");
+        fs::write(file, text).expect("written");
+    }
+
+    fn package(name: &str) -> String {
+        format!("[package]\nname = \"{name}\"\n")
+    }
+
+    /// What a checkout is known by, and where its SDK is then found from within it.
+    fn checkout() -> (tempfile::TempDir, impl Fn(&Path) -> Sdk) {
+        let folder = tempfile::tempdir().expect("a folder");
+        put(folder.path(), "sdk/Cargo.toml", &package("spillway-sdk"));
+        put(folder.path(), "host/Cargo.toml", &package("spillway"));
+        put(folder.path(), "Cargo.toml", "[workspace]\nmembers = [\"host\", \"sdk\", \"policies/*\"]\n");
+        let found = |folder: &Path| Sdk::by_place(&folder.join("policies/mine"));
+        assert_eq!(found(folder.path()), Sdk::Path(folder.path().join("sdk")));
+        (folder, found)
+    }
+
+    #[test]
+    fn a_folder_of_its_name_is_no_checkout_unless_all_around_it_is_one() {
+        for (file, text, what) in [
+            ("Cargo.toml", "[workspace]\nmembers = [\"sdk\"]\n", "a workspace without the host"),
+            ("Cargo.toml", "[workspace]\nmembers = [\"host\"]\n", "a workspace without the SDK"),
+            ("Cargo.toml", "", "no workspace"),
+            ("sdk/Cargo.toml", &package("another"), "another's SDK"),
+            ("host/Cargo.toml", &package("another"), "another's host"),
+        ] {
+            let (folder, found) = checkout();
+            put(folder.path(), file, text);
+            assert_eq!(found(folder.path()), Sdk::Carried, "{what}");
+            fs::remove_file(folder.path().join(file)).expect("removed");
+            assert_eq!(found(folder.path()), Sdk::Carried, "without {file}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn where_everybody_may_put_something_there_is_no_checkout() {
+        use std::os::unix::fs::PermissionsExt;
+        let (folder, found) = checkout();
+        for (mode, is_everybodys) in [(0o755, false), (0o777, false), (0o1755, false), (0o1777, true)] {
+            fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).expect("as it says");
+            assert_eq!(found(folder.path()) == Sdk::Carried, is_everybodys, "{mode:o}");
+        }
     }
 
     #[test]
