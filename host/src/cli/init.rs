@@ -10,7 +10,7 @@ use crate::runtime::durable_file::{self, Access};
 use crate::runtime::screen::{self, ASIDE, COMMAND, HEADING, styled};
 use crate::start::shell::VARIABLES;
 use std::fmt::Write as _;
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -70,10 +70,19 @@ fn listen() -> Option<SocketAddr> {
     declared("server.listen")?.default?.trim_matches('"').parse().ok()
 }
 
-/// Writes the file, and replaces one that is there only by `force`.
+/// Writes the file, and replaces one that is there only by `force`: in its place if a link leads there, and with who may
+/// read it.
 fn write(path: &Path, text: &str, force: bool) -> io::Result<()> {
-    if force {
-        return durable_file::replace(path, Access::Umask, text.as_bytes());
+    if force && fs::symlink_metadata(path).is_ok() {
+        let target = fs::canonicalize(path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => io::Error::other("it is a link that leads nowhere; remove it first"),
+            _ => error,
+        })?;
+        let metadata = fs::metadata(&target)?;
+        return match metadata.is_file() {
+            true => durable_file::replace(&target, Access::Like(metadata.permissions()), text.as_bytes()),
+            false => Err(io::Error::other("it is no regular file")),
+        };
     }
     // One that appears in this moment is not overwritten either.
     let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
@@ -137,5 +146,35 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&path).expect("a file"), "first");
         write(&path, "third", true).expect("written");
         assert_eq!(std::fs::read_to_string(&path).expect("a file"), "third");
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_replaced() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let refused = write(folder.path(), "text", true).expect_err("a folder");
+        assert!(refused.to_string().contains("no regular file"), "{refused}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_is_replaced_stays_as_private_and_where_it_is() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, link) = (folder.path().join("kept/mine.toml"), folder.path().join("spillway.toml"));
+        fs::create_dir(folder.path().join("kept")).expect("a folder");
+        fs::write(&path, "first").expect("written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("private");
+        symlink("kept/mine.toml", &link).expect("a link");
+        for (named, text) in [(&path, "second"), (&link, "third")] {
+            write(named, text, true).expect("written");
+            assert_eq!(fs::read_to_string(&path).expect("a file"), text);
+            let mode = fs::metadata(&path).expect("a file").permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{text}");
+        }
+        assert!(fs::symlink_metadata(&link).expect("a link").is_symlink());
+
+        fs::remove_file(&path).expect("removed");
+        let refused = write(&link, "fourth", true).expect_err("it leads nowhere");
+        assert!(refused.to_string().contains("leads nowhere"), "{refused}");
     }
 }
