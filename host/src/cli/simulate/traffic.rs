@@ -24,6 +24,8 @@ pub(super) struct Traffic {
     pub(super) first_bad_line: Option<String>,
     /// Whether arrivals are recorded, as an older Spillway does not do. Where they are, what has none is a job.
     pub(super) has_arrivals: bool,
+    /// Of all files that were added.
+    bytes: u64,
 }
 
 /// A request, and what became of it so far.
@@ -53,10 +55,16 @@ impl Traffic {
         let shown = path.display();
         let hint = "[log] requests = \"requests.jsonl\" in the configuration makes Spillway record them";
         let unreadable = |error| format!("cannot read {shown}: {error}; {hint}");
-        let bytes = std::fs::metadata(path).map_err(unreadable)?.len();
-        if bytes > LOG_BYTES_MAX {
-            let most = LOG_BYTES_MAX >> 20;
-            return Err(format!("{shown} has more than {most} MiB; take its last lines: tail -n 200000 {shown}"));
+        let metadata = std::fs::metadata(path).map_err(unreadable)?;
+        if !metadata.is_file() {
+            // It may be read more than once, and need never end.
+            return Err(format!("{shown} is no regular file; write what comes from there into one, and name that"));
+        }
+        self.bytes = self.bytes.saturating_add(metadata.len());
+        if self.bytes > LOG_BYTES_MAX {
+            let (most, before) = (LOG_BYTES_MAX >> 20, self.bytes - metadata.len());
+            let with = if before == 0 { "" } else { ", together with the logs before it" };
+            return Err(format!("{shown} has more than {most} MiB{with}; take its last lines: tail -n 200000 {shown}"));
         }
         read(path, |number, line| match line {
             Ok(Line::Attempt(recorded)) => self.attempt(*recorded, upstream),
@@ -177,5 +185,45 @@ const fn said(class: Class, fault: Option<Fault>) -> Said {
             )
             | None => Said::Failure,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+
+    #[test]
+    fn logs_are_bounded_together() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let log = |name: &str, bytes: u64| {
+            let path = folder.path().join(name);
+            File::create(&path).expect("a file").set_len(bytes).expect("as long as that");
+            path
+        };
+        let (short, long) = (log("short.jsonl", 1), log("long.jsonl", LOG_BYTES_MAX));
+        let mut traffic = Traffic::default();
+        assert_eq!(traffic.add(&short, None), Ok(()));
+        let refused = traffic.add(&long, None).expect_err("one byte too many");
+        assert!(refused.contains("192 MiB, together with") && refused.contains("tail -n"), "{refused}");
+        let alone = Traffic::default().add(&log("too long.jsonl", LOG_BYTES_MAX + 1), None).expect_err("too long");
+        assert!(alone.contains("192 MiB; take"), "{alone}");
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_not_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let is_refused = |path: &Path| {
+            let refused = Traffic::default().add(path, None);
+            assert!(refused.is_err_and(|why| why.contains("no regular file")), "{}", path.display());
+        };
+        is_refused(folder.path());
+        #[cfg(unix)]
+        {
+            let pipe = folder.path().join("pipe");
+            assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+            is_refused(&pipe);
+            is_refused(Path::new("/dev/zero"));
+        }
     }
 }
