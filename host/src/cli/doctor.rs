@@ -7,6 +7,7 @@ mod clock;
 mod configuration;
 mod data;
 mod finding;
+mod keys;
 mod machine;
 mod policies;
 mod ports;
@@ -38,7 +39,8 @@ pub struct DoctorArguments {
     /// Answer as JSON.
     #[arg(long)]
     json: bool,
-    /// Show each provider its key, the configured one or else the environment's, and say whether it is taken.
+    /// Show each provider its key, the configured one or else the environment's, and say whether it is taken. The
+    /// environment's goes to the provider's own host, over https, or to this machine alone.
     #[arg(long)]
     with_keys: bool,
 }

@@ -1,6 +1,6 @@
 //! The providers that people have keys of, as the variables of a shell show it.
 
-use crate::config::BaseUrl;
+use crate::config::{BaseUrl, known_url};
 use crate::dialect::Dialect;
 use crate::upstream::client::is_of_this_machine;
 use std::net::SocketAddr;
@@ -144,6 +144,21 @@ pub(super) fn keys_of(upstream: &str) -> &'static [&'static str] {
     PROVIDERS.iter().find(|provider| provider.name == upstream).map_or(&[], |provider| provider.keys)
 }
 
+/// Whether a URL leads, encrypted, to the provider of this name itself. What a variable of the shell says of where it is
+/// does not count: that may be anybody's server.
+pub(super) fn is_at_home(name: &str, url: &BaseUrl) -> bool {
+    let bare = |url: &BaseUrl| url.host().trim_end_matches('.').to_ascii_lowercase();
+    let is_its_host = |home: BaseUrl| bare(&home) == bare(url);
+    let Some(provider) = PROVIDERS.iter().find(|provider| provider.name == name) else { return false };
+    url.is_encrypted()
+        && match provider.place {
+            Place::Known(_) => known_url(name).is_some_and(is_its_host),
+            Place::At(home) => BaseUrl::parse(home).is_ok_and(is_its_host),
+            Place::AzureAt(_) => url.is_azures(),
+            Place::OllamaAt(_) => false,
+        }
+}
+
 /// Whether a URL leads to Spillway itself.
 pub(super) fn leads_to(url: &BaseUrl, listen: SocketAddr) -> bool {
     is_of_this_machine(url.host()) && url.port() == listen.port()
@@ -220,6 +235,28 @@ mod tests {
             ("box:port", None),
         ] {
             assert_eq!(ollama(said).as_deref(), url, "{said}");
+        }
+    }
+
+    #[test]
+    fn a_provider_is_at_home_only_on_its_own_host_and_encrypted() {
+        for (name, url, is_at_home) in [
+            ("openai", "https://api.openai.com", true),
+            ("openai", "https://API.OpenAI.com.:443/v1", true),
+            ("openai", "http://api.openai.com", false),
+            ("openai", "https://api.openai.com.example.org", false),
+            ("openai", "https://api.anthropic.com", false),
+            ("openai", "https://gateway.corp.example/v1", false),
+            ("gemini", "https://generativelanguage.googleapis.com", true),
+            ("groq", "https://api.groq.com/openai/v1", true),
+            ("groq", "https://groq.com", false),
+            ("azure", "https://me.openai.azure.com", true),
+            ("azure", "https://openai.azure.com.example.org", false),
+            ("ollama", "https://box.lan", false),
+            ("mine", "https://api.openai.com", false),
+        ] {
+            let url = BaseUrl::parse(url).expect("a URL");
+            assert_eq!(super::is_at_home(name, &url), is_at_home, "{name} at {url}");
         }
     }
 

@@ -58,6 +58,7 @@ pub use server::Server;
 pub use show::Shown;
 pub use spool::SpoolConfig;
 pub use tenants::TenantConfig;
+pub(crate) use upstream::known_url;
 pub use upstream::{DEFAULT_POLICY, UpstreamConfig};
 
 use reader::{Document, Section};

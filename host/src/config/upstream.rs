@@ -38,6 +38,11 @@ const KNOWN: [(&str, &str, Dialect); 3] = [
     ("gemini", "generativelanguage.googleapis.com", Dialect::Gemini),
 ];
 
+/// Where an upstream of this name is that needs no configuration.
+pub(crate) fn known_url(name: &str) -> Option<BaseUrl> {
+    KNOWN.into_iter().find(|(known, ..)| *known == name).map(|(_, host, _)| BaseUrl::https(host))
+}
+
 section! {
     /// One provider, or one server of your own. `openai`, `anthropic` and `gemini` are there without being named;
     /// others need a `url`.

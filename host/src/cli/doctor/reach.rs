@@ -1,8 +1,8 @@
 //! An upstream, as the proxy would reach it: by the same way, with the same trust, and with a question that costs
 //! nothing.
 
+use super::keys;
 use super::reached::{Answer, Asked, Cause, Failure, KeyTried, Reached, Took};
-use crate::cli::providers;
 use crate::config::{ProxyKind, SecretSource, UpstreamConfig};
 use crate::dialect::Dialect;
 use crate::dialect::auth::Credential;
@@ -159,27 +159,28 @@ fn ahead_ms(ours: SystemTime, theirs: SystemTime) -> i64 {
     ms(ours).saturating_sub(ms(theirs).saturating_add(500))
 }
 
-/// Tries the keys that Spillway has for it, or else those that the environment has for its applications.
+/// Shows it its keys.
 async fn try_keys(name: &str, upstream: &UpstreamConfig, client: &reqwest::Client) -> Vec<KeyTried> {
-    let configured: Vec<SecretSource> = upstream.api_keys().map(|key| key.source.clone()).collect();
-    let sources = if configured.is_empty() {
-        let names = providers::keys_of(name).iter().filter(|name| std::env::var_os(name).is_some());
-        names.map(|name| SecretSource::Variable((*name).to_owned())).collect()
-    } else {
-        configured
-    };
-    let tries = sources.into_iter().take(KEYS_MAX).map(|source| async move {
-        let asked = match source.read().map(|secret| Credential::new(upstream.auth, secret.expose())) {
-            Err(why) => Asked::Unreadable(why),
-            Ok(None) => Asked::Unreadable(format!("{source} holds what no header can")),
-            Ok(Some(key)) => match ask(client, upstream, Some(&key)).await {
-                Ok(response) => Asked::Answered(response.status()),
-                Err(error) => Asked::Unanswered(unasked(error).sentence),
-            },
+    let keys = keys::of(name, upstream, |variable| std::env::var_os(variable).is_some());
+    let tries = keys.into_iter().take(KEYS_MAX).map(|(source, withheld)| async move {
+        let asked = match withheld {
+            Some(why) => Asked::Withheld(why),
+            None => show(&source, upstream, client).await,
         };
         KeyTried { source: source.to_string(), asked }
     });
     futures_util::future::join_all(tries).await
+}
+
+async fn show(source: &SecretSource, upstream: &UpstreamConfig, client: &reqwest::Client) -> Asked {
+    match source.read().map(|secret| Credential::new(upstream.auth, secret.expose())) {
+        Err(why) => Asked::Unreadable(why),
+        Ok(None) => Asked::Unreadable(format!("{source} holds what no header can")),
+        Ok(Some(key)) => match ask(client, upstream, Some(&key)).await {
+            Ok(response) => Asked::Answered(response.status()),
+            Err(error) => Asked::Unanswered(unasked(error).sentence),
+        },
+    }
 }
 
 /// Why there was a connection and no answer. The URL may hold a key, and is not told.

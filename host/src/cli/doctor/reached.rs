@@ -98,6 +98,8 @@ pub(super) struct KeyTried {
 /// What came of it.
 #[derive(Clone, Debug)]
 pub(super) enum Asked {
+    /// It was not shown, for this reason.
+    Withheld(String),
     /// It could not be read, for this reason.
     Unreadable(String),
     /// No answer came, for this reason.
@@ -227,6 +229,12 @@ impl Reached {
         let source = &key.source;
         let put = format!("Put a key of {} there that it knows.", self.name);
         match &key.asked {
+            Asked::Withheld(why) => Finding::doubtful(
+                area,
+                format!("{source} was not shown, so nothing is known of it: {why}"),
+                "A real request tells. A key of the environment is shown to its provider's own host, over https, or to \
+                 this machine alone.",
+            ),
             Asked::Unreadable(why) => Finding::broken(area, why.clone(), put),
             Asked::Unanswered(why) => {
                 Finding::doubtful(area, format!("nothing is known of {source}: {why}"), "Ask again.")

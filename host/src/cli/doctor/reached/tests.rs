@@ -110,6 +110,7 @@ fn a_key_is_judged_by_what_it_changes() {
         (401, Dialect::OpenAi, answered(429), Verdict::Well, "rate limit"),
         (401, Dialect::OpenAi, answered(402), Verdict::Doubtful, "balance"),
         (401, Dialect::OpenAi, Asked::Unreadable("MY_KEY is empty".to_owned()), Verdict::Broken, "MY_KEY is empty"),
+        (401, Dialect::OpenAi, Asked::Withheld("far".to_owned()), Verdict::Doubtful, "MY_KEY was not shown"),
         (401, Dialect::OpenAi, Asked::Unanswered("late".to_owned()), Verdict::Doubtful, "late"),
     ];
     for (without, dialect, asked, verdict, words) in cases {
