@@ -14,6 +14,10 @@ use super::script::Script;
 use super::server::Shared;
 
 const PREFIX: &str = "/_control/";
+/// How many answers may be asked for at once (`times=N`). Each is kept until its request comes; to be told of more is
+/// refused, with this number.
+const TIMES_MAX: u64 = 10_000;
+
 /// A way to answer, as it is asked for.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
@@ -39,36 +43,59 @@ pub const BEHAVIOURS: [Behaviour; 8] = [
 /// Does what a request to a control path says; `None` for all others.
 pub(super) fn answer(request: &RecordedRequest, shared: &Shared) -> Option<Reply> {
     let command = request.path.strip_prefix(PREFIX)?;
+    if is_of_a_web_page(request) {
+        return Some(refuse(
+            403,
+            "web pages do not say how this provider answers; ask from a terminal, with curl".into(),
+        ));
+    }
     Some(match (request.method.as_str(), command) {
         ("GET", "stats") => respond(200).json(stats(shared)),
-        ("POST", _) => match behaviour(command, request.query.as_deref().unwrap_or_default()) {
-            Some((reply, times)) => {
-                let mut script = Script::healthy();
-                match times {
-                    Some(times) => (0..times).for_each(|_| script.next(reply.clone())),
-                    None => script.always(reply),
-                }
-                *lock(&shared.script) = script;
-                respond(200).json(json!({"behaviour": command}))
-            }
-            None => {
-                let known = BEHAVIOURS.map(|behaviour| behaviour.example).join(", ");
-                let what = "each with times=N, after which it is well again";
-                respond(404).json(json!({"error": format!("no such behaviour; there are: {known}; {what}")}))
-            }
-        },
-        _ => respond(405).json(json!({"error": "GET /_control/stats and POST /_control/{behaviour} are all there is"})),
+        ("POST", _) => behave(command, request.query.as_deref().unwrap_or_default(), shared),
+        _ => refuse(405, "GET /_control/stats and POST /_control/{behaviour} are all there is".into()),
     })
 }
 
-/// How to answer, and how often; `None` is until told otherwise.
-fn behaviour(name: &str, query: &str) -> Option<(Reply, Option<u64>)> {
-    let given = |key: &str| -> Option<u64> {
-        let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-        pairs.filter(|(name, _)| *name == key).find_map(|(_, value)| value.parse().ok())
+/// Whether a browser sends it for a page: any page may send requests to this machine. Only what is typed into the
+/// address bar says that it comes from nowhere.
+fn is_of_a_web_page(request: &RecordedRequest) -> bool {
+    request.header("origin").is_some() || request.header("sec-fetch-site").is_some_and(|site| site != "none")
+}
+
+fn refuse(status: u16, why: String) -> Reply {
+    respond(status).json(json!({"error": why}))
+}
+
+/// Answers from here on as it is told.
+fn behave(command: &str, query: &str, shared: &Shared) -> Reply {
+    let Some(reply) = behaviour(command, query) else {
+        let known = BEHAVIOURS.map(|behaviour| behaviour.example).join(", ");
+        let what = "each with times=N, after which it is well again";
+        return refuse(404, format!("no such behaviour; there are: {known}; {what}"));
     };
-    let number = |key: &str, default: u64| given(key).unwrap_or(default);
-    let reply = match name {
+    let mut script = Script::healthy();
+    match given(query, "times").map(str::parse) {
+        None => script.always(reply),
+        Some(Ok(times)) if times <= TIMES_MAX => (0..times).for_each(|_| script.next(reply.clone())),
+        Some(_) => {
+            let instead = "without it, it is so until told otherwise";
+            return refuse(400, format!("times is a number of at most {TIMES_MAX}; {instead}"));
+        }
+    }
+    *lock(&shared.script) = script;
+    respond(200).json(json!({"behaviour": command}))
+}
+
+/// What stands in a query behind this name.
+fn given<'a>(query: &'a str, key: &str) -> Option<&'a str> {
+    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.find(|(name, _)| *name == key).map(|(_, value)| value)
+}
+
+/// How to answer.
+fn behaviour(name: &str, query: &str) -> Option<Reply> {
+    let number = |key: &str, default: u64| given(query, key).and_then(|text| text.parse().ok()).unwrap_or(default);
+    Some(match name {
         "heal" => healthy(),
         "fail" => {
             let status = number("status", 503);
@@ -83,8 +110,7 @@ fn behaviour(name: &str, query: &str) -> Option<(Reply, Option<u64>)> {
         "cut-stream" => healthy().after_events(2).cut(),
         "slow" => healthy().delay(Duration::from_millis(number("ms", 500))),
         _ => return None,
-    };
-    Some((reply, given("times")))
+    })
 }
 
 fn stats(shared: &Shared) -> Value {

@@ -381,6 +381,48 @@ fn it_is_told_over_http_what_to_do_and_does_not_count_that() {
 }
 
 #[test]
+fn it_is_told_of_no_more_answers_than_it_keeps() {
+    let provider = Provider::start();
+    for (times, status) in
+        [("0", 200), ("10000", 200), ("10001", 400), ("3000000", 400), ("99999999999999999999", 400), ("-1", 400)]
+    {
+        let (told, answer) = ask_json(&provider, &format!("/_control/fail?status=500&times={times}"), json!({}));
+        assert_eq!(told, status, "{times}: {answer}");
+        assert!(status == 200 || answer["error"].as_str().unwrap().contains("at most 10000"), "{times}: {answer}");
+    }
+    // What was refused has changed nothing.
+    assert_eq!(ask(&provider, CHAT, json!({})).0, 500);
+}
+
+#[test]
+fn web_pages_are_not_heard() {
+    let provider = Provider::start();
+    for (headers, status) in [
+        ("origin: https://example.com\r\n", 403),
+        ("Origin: null\r\n", 403),
+        ("sec-fetch-site: cross-site\r\n", 403),
+        // A page of another port of this machine.
+        ("sec-fetch-site: same-site\r\n", 403),
+        ("sec-fetch-site: none\r\n", 200),
+        ("", 200),
+    ] {
+        for request in ["GET /_control/stats", "POST /_control/heal"] {
+            let mut client = Client::connect(&provider);
+            let head = format!("{request} HTTP/1.1\r\nhost: mock\r\n{headers}connection: close\r\n");
+            client.stream.write_all((head + "content-length: 0\r\n\r\n").as_bytes()).unwrap();
+            let (received, _) = client.read_to_end();
+            assert!(received.starts_with(&format!("HTTP/1.1 {status}")), "{request} {headers}: {received}");
+            assert_eq!(received.contains("web pages"), status == 403, "{received}");
+        }
+    }
+    provider.always(respond(503));
+    let mut page = Client::connect(&provider);
+    page.send_with("origin: https://example.com\r\nconnection: close\r\n", "/_control/heal", &json!({}));
+    assert!(page.read_to_end().0.starts_with("HTTP/1.1 403"));
+    assert_eq!(ask(&provider, CHAT, json!({})).0, 503, "it is as it was told before");
+}
+
+#[test]
 fn some_requests_only_are_in_trouble() {
     let provider = Provider::start();
     let refused = |provider: &Provider, count: u32| {
