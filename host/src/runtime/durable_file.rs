@@ -141,6 +141,10 @@ fn is_draft(name: &OsStr) -> bool {
 mod tests {
     use super::*;
     use std::fs::File;
+    use std::time::Instant;
+
+    /// How long a test waits before it fails. Only a failing one waits as long.
+    const DEADLINE: Duration = Duration::from_secs(20);
 
     #[cfg(unix)]
     fn mode(path: &Path) -> u32 {
@@ -158,9 +162,17 @@ mod tests {
         let path = folder.path().join("kept.json");
         fs::write(&path, "a longer text that was there before").expect("written");
         let mut reader = File::open(&path).expect("a file");
+        let (of_reader, folder_of_reader) = (path.clone(), folder.path().to_owned());
         let reads = std::thread::spawn(move || {
-            // Long enough for the other to be in the way of it, where that is a way to be in.
-            std::thread::sleep(Duration::from_millis(100));
+            // It reads when the other is in the way of it: has replaced the file, or, on Windows, where nobody does that
+            // before the reader has ended, is about to.
+            let is_replaced = || fs::metadata(&of_reader).is_ok_and(|file| file.len() == 3);
+            let is_about_to_be = || cfg!(windows) && count(&folder_of_reader) == 2;
+            let give_up_at = Instant::now() + DEADLINE;
+            while !is_replaced() && !is_about_to_be() {
+                assert!(Instant::now() < give_up_at, "nobody replaces it");
+                std::thread::yield_now();
+            }
             let mut text = String::new();
             reader.read_to_string(&mut text).map(|_| text)
         });
