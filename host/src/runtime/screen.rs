@@ -9,8 +9,9 @@ use std::fmt::Display;
 use std::io::Write;
 use std::time::Duration;
 
-/// Columns where nobody says how many there are, as in a pipe.
-const COLUMNS_DEFAULT: u16 = 100;
+/// Columns where nobody says how many there are, as in a pipe. Every terminal has them, so that none that shows in the
+/// end what came through one breaks its lines within words.
+const COLUMNS_DEFAULT: u16 = 80;
 /// Fewer columns hold no table. What is made for them is broken by the terminal itself.
 const COLUMNS_MIN: u16 = 40;
 /// A line that is longer is hard to follow with the eye.
@@ -34,11 +35,37 @@ pub(crate) fn styled(style: Style, text: impl Display) -> String {
     format!("{style}{text}{style:#}")
 }
 
-/// How many columns what is printed may fill.
+/// How many columns what is printed may fill: as many as the terminal has, or else as `COLUMNS` says.
 pub(crate) fn columns() -> usize {
-    let said = terminal_size::terminal_size().map(|(width, _)| width.0);
-    // Cells of width zero are what some terminals say that do not know.
-    usize::from(said.filter(|width| *width > 0).unwrap_or(COLUMNS_DEFAULT).clamp(COLUMNS_MIN, COLUMNS_MAX))
+    let terminal = terminal_size::terminal_size().map(|(width, _)| width.0);
+    columns_of(terminal, std::env::var("COLUMNS").ok().as_deref())
+}
+
+fn columns_of(terminal: Option<u16>, variable: Option<&str>) -> usize {
+    // No columns at all are what some terminals say that do not know.
+    let known = |width: &u16| *width > 0;
+    let told = || variable?.trim().parse().ok().filter(known);
+    let said = terminal.filter(known).or_else(told);
+    usize::from(said.unwrap_or(COLUMNS_DEFAULT).clamp(COLUMNS_MIN, COLUMNS_MAX))
+}
+
+/// A text behind something that takes so many columns, broken at spaces, where it goes on below its own beginning. Styles
+/// take no columns. A word that is longer than a line is left whole.
+pub(crate) fn wrapped(before: &str, margin: usize, text: &str, columns: usize) -> String {
+    let (mut lines, mut column) = (before.to_owned(), margin);
+    for word in text.split_whitespace() {
+        let length = anstream::adapter::strip_str(word).map(|part| part.chars().count()).sum::<usize>();
+        if column > margin && column + 1 + length > columns {
+            lines.push_str(&format!("\n{:margin$}", ""));
+            column = margin;
+        } else if column > margin {
+            lines.push(' ');
+            column += 1;
+        }
+        lines.push_str(word);
+        column += length;
+    }
+    lines + "\n"
 }
 
 /// A table of these columns, which breaks the lines of its cells where the terminal is too narrow. It has lines between
@@ -97,6 +124,42 @@ pub(crate) fn complain(text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_terminal_says_how_wide_it_is_or_else_the_environment_and_otherwise_it_is_80_columns() {
+        for (terminal, variable, columns) in [
+            (Some(120), None, 120),
+            (Some(120), Some("60"), 120),
+            (Some(0), Some("60"), 60),
+            (None, Some("60"), 60),
+            (Some(0), None, 80),
+            (None, None, 80),
+            (None, Some("0"), 80),
+            (None, Some("many"), 80),
+            (Some(9), None, usize::from(COLUMNS_MIN)),
+            (Some(999), None, usize::from(COLUMNS_MAX)),
+        ] {
+            assert_eq!(columns_of(terminal, variable), columns, "{terminal:?} {variable:?}");
+        }
+    }
+
+    #[test]
+    fn a_text_is_broken_at_spaces_and_its_styles_take_no_room() {
+        let bold = |text| styled(HEADING, text);
+        let styled_words = format!("{} {} {}", bold("aaa"), bold("bbb"), bold("ccc"));
+        for (before, margin, text, columns, broken) in [
+            ("", 0, "aaa bbb ccc", 7, "aaa bbb\nccc\n"),
+            ("", 0, "aaa bbb ccc", 6, "aaa\nbbb\nccc\n"),
+            ("x: ", 3, "aaa bbb ccc", 10, "x: aaa bbb\n   ccc\n"),
+            ("", 0, "longer than it is wide", 4, "longer\nthan\nit\nis\nwide\n"),
+            ("", 0, "half a second and a second later", 26, "half a second and a second\nlater\n"),
+            ("", 0, &styled_words, 7, "aaa bbb\nccc\n"),
+            ("x: ", 3, "", 10, "x: \n"),
+        ] {
+            let text = wrapped(before, margin, text, columns);
+            assert_eq!(anstream::adapter::strip_str(&text).to_string(), broken);
+        }
+    }
 
     #[test]
     fn spans_and_counts_are_said_as_people_say_them() {

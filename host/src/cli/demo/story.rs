@@ -5,7 +5,7 @@ use crate::demo::figures::share;
 use crate::demo::mode::{Kind, Lane, Mode, Scenario};
 use crate::demo::report::{Event, Who};
 use crate::demo::stage::{Addresses, Audience, Scene};
-use crate::runtime::screen::{self, ASIDE, BAD, COMMAND, DOUBTFUL, GOOD, HEADING, styled};
+use crate::runtime::screen::{self, ASIDE, BAD, COMMAND, DOUBTFUL, GOOD, HEADING, styled, wrapped};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{self, IsTerminal};
 use std::time::Duration;
@@ -50,12 +50,13 @@ impl Story {
 impl Default for LiveView {
     fn default() -> LiveView {
         let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
-        let line = || {
+        let line = |template| {
             let line = all.add(ProgressBar::new_spinner());
-            line.set_style(style("{msg}"));
+            line.set_style(style(template));
             line
         };
-        let (strips, spillway) = ([(); 3].map(|()| line()), line());
+        // What Spillway says may be longer than a line, and is cut there: its end is what matters least.
+        let (strips, spillway) = ([(); 3].map(|()| line("{msg}")), line("{wide_msg}"));
         let bar = all.add(ProgressBar::new(0));
         bar.set_style(style(&format!("{{msg:18}} {{bar:{STRIP_COLUMNS}}}")));
         LiveView { strips, spillway, bar, all }
@@ -164,24 +165,6 @@ fn told(event: &Event, columns: usize) -> String {
 /// A line of the story.
 fn line(at_s: f64, who: &str, what: &str, columns: usize) -> String {
     wrapped(&format!("{at_s:5.1} s  {who} "), MARGIN, what, columns)
-}
-
-/// A text behind something that takes so many columns, broken at spaces, where it goes on below its own beginning.
-pub(super) fn wrapped(before: &str, margin: usize, text: &str, columns: usize) -> String {
-    let (mut lines, mut column) = (before.to_owned(), margin);
-    for word in text.split_whitespace() {
-        let length = word.chars().count();
-        if column > margin && column + 1 + length > columns {
-            lines.push_str(&format!("\n{:margin$}", ""));
-            column = margin;
-        } else if column > margin {
-            lines.push(' ');
-            column += 1;
-        }
-        lines.push_str(word);
-        column += length;
-    }
-    lines + "\n"
 }
 
 /// What became of the live requests, by the time at which they were due.

@@ -1,13 +1,12 @@
 //! What a demo came to: one table, and where another lane is better.
 
-use super::story::wrapped;
 use crate::demo::comparison::{
     Concession, RELATIVE_TOLERANCE, Row, SHARE_TOLERANCE_POINTS, WAIT_TOLERANCE_MS, concessions,
 };
 use crate::demo::figures::Figures;
 use crate::demo::mode::{Lane, Mode};
 use crate::demo::report::{Report, Swap, name};
-use crate::runtime::screen::{self, ASIDE, COMMAND, DOUBTFUL, GOOD, HEADING, styled};
+use crate::runtime::screen::{self, ASIDE, COMMAND, DOUBTFUL, GOOD, HEADING, styled, wrapped};
 use comfy_table::CellAlignment;
 
 /// The whole of it.
