@@ -155,7 +155,7 @@ impl Play<'_> {
         if words::policy_taking_over(line) == Some(POLICY) {
             self.taken_over_at = Some(at);
         }
-        // Of one outage several circuits of an upstream may tell: the first one is enough.
+        // The same words again are no news.
         if let Some(words) = words::of_log(line).filter(|words| self.said_last != *words) {
             self.said_last.clone_from(&words);
             self.tell(at, Who::Spillway, words);

@@ -8,20 +8,33 @@ use std::time::Duration;
 pub(super) fn of_log(line: &Value) -> Option<String> {
     let text = |name: &str| line[name].as_str().unwrap_or_default();
     match (text("message"), text("from"), text("to")) {
-        ("circuit changed", "closed", _) => {
-            let upstream = text("upstream");
-            Some(format!(
-                "the circuit of {upstream} opens: {}. It is no longer called, but for a probe now and then",
-                text("cause")
-            ))
-        }
+        ("circuit changed", "closed", _) => Some(format!(
+            "{} opens: {}. Its calls no longer go out, but for a probe now and then",
+            circuit(text("upstream"), text("scope")),
+            text("cause")
+        )),
         ("circuit changed", _, "closed") => Some(format!(
-            "a probe was served: the circuit of {} is closed, and all calls go out again",
-            text("upstream")
+            "a probe was served: {} is closed, and its calls go out again",
+            circuit(text("upstream"), text("scope"))
         )),
         ("policy takes over", ..) => Some(format!("the policy {} judges from here on", text("policy"))),
         _ => None,
     }
+}
+
+/// A circuit of an upstream in words, by the scope that the log names. Several may open at once: that of a model, and that
+/// of a key.
+fn circuit(upstream: &str, scope: &str) -> String {
+    let part = match scope {
+        "upstream" => String::new(),
+        // Whoever sees the demo has not chosen a key, and would make nothing of its fingerprint.
+        key if key.starts_with("credential ") => " for the key in use".to_owned(),
+        part => match part.split_once(" of credential ") {
+            Some((model, _)) => format!(" for {model} with the key in use"),
+            None => format!(" for {part}"),
+        },
+    };
+    format!("the circuit of {upstream}{part}")
 }
 
 /// The policy that takes over, by a line of the log.
@@ -65,7 +78,7 @@ mod tests {
 
     #[test]
     fn only_what_changes_for_callers_is_told() {
-        let circuit = |from: &str, to: &str| json!({"message": "circuit changed", "upstream": "openai", "from": from, "to": to, "cause": "ten failures in a row"});
+        let circuit = |from: &str, to: &str| json!({"message": "circuit changed", "upstream": "openai", "scope": "upstream", "from": from, "to": to, "cause": "ten failures in a row"});
         for (line, told) in [
             (circuit("closed", "open"), Some("the circuit of openai opens: ten failures in a row")),
             (circuit("open", "half-open"), None),
@@ -79,6 +92,22 @@ mod tests {
             let words = of_log(&line);
             assert_eq!(words.is_some(), told.is_some(), "{line}");
             assert!(words.unwrap_or_default().starts_with(told.unwrap_or_default()), "{line}");
+        }
+    }
+
+    #[test]
+    fn circuits_that_open_together_are_told_apart_by_what_they_are_for() {
+        for (scope, told) in [
+            ("upstream", "the circuit of openai opens: "),
+            ("model m", "the circuit of openai for model m opens: "),
+            ("requests without a model", "the circuit of openai for requests without a model opens: "),
+            ("credential 1a2b", "the circuit of openai for the key in use opens: "),
+            ("model m of credential 1a2b", "the circuit of openai for model m with the key in use opens: "),
+        ] {
+            let line = json!({"message": "circuit changed", "upstream": "openai", "scope": scope, "from": "closed",
+                "to": "open", "cause": "ten failures in a row"});
+            let words = of_log(&line).unwrap_or_default();
+            assert!(words.starts_with(told), "{scope}: {words}");
         }
     }
 
