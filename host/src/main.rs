@@ -28,6 +28,10 @@ enum Command {
         /// The configuration; spillway.toml is read if it exists.
         #[arg(short, long, value_name = "FILE")]
         config: Option<PathBuf>,
+        /// End in order when standard input ends: with the process that has started this one, however it ends.
+        // For the demo, which holds the other end of a pipe.
+        #[arg(long, hide = true)]
+        until_stdin_ends: bool,
     },
     /// Write a configuration of the things that people change, for the providers whose keys this shell has.
     Init(InitArguments),
@@ -70,7 +74,7 @@ enum Command {
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
-        Command::Run { config } => cli::run(config.as_deref()),
+        Command::Run { config, until_stdin_ends } => cli::run(config.as_deref(), until_stdin_ends),
         Command::Init(arguments) => cli::init(&arguments),
         Command::Doctor(arguments) => cli::doctor(&arguments),
         Command::Demo(arguments) => cli::demo(arguments),
@@ -89,7 +93,7 @@ fn main() -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::{ArgAction, Command};
+    use clap::{Arg, ArgAction, Command};
 
     /// Each command that does something, with its whole name.
     fn leaves(command: &Command, name: &str) -> Vec<(String, Command)> {
@@ -107,7 +111,8 @@ mod tests {
         for (name, command) in commands {
             let row = rows.iter().find(|row| row.starts_with(&format!("| `{name}")));
             let row = row.unwrap_or_else(|| unreachable!("docs/commands.md has no row for `{name}`"));
-            for option in command.get_arguments().filter(|option| !matches!(option.get_action(), ArgAction::Help)) {
+            let is_told = |option: &&Arg| !matches!(option.get_action(), ArgAction::Help) && !option.is_hide_set();
+            for option in command.get_arguments().filter(is_told) {
                 // Told once, for all of them.
                 let Some(long) = option.get_long().filter(|long| *long != "config") else { continue };
                 assert!(row.contains(&format!("--{long}")), "docs/commands.md does not name --{long} of `{name}`");

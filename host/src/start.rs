@@ -17,6 +17,7 @@ use crate::proxy::chain::Chains;
 use crate::proxy::worker::Worker;
 use crate::runtime::clock::Clock;
 use crate::runtime::heartbeat::{Places, Pulse};
+use crate::runtime::owner::Owner;
 use crate::runtime::signals::{Signals, Word};
 use crate::runtime::sync::{Mutex, lock};
 use crate::runtime::{descriptors, port, unix_socket};
@@ -80,11 +81,11 @@ pub(crate) enum StartError {
     System(#[from] io::Error),
 }
 
-/// Runs until a signal ends it, and tells of it in this log.
+/// Runs until a signal ends it, or until its owner is gone, and tells of it in this log.
 ///
 /// # Errors
 /// When something that is needed cannot be had. Nothing has been served then.
-pub(crate) fn run(config: Config, log: &Log) -> Result<(), StartError> {
+pub(crate) fn run(config: Config, log: &Log, mut owner: Owner) -> Result<(), StartError> {
     let clock = Clock::start();
     let descriptors = descriptors::raise();
     let connections_max = connections_of(descriptors);
@@ -190,7 +191,7 @@ pub(crate) fn run(config: Config, log: &Log) -> Result<(), StartError> {
         Ready::of(&app, admin_address, descriptors).await.tell(log, &app.config);
         // A listener is closed when nobody holds it, so nobody looks after workers once they have been told to end.
         tokio::select! {
-            () = told_to_end(&mut signals, &bell) => {}
+            () = told_to_end(&mut signals, &mut owner, &bell) => {}
             () = places.look_after(|name, task| begin(name, task, &app)) => {}
         }
         let drain_timeout = app.config.server.drain_timeout;
@@ -201,7 +202,7 @@ pub(crate) fn run(config: Config, log: &Log) -> Result<(), StartError> {
         let ended = tokio::select! {
             () = app.idle() => "all requests have ended",
             () = tokio::time::sleep(drain_timeout) => "the drain timeout has passed",
-            () = told_to_end(&mut signals, &bell) => "a second signal came",
+            () = told_to_end(&mut signals, &mut owner, &bell) => "a second signal came",
         };
         // A request has ended when its last bytes are handed to its connection; they still have to leave. A caller
         // that has connected and said nothing is not waited for any longer.
@@ -233,8 +234,15 @@ pub(crate) fn connections_of(descriptors: u64) -> u64 {
 
 /// Waits for the word to end. Until then, whoever says so has what can be changed while serving looked at: the policies,
 /// and their settings.
-async fn told_to_end(signals: &mut Signals, bell: &Bell) {
-    while signals.next().await == Word::Reload {
+async fn told_to_end(signals: &mut Signals, owner: &mut Owner, bell: &Bell) {
+    loop {
+        let word = tokio::select! {
+            word = signals.next() => word,
+            () = owner.is_gone() => Word::End,
+        };
+        if word == Word::End {
+            return;
+        }
         tracing::info!("policies and their settings are looked at; other settings need a restart");
         bell.ring();
     }

@@ -1,11 +1,13 @@
 //! `spillway demo` and `spillway mock-provider`, as somebody runs them who has nothing but the binary.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, also in its helpers")]
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use spillway_tests::http::{Connection, request};
 use spillway_tests::spillway::binary;
 use spillway_tests::wait::{eventually, within};
 use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -83,17 +85,63 @@ fn an_outage_costs_fewest_behind_spillway_and_what_was_kept_is_finished() {
 #[test]
 fn a_demo_that_is_ended_early_leaves_nothing_behind() {
     let temporary = folder();
-    let mut command = Command::new(binary());
-    command.args(["demo", "--fast"]).env("TMPDIR", temporary.path()).stdin(Stdio::null());
-    let mut child = Owned(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts"));
+    let mut child = begun(temporary.path());
     let mut lines = BufReader::new(child.0.stdout.take().expect("standard output")).lines().map_while(Result::ok);
     assert!(lines.any(|line| line.contains("provider   is well")), "it begins");
     assert!(!nothing_is_left_in(&temporary), "its Spillway has a folder");
-    let pid = rustix::process::Pid::from_child(&child.0);
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("a signal");
+    kill_process(Pid::from_child(&child.0), Signal::INT).expect("a signal");
     let ended = eventually("it ends", || child.0.try_wait().ok().flatten());
     assert_eq!(ended.code(), Some(1));
     assert!(nothing_is_left_in(&temporary));
+}
+
+/// Starts a demo, with this folder for what it needs for a moment.
+fn begun(temporary: &Path) -> Owned {
+    let mut command = Command::new(binary());
+    command.args(["demo", "--fast"]).env("TMPDIR", temporary).stdin(Stdio::null());
+    Owned(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts"))
+}
+
+/// Whether a process runs that was told of something in this folder, where the system says what runs.
+fn somebody_runs_in(folder: &Path) -> bool {
+    let name = folder.to_str().expect("a plain name");
+    let processes = Path::new("/proc").read_dir().into_iter().flatten().flatten();
+    // One that ends while it is looked at runs no longer.
+    processes.filter_map(|process| std::fs::read(process.path().join("cmdline")).ok()).any(|line| {
+        let arguments = String::from_utf8_lossy(&line);
+        arguments.contains(name)
+    })
+}
+
+#[test]
+fn a_demo_that_is_killed_takes_its_spillway_with_it() {
+    let temporary = folder();
+    let mut demo = begun(temporary.path());
+    let mut lines = BufReader::new(demo.0.stdout.take().expect("standard output")).lines().map_while(Result::ok);
+    let said = lines.find_map(|line| line.strip_prefix("Spillway http://").map(str::to_owned)).expect("its addresses");
+    let (listen, admin) = said.split_once(", its state http://").expect("two addresses");
+    let addresses: [SocketAddr; 2] =
+        [listen, admin.trim_end_matches("/status")].map(|text| text.parse().expect("an address"));
+    assert!(lines.any(|line| line.contains("provider   is well")), "it begins");
+    assert!(addresses.iter().all(|address| TcpStream::connect(address).is_ok()));
+    demo.0.kill().expect("a signal that cannot be caught");
+    eventually("nobody listens", || addresses.iter().all(|address| TcpStream::connect(address).is_err()).then_some(()));
+    eventually("it has ended", || (!somebody_runs_in(temporary.path())).then_some(()));
+}
+
+#[test]
+fn a_demo_that_is_ended_while_it_starts_leaves_nothing_behind() {
+    // Each is ended as soon as there is something that it could leave behind.
+    for signal in [Signal::INT, Signal::QUIT, Signal::TERM, Signal::HUP].into_iter().cycle().take(8) {
+        let temporary = folder();
+        let mut demo = begun(temporary.path());
+        eventually("it has a folder", || (!nothing_is_left_in(&temporary)).then_some(()));
+        kill_process(Pid::from_child(&demo.0), signal).expect("a signal");
+        let ended = eventually("it ends", || demo.0.try_wait().ok().flatten());
+        assert_eq!(ended.code(), Some(1), "{signal:?}: {ended}");
+        assert!(nothing_is_left_in(&temporary), "{signal:?}");
+        assert!(!somebody_runs_in(temporary.path()), "{signal:?}");
+    }
 }
 
 #[test]

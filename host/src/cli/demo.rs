@@ -7,8 +7,8 @@ use crate::demo::mode::{Mode, Scenario};
 use crate::demo::report::Event;
 use crate::demo::stage::{self, Addresses, Audience, Scene};
 use crate::runtime::screen;
+use crate::runtime::signals::Signals;
 use clap::Args;
-use std::io;
 use std::process::ExitCode;
 use story::Story;
 
@@ -37,9 +37,16 @@ pub fn run(arguments: DemoArguments) -> ExitCode {
     let audience: &mut dyn Audience = if arguments.json { &mut silent } else { &mut story };
     // Whichever comes first; what does not come to its end is dropped, and all that it has started is ended with it.
     let played = runtime.block_on(async {
+        // Before anything is started: there is no moment at which a signal would leave something behind.
+        let mut signals = match Signals::listen() {
+            Ok(signals) => signals,
+            Err(error) => return Some(Err(error.into())),
+        };
         tokio::select! {
+            biased;
+            // Nothing can be looked at again while the demo runs, so that each word is one to end.
+            _ = signals.next() => None,
             played = stage::play(scenario, audience) => Some(played),
-            _ = asked_to_end() => None,
         }
     });
     drop(story);
@@ -63,24 +70,6 @@ pub fn run(arguments: DemoArguments) -> ExitCode {
 fn failed(why: &str) -> ExitCode {
     screen::complain(&format!("spillway: {why}\n"));
     ExitCode::FAILURE
-}
-
-/// Waits for a signal that ends the process.
-#[cfg(unix)]
-async fn asked_to_end() -> io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut terminate, mut hangup) = (signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
-    tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => interrupted,
-        _ = terminate.recv() => Ok(()),
-        _ = hangup.recv() => Ok(()),
-    }
-}
-
-/// Waits for the key that ends the process.
-#[cfg(not(unix))]
-async fn asked_to_end() -> io::Result<()> {
-    tokio::signal::ctrl_c().await
 }
 
 /// Hears all of it, and says nothing.

@@ -79,7 +79,8 @@ pub(crate) enum DemoError {
     System(#[from] io::Error),
 }
 
-/// A running Spillway. It is ended, and its folder removed, when this is dropped.
+/// A running Spillway. It is ended, and its folder removed, when this is dropped. If the demo is killed, which cannot be
+/// caught, Spillway ends in order, because its standard input does; the folder stays then.
 pub(super) struct Spillway {
     /// Dropped first: it must not write into a folder that is being removed.
     _child: Owned,
@@ -118,11 +119,12 @@ impl Spillway {
         fs::create_dir_all(&policies).map_err(|source| DemoError::Write { path: policies, source })?;
         let path = executable().ok_or(DemoError::NoExecutable)?;
         let mut command = Command::new(&path);
-        command.arg("run").arg("--config").arg(&config).current_dir(folder.path());
+        command.args(["run", "--until-stdin-ends", "--config"]).arg(&config).current_dir(folder.path());
         FOREIGN_VARIABLES.iter().for_each(|name| {
             command.env_remove(name);
         });
-        // Where there is no /dev/null, as in some containers, there are pipes. Nobody uses these two.
+        // Where there is no /dev/null, as in some containers, there are pipes. Nobody reads standard output, and standard
+        // input is held for as long as the demo lasts.
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = Owned(command.spawn().map_err(|source| DemoError::NotStarted { path, source })?);
         let (sender, log) = mpsc::channel(LOG_LINES_MAX);

@@ -12,6 +12,7 @@ pub(crate) mod free_space;
 pub(crate) mod gauge;
 pub(crate) mod heartbeat;
 pub(crate) mod open;
+pub(crate) mod owner;
 pub(crate) mod permission;
 pub(crate) mod port;
 pub(crate) mod private;
