@@ -23,6 +23,9 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    // In the order in which somebody needs them who is new here.
+    /// See on this machine what Spillway changes: no key, no network, no configuration needed.
+    Demo(DemoArguments),
     /// Serve. Without a configuration: OpenAI, Anthropic and Gemini on 127.0.0.1:4141.
     Run {
         /// The configuration; spillway.toml is read if it exists.
@@ -33,37 +36,35 @@ enum Command {
         #[arg(long, hide = true)]
         until_stdin_ends: bool,
     },
+    /// Print the settings that send the official SDKs through Spillway: eval "$(spillway env)".
+    Env(EnvArguments),
+    /// Show how the Spillway that runs stands: upstreams and circuits, limits, queue, policies, recent refusals.
+    Status(StatusArguments),
     /// Write a configuration of the things that people change, for the providers whose keys this shell has.
     Init(InitArguments),
     /// Say whether Spillway can work here: providers, certificates, proxies, clock, disk, ports; and what to do.
     ///
     /// Nothing is changed, and nothing is spent. All checks end within ten seconds.
     Doctor(DoctorArguments),
-    /// See on this machine what Spillway changes: no key, no network, no configuration needed.
-    Demo(DemoArguments),
     /// Check a configuration, and list every mistake in it.
     Check {
         /// The configuration; spillway.toml is read if it exists.
         #[arg(short, long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
-    /// Print the settings that send the official SDKs through Spillway: eval "$(spillway env)".
-    Env(EnvArguments),
-    /// Show how the Spillway that runs stands: upstreams and circuits, limits, queue, policies, recent refusals.
-    Status(StatusArguments),
     /// Show the configuration, and what can be configured.
     Config(ConfigArguments),
+    /// Show what the configuration would do in trouble, or would have done with recorded requests, and which setting to
+    /// change.
+    Simulate(SimulateArguments),
+    /// Make, build, check, try, compare and promote policies.
+    Policy(PolicyArguments),
     /// Serve as a provider without a key, which fails when told to: to try Spillway, policies and applications with.
     MockProvider {
         /// The port of 127.0.0.1 to listen on; 0 is any that is free.
         #[arg(long, value_name = "N", default_value_t = 0)]
         port: u16,
     },
-    /// Show what the configuration would do in trouble, or would have done with recorded requests, and which setting to
-    /// change.
-    Simulate(SimulateArguments),
-    /// Make, build, check, try, compare and promote policies.
-    Policy(PolicyArguments),
     /// Print what completes these commands in a shell; how to use it is told by --help.
     Completions(CompletionsArguments),
     /// Write the pages of the manual into a folder.
@@ -103,14 +104,13 @@ mod tests {
     }
 
     #[test]
-    fn the_reference_has_every_command_and_every_option() {
+    fn the_reference_has_every_command_and_every_option_in_the_order_of_the_help() {
         let reference = include_str!("../../docs/commands.md");
         let rows: Vec<&str> = reference.lines().filter(|line| line.starts_with("| `spillway ")).collect();
         let commands = leaves(&Arguments::command(), "spillway");
         assert_eq!(rows.len(), commands.len(), "one row for each command");
-        for (name, command) in commands {
-            let row = rows.iter().find(|row| row.starts_with(&format!("| `{name}")));
-            let row = row.unwrap_or_else(|| unreachable!("docs/commands.md has no row for `{name}`"));
+        for ((name, command), row) in commands.into_iter().zip(rows) {
+            assert!(row.starts_with(&format!("| `{name}")), "docs/commands.md has another row where `{name}` belongs");
             let is_told = |option: &&Arg| !matches!(option.get_action(), ArgAction::Help) && !option.is_hide_set();
             for option in command.get_arguments().filter(is_told) {
                 // Told once, for all of them.
@@ -118,5 +118,28 @@ mod tests {
                 assert!(row.contains(&format!("--{long}")), "docs/commands.md does not name --{long} of `{name}`");
             }
         }
+    }
+
+    #[test]
+    fn the_help_begins_with_what_somebody_needs_who_is_new() {
+        let command = Arguments::command();
+        let shown: Vec<_> = command.get_subcommands().filter(|one| !one.is_hide_set()).map(Command::get_name).collect();
+        assert_eq!(
+            shown,
+            [
+                "demo",
+                "run",
+                "env",
+                "status",
+                "init",
+                "doctor",
+                "check",
+                "config",
+                "simulate",
+                "policy",
+                "mock-provider",
+                "completions"
+            ]
+        );
     }
 }
