@@ -79,8 +79,8 @@ pub(crate) enum DemoError {
     System(#[from] io::Error),
 }
 
-/// A running Spillway. It is ended, and its folder removed, when this is dropped. If the demo is killed, which cannot be
-/// caught, Spillway ends in order, because its standard input does; the folder stays then.
+/// A running Spillway. It is ended, and its folder removed, when this is dropped. If the demo is killed, which cannot
+/// be caught, Spillway ends in order, because its standard input does; the folder stays then.
 pub(super) struct Spillway {
     /// Dropped first: it must not write into a folder that is being removed.
     _child: Owned,
@@ -123,8 +123,8 @@ impl Spillway {
         FOREIGN_VARIABLES.iter().for_each(|name| {
             command.env_remove(name);
         });
-        // Where there is no /dev/null, as in some containers, there are pipes. Nobody reads standard output, and standard
-        // input is held for as long as the demo lasts.
+        // Where there is no /dev/null, as in some containers, there are pipes. Nobody reads standard output, and
+        // standard input is held for as long as the demo lasts.
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = Owned(command.spawn().map_err(|source| DemoError::NotStarted { path, source })?);
         let (sender, log) = mpsc::channel(LOG_LINES_MAX);

@@ -53,10 +53,6 @@ enum PolicyCommand {
     New(new::Arguments),
     /// Say which SDK lies beside a policy, or renew it with `--update`.
     Sdk(renew::Arguments),
-    /// Build a policy to WebAssembly, check it, and say how to put it to work.
-    Build(build::Arguments),
-    /// Say whether a file would be served, and what it is, needs and costs.
-    Check(check::Arguments),
     /// Run a policy's own tests, then its WebAssembly against what providers answer and how they fail.
     ///
     /// First `cargo test --release`, then a build to WebAssembly, then a trial: the policy is asked about every status,
@@ -66,12 +62,16 @@ enum PolicyCommand {
     /// remembers judges at random. Where its verdicts differ from the built-in policy's they are listed, which is no
     /// failure but what policies are for.
     Test(trial::Arguments),
+    /// Build a policy to WebAssembly, check it, and say how to put it to work.
+    Build(build::Arguments),
+    /// Say whether a file would be served, and what it is, needs and costs.
+    Check(check::Arguments),
+    /// List the policies of the Spillway that runs, or the files in the folder if none does.
+    Ls(list::Arguments),
     /// Judge recorded requests by a policy, and show what would have been decided differently.
     ///
     /// Spillway records what policies judge when the configuration says `[log] requests = "requests.jsonl"`.
     Replay(replay::Arguments),
-    /// List the policies of the Spillway that runs, or the files in the folder if none does.
-    Ls(list::Arguments),
     /// Show how the candidate NAME.shadow.wasm compares with the policy that serves.
     Shadow(shadow::Arguments),
     /// Let the candidate NAME.shadow.wasm serve. What served before is kept.
