@@ -112,7 +112,8 @@ fn the_exports_send_each_sdk_through_spillway() {
     let expected = "export OPENAI_BASE_URL=http://127.0.0.1:4999/openai/v1\n\
                     export ANTHROPIC_BASE_URL=http://127.0.0.1:4999/anthropic\n\
                     export GOOGLE_GEMINI_BASE_URL=http://127.0.0.1:4999/gemini\n\
-                    export no_proxy=\"127.0.0.1,localhost${no_proxy:+,$no_proxy}${NO_PROXY:+,$NO_PROXY}\"\n\
+                    export no_proxy=\"${no_proxy:-${NO_PROXY:-}}\"\n\
+                    case \",$no_proxy,\" in *,127.0.0.1,*) ;; *) no_proxy=\"127.0.0.1,localhost${no_proxy:+,$no_proxy}\" ;; esac\n\
                     export NO_PROXY=\"$no_proxy\"\n";
     assert_eq!((ended.code, &*ended.stdout), (Some(0), expected));
     let evaluated = Command::new("sh")

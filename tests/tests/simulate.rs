@@ -93,7 +93,7 @@ fn a_log_that_holds_too_little_is_told_so_and_a_scenario_needs_none() {
     assert_eq!(simulate(folder.path(), &["--scenario", "not-there"]).status.code(), Some(2));
     assert_eq!(simulate(folder.path(), &[]).status.code(), Some(2));
     let list = simulate(folder.path(), &["--list"]);
-    assert!(String::from_utf8_lossy(&list.stdout).lines().any(|line| line == "fails-50-at-50"), "{list:?}");
+    assert!(String::from_utf8_lossy(&list.stdout).lines().any(|line| line == "  fails-50-at-50"), "{list:?}");
     fs::write(folder.path().join("off.toml"), "[upstreams.openai.retry]\nmax_attempts = 1\n").unwrap();
     let arguments = ["-c", "off.toml", "--scenario", "fails-50-at-50", "--seeds", "6", "--json"];
     let report = json(&simulate(folder.path(), &arguments));

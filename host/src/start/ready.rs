@@ -83,7 +83,7 @@ impl Ready {
     pub(super) fn tell(&self, log: &Log, config: &Config) {
         if log.is_for_people() {
             let variable = |name: &str| std::env::var(name).ok();
-            return log.print(&self.block(config, Shell::of(variable)));
+            return log.print(&self.block(config, Shell::of(variable), columns()));
         }
         let path =
             |path: &Option<PathBuf>| path.as_deref().map(|path| tracing::field::display(path.display()).to_string());
@@ -104,13 +104,10 @@ impl Ready {
     }
 
     /// For people: what is there, and what to do next.
-    fn block(&self, config: &Config, shell: Shell) -> String {
+    fn block(&self, config: &Config, shell: Shell, columns: usize) -> String {
         let mut block = format!("\n{}\n\n", styled(HEADING.fg_color(GOOD.get_fg_color()), "Spillway is ready."));
-        let columns = columns();
-        let mut row = |name: &str, said: String| {
-            let before = format!("  {} ", styled(ASIDE, format!("{name:<14}")));
-            block.push_str(&wrapped(&before, ROW_MARGIN, &said, columns));
-        };
+        let mut row =
+            |name: &str, said: String| block.push_str(&format!("  {} {said}\n", styled(ASIDE, format!("{name:<14}"))));
         let at = match self.listen.ip().is_loopback() {
             true => format!("http://{}", self.listen),
             false => format!("http://{}, for other machines too: each caller shows the access key", self.listen),
@@ -128,10 +125,13 @@ impl Ready {
             "configuration",
             match &self.configuration {
                 Some(file) => self.whole(file),
-                None => format!(
-                    "no {DEFAULT_FILE} here: these are the defaults; {} writes one to change",
-                    styled(COMMAND, "spillway init")
-                ),
+                None => {
+                    let said = format!(
+                        "no {DEFAULT_FILE} here: these are the defaults; {} writes one to change",
+                        styled(COMMAND, "spillway init")
+                    );
+                    wrapped("", ROW_MARGIN, &said, columns).trim_end().to_owned()
+                }
             },
         );
         row(
@@ -218,7 +218,7 @@ mod tests {
 
     fn block(ready: &Ready, shell: Shell) -> String {
         let config = parse("", Path::new("")).expect("valid");
-        anstream::adapter::strip_str(&ready.block(&config, shell)).to_string()
+        anstream::adapter::strip_str(&ready.block(&config, shell, 200)).to_string()
     }
 
     fn without_anything() -> Ready {
@@ -256,7 +256,8 @@ In the shell in which your application starts:
   export OPENAI_BASE_URL=http://127.0.0.1:4141/openai/v1
   export ANTHROPIC_BASE_URL=http://127.0.0.1:4141/anthropic
   export GOOGLE_GEMINI_BASE_URL=http://127.0.0.1:4141/gemini
-  export no_proxy=\"127.0.0.1,localhost${no_proxy:+,$no_proxy}${NO_PROXY:+,$NO_PROXY}\"
+  export no_proxy=\"${no_proxy:-${NO_PROXY:-}}\"
+  case \",$no_proxy,\" in *,127.0.0.1,*) ;; *) no_proxy=\"127.0.0.1,localhost${no_proxy:+,$no_proxy}\" ;; esac
   export NO_PROXY=\"$no_proxy\"
 
   or: eval \"$(spillway env)\"
