@@ -106,6 +106,8 @@ impl BreakerConfig {
         }
         section.within("slow_call_duration", &mut breaker.slow_call_duration, first_content);
         section.within("stall_duration", &mut breaker.stall_duration, (REQUEST_TIMEOUT, request));
+        section.no_shorter("cooldown_max", &mut breaker.cooldown_max, breaker.cooldown);
+        section.no_shorter("probe_interval_max", &mut breaker.probe_interval_max, breaker.probe_interval);
         section.mistakes(breaker.settings().validate());
         section.finish();
         breaker

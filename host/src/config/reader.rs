@@ -354,6 +354,14 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// Lets a bound hold what it is the bound of: a default that is shorter is lengthened, since whoever has set the other
+    /// has said nothing of this one. What the document sets is left as it is, and may be a mistake.
+    pub(super) fn no_shorter(&self, key: &'static str, place: &mut Duration, than: Duration) {
+        if *place < than && !self.has_taken(key) {
+            *place = than;
+        }
+    }
+
     /// A duration with its unit, or else a whole number.
     pub(super) fn duration_or_count(&self, key: &'static str) -> Option<Result<Duration, u32>> {
         match self.get(key).map(Spanned::get_ref) {

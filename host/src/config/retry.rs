@@ -31,6 +31,7 @@ impl RetryConfig {
         retry.take(&section);
         section.within("backoff", &mut retry.backoff, outer);
         section.within("backoff_max", &mut retry.backoff_max, outer);
+        section.no_shorter("backoff_max", &mut retry.backoff_max, retry.backoff);
         section.mistakes(retry.settings().validate());
         section.finish();
         retry

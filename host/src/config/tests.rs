@@ -237,6 +237,19 @@ fn a_default_that_is_longer_than_what_was_set_around_it_is_shortened() {
 }
 
 #[test]
+fn a_default_bound_that_is_shorter_than_what_was_set_is_lengthened_and_one_that_was_set_is_a_mistake() {
+    for (set, bound) in [
+        ("breaker.cooldown = '15m'", "breaker.cooldown_max = '1m'"),
+        ("breaker.probe_interval = '15m'", "breaker.probe_interval_max = '1m'"),
+        ("retry.backoff = '5m'", "retry.backoff_max = '1m'"),
+    ] {
+        let text = format!("server.request_timeout = '1h'\n[upstreams.openai]\n{set}\n");
+        parse(&text, Path::new("")).unwrap_or_else(|mistakes| panic!("{set}: {mistakes:?}"));
+        assert_mistake(&format!("{text}{bound}\n"), "must not be shorter than");
+    }
+}
+
+#[test]
 fn hosts_and_origins_are_written_as_they_are_compared() {
     for (origin, said) in [
         ("https://app.example/", "did you mean \"https://app.example\"?"),

@@ -79,7 +79,7 @@ mod tests {
     fn what_an_operator_sets_is_what_is_simulated() {
         let (_, InForce { stack, patience, attempt_timeout, request_timeout }) = of(
             "server.request_timeout = '60s'\n[upstreams.openai]\nfirst_content_timeout = '20s'\nconnect_timeout = '1s'\n\
-             breaker = { kind = 'plain', cooldown = '7s', cooldown_max = '7s', watch_only = true }\n\
+             breaker = { kind = 'plain', cooldown = '7s', watch_only = true }\n\
              retry = { max_attempts = 2, budget_ratio = 0.5 }\npacing.named_pause_max = '9s'\n\
              limits = { requests_per_minute = 60, tokens_per_minute = 1000, patience = '3s', max_waiting = 5 }\n\
              concurrency = { max_in_flight = 4, min_in_flight = 2, adaptive = false }\n",
