@@ -152,6 +152,7 @@ pub(crate) fn run(config: Config, log: &Log, mut owner: Owner) -> Result<(), Sta
         let pulse = begin(&name, &task, &app)?;
         places.add(name, task, pulse);
     }
+    #[cfg_attr(windows, expect(clippy::drop_non_drop, reason = "there are no such sockets on Windows"))]
     drop(unix_listener);
     if let Some(spool) = spool {
         let (name, task) = ("dispatcher".to_owned(), Task::Dispatches(spool));
@@ -198,6 +199,7 @@ pub(crate) fn run(config: Config, log: &Log, mut owner: Owner) -> Result<(), Sta
         tracing::info!(drain_timeout_s = drain_timeout.as_secs(), "draining; a second signal ends at once");
         app.begin_drain();
         // Whoever comes from here on finds nobody, or the one that takes our place.
+        #[cfg_attr(windows, expect(clippy::drop_non_drop, reason = "there are no such sockets on Windows"))]
         drop(socket_file);
         let ended = tokio::select! {
             () = app.idle() => "all requests have ended",

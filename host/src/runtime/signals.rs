@@ -7,7 +7,8 @@ use std::io;
 pub(crate) enum Word {
     /// To end.
     End,
-    /// To look at what can be changed while serving. Windows has no such word.
+    /// To look at what can be changed while serving.
+    #[cfg_attr(windows, expect(dead_code, reason = "Windows has no such word"))]
     Reload,
 }
 

@@ -41,6 +41,7 @@ fn drop_junk(loader: &Loader, name: &str) {
     fs::write(loader.dir.join(name), JUNK).expect("written");
 }
 
+#[cfg(unix)]
 fn reason(loader: &Loader, name: &str) -> String {
     let status = loader.registry.status();
     let policy = status.iter().find(|policy| policy.name == name).expect("a policy");

@@ -284,6 +284,7 @@ mod tests {
         let stream = Addresses::of("localhost", port, Clock::start()).connect().await.expect("it is there");
         let socket = SockRef::from(&stream);
         assert!(socket.keepalive().expect("it can be asked") && stream.nodelay().expect("it can be asked"));
+        #[cfg(unix)]
         assert_eq!(socket.tcp_keepalive_time().expect("it can be asked"), KEEPALIVE_AFTER);
         #[cfg(target_os = "linux")]
         assert_eq!(socket.tcp_user_timeout().expect("it can be asked"), Some(ACKNOWLEDGED_WITHIN));
