@@ -66,7 +66,7 @@ fn what_a_log_is_said_to_have_led_to_is_what_happened() {
     let real = 100.0 * results.share_served();
     let percent = |name: &str| row(&report, name)["served_percent"].as_f64().unwrap();
     assert!((percent("as it was recorded") - real).abs() < 0.3, "{real} really, {report:#}");
-    assert!((percent("settings in force") - real).abs() < TOLERANCE_POINTS, "{real} really, {report:#}");
+    assert!((percent("in force") - real).abs() < TOLERANCE_POINTS, "{real} really, {report:#}");
     assert!((percent("no proxy") - 100.0 * 10.0 / 14.0).abs() < TOLERANCE_POINTS, "{report:#}");
     let faults = report["log"]["faults"].as_array().unwrap();
     assert_eq!(faults.len(), 1, "{report:#}");
@@ -77,7 +77,7 @@ fn what_a_log_is_said_to_have_led_to_is_what_happened() {
     let began = Instant::now();
     let output = simulate(spillway.folder(), &["--config", "spillway.toml", "--log", log.to_str().unwrap()]);
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(text.contains("settings in force") && text.contains("cannot be known"), "{text}");
+    assert!(text.contains("in force, callers retry twice") && text.contains("cannot be known"), "{text}");
     assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
 }
 

@@ -102,7 +102,7 @@ impl Report {
             let of_whom = if lane.retries == 0 { String::new() } else { format!(", {}", callers(lane.retries)) };
             let (name, change) = match &lane.way {
                 Way::Direct => (format!("no proxy{of_whom}"), None),
-                Way::InForce => (format!("settings in force{of_whom}"), None),
+                Way::InForce => (format!("in force{of_whom}"), None),
                 Way::Changed(change) => {
                     let (key, value) = (change.key, &change.value);
                     (format!("  {key} = {value}"), Some((key.to_owned(), value.clone())))
@@ -134,11 +134,11 @@ impl Report {
         let mut told_of_changes = false;
         for row in self.rows() {
             if row.change.is_some() && !std::mem::replace(&mut told_of_changes, true) {
-                let heading = format!("one setting changed, {}", callers(self.retries));
+                let heading = format!("one changed, {}", callers(self.retries));
                 rows.add_row([styled(ASIDE, heading)]);
             }
             let is_advised = row.change.is_some() && row.change == advised;
-            let name = match (row.name.starts_with("settings in force"), is_advised) {
+            let name = match (row.name.starts_with("in force"), is_advised) {
                 (true, _) => styled(HEADING, &row.name),
                 (false, true) => styled(GOOD, &row.name),
                 (false, false) => row.name,
@@ -175,17 +175,18 @@ impl Report {
         let Some(log) = log else {
             let name = styled(HEADING, &scenario.name);
             return format!(
-                "Scenario {name}, with the settings of upstream {upstream}; {seeds} runs of each row. Waits are those \
-                 of requests that are served.\n\n"
+                "Scenario {name}, {seeds} runs of each row. In force are the settings of upstream {upstream}.\n\
+                 Waits are those of requests that are served.\n\n"
             );
         };
         let OfLog { requests, calls, .. } = log;
         let took = duration(scenario.seconds);
         let mut text = format!(
             "{requests} recorded requests to {upstream} with {calls} calls, within {took}; {seeds} runs of each row.\n\
+             In force are its settings as they are configured now; waits are those of requests that are served.\n\
              Taken from the log: when requests came, whose they are, their models and their size at most.\n\
-             Estimated: when the provider failed, and how long it takes to answer. What became of calls that nobody \
-             made cannot be known.\n"
+             Estimated: when the provider failed, and how long it takes to answer.\n\
+             What would have become of calls that nobody made cannot be known.\n"
         );
         for line in self.doubts(log) {
             text.push_str(&format!("{} {line}\n", styled(DOUBTFUL, "Note:")));
