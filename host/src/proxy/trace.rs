@@ -146,13 +146,7 @@ impl RequestTrace {
         let verdict = &judged.verdict;
         let mut step =
             format!("attempt {} {} in {} ms", self.attempts, verdict.class.as_str(), record.elapsed.as_millis());
-        let why = why(&verdict.reason, record.cause.as_ref());
-        // Attempts that fail alike would fill a line with the same sentence.
-        match &*why {
-            "" => {}
-            why if self.steps.contains(why) => step.push_str(" (likewise)"),
-            why => step.extend([" (", why, ")"]),
-        }
+        step.push_str(&in_brackets(&why(&verdict.reason, record.cause.as_ref()), &self.steps));
         self.tell(&step);
     }
 
@@ -270,6 +264,17 @@ impl Drop for RequestTrace {
     }
 }
 
+/// What is said of an attempt behind its result, after these steps. Attempts that fail alike would fill a line with the
+/// same sentence, so only what stands there whole is said once.
+fn in_brackets(why: &str, steps: &str) -> String {
+    let said = format!(" ({why})");
+    match why {
+        "" => String::new(),
+        _ if steps.contains(&said) => " (likewise)".to_owned(),
+        _ => said,
+    }
+}
+
 /// Why an attempt is worth what it is: a policy's reason, and what was in the way, which mostly begins with the same
 /// words.
 fn why(reason: &str, cause: Option<&ErrorChain>) -> String {
@@ -278,5 +283,23 @@ fn why(reason: &str, cause: Option<&ErrorChain>) -> String {
     match cause.strip_prefix("the ").unwrap_or(&cause).starts_with(reason) {
         true => cause,
         false => format!("{reason}: {cause}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_said_whole_is_said_to_be_alike() {
+        let steps = "attempt 1 failure in 503 ms (connection refused by 127.0.0.1:9)";
+        for (why, said) in [
+            ("", ""),
+            ("connection refused by 127.0.0.1:9", " (likewise)"),
+            ("503", " (503)"),
+            ("connection refused", " (connection refused)"),
+        ] {
+            assert_eq!(in_brackets(why, steps), said);
+        }
     }
 }
