@@ -71,7 +71,9 @@ impl Client {
     /// Nothing arrives within a moment. A slow machine can only make this miss a mistake, never report one.
     fn nothing_arrives(&mut self) -> bool {
         self.stream.set_read_timeout(Some(Duration::from_millis(30))).unwrap();
-        let nothing = matches!(self.read_some(), Err(error) if error.kind() == ErrorKind::WouldBlock);
+        // Windows and the others call it by different names.
+        let waited = [ErrorKind::WouldBlock, ErrorKind::TimedOut];
+        let nothing = matches!(self.read_some(), Err(error) if waited.contains(&error.kind()));
         self.stream.set_read_timeout(Some(WAIT_DEADLINE)).unwrap();
         nothing
     }

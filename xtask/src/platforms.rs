@@ -11,15 +11,20 @@ use crate::process::{run, step};
 use crate::wasm::Source;
 use crate::wine::Wine;
 use crate::workspace::{Profile, Workspace};
-use elsewhere::{FILES_LEFT_OUT, NOT_APPLICABLE};
+use elsewhere::{FILES_LEFT_OUT, NOT_APPLICABLE, UNITS_NOT_APPLICABLE};
+use std::env;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
 /// A Windows build, which Debian's cross-compiler links and Wine runs.
 const WINDOWS: &str = "x86_64-pc-windows-gnu";
-/// A build for a Mac, which zig links. Nothing here runs it.
+/// A build for a Mac, for which zig compiles what is C. Nothing here runs it.
 const MAC: &str = "aarch64-apple-darwin";
+
+/// The variable that names Apple's SDK. Only a program takes its frameworks, when it is linked, and only who has a Mac may
+/// have them.
+const FRAMEWORKS: &str = "SDKROOT";
 
 /// The compiler of C and the linker for Windows.
 const WINDOWS_LINKER: [&str; 1] = ["gcc-mingw-w64-x86-64-posix"];
@@ -44,12 +49,17 @@ pub(crate) fn run_steps(workspace: &Workspace, consent: Consent) -> Result<(), S
     };
     step("Windows: clippy", || lint(&mut workspace.cargo(), WINDOWS))?;
     step("Mac: clippy", || lint(&mut cargo_with_zig(workspace, consent)?, MAC))?;
-    step("Windows: binaries", || run(&mut build(workspace.cargo(), "build", WINDOWS)))?;
-    step("Mac: binaries", || run(&mut build(cargo_with_zig(workspace, consent)?, "zigbuild", MAC)))?;
+    step("Windows: binaries", || run(&mut build(workspace.cargo(), "build", WINDOWS, "--bins")))?;
+    step("Mac: libraries", || run(&mut build(cargo_with_zig(workspace, consent)?, "zigbuild", MAC, "--lib")))?;
+    let has_frameworks = env::var_os(FRAMEWORKS).is_some_and(|path| !path.is_empty());
+    if has_frameworks {
+        step("Mac: binaries", || run(&mut build(cargo_with_zig(workspace, consent)?, "zigbuild", MAC, "--bins")))?;
+    }
     step("Windows, under Wine: unit tests", || {
         let mut cargo = workspace.cargo();
         cargo.env("CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER", wine.runner("run", None)?);
-        run(cargo.args(["test", "--release", "--target", WINDOWS]).args(packages()).args(["--lib", "--bins"]))
+        cargo.args(["test", "--release", "--target", WINDOWS]).args(packages()).args(["--lib", "--bins", "--"]);
+        run(cargo.arg("--exact").args(skipped(&UNITS_NOT_APPLICABLE)))
     })?;
     step("Windows, under Wine: end to end", || {
         policies::build(workspace, Source::Any, consent, &[POLICIES, GUESTS])?;
@@ -61,15 +71,15 @@ pub(crate) fn run_steps(workspace: &Workspace, consent: Consent) -> Result<(), S
         for name in end_to_end_tests(workspace)? {
             cargo.args(["--test", &name]);
         }
-        cargo.args(["--", "--exact"]);
-        for name in NOT_APPLICABLE.iter().flat_map(|(_, names)| *names) {
-            cargo.args(["--skip", name]);
-        }
-        run(&mut cargo)
+        run(cargo.args(["--", "--exact"]).args(skipped(&NOT_APPLICABLE)))
     })?;
     println!("\nThe Windows build was linted, built, and run under Wine; it was not run on Windows.");
-    println!("The Mac build was linted and built; nothing here can run it.");
-    for (why, names) in FILES_LEFT_OUT.iter().chain(&NOT_APPLICABLE) {
+    let linked = match has_frameworks {
+        true => "linked",
+        false => "not linked, which takes Apple's frameworks (SDKROOT names where they are)",
+    };
+    println!("The Mac build was linted, compiled with its parts in C, and {linked}; nothing here can run it.");
+    for (why, names) in FILES_LEFT_OUT.iter().chain(&UNITS_NOT_APPLICABLE).chain(&NOT_APPLICABLE) {
         println!("Not run under Wine, since {why}: {}", names.join(", "));
     }
     Ok(())
@@ -79,8 +89,13 @@ fn packages() -> impl Iterator<Item = &'static str> {
     CRATES.iter().flat_map(|name| ["--package", name])
 }
 
-fn build(mut cargo: Command, command: &str, target: &str) -> Command {
-    cargo.args([command, "--release", "--target", target, "--bins"]).args(packages());
+/// Tests that are passed over, as their harness is told.
+fn skipped(tests: &'static [(&str, &[&str])]) -> impl Iterator<Item = &'static str> {
+    tests.iter().flat_map(|(_, names)| *names).flat_map(|name| ["--skip", *name])
+}
+
+fn build(mut cargo: Command, command: &str, target: &str, what: &str) -> Command {
+    cargo.args([command, "--release", "--target", target, what]).args(packages());
     cargo
 }
 

@@ -141,7 +141,7 @@ mod tests {
         let mut followed = follow(&path);
         fs::remove_file(&path).expect("removed");
         assert_eq!(followed.look(), Look::AsBefore);
-        assert!(matches!(followed.look(), Look::Lost(why) if why.contains("No such file")));
+        assert!(matches!(followed.look(), Look::Lost(why) if why.contains("os error 2")));
         assert_eq!((followed.look(), followed.look()), (Look::AsBefore, Look::AsBefore));
         fs::write(&path, "").expect("written");
         assert_eq!(followed.look(), Look::AsBefore);

@@ -243,7 +243,7 @@ mod tests {
         fs::write(folder.path().join("two"), "canary\ncanary").expect("written");
         fs::write(folder.path().join("binary"), [0xff, 0xfe]).expect("written");
         fs::write(folder.path().join("right"), "canary\r\n").expect("written");
-        for (name, why) in [("none", "No such file"), ("long", "8192"), ("two", "line"), ("binary", "UTF-8")] {
+        for (name, why) in [("none", "os error 2"), ("long", "8192"), ("two", "line"), ("binary", "UTF-8")] {
             let message = read(name).expect_err("a mistake");
             assert!(message.contains(why) && message.contains(name) && !message.contains("canary"), "{message}");
         }

@@ -259,7 +259,8 @@ mod tests {
             ("bin/spillway", vec!["/here/bin/spillway"]),
             ("spillway", vec!["/usr/bin/spillway", "/here/bin/spillway"]),
         ] {
-            let found = named(OsStr::new(called), Path::new("/here"), OsStr::new("/usr/bin:bin"));
+            let path = env::join_paths(["/usr/bin", "bin"]).expect("folders");
+            let found = named(OsStr::new(called), Path::new("/here"), &path);
             assert_eq!(found, expected.into_iter().map(PathBuf::from).collect::<Vec<_>>(), "{called}");
         }
     }

@@ -215,6 +215,7 @@ fn quoted(path: &str) -> String {
 mod tests {
     use super::*;
     use crate::config::parse;
+    use std::path::MAIN_SEPARATOR;
 
     fn block(ready: &Ready, shell: Shell) -> String {
         let config = parse("", Path::new("")).expect("valid");
@@ -236,6 +237,11 @@ mod tests {
             keys: Vec::new(),
             descriptors: 1_024,
         }
+    }
+
+    /// The block, with paths as they are written here whatever system this is.
+    fn said(ready: &Ready, shell: Shell) -> String {
+        block(ready, shell).replace(MAIN_SEPARATOR, "/")
     }
 
     #[test]
@@ -265,8 +271,8 @@ In the shell in which your application starts:
 Ctrl-C ends it, when all that is under way has ended.
 
 ";
-        assert_eq!(block(&without_anything(), Shell::Sh), expected);
-        assert!(block(&without_anything(), Shell::Fish).contains("  or: spillway env | source\n"));
+        assert_eq!(said(&without_anything(), Shell::Sh), expected);
+        assert!(said(&without_anything(), Shell::Fish).contains("  or: spillway env | source\n"));
     }
 
     #[test]
@@ -281,7 +287,7 @@ Ctrl-C ends it, when all that is under way has ended.
             keys: vec!["openai by OPENAI_API_KEY".into()],
             ..without_anything()
         };
-        let said = block(&found, Shell::Sh);
+        let text = said(&found, Shell::Sh);
         for line in [
             "  listens at     http://127.0.0.1:4141, and the socket /run/spillway.sock\n",
             "  how it stands  spillway status --config '/etc/spill way.toml'\n",
@@ -292,11 +298,11 @@ Ctrl-C ends it, when all that is under way has ended.
             "  keys           of its own, for openai by OPENAI_API_KEY\n",
             "  or: eval \"$(spillway env --config '/etc/spill way.toml')\"\n",
         ] {
-            assert!(said.contains(line), "{line} is not in:\n{said}");
+            assert!(text.contains(line), "{line} is not in:\n{text}");
         }
         let many = Ready { serving: vec!["one (1a2b3c4d)".into(); 9], open_jobs: None, ..without_anything() };
-        let said = block(&many, Shell::Sh);
-        assert!(said.contains("policies       9 of /home/me/policies serve; spillway policy ls\n"), "{said}");
-        assert!(said.contains("has not said yet which jobs are open"), "{said}");
+        let text = said(&many, Shell::Sh);
+        assert!(text.contains("policies       9 of /home/me/policies serve; spillway policy ls\n"), "{text}");
+        assert!(text.contains("has not said yet which jobs are open"), "{text}");
     }
 }

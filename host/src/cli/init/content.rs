@@ -3,6 +3,7 @@
 use super::draft::Draft;
 use crate::cli::providers::Found;
 use crate::dialect::Dialect;
+use crate::runtime::unix_socket;
 use std::net::SocketAddr;
 
 /// The route in the file.
@@ -61,7 +62,9 @@ fn server(draft: &mut Draft) {
     draft.explained("request_timeout");
     draft.explained("max_in_flight");
     draft.example("access_key_env", "\"SPILLWAY_ACCESS_KEY\"");
-    draft.example("unix_socket", "\"spillway.sock\"");
+    if unix_socket::EXIST {
+        draft.example("unix_socket", "\"spillway.sock\"");
+    }
     draft.space();
     draft.table("admin");
     draft.explained("listen");

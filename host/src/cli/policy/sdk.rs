@@ -2,7 +2,7 @@
 
 use super::Failure;
 use super::confined::text_of;
-use super::unpacked::{self, FOLDER, Note, Unpacked, dependency};
+use super::unpacked::{self, FOLDER, Note, Unpacked, dependency, in_manifest};
 use semver::VersionReq;
 use std::fs::{self, Metadata};
 use std::path::{Path, PathBuf};
@@ -67,7 +67,7 @@ impl Sdk {
                 let checkout = path.parent().filter(|checkout| dir.starts_with(checkout));
                 let within = checkout.map(|checkout| up_to(checkout, dir).join(path.file_name().unwrap_or_default()));
                 let path = within.as_ref().unwrap_or(path);
-                format!("{{ path = {} }}", toml::Value::from(path.to_string_lossy().into_owned()))
+                format!("{{ path = {} }}", in_manifest(path))
             }
         })
     }

@@ -193,9 +193,13 @@ fn remove_what_is_gone(unpacked: &Unpacked) -> Result<(), Failure> {
 /// The dependency on an SDK in this folder, which is relative to the crate's: with the version noted, so that Cargo
 /// refuses one that does not fit.
 pub(super) fn dependency(version: &Version, folder: &Path) -> String {
-    // Cargo takes this separator everywhere.
-    let path = folder.to_string_lossy().replace('\\', "/");
-    format!("{{ version = \"{version}\", path = {} }}", toml::Value::from(path))
+    format!("{{ version = \"{version}\", path = {} }}", in_manifest(folder))
+}
+
+/// A path as Cargo reads it on every system, so that a crate can be moved between them.
+pub(super) fn in_manifest(path: &Path) -> toml::Value {
+    let said = path.to_string_lossy();
+    toml::Value::from(if cfg!(windows) { said.replace('\\', "/") } else { said.into_owned() })
 }
 
 /// A manifest with the version of its SDK replaced, where it stands as [`dependency`] writes it; as it is, where it

@@ -102,7 +102,8 @@ fn what_is_shown_of_keys_is_where_they_stand() {
     let text = format!("[upstreams.openai]\napi_key_env = \"{VARIABLE}\"\napi_key_file = \"key\"\n");
     let shown = Shown::parse(text.clone(), folder.path()).expect("a configuration");
     let file = folder.path().join("key");
-    let expected = format!("api_key_env = [\"{VARIABLE}\"]\napi_key_file = [\"{}\"]", file.display());
+    let path = toml::Value::from(file.to_str().expect("a path in Unicode"));
+    let expected = format!("api_key_env = [\"{VARIABLE}\"]\napi_key_file = [{path}]");
     assert!(shown.as_said().contains(&expected), "{}", shown.as_said());
     let printed = format!("{} {:?}", shown.in_force(), config(&text, folder.path()));
     assert!(!printed.contains("canary"), "{printed}");
