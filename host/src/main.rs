@@ -3,7 +3,7 @@
 use clap::{CommandFactory, Parser, Subcommand};
 use spillway::cli::{
     self, CompletionsArguments, ConfigArguments, DemoArguments, DoctorArguments, EnvArguments, InitArguments,
-    ManArguments, PolicyArguments, SimulateArguments, StatusArguments,
+    ManArguments, PolicyArguments, RunArguments, SimulateArguments, StatusArguments,
 };
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -26,16 +26,8 @@ enum Command {
     // In the order in which somebody needs them who is new here.
     /// See on this machine what Spillway changes: no key, no network, no configuration needed.
     Demo(DemoArguments),
-    /// Serve. Without a configuration: OpenAI, Anthropic and Gemini on 127.0.0.1:4141.
-    Run {
-        /// The configuration; spillway.toml is read if it exists.
-        #[arg(short, long, value_name = "FILE")]
-        config: Option<PathBuf>,
-        /// End in order when standard input ends: with the process that has started this one, however it ends.
-        // For the demo, which holds the other end of a pipe.
-        #[arg(long, hide = true)]
-        until_stdin_ends: bool,
-    },
+    /// Serve. Without a configuration: OpenAI, Anthropic and Gemini on 127.0.0.1:4141; with a command, that alone.
+    Run(RunArguments),
     /// Print the settings that send the official SDKs through Spillway: eval "$(spillway env)".
     Env(EnvArguments),
     /// Show how the Spillway that runs stands: upstreams and circuits, limits, queue, policies, recent refusals.
@@ -75,7 +67,7 @@ enum Command {
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
-        Command::Run { config, until_stdin_ends } => cli::run(config.as_deref(), until_stdin_ends),
+        Command::Run(arguments) => cli::run(arguments),
         Command::Init(arguments) => cli::init(&arguments),
         Command::Doctor(arguments) => cli::doctor(&arguments),
         Command::Demo(arguments) => cli::demo(arguments),

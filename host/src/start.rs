@@ -1,5 +1,6 @@
 //! Starts everything, listens, and ends in order.
 
+pub(crate) mod command;
 mod ready;
 mod secrets;
 pub(crate) mod shell;
@@ -15,6 +16,7 @@ use crate::policy::{Bell, Registry, Role, Runtime, watch_folder};
 use crate::proxy::app::{App, Means};
 use crate::proxy::chain::Chains;
 use crate::proxy::worker::Worker;
+use crate::runtime::child::{CommandLine, Running};
 use crate::runtime::clock::Clock;
 use crate::runtime::heartbeat::{Places, Pulse};
 use crate::runtime::owner::Owner;
@@ -30,6 +32,7 @@ use ready::Ready;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -46,6 +49,9 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long writing down what must be remembered may take, on a disk that hangs.
 const REMEMBER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long what is under way may take to end behind the command that was served. Who asked for it is gone.
+const BEHIND_COMMAND: Duration = Duration::from_secs(1);
 
 /// How long the start waits for the data folder to be opened. A large log takes a second or two to recover.
 const OPEN_PATIENCE: Duration = Duration::from_secs(5);
@@ -67,6 +73,9 @@ pub(crate) enum StartError {
     /// The system refuses what the spool needs.
     #[error("{0}")]
     Spool(#[from] OpenError),
+    /// The command to be served does not start.
+    #[error("cannot start {}: {source}", program.display())]
+    Command { program: std::ffi::OsString, source: io::Error },
     /// The recorded requests cannot be written.
     #[error("cannot write to {path}, which [log] requests names: {source}")]
     Recording { path: PathBuf, source: io::Error },
@@ -81,13 +90,26 @@ pub(crate) enum StartError {
     System(#[from] io::Error),
 }
 
-/// Runs until a signal ends it, or until its owner is gone, and tells of it in this log.
+/// For how long Spillway runs.
+pub(crate) enum Term {
+    /// Until a signal ends it, or until its owner is gone.
+    UntilTold(Owner),
+    /// As long as this command, which it serves.
+    With(CommandLine),
+}
+
+/// Runs so long, and tells of it in this log. Answers how the command has ended, if there was one.
 ///
 /// # Errors
 /// When something that is needed cannot be had. Nothing has been served then.
-pub(crate) fn run(config: Config, log: &Log, mut owner: Owner) -> Result<(), StartError> {
+pub(crate) fn run(config: Config, log: &Log, term: Term) -> Result<Option<ExitStatus>, StartError> {
     let clock = Clock::start();
-    let descriptors = descriptors::raise();
+    let (mut owner, command) = match term {
+        Term::UntilTold(owner) => (owner, None),
+        Term::With(command) => (Owner::none(), Some(command)),
+    };
+    // A command inherits the limit, and some do not bear one that is raised.
+    let descriptors = if command.is_some() { descriptors::allowed() } else { descriptors::raise() };
     let connections_max = connections_of(descriptors);
     // Ports first: two processes must not get as far as to share a spool.
     let listen = config.server.listen;
@@ -190,12 +212,17 @@ pub(crate) fn run(config: Config, log: &Log, mut owner: Owner) -> Result<(), Sta
         let admin = tokio::spawn(admin::serve(Arc::clone(&app), TcpListener::from_std(admin_listener)?));
         let mut signals = Signals::listen()?;
         Ready::of(&app, admin_address, descriptors).await.tell(log, &app.config);
+        let started = |command: &CommandLine| {
+            let started = command::start(command, &app.config, listen, admin_address);
+            started.map_err(|source| StartError::Command { program: command.program.clone(), source })
+        };
+        let mut served = command.as_ref().map(started).transpose()?;
         // A listener is closed when nobody holds it, so nobody looks after workers once they have been told to end.
-        tokio::select! {
-            () = told_to_end(&mut signals, &mut owner, &bell) => {}
-            () = places.look_after(|name, task| begin(name, task, &app)) => {}
-        }
-        let drain_timeout = app.config.server.drain_timeout;
+        let status = tokio::select! {
+            status = over(served.as_mut(), &mut signals, &mut owner, &bell) => status?,
+            () = places.look_after(|name, task| begin(name, task, &app)) => None,
+        };
+        let drain_timeout = if served.is_some() { BEHIND_COMMAND } else { app.config.server.drain_timeout };
         tracing::info!(drain_timeout_s = drain_timeout.as_secs(), "draining; a second signal ends at once");
         app.begin_drain();
         // Whoever comes from here on finds nobody, or the one that takes our place.
@@ -221,17 +248,33 @@ pub(crate) fn run(config: Config, log: &Log, mut owner: Owner) -> Result<(), Sta
         let _ = tokio::time::timeout(REMEMBER_TIMEOUT, futures_util::future::join_all(told)).await;
         tracing::info!(why = ended, "Spillway ends");
         admin.abort();
-        Ok::<(), StartError>(())
-    })?;
-    // Workers end with the process: whatever they still hold has had its time. Jobs under way are on disk. So does the
-    // thread that loads policies, which may be compiling one.
-    Ok(())
+        // Workers end with the process: whatever they still hold has had its time. Jobs under way are on disk. So does
+        // the thread that loads policies, which may be compiling one.
+        Ok(status)
+    })
 }
 
 /// How many callers can be connected at once with so many descriptors: each has one, and its call another. There is
 /// always room for one, as far as is planned; whether the system has it is another thing.
 pub(crate) fn connections_of(descriptors: u64) -> u64 {
     (descriptors.saturating_sub(DESCRIPTORS_OF_OURS) / 2).max(1)
+}
+
+/// Waits until there is nothing more to do: for the end of the command that is served, which gets the signals, or for
+/// the word to end.
+async fn over(
+    served: Option<&mut Running>,
+    signals: &mut Signals,
+    owner: &mut Owner,
+    bell: &Bell,
+) -> io::Result<Option<ExitStatus>> {
+    match served {
+        Some(served) => served.ended().await.map(Some),
+        None => {
+            told_to_end(signals, owner, bell).await;
+            Ok(None)
+        }
+    }
 }
 
 /// Waits for the word to end. Until then, whoever says so has what can be changed while serving looked at: the policies,

@@ -6,7 +6,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::process::Stdio;
 
@@ -14,6 +14,7 @@ use std::process::Stdio;
 #[derive(Debug)]
 pub struct Terminal {
     end: File,
+    keyboard: File,
     /// What was written so far, with everything that a terminal would obey.
     pub screen: Log,
 }
@@ -35,7 +36,18 @@ impl Terminal {
         tcsetwinsize(&ours, Winsize { ws_row: 50, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 })?;
         let name = ptsname(&ours, Vec::new())?;
         let end = OpenOptions::new().read(true).write(true).open(OsStr::from_bytes(name.as_bytes()))?;
-        Ok(Self { end, screen: Log::follow(File::from(ours))? })
+        let screen = File::from(ours);
+        Ok(Self { end, keyboard: screen.try_clone()?, screen: Log::follow(screen)? })
+    }
+
+    /// Types this.
+    ///
+    /// # Panics
+    /// When the terminal does not take it.
+    #[track_caller]
+    pub fn type_in(&self, keys: &str) {
+        let typed = (&self.keyboard).write_all(keys.as_bytes());
+        typed.unwrap_or_else(|error| panic!("the terminal takes no keys: {error}"));
     }
 
     /// The end for a process to write to.

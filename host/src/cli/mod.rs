@@ -26,7 +26,7 @@ pub use init::{InitArguments, run as init};
 pub use man::{ManArguments, run as man};
 pub use mock_provider::run as mock_provider;
 pub use policy::{PolicyArguments, run as policy};
-pub use run::run;
+pub use run::{RunArguments, run};
 pub use simulate::{SimulateArguments, run as simulate};
 pub use status::{StatusArguments, run as status};
 

@@ -3,6 +3,7 @@
 use crate::admin::status::Status;
 use crate::config::Config;
 use crate::policy::PolicyStatus;
+use crate::start::command::ADMIN_VARIABLE;
 use bytes::Bytes;
 use reqwest::{Client, redirect};
 use rustls::{ClientConfig, RootCertStore};
@@ -20,8 +21,8 @@ const ANSWER_BYTES_MAX: usize = 32 << 20;
 /// Where a running Spillway is asked.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct AdminArgument {
-    /// The running Spillway's admin address; by default the configuration's.
-    #[arg(long, value_name = "ADDRESS", value_parser = address)]
+    /// The running Spillway's admin address; by default what SPILLWAY_ADMIN says, or else the configuration's.
+    #[arg(long, value_name = "ADDRESS", value_parser = address, env = ADMIN_VARIABLE, hide_env = true)]
     admin: Option<SocketAddr>,
 }
 

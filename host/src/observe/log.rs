@@ -9,6 +9,7 @@ mod terminal;
 use crate::config::LogFormat;
 use anstream::{AutoStream, ColorChoice};
 use prometheus_client::metrics::counter::Counter;
+use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
@@ -50,25 +51,50 @@ impl Log {
     /// When the system refuses a thread.
     pub fn start(format: LogFormat) -> io::Result<Log> {
         let is_terminal = io::stderr().is_terminal();
-        let has_colours = is_terminal && AutoStream::choice(&io::stderr()) != ColorChoice::Never;
-        let is_for_people = is_terminal && format == LogFormat::Text;
         let mut log = Log::to(io::stderr())?;
-        (log.is_for_people, log.has_colours) = (is_for_people, has_colours);
-        let filter = EnvFilter::try_from_env("SPILLWAY_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+        log.has_colours = is_terminal && AutoStream::choice(&io::stderr()) != ColorChoice::Never;
+        log.is_for_people = is_terminal && format == LogFormat::Text;
+        log.take_all(format, "info");
+        Ok(log)
+    }
+
+    /// The same into a file.
+    ///
+    /// # Errors
+    /// When the system refuses a thread.
+    pub(crate) fn to_file(file: File, format: LogFormat) -> io::Result<Log> {
+        let log = Log::to(file)?;
+        log.take_all(format, "info");
+        Ok(log)
+    }
+
+    /// The same beside a command whose standard error it shares: only where `SPILLWAY_LOG` asks for it.
+    ///
+    /// # Errors
+    /// When the system refuses a thread.
+    pub(crate) fn beside_command(format: LogFormat) -> io::Result<Log> {
+        let log = Log::to(io::stderr())?;
+        log.take_all(format, "off");
+        Ok(log)
+    }
+
+    /// Has everything that is logged from here on come here, as detailed as `SPILLWAY_LOG` says, or else this.
+    fn take_all(&self, format: LogFormat, otherwise: &str) {
+        let log = self;
+        let filter = EnvFilter::try_from_env("SPILLWAY_LOG").unwrap_or_else(|_| EnvFilter::new(otherwise));
         // File events are logged by who tells us of them; a log that lies in a folder that is watched would feed on
         // itself.
         let filter = "notify=info".parse().into_iter().fold(filter, EnvFilter::add_directive);
         let lines = tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_writer(log.writer.clone())
-            .with_ansi(has_colours)
+            .with_ansi(log.has_colours)
             .with_target(false);
         match format {
-            LogFormat::Text if is_for_people => lines.event_format(ForTerminal).init(),
+            LogFormat::Text if log.is_for_people => lines.event_format(ForTerminal).init(),
             LogFormat::Text => lines.init(),
             LogFormat::Json => lines.json().flatten_event(true).init(),
         }
-        Ok(log)
     }
 
     fn to(mut target: impl Write + Send + 'static) -> io::Result<Log> {

@@ -23,11 +23,24 @@ pub(crate) fn raise() -> u64 {
     }
     #[cfg(not(target_os = "macos"))]
     let _ = raised;
+    allowed()
+}
+
+/// How many there may be as it is.
+#[cfg(unix)]
+pub(crate) fn allowed() -> u64 {
+    use rustix::process::{Resource, getrlimit};
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
 /// Answers how many there may be. There is nothing to raise.
 #[cfg(windows)]
 pub(crate) fn raise() -> u64 {
+    allowed()
+}
+
+/// How many there may be as it is.
+#[cfg(windows)]
+pub(crate) fn allowed() -> u64 {
     HANDLES_USED_MAX
 }

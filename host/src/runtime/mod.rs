@@ -2,6 +2,7 @@
 
 pub(crate) mod boot;
 pub mod causes;
+pub(crate) mod child;
 pub mod clock;
 pub(crate) mod descriptors;
 pub(crate) mod durable_file;

@@ -63,6 +63,24 @@ fn base_urls(config: &Config, local: SocketAddr) -> Vec<(&'static str, String)> 
     served.map(|(dialect, variable, suffix)| (variable, format!("{base}/{}{suffix}", dialect.as_str()))).collect()
 }
 
+/// The variables that send the official SDKs to `local`, with what goes through no proxy already; `variable` answers the
+/// value of a variable as it is.
+pub(super) fn variables(
+    config: &Config,
+    local: SocketAddr,
+    variable: impl Fn(&str) -> Option<String>,
+) -> impl Iterator<Item = (&'static str, String)> {
+    let host = local.ip();
+    let known = ["no_proxy", "NO_PROXY"].into_iter().filter_map(variable).find(|value| !value.is_empty());
+    let known = known.unwrap_or_default();
+    let hosts = match known.split(',').any(|one| one.trim() == host.to_string()) {
+        true => known,
+        false if known.is_empty() => format!("{host},localhost"),
+        false => format!("{host},localhost,{known}"),
+    };
+    base_urls(config, local).into_iter().chain(["no_proxy", "NO_PROXY"].map(|name| (name, hosts.clone())))
+}
+
 /// The variables that send the official SDKs to `local`, one a line as a shell sets them, and none of them through a
 /// proxy: what is meant for this machine must not leave it. `variable` answers the value of a variable as it is.
 pub(crate) fn exports(
@@ -93,14 +111,7 @@ pub(crate) fn exports(
              $env:NO_PROXY = $env:no_proxy\n"
         ),
         Shell::Json => {
-            let known = ["no_proxy", "NO_PROXY"].into_iter().filter_map(&variable).find(|value| !value.is_empty());
-            let known = known.unwrap_or_default();
-            let hosts = match known.split(',').any(|one| one.trim() == host.to_string()) {
-                true => known,
-                false if known.is_empty() => format!("{host},localhost"),
-                false => format!("{host},localhost,{known}"),
-            };
-            let all = urls.into_iter().chain(["no_proxy", "NO_PROXY"].map(|name| (name, hosts.clone())));
+            let all = variables(config, local, variable);
             let all: Map<String, Value> = all.map(|(name, value)| (name.to_owned(), value.into())).collect();
             return format!("{:#}\n", Value::Object(all));
         }
