@@ -19,7 +19,7 @@ use crate::figure::Figure;
 use crate::provider::Latencies;
 
 /// The scenarios that come with the program, by the name of their file.
-const BUILT_IN: [&str; 28] = [
+const BUILT_IN: [&str; 29] = [
     include_str!("../scenarios/total-outage.toml"),
     include_str!("../scenarios/brown-out.toml"),
     include_str!("../scenarios/overload-2x.toml"),
@@ -40,6 +40,7 @@ const BUILT_IN: [&str; 28] = [
     include_str!("../scenarios/one-model-for-long.toml"),
     include_str!("../scenarios/one-tenant.toml"),
     include_str!("../scenarios/limit-30.toml"),
+    include_str!("../scenarios/lifted-limit.toml"),
     include_str!("../scenarios/worsens.toml"),
     include_str!("../scenarios/worsens-for-four-models.toml"),
     include_str!("../scenarios/slow.toml"),

@@ -30,7 +30,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use spillway_resilience::{
-    AdmissionQueue, Circumstances, Consequence, Demand, Entry, FailedAttempt, Feedback, FirstContent, Leaving,
+    AdmissionQueue, Circumstances, Class, Consequence, Demand, Entry, FailedAttempt, Feedback, FirstContent, Leaving,
     LoadTrial, Outcome, Pass, Priority, Progress, Promptness, Retry, RetryBudget, RetrySettings, ServedLog, Settlement,
     Spend, Standing, Step, Teaches, Tenant, Ticket, Timestamp, may_retry, next_step,
 };
@@ -176,6 +176,7 @@ impl Stack {
     /// A request waits for a probe's verdict, or for its own turn to probe, if it has the patience.
     fn wait_for_circuit(&mut self, call: &Call, refused: Refused, orders: &mut Orders) {
         let now = orders.now();
+        self.lanes.release(call.request, now);
         let patience = self.circuit_patience(call).saturating_since(now);
         match refused.rejected.worth_waiting(refused.is_slow, patience, now) {
             Some(wait) => {
@@ -194,6 +195,7 @@ impl Stack {
     }
 
     fn refuse(&mut self, call: &Call, wait: Duration, orders: &mut Orders) {
+        self.lanes.release(call.request, orders.now());
         self.forget(call.request);
         orders.refuse(call, Told::wait(Some(wait)));
     }
@@ -236,14 +238,18 @@ impl Stack {
         let now = orders.now();
         for part in self.lanes.parts() {
             while let Some(left) = self.lanes.next(part, now) {
-                let (Left::Turn(ticket) | Left::Expired(ticket, _)) = left;
+                let (Left::Turn(ticket, _) | Left::Expired(ticket, _)) = left;
                 let Some(call) = self.waiting.remove(&(Stage::Lane(part), ticket)) else { continue };
-                match (left, part) {
-                    (Left::Expired(_, wait), _) => self.refuse(&call, wait, orders),
-                    (Left::Turn(_), Part::Model(_)) => {
-                        self.go_on(&call, Stage::Lane(Part::model_of_tenant(&call)), orders);
+                match left {
+                    Left::Expired(_, wait) => self.refuse(&call, wait, orders),
+                    Left::Turn(_, turn) => {
+                        self.lanes.hold(part, &call, turn);
+                        let from = match part {
+                            Part::Model(_) => Stage::Lane(Part::model_of_tenant(&call)),
+                            Part::ModelOf(..) => Stage::Limits,
+                        };
+                        self.go_on(&call, from, orders);
                     }
-                    (Left::Turn(_), Part::ModelOf(..)) => self.go_on(&call, Stage::Limits, orders),
                 }
             }
         }
@@ -374,6 +380,9 @@ impl Stack {
             may_repeat: !hung_up(call, answer),
             pacing: consequence.pacing,
             is_turn_of_use: consequence.pacing.is_some() && self.lanes.is_of_use(call, call.entered),
+            is_repeated_by_its_caller: call.caller_retries,
+            has_come_back: has_come_back(call),
+            is_no_evidence: verdict(answer).class == Class::Ignored,
         };
         next_step(&self.settings.retry, &failed, None, random)
     }
@@ -425,9 +434,12 @@ impl Stack {
         let mut consequence = self.consequence(call, answer);
         self.give_back(call, pass, waited, &consequence, answer.at, orders);
         if let (Some(pause), Some(part)) = (consequence.pause, Part::reached(call, consequence.reach)) {
-            let is_fruitless = self.lanes.told(part, pause, answer, &self.served, orders.random());
+            let was_alone = self.limits.concurrency().in_flight() == 0;
+            let is_fruitless = self.lanes.told(part, (pause, was_alone), answer, &self.served, orders.random());
             consequence = consequence.heard_by_lane(Some(is_fruitless));
         }
+        // Only when its lanes have heard of it: until then it is under way.
+        self.lanes.release(call.request, answer.at);
         self.count(call, circuits, &consequence, answer, orders);
         if answer.outcome == Outcome::Success {
             self.forget(call.request);

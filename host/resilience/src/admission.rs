@@ -226,8 +226,8 @@ impl AdmissionQueue {
     /// Who leaves the queue next: first whoever waited in vain, then the next in turn if there is room
     /// for it.
     pub fn next(&mut self, now: Timestamp) -> Option<Leaving> {
-        let (limiter, concurrency, pacer) = (&self.limiter, &self.concurrency, &self.pacer);
-        let paced = pacer.as_ref().is_some_and(|pacer| !pacer.wait(now).is_zero());
+        let (limiter, concurrency) = (&self.limiter, &self.concurrency);
+        let paced = !self.pace(now).is_zero();
         let fits = |cost| !paced && concurrency.check().is_ok() && limiter.check(cost, now).is_ok();
         let turn = self.queue.next(now, fits)?;
         match turn {
@@ -254,7 +254,7 @@ impl AdmissionQueue {
         if self.concurrency.check().is_err() {
             return Some((ticket, deadline));
         }
-        let paced = self.pacer.as_ref().map_or(Duration::ZERO, |pacer| pacer.wait(now));
+        let paced = self.pace(now);
         let wait =
             self.limiter.check(cost, now).err().map_or(Duration::ZERO, |exceeded| exceeded.retry_after).max(paced);
         Some((ticket, deadline.min(now.saturating_add(wait))))
@@ -291,7 +291,7 @@ impl AdmissionQueue {
             return Some(Obstacle::Saturated(saturated));
         }
         if let Some(pacer) = &self.pacer {
-            let wait = pacer.wait_behind(ahead, now);
+            let wait = if self.is_idle() { pacer.wait_alone(now) } else { pacer.wait_behind(ahead, now) };
             if !wait.is_zero() {
                 return Some(Obstacle::Paced { wait });
             }
@@ -343,6 +343,25 @@ impl AdmissionQueue {
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.queue.len()
+    }
+
+    /// For how long the pace would keep a call that came now and before all who wait.
+    #[must_use]
+    pub fn pace_of_next(&self, now: Timestamp) -> Duration {
+        let wait = |pacer: &Pacer| if self.is_idle() { pacer.wait_alone(now) } else { pacer.wait(now) };
+        self.pacer.as_ref().map_or(Duration::ZERO, wait)
+    }
+
+    /// Whether no call is under way, and none waits.
+    fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.concurrency.in_flight() == 0
+    }
+
+    /// How long whoever is first in the queue has to wait for the pace.
+    fn pace(&self, now: Timestamp) -> Duration {
+        let is_alone = self.queue.len() == 1 && self.concurrency.in_flight() == 0;
+        let wait = |pacer: &Pacer| if is_alone { pacer.wait_alone(now) } else { pacer.wait(now) };
+        self.pacer.as_ref().map_or(Duration::ZERO, wait)
     }
 
     fn take(&mut self, tokens: u64, now: Timestamp) -> Result<Pass, Obstacle> {

@@ -49,6 +49,10 @@ impl RetrySettings {
     /// gets one call more than it would without us, and a hiccup is survived by the caller's own, longer waits.
     pub const REPEAT_CHANCE_MIN_BESIDE_THE_CALLERS: f64 = 3e-5;
 
+    /// So many pauses that a provider names are waited for while nobody else waits and nobody is served, for a caller that
+    /// would wait for them by itself: those of a limit that fills again are over by then.
+    pub const PAUSES_OF_ONE_ALONE: u32 = 3;
+
     /// The chance below which a run of failing attempts ends retries.
     #[must_use]
     pub const fn repeat_chance_min(is_repeated_by_its_caller: bool) -> f64 {
@@ -143,6 +147,12 @@ pub struct FailedAttempt {
     pub pacing: Option<Pacing>,
     /// Whether another turn there is of use: somebody was served since the request came, or others wait as well.
     pub is_turn_of_use: bool,
+    /// Whether its caller sends a request again by itself when it fails.
+    pub is_repeated_by_its_caller: bool,
+    /// Whether it has sent this one before.
+    pub has_come_back: bool,
+    /// Whether it says nothing about the upstream's health, so that no circuit bounds how often it is repeated.
+    pub is_no_evidence: bool,
 }
 
 impl FailedAttempt {
@@ -150,6 +160,20 @@ impl FailedAttempt {
     #[must_use]
     pub fn may_be_decided(&self, settings: &RetrySettings) -> bool {
         self.may_repeat && self.advice == Advice::Retry && self.number < settings.max_attempts
+    }
+
+    /// Whether another attempt is the business of a caller that makes it anyway, so that ours would multiply its own:
+    /// where nothing but patience bounds how often it is repeated, and nobody else gains by our keeping the order. Some
+    /// pauses that are named are waited for on its behalf, the first time that it comes.
+    fn is_left_to_its_caller(&self) -> bool {
+        let is_first_wait = self.requested_wait.is_some() && !self.has_come_back;
+        let waits = is_first_wait && self.number <= RetrySettings::PAUSES_OF_ONE_ALONE;
+        self.is_repeated_by_its_caller
+            && match self.pacing {
+                Some(Pacing::Turn) => !self.is_turn_of_use && !waits,
+                Some(Pacing::Pause) => false,
+                None => self.is_no_evidence,
+            }
     }
 }
 
@@ -184,6 +208,8 @@ pub enum Reason {
     NotRepeatable,
     /// A policy wants it put aside.
     PutAside,
+    /// Its caller makes it by itself.
+    LeftToCaller,
     /// All attempts that this upstream gets per request are made.
     AttemptsSpent,
     /// The attempt took too long to be worth another, or longer than there is time left.
@@ -206,7 +232,11 @@ impl Reason {
     pub const fn allows_next_upstream(self) -> bool {
         match self {
             Self::Advised | Self::NotRepeatable | Self::PutAside => false,
-            Self::AttemptsSpent | Self::TooSlow | Self::PastDeadline { .. } | Self::WaitTooLong { .. } => true,
+            Self::LeftToCaller
+            | Self::AttemptsSpent
+            | Self::TooSlow
+            | Self::PastDeadline { .. }
+            | Self::WaitTooLong { .. } => true,
         }
     }
 }
@@ -214,7 +244,8 @@ impl Reason {
 /// Decides what follows a failed attempt: what a policy has `decided`, else the lane, else the backoff.
 ///
 /// Attempts and deadline bound them all, but for a lane in which somebody is served: there patience does. Where nobody
-/// is served and nobody else waits, a turn in a lane is an attempt like others.
+/// is served and nobody else waits, a turn in a lane is an attempt like others, and one that a caller which repeats by
+/// itself is left to make.
 ///
 /// The wait that the provider asked for is a floor: jitter comes on top, up to a quarter of it, and the own backoff
 /// still applies when it is longer. A lane keeps it by itself. A wait that would not leave
@@ -242,6 +273,9 @@ pub fn next_step(
     let pacing = failed.pacing.filter(|_| number < settings.max_attempts || is_turn_of_use);
     let hint = failed.requested_wait;
     match advice {
+        Advice::Retry if failed.is_left_to_its_caller() => {
+            return Step::GiveUp { reason: Reason::LeftToCaller, hint };
+        }
         Advice::Retry if pacing == Some(Pacing::Turn) => return Step::Paced,
         Advice::Retry => {}
         Advice::NextUpstream => return Step::NextUpstream { hint },

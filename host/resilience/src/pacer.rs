@@ -171,6 +171,14 @@ struct Pacing {
     fruitless_since: Option<Timestamp>,
     /// Nobody has said so: plain errors were taken for it.
     is_suspicion: bool,
+    /// When the last call went out.
+    sent: Timestamp,
+    /// Whether nothing was too much for so long that it is tried what is.
+    explores: bool,
+    /// Whether the last telling has named a pause, which is more than none.
+    names_pauses: bool,
+    /// Whether it was about a call that was alone.
+    told_alone: bool,
 }
 
 /// Finds the rate that an upstream bears which says when it is too much: a 429, a 529, a 503 that speaks
@@ -204,10 +212,15 @@ pub struct Pacer {
 impl Pacer {
     /// Calls may go out this much before their time, so that a timer that is late costs no throughput.
     const EARLY: Duration = Duration::from_millis(5);
+    /// The least time from a call that was refused to the next one, where it is the only one: shorter than the first
+    /// pause of the official SDKs, so that whoever keeps that does not wait here as well.
+    const ALONE_GAP_MIN: Duration = Duration::from_millis(250);
     /// What a telling leaves of the rate: usually, if it comes soon after the last, and if nobody was served since.
     const GENTLE: f64 = 0.95;
     const FIRM: f64 = 0.8;
     const HARD: f64 = 0.5;
+    /// A limit has been lifted where so many times more is served than was borne for long.
+    const LIFTED: f64 = 1.5;
     /// For so long after its beginning a telling is no word on the rate.
     const AFTERMATH: Duration = Duration::from_secs(2);
     /// So many seconds' worth of answers make a telling a usual one.
@@ -236,6 +249,26 @@ impl Pacer {
         }
     }
 
+    /// How long a call has to wait while no other is under way here and none waits: for a pause, and where the last one
+    /// was refused [while it was alone](Self::told_alone) and no pause was named, for as long again as that has been so,
+    /// as who repeats by himself would. One call at a time is no more than what was served last, and whoever calls serially must not pay
+    /// for a rate that nobody has asked for.
+    #[must_use]
+    pub fn wait_alone(&self, now: Timestamp) -> Duration {
+        let paused = self.paused_until.saturating_since(now);
+        let Some(pacing) = &self.pacing else { return paused };
+        let Some(since) = pacing.fruitless_since else { return paused };
+        if !pacing.told_alone {
+            return self.wait(now);
+        }
+        let own = match pacing.names_pauses {
+            true => Duration::ZERO,
+            false => pacing.told.saturating_since(since).max(Self::ALONE_GAP_MIN).min(self.settings.gap_max),
+        };
+        let gap = own.max(self.fruitless_gap(pacing, now));
+        paused.max(pacing.sent.saturating_add(gap).saturating_since(now))
+    }
+
     /// The least wait of a call that comes after so many others, as far as can be told now: the rate may rise by a
     /// quarter meanwhile; where it is far below what was too much, it rises almost to that; and of a rate that begins
     /// at nothing it is known that it doubles and doubles.
@@ -260,12 +293,12 @@ impl Pacer {
     pub fn sent(&mut self, now: Timestamp) {
         let Some(pacing) = &self.pacing else { return };
         let gap = self.gap(pacing, now);
-        let from = pacing.next.max(Timestamp::from_micros(
-            now.as_micros().saturating_sub(u64::try_from(Self::EARLY.as_micros()).unwrap_or(0)),
-        ));
+        let early = u64::try_from(Self::EARLY.as_micros()).unwrap_or(0);
+        // One that went out before its time, since it was alone, leaves no debt to those who come after it.
+        let from = pacing.next.max(Timestamp::from_micros(now.as_micros().saturating_sub(early))).min(now);
         let next = from.saturating_add(gap);
         if let Some(pacing) = &mut self.pacing {
-            pacing.next = next;
+            (pacing.next, pacing.sent) = (next, now);
         }
     }
 
@@ -295,6 +328,7 @@ impl Pacer {
         }
         let least = 1.0 / self.settings.gap_max.as_secs_f64();
         pacing.per_second = pacing.per_second.max(least);
+        pacing.explores |= pacing.has_come_near() && pacing.seconds() >= Pacing::EXPLORES_AFTER_SECONDS;
         pacing.per_second += pacing.growth();
     }
 
@@ -326,6 +360,10 @@ impl Pacer {
                 told: now,
                 fruitless_since: Some(now),
                 is_suspicion: pause == Pause::Suspected,
+                sent,
+                explores: false,
+                names_pauses: length.is_some_and(|pause| !pause.is_zero()),
+                told_alone: false,
             });
             self.paused_before = self.paused_until;
             if length.is_none() {
@@ -333,7 +371,8 @@ impl Pacer {
             }
             return;
         };
-        pacing.told = now;
+        (pacing.told, pacing.names_pauses, pacing.told_alone) =
+            (now, length.is_some_and(|pause| !pause.is_zero()), false);
         pacing.is_suspicion &= pause == Pause::Suspected;
         pacing.fruitless_since = pacing.fruitless_since.or(Some(now));
         if sent < pacing.decreased || now.saturating_since(pacing.decreased) < self.settings.decrease_interval {
@@ -359,6 +398,11 @@ impl Pacer {
             (None, _) => pacing.per_second.min(served) * factor,
             // While everybody pauses nothing is served, which says nothing about the rate.
             (Some(_), None) => pacing.per_second * factor,
+            (Some(_), Some(sustained)) if pacing.explores && served > sustained * Self::LIFTED => {
+                // What went before was far below what is borne now, and no quota saves up so much.
+                pacing.too_much = served;
+                pacing.per_second.min(served) * Self::FIRM
+            }
             (Some(_), Some(sustained)) => {
                 // The mean of a rate that doubles and doubles is far below what it has come to.
                 if !began_at_nothing {
@@ -371,7 +415,16 @@ impl Pacer {
             }
         };
         self.paused_before = self.paused_until;
-        (pacing.decreased, pacing.served_since) = (now, 0);
+        (pacing.decreased, pacing.served_since, pacing.explores) = (now, 0, false);
+    }
+
+    /// As [`told`](Self::told), about a call beside which no other was under way at the upstream: what was too much was
+    /// no crowd of ours.
+    pub fn told_alone(&mut self, pause: Pause, sent: Timestamp, now: Timestamp, random: u64) {
+        self.told(pause, sent, now, random);
+        if let Some(pacing) = &mut self.pacing {
+            pacing.told_alone = true;
+        }
     }
 
     /// The suspicion that the upstream has too much to do has come to nothing. What was paced for it, and for nothing
@@ -444,16 +497,30 @@ impl Pacing {
         }
     }
 
+    /// Whether the rate is not far below where it was too much.
+    fn has_come_near(&self) -> bool {
+        self.guess.is_none() && self.per_second >= self.too_much * Self::FAR
+    }
+
+    /// The seconds' worth of answers since the rate was last lowered.
+    fn seconds(&self) -> f64 {
+        f64::from(self.served_since) / self.per_second
+    }
+
     /// By how much an answer raises the rate, in calls a second. At a steady rate that is the growth per second as a
     /// share of the rate. It is cubic in the seconds' worth of answers since the rate was last lowered, as CUBIC's
     /// window is in time: flat at first, where the rate is about right, and then steeper and steeper, because what
     /// has not been too much for so long is far from it.
     fn growth(&self) -> f64 {
-        let seconds = f64::from(self.served_since) / self.per_second;
+        let seconds = self.seconds();
         let (linear, quadratic) = if let Some(guess) = self.guess {
             guess
-        } else if self.per_second < self.too_much * Self::FAR {
+        } else if !self.has_come_near() {
             Self::FAR_BELOW
+        } else if self.explores && self.names_pauses {
+            Self::EXPLORING
+        } else if self.explores {
+            Self::EXPLORING_WITH_CARE
         } else {
             Self::NEAR
         };
@@ -485,6 +552,12 @@ impl Pacing {
     const FAR: f64 = 0.75;
     const FAR_BELOW: (f64, f64) = (0.7, 0.0);
     const NEAR: (f64, f64) = (0.003, 0.00003);
+    /// Once so many seconds' worth of answers have come since the rate was last lowered, it is tried how much more is
+    /// borne: a limit that stands where it stood costs a pause then, and one that was lifted is found within seconds.
+    const EXPLORES_AFTER_SECONDS: f64 = 14.0;
+    const EXPLORING: (f64, f64) = (0.7, 0.0);
+    /// Who names no pause when it is too much is loaded rather than limited, and the worse for what is tried.
+    const EXPLORING_WITH_CARE: (f64, f64) = (0.12, 0.0);
     /// While nothing was refused at a rate of ours, and it is only guessed what is too much: by nothing; by the first
     /// answers there were; by what was served; or by what an upstream served that has collapsed, which is much less
     /// than it could.

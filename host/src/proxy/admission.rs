@@ -67,9 +67,10 @@ pub(super) async fn admit(
         }
 
         // The lanes of what has said "too much": whoever has the patience goes out at the rate that is served.
+        let mut turns = Vec::new();
         for lane in upstream.lanes.of(subject) {
             let turn = places.wait_in(&lane, target, patience.limits, clock, trace).await;
-            turn.map_err(|away| Obstruction::OfUpstream(paced(target, &lane, &away)))?;
+            turns.push(turn.map_err(|away| Obstruction::OfUpstream(paced(target, &lane, &away)))?);
         }
 
         // The limits: a quota that is overrun is refused by the provider anyway, and costs a call.
@@ -79,7 +80,7 @@ pub(super) async fn admit(
 
         // The breaker, last, after all waits: what waits must not hold a probe.
         match upstream.circuits.admit(subject) {
-            Ok(circuits) => return Ok(Permits { limits: permit, circuits }),
+            Ok(circuits) => return Ok(Permits { limits: permit, circuits, turns }),
             Err(refused) => {
                 drop(permit);
                 let waited = wait_for_circuit(target, &refused, patience.circuits, clock, trace).await;
@@ -102,7 +103,7 @@ impl Places {
         patience: Instant,
         clock: Clock,
         trace: &mut RequestTrace,
-    ) -> Result<(), TurnedAway> {
+    ) -> Result<AdmissionPermit, TurnedAway> {
         let began = Instant::now();
         let former = self.0.iter().find(|(protects, _)| *protects == lane.protects).map(|(_, ticket)| *ticket);
         // A lane counts turns: what a call costs is for the limits.
@@ -111,11 +112,11 @@ impl Places {
         if began.elapsed() >= WAIT_WORTH_TELLING {
             trace.waited("its turn", began.elapsed());
         }
-        // The turn is all that it takes; there is nothing to give back.
-        if let (None, Some(ticket)) = (former, permit?.ticket()) {
+        let permit = permit?;
+        if let (None, Some(ticket)) = (former, permit.ticket()) {
             self.0.push((lane.protects.clone(), ticket));
         }
-        Ok(())
+        Ok(permit)
     }
 }
 

@@ -266,7 +266,7 @@ impl Run<'_> {
                     self.trace.served_by(standing);
                     standing.plan.served_at(standing.position, &self.refused_at);
                 }
-                let Permits { limits, circuits } = permits;
+                let Permits { limits, circuits, .. } = permits;
                 let completion = Completion {
                     circuits: Some(circuits),
                     charges: Charges { upstream: Some(limits), tenant: self.charge },
@@ -320,6 +320,9 @@ impl Run<'_> {
                 may_repeat: is_repeatable && !attempted.response.as_ref().is_some_and(BufferedResponse::is_part),
                 pacing: consequence.pacing,
                 is_turn_of_use: consequence.pacing.is_some() && upstream.lanes.is_of_use(subject, self.came),
+                is_repeated_by_its_caller: target.request.is_repeated_by_its_caller(),
+                has_come_back: target.request.has_come_back(),
+                is_no_evidence: verdict.class == Class::Ignored,
             };
             let refusal = refusal_for(target, record, verdict, consequence.hears);
             let took = record.elapsed;

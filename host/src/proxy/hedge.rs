@@ -143,5 +143,5 @@ fn permits_at_once(worker: &Worker, target: &Target) -> Option<Permits> {
     let now = worker.app.clock.now();
     let Ok(Admission::Admitted(limits)) = target.upstream.gate.ask(target.demand(), now) else { return None };
     let circuits = target.upstream.circuits.admit(target.subject()).ok()?;
-    Some(Permits { limits, circuits })
+    Some(Permits { limits, circuits, turns: Vec::new() })
 }

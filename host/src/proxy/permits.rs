@@ -12,6 +12,8 @@ pub(crate) struct Permits {
     pub limits: AdmissionPermit,
     /// Its way through the circuits.
     pub circuits: CircuitPermits,
+    /// Its turns in lanes, which tell whether another call is under way there. Nothing is reserved by them.
+    pub turns: Vec<AdmissionPermit>,
 }
 
 /// What a request has taken of limits: its upstream's, and its tenant's. Dropped, each is settled as it stands.

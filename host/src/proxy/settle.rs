@@ -7,6 +7,7 @@ use crate::proxy::target::Target;
 use crate::proxy::worker::Worker;
 use crate::runtime::clock::Clock;
 use crate::upstream::circuit::CircuitPermits;
+use crate::upstream::lanes::Telling;
 use crate::upstream::said::Said;
 use crate::upstream::verdict;
 use spillway_resilience::{Circumstances, Consequence, FirstContent, Outcome, Progress, Teaches};
@@ -82,9 +83,12 @@ pub(crate) fn settle(
     }
     let ending = Ending { target, record, verdict, fault: record.fault, used_tokens: None, has_failed };
     let consequence = ending.consequence(clock);
-    let Permits { limits, circuits } = permits;
+    let Permits { limits, circuits, turns } = permits;
     limits.settle(consequence.settlement, consequence.feedback);
-    conclude(worker, target, circuits, record, consequence)
+    let consequence = conclude(worker, target, circuits, record, consequence);
+    // Only when its lanes have heard of it: until then it is under way.
+    drop(turns);
+    consequence
 }
 
 /// Draws a consequence for circuits and lanes. Answers what is left of it when the lane has heard of it.
@@ -103,7 +107,9 @@ pub(crate) fn conclude(
     if let Some(pause) = consequence.pause {
         let (reached, sent) = (subject.reached(consequence.reach), worker.app.clock.at(record.began));
         let log = || upstream.experience().served.clone();
-        consequence = consequence.heard_by_lane(upstream.lanes.told(&reached, pause, sent, said.clone(), log));
+        let was_alone = upstream.gate.look(|queue, _| queue.concurrency().in_flight() == 0);
+        let telling = Telling { pause, sent, was_alone };
+        consequence = consequence.heard_by_lane(upstream.lanes.told(&reached, telling, said.clone(), log));
     }
     let duration = record.first_content.get().unwrap_or(record.elapsed);
     let policy = (&mut *worker.judge.borrow_mut(), &*upstream.policy);

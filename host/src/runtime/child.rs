@@ -61,7 +61,7 @@ pub(crate) fn exit_code(status: ExitStatus) -> u8 {
     #[cfg(unix)]
     let signal = std::os::unix::process::ExitStatusExt::signal(&status);
     #[cfg(windows)]
-    let signal = None;
+    let signal: Option<i32> = None;
     let code = status.code().or(signal.map(|signal| BY_SIGNAL + signal)).unwrap_or(1);
     // Windows has codes of 32 bits, of which none that means a failure may become one that means none.
     u8::try_from(code).unwrap_or(u8::MAX)

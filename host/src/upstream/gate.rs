@@ -124,12 +124,15 @@ impl AdmissionGate {
         self.change(|queue, now| queue.pacer_mut().map(|pacer| pacer.acquit(now)));
     }
 
-    /// The upstream has said "too much" about a call that went out at `sent`. True if that has been so for a while and
-    /// nobody was served meanwhile.
-    pub fn told(&self, pause: Pause, sent: Timestamp, random: u64) -> bool {
+    /// The upstream has said "too much" about a call that went out at `sent`, and beside which no other was under way
+    /// there if it was alone. True if that has been so for a while and nobody was served meanwhile.
+    pub fn told(&self, pause: Pause, sent: Timestamp, was_alone: bool, random: u64) -> bool {
         self.change(|queue, now| {
             queue.pacer_mut().is_some_and(|pacer| {
-                pacer.told(pause, sent, now, random);
+                match was_alone {
+                    true => pacer.told_alone(pause, sent, now, random),
+                    false => pacer.told(pause, sent, now, random),
+                }
                 pacer.is_fruitless(now)
             })
         })

@@ -32,6 +32,17 @@ impl Lane {
     }
 }
 
+/// That an upstream has said "too much" about a call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Telling {
+    /// For how long nobody shall call.
+    pub pause: Pause,
+    /// When the call went out.
+    pub sent: Timestamp,
+    /// Whether no other was under way at the upstream.
+    pub was_alone: bool,
+}
+
 /// How a lane stands, for the status page.
 #[derive(Debug)]
 pub(crate) struct LaneLook {
@@ -83,24 +94,22 @@ impl Lanes {
         }
     }
 
-    /// A part of the upstream has said "too much" about a call that went out at `sent`. `log` tells what was served of
-    /// late. True if that part has said so for a while and served nobody meanwhile; `None` if there is no lane for it.
+    /// A part of the upstream has said "too much". `log` tells what was served of late. True if that part has said so
+    /// for a while and served nobody meanwhile; `None` if there is no lane for it.
     pub(crate) fn told(
         &self,
         protects: &Protects,
-        pause: Pause,
-        sent: Timestamp,
+        telling: Telling,
         said: Option<Arc<Said>>,
         log: impl FnOnce() -> ServedLog,
     ) -> Option<bool> {
-        self.hear(protects, pause, sent, said, log, random())
+        self.hear(protects, telling, said, log, random())
     }
 
     fn hear(
         &self,
         protects: &Protects,
-        pause: Pause,
-        sent: Timestamp,
+        telling: Telling,
         said: Option<Arc<Said>>,
         log: impl FnOnce() -> ServedLog,
         random: u64,
@@ -109,7 +118,8 @@ impl Lanes {
         if said.is_some() {
             *lock(&lane.said) = said;
         }
-        let is_fruitless = lane.gate.told(pause, sent, random);
+        let Telling { pause, sent, was_alone } = telling;
+        let is_fruitless = lane.gate.told(pause, sent, was_alone, random);
         if matches!(pause, Pause::Named(_) | Pause::Ordered(_)) {
             self.changed.notify_waiters();
         }
@@ -128,13 +138,14 @@ impl Lanes {
     /// Lets a pause go on that began before a restart.
     pub(crate) fn restore(&self, protects: &Protects, left: Duration, said: Option<Arc<Said>>) {
         // What is left was bounded, and spread by chance, when it was named.
-        self.hear(protects, Pause::Ordered(left), self.clock.now(), said, ServedLog::default, 0);
+        let telling = Telling { pause: Pause::Ordered(left), sent: self.clock.now(), was_alone: false };
+        self.hear(protects, telling, said, ServedLog::default, 0);
     }
 
     /// How long a call has to wait in its lanes, if nobody comes before it.
     pub(crate) fn wait(&self, subject: Subject<'_>) -> Duration {
-        let wait = |lane: Arc<Lane>| lane.gate.look(|queue, now| queue.pacer().map(|pacer| pacer.wait(now)));
-        self.of(subject).into_iter().filter_map(wait).max().unwrap_or_default()
+        let wait = |lane: Arc<Lane>| lane.gate.look(|queue, now| queue.pace_of_next(now));
+        self.of(subject).into_iter().map(wait).max().unwrap_or_default()
     }
 
     /// Whether another turn in one of a call's lanes may be of use: somebody has been served since then, or others wait
@@ -195,7 +206,8 @@ mod tests {
     }
 
     fn tell(lanes: &Lanes, protects: &Protects) -> Option<bool> {
-        lanes.told(protects, Pause::Named(PAUSE), lanes.clock.now(), None, ServedLog::default)
+        let telling = Telling { pause: Pause::Named(PAUSE), sent: lanes.clock.now(), was_alone: false };
+        lanes.told(protects, telling, None, ServedLog::default)
     }
 
     fn of_call() -> Protects {

@@ -11,7 +11,7 @@ use spillway_resilience::{
 
 use super::part::Part;
 use super::{demand_of_a_turn, patience_end};
-use crate::protection::{Answer, Call};
+use crate::protection::{Answer, Call, RequestId};
 
 /// All lanes of one upstream. Each goes when nobody is paced in it any more.
 #[derive(Debug)]
@@ -19,13 +19,15 @@ pub(super) struct Lanes {
     pacing: PacerSettings,
     queue: FairQueueSettings,
     lanes: BTreeMap<Part, AdmissionQueue>,
+    /// The turns of those who are under way.
+    turns: BTreeMap<RequestId, Vec<(Part, Pass)>>,
 }
 
 /// Who leaves a lane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum Left {
-    /// Somebody's turn has come.
-    Turn(Ticket),
+    /// Somebody's turn has come, which is to be [held](Lanes::hold).
+    Turn(Ticket, Pass),
     /// Somebody's patience is over; it is told this wait.
     Expired(Ticket, Duration),
 }
@@ -33,7 +35,7 @@ pub(super) enum Left {
 impl Lanes {
     /// None yet.
     pub(super) const fn new(pacing: PacerSettings, queue: FairQueueSettings) -> Self {
-        Self { pacing, queue, lanes: BTreeMap::new() }
+        Self { pacing, queue, lanes: BTreeMap::new(), turns: BTreeMap::new() }
     }
 
     /// Lets a call through a lane, or lets it wait there: then it has a ticket. With its `former` one it comes before
@@ -48,7 +50,7 @@ impl Lanes {
         let Some(lane) = self.lanes.get_mut(&part) else { return Ok(None) };
         match lane.enter_again(demand_of_a_turn(call), former, patience_end(call), now)? {
             Entry::Passed(pass) => {
-                take_turn(lane, pass, now);
+                self.hold(part, call, pass);
                 Ok(None)
             }
             Entry::Waiting(ticket) => Ok(Some(ticket)),
@@ -59,12 +61,23 @@ impl Lanes {
     pub(super) fn next(&mut self, part: Part, now: Timestamp) -> Option<Left> {
         let lane = self.lanes.get_mut(&part)?;
         Some(match lane.next(now)? {
-            Leaving::Passed { ticket, pass, .. } => {
-                take_turn(lane, pass, now);
-                Left::Turn(ticket)
-            }
+            Leaving::Passed { ticket, pass, .. } => Left::Turn(ticket, pass),
             Leaving::Expired { ticket, .. } => Left::Expired(ticket, lane.in_vain(0, now).retry_after),
         })
+    }
+
+    /// A call holds its turn while it is under way.
+    pub(super) fn hold(&mut self, part: Part, call: &Call, turn: Pass) {
+        self.turns.entry(call.request).or_default().push((part, turn));
+    }
+
+    /// A call is not under way any more.
+    pub(super) fn release(&mut self, request: RequestId, now: Timestamp) {
+        for (part, turn) in self.turns.remove(&request).unwrap_or_default() {
+            if let Some(lane) = self.lanes.get_mut(&part) {
+                lane.settle(turn, Settlement::Refund, Feedback::Neutral, now);
+            }
+        }
     }
 
     /// The parts that have lanes, the widest first.
@@ -90,24 +103,34 @@ impl Lanes {
         }
     }
 
-    /// A part has said "too much". `log` tells what was served of late. Whether it has said so for a while, and served
+    /// A part has said "too much", perhaps about a call beside which no other was under way. `log` tells what was served of late. Whether it has said so for a while, and served
     /// nobody meanwhile.
-    pub(super) fn told(&mut self, part: Part, pause: Pause, answer: &Answer, log: &ServedLog, random: u64) -> bool {
+    pub(super) fn told(
+        &mut self,
+        part: Part,
+        (pause, was_alone): (Pause, bool),
+        answer: &Answer,
+        log: &ServedLog,
+        random: u64,
+    ) -> bool {
         let (pacing, queue) = (self.pacing, self.queue);
         let lane = self.lanes.entry(part).or_insert_with(|| {
             let pacer = Pacer::new(pacing, log.of(|key| part.has_key(key)));
             AdmissionQueue::paced(pacer, queue)
         });
         lane.pacer_mut().is_some_and(|pacer| {
-            pacer.told(pause, answer.sent, answer.at, random);
+            match was_alone {
+                true => pacer.told_alone(pause, answer.sent, answer.at, random),
+                false => pacer.told(pause, answer.sent, answer.at, random),
+            }
             pacer.is_fruitless(answer.at)
         })
     }
 
     /// How long a call would have to wait if nobody came before it; `None` if it would not.
     pub(super) fn wait(&self, call: &Call, now: Timestamp) -> Option<Duration> {
-        let pacers = Part::widest_first(call).into_iter().filter_map(|part| self.lanes.get(&part)?.pacer());
-        pacers.map(|pacer| pacer.wait(now)).filter(|wait| !wait.is_zero()).max()
+        let lanes = Part::widest_first(call).into_iter().filter_map(|part| self.lanes.get(&part));
+        lanes.map(|lane| lane.pace_of_next(now)).filter(|wait| !wait.is_zero()).max()
     }
 
     /// Whether another turn in one of a call's lanes may be of use: somebody has been served since then, or others wait as
@@ -127,7 +150,8 @@ impl Lanes {
             if nobody_waits {
                 pacer.rest(now);
             }
-            pacer.per_second(now).is_some() || pacer.paused_until(now).is_some()
+            let is_paced = pacer.per_second(now).is_some() || pacer.paused_until(now).is_some();
+            is_paced || lane.concurrency().in_flight() > 0
         });
     }
 
@@ -140,9 +164,4 @@ impl Lanes {
     pub(super) fn held(&self) -> usize {
         self.lanes.values().map(|lane| lane.waiting() + lane.concurrency().in_flight() as usize).sum()
     }
-}
-
-/// The turn is all that a lane gives, so there is nothing to hold.
-fn take_turn(lane: &mut AdmissionQueue, pass: Pass, now: Timestamp) {
-    lane.settle(pass, Settlement::Refund, Feedback::Neutral, now);
 }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::concurrency::AdaptiveLimitSettings;
+use crate::pacer::{PacerSettings, Pause, ServedLog};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -237,4 +238,36 @@ fn leave(
         passes.extend(pass);
     }
     Ok(())
+}
+
+/// A lane that has just been told to slow down, of which no rate is known.
+fn told_lane() -> AdmissionQueue {
+    let mut pacer = Pacer::new(PacerSettings::default(), ServedLog::default());
+    pacer.told(Pause::Unnamed, at(0), at(0), 0);
+    AdmissionQueue::paced(pacer, FairQueueSettings::default())
+}
+
+#[test]
+fn who_calls_one_after_the_other_goes_at_its_own_pace() {
+    let mut lane = told_lane();
+    let mut now = at(1);
+    for _ in 0..5 {
+        let turn = passed(lane.enter(demand(1, 0), at(60), now));
+        now = now.saturating_add(Duration::from_millis(20));
+        lane.pacer_mut().expect("it is paced").served(now);
+        lane.settle(turn, Settlement::Refund, Feedback::Neutral, now);
+    }
+}
+
+#[test]
+fn who_calls_beside_another_waits_for_its_turn_until_that_is_over() {
+    let mut lane = told_lane();
+    let first = passed(lane.enter(demand(1, 0), at(60), at(1)));
+    let second = waiting(lane.enter(demand(1, 0), at(60), at(1)));
+    assert_eq!(lane.next(at(1)), None);
+    let wake_at = lane.wake_at(at(1)).expect("it waits").1;
+    assert!(wake_at > at(1));
+    lane.pacer_mut().expect("it is paced").served(at(1));
+    lane.settle(first, Settlement::Refund, Feedback::Neutral, at(1));
+    assert_eq!(next_passed(&mut lane, at(1)).0, second);
 }

@@ -12,6 +12,9 @@ const FAILED: FailedAttempt = FailedAttempt {
     may_repeat: true,
     pacing: None,
     is_turn_of_use: false,
+    is_repeated_by_its_caller: false,
+    has_come_back: false,
+    is_no_evidence: false,
 };
 
 const fn seconds(seconds: u64) -> Duration {
@@ -244,5 +247,25 @@ proptest! {
             Step::GiveUp { hint, .. } => prop_assert_eq!(hint, Some(requested)),
             other => prop_assert!(false, "{:?}", other),
         }
+    }
+}
+
+#[test]
+fn what_a_caller_repeats_by_itself_is_left_to_it_where_nothing_bounds_us_and_nobody_gains_by_it() {
+    let of_sdk = FailedAttempt { is_repeated_by_its_caller: true, ..FAILED };
+    let in_lane = FailedAttempt { pacing: Some(Pacing::Turn), ..of_sdk };
+    for left in [in_lane, FailedAttempt { is_no_evidence: true, ..of_sdk }] {
+        assert_eq!(reason(after(left)), Reason::LeftToCaller);
+        assert!(Reason::LeftToCaller.allows_next_upstream());
+        let own = FailedAttempt { is_repeated_by_its_caller: false, ..left };
+        assert!(matches!(after(own), Step::Paced | Step::RetryAfter(_)), "{:?}", after(own));
+    }
+    assert_eq!(after(FailedAttempt { is_turn_of_use: true, ..in_lane }), Step::Paced);
+    assert_eq!(after(of_sdk), Step::RetryAfter(Duration::ZERO), "circuits bound this");
+    let requested_wait = Some(seconds(2));
+    let named = FailedAttempt { requested_wait, ..in_lane };
+    assert_eq!(after(FailedAttempt { number: 3, ..named }), Step::Paced);
+    for left in [FailedAttempt { number: 4, ..named }, FailedAttempt { has_come_back: true, ..named }] {
+        assert_eq!(after(left), Step::GiveUp { reason: Reason::LeftToCaller, hint: requested_wait });
     }
 }

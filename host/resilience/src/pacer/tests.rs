@@ -334,3 +334,57 @@ fn it_is_known_whether_anybody_was_served_since_a_moment() {
     assert!(pacer.has_served_since(served));
     assert!(!pacer.has_served_since(served.saturating_add(Duration::from_micros(1))));
 }
+
+#[test]
+fn a_limit_that_was_lifted_is_found_within_seconds() {
+    let mut world = serving(10);
+    world.pacer.told(named(Some(Duration::from_secs(1))), world.now, world.now, 0);
+    world.run(30, Some(Duration::from_secs(1)), |before| before < 10);
+    let (_, answered) = world.run(20, Some(Duration::from_secs(1)), |before| before < 100);
+    let (_, then) = world.run(10, Some(Duration::from_secs(1)), |before| before < 100);
+    assert!(answered > 300 && then > 700, "{answered} in the first twenty seconds, {then} in the ten after them");
+}
+
+#[test]
+fn a_call_beside_which_there_is_no_other_waits_for_a_pause_and_for_no_rate() {
+    let mut world = fresh();
+    world.pacer.sent(world.now);
+    world.pacer.told_alone(named(Some(Duration::from_millis(300))), world.now, world.now, 0);
+    assert_eq!(world.pacer.wait_alone(world.now), Duration::from_millis(300));
+    world.now = world.now.saturating_add(Duration::from_millis(300));
+    assert_eq!(world.pacer.wait_alone(world.now), Duration::ZERO);
+    world.pacer.sent(world.now);
+    world.pacer.served(world.now);
+    assert_eq!(world.pacer.wait_alone(world.now), Duration::ZERO);
+    assert!(world.pacer.wait(world.now) > Duration::from_millis(100), "beside others it would have to wait");
+}
+
+#[test]
+fn who_calls_alone_and_in_vain_waits_for_as_long_again_and_for_a_second_at_most() {
+    let mut world = fresh();
+    let mut gaps = Vec::new();
+    for _ in 0..5 {
+        let sent = world.now;
+        world.pacer.sent(sent);
+        world.pacer.told_alone(Pause::Unnamed, sent, world.now, 0);
+        let gap = world.pacer.wait_alone(world.now);
+        gaps.push(gap.as_millis());
+        world.now = world.now.saturating_add(gap);
+    }
+    assert_eq!(gaps, [250, 250, 500, 1_000, 1_000]);
+    world.pacer.told(Pause::Unnamed, world.now, world.now, 0);
+    assert_eq!(world.pacer.wait_alone(world.now), world.pacer.wait(world.now), "a crowd has been refused");
+}
+
+#[test]
+fn who_goes_out_alone_leaves_no_debt_to_others() {
+    let mut world = fresh();
+    world.pacer.told_alone(named(Some(Duration::from_millis(100))), world.now, world.now, 0);
+    world.now = world.now.saturating_add(Duration::from_millis(100));
+    for _ in 0..20 {
+        assert_eq!(world.pacer.wait_alone(world.now), Duration::ZERO);
+        world.pacer.sent(world.now);
+        world.pacer.served(world.now);
+    }
+    assert!(world.pacer.wait(world.now) <= Duration::from_secs(1), "{:?}", world.pacer.wait(world.now));
+}
