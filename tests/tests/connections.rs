@@ -64,7 +64,7 @@ fn a_body_that_never_comes_or_drips_ends_with_a_408_in_its_apis_words_and_is_nob
         assert_eq!(failures(&spillway, api.name), 0, "{}", api.name);
     }
     assert_eq!(provider.stats().started, 0);
-    eventually("nothing is in flight", || (spillway.metric("spillway_requests_in_flight") == 0.0).then_some(()));
+    eventually("nothing is in flight", || (spillway.metric("spillway_in_flight") == 0.0).then_some(()));
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn a_caller_that_stops_reading_takes_nobody_along() {
     let line = spillway.log().wait_for(&["stopped reading", "\"outcome\":\"abandoned\""]);
     assert_eq!(line["upstream"], "openai");
     assert_eq!(failures(&spillway, "openai"), 0);
-    eventually("nothing is in flight", || (spillway.metric("spillway_requests_in_flight") == 0.0).then_some(()));
+    eventually("nothing is in flight", || (spillway.metric("spillway_in_flight") == 0.0).then_some(()));
     let (events, end) = answer.events();
     assert!(end.is_err(), "after {} events of an answer that was cut", events.len());
 }
