@@ -276,6 +276,11 @@ impl AdmissionQueue {
         self.concurrency.release(slot, feedback, now)
     }
 
+    /// Takes tokens of a call that goes on: see [`Limiter::charge`].
+    pub fn charge(&mut self, tokens: u64, now: Timestamp) {
+        self.limiter.charge(tokens, now);
+    }
+
     /// What stands in the way of a call of so many tokens that comes now.
     #[must_use]
     pub fn obstacle(&self, tokens: u64, now: Timestamp) -> Option<Obstacle> {

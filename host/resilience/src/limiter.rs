@@ -183,6 +183,13 @@ impl Limiter {
         true
     }
 
+    /// Takes tokens that a call has used beyond its reservation, while it goes on. They may become a debt.
+    pub fn charge(&mut self, tokens: u64, now: Timestamp) {
+        if let Some(quota) = &mut self.tokens {
+            quota.charge(tokens, now);
+        }
+    }
+
     /// Takes over what the provider reports. Until its reset no more is granted than the report and
     /// the own bucket both hold; calls sent since the provider wrote it are known to the own bucket
     /// alone. A limit that was not configured is learned from it.

@@ -293,6 +293,11 @@ impl AdmissionPermit {
         self.otherwise = Settlement::Refund;
     }
 
+    /// Takes tokens that the call has used beyond its estimate while it goes on: one may last for an hour.
+    pub fn book(&self, tokens: u64) {
+        self.gate.change(|queue, now| queue.charge(tokens, now));
+    }
+
     /// Settles with what is known of the call's cost, and of the upstream's room. True for an overload that is excused:
     /// see [`AdmissionQueue::settle`].
     pub fn settle(mut self, settlement: Settlement, feedback: Feedback) -> bool {

@@ -73,6 +73,21 @@ fn case_37_failure_cancel_and_overrun_settle_to_what_was_used() {
 }
 
 #[test]
+fn what_a_call_uses_while_it_goes_on_is_taken_at_once_and_may_become_a_debt() {
+    let mut limiter = limiter(10, 1000);
+    let reservation = limiter.reserve(0, at(0)).unwrap();
+    limiter.charge(600, at(0));
+    assert_eq!(levels(&limiter, 0), [Some(9), Some(400)]);
+    limiter.charge(600, at(0));
+    assert_eq!(levels(&limiter, 0), [Some(9), Some(-200)]);
+    limiter.settle(reservation, Settlement::AsEstimated, at(0));
+    assert_eq!(levels(&limiter, 0), [Some(9), Some(-200)], "nothing is taken twice");
+    let mut unlimited = Limiter::new(None, None);
+    unlimited.charge(u64::MAX, at(0));
+    assert_eq!(levels(&unlimited, 0), [None, None]);
+}
+
+#[test]
 fn case_37_a_lost_reservation_is_refilled_by_time() {
     let mut limiter = limiter(10, 1000);
     drop(limiter.reserve(1000, at(0)).unwrap());
