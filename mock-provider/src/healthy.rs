@@ -9,7 +9,7 @@ use super::dialects::{Answer, Framing, Route, echo, sse_event};
 use super::observe::RecordedRequest;
 use super::reply::Reply;
 
-const DEFAULT_TEXT: &str = "Hello from the mock provider.";
+pub(super) const DEFAULT_TEXT: &str = "Hello from the mock provider.";
 
 /// Numbers per embedding unless the request says otherwise; no test reads their values.
 const DEFAULT_DIMENSIONS: u64 = 8;

@@ -2,7 +2,8 @@
 //!
 //! It speaks OpenAI (chat, Responses, embeddings, models), Anthropic Messages and Gemini on one loopback port, answers
 //! well by default, fails in every way that providers and networks fail when told to, and remembers what it was asked.
-//! Everything else is echoed, so that tests see what was forwarded.
+//! Everything else is echoed, so that tests see what was forwarded. Whoever asks for a WebSocket gets one: Realtime,
+//! Responses, Gemini's Live API, or else an echo.
 //!
 //! ```no_run
 //! # use spillway_mock_provider::*;
@@ -29,6 +30,7 @@ mod plan;
 mod reply;
 mod script;
 mod server;
+mod sockets;
 #[cfg(test)]
 mod tests;
 

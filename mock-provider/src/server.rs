@@ -28,6 +28,7 @@ use super::observe::{Exchange, MAX_RECORDED_BYTES, Observer, Outcome, RecordedRe
 use super::plan::{Break, Plan, Step};
 use super::reply::respond;
 use super::script::Script;
+use super::sockets;
 
 /// What the test's side and the server's side share.
 pub(super) struct Shared {
@@ -56,15 +57,16 @@ async fn serve_connection(stream: TcpStream, shared: Arc<Shared>) {
     let io = WatchedIo { io: TokioIo::new(stream), wire: wire.clone() };
     let service = service_fn(|request| answer(request, open.number, &shared, &wire));
     // Errors are broken connections: scripted, or the client's doing and then counted as such.
-    let _ = http1::Builder::new().serve_connection(io, service).await;
+    let _ = http1::Builder::new().serve_connection(io, service).with_upgrades().await;
 }
 
 async fn answer(
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
     connection: u64,
     shared: &Shared,
     wire: &Arc<Wire>,
 ) -> io::Result<Response<ScriptedBody>> {
+    let connection_to_be = hyper::upgrade::on(&mut request);
     let (request, too_large) = receive(request, connection).await?;
     let controlled = control::answer(&request, shared);
     let (request, mut exchange) = match controlled {
@@ -84,6 +86,14 @@ async fn answer(
     if let Some(kind) = reply.instead_of_head {
         exchange.settle(Outcome::Broken);
         return Err(wire.break_off(kind));
+    }
+    if let Some((status, headers)) = sockets::agree(&request, &reply) {
+        let wire = wire.clone();
+        tokio::spawn(sockets::speak(connection_to_be, request, reply, exchange, move |kind| wire.break_off(kind)));
+        let nothing = Exchange::uncounted(&shared.observer);
+        let mut response = Response::new(ScriptedBody::new(Vec::new(), Some(0), nothing, Arc::default()));
+        (*response.status_mut(), *response.headers_mut()) = (status, headers);
+        return Ok(response);
     }
     let answer = Answer::to(&reply, &request);
     let Plan { status, headers, steps, length } = Plan::new(reply, answer);
