@@ -233,6 +233,7 @@ pub(crate) fn run(config: Config, log: &Log, term: Term) -> Result<Option<ExitSt
             () = tokio::time::sleep(drain_timeout) => "the drain timeout has passed",
             () = told_to_end(&mut signals, &mut owner, &bell) => "a second signal came",
         };
+        app.end_sockets();
         // A request has ended when its last bytes are handed to its connection; they still have to leave. A caller
         // that has connected and said nothing is not waited for any longer.
         let _ = tokio::time::timeout(FLUSH_TIMEOUT, app.disconnected()).await;

@@ -61,6 +61,10 @@ section! {
         /// How long a caller may take nothing of an answer of which more is ready; then its connection is cut.
         // What nginx gives it, and long enough for whoever thinks about what it has read.
         write_timeout: Duration = Duration::from_secs(60), Time::POSITIVE;
+        /// How long a WebSocket, or another connection that was upgraded, may be silent in both directions; then it is
+        /// closed. `request_timeout` does not end it.
+        // Providers end a session within an hour themselves, and clients keep one open while nobody speaks.
+        socket_idle_timeout: Duration = Duration::from_secs(60 * 60), Time::POSITIVE;
         /// How long a connection may lie unused.
         // Longer than any client is known to keep one (Java's did for 20 minutes), so that none is closed under a
         // request.

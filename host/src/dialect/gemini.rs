@@ -11,7 +11,12 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 pub(super) fn recognises(path: &str, headers: &HeaderMap) -> bool {
-    headers.contains_key("x-goog-api-key") || path.starts_with("/v1beta/") || method(path).is_some()
+    headers.contains_key("x-goog-api-key") || path.starts_with("/v1beta/") || is_live(path) || method(path).is_some()
+}
+
+/// Whether this is a path of the Live API, which is spoken over WebSockets.
+fn is_live(path: &str) -> bool {
+    path.starts_with("/ws/google.")
 }
 
 #[derive(Default, Deserialize)]

@@ -1,6 +1,6 @@
 //! Which headers pass through a proxy, and which do not.
 
-use super::query;
+use super::{query, upgrade};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::OnceLock;
@@ -116,6 +116,7 @@ pub(crate) fn remove_callers(headers: &mut HeaderMap, path_and_query: &mut Strin
     for name in CREDENTIALS.iter().chain(&ACCOUNTS) {
         headers.remove(name);
     }
+    upgrade::remove_callers(headers);
     query::remove(path_and_query, is_credential);
 }
 
@@ -136,7 +137,7 @@ pub(crate) fn credentials<'a>(headers: &'a HeaderMap, query: &'a str) -> impl It
     let in_headers = CREDENTIALS.iter().flat_map(|name| headers.get_all(name)).map(HeaderValue::as_bytes);
     let in_query = query.split('&').filter(|pair| is_credential(pair)).filter_map(|pair| pair.split_once('='));
     let in_query = in_query.map(|(_, value)| value.as_bytes());
-    in_headers.chain(in_query)
+    in_headers.chain(in_query).chain(upgrade::keys(headers).map(str::as_bytes))
 }
 
 #[cfg(test)]

@@ -17,10 +17,12 @@ pub(crate) mod preference;
 pub(crate) mod query;
 pub(crate) mod sse;
 pub(crate) mod static_answer;
+pub(crate) mod upgrade;
 
 mod anthropic;
 mod gemini;
 mod lenient;
+mod messages;
 mod openai;
 mod raw;
 

@@ -5,11 +5,13 @@ pub(crate) mod crowd;
 mod peer;
 mod socket;
 pub(crate) mod stream;
+mod switched;
 
 use crate::config::Server;
 use crate::downstream::connection::crowd::Crowd;
 use crate::downstream::connection::socket::{Line, Socket, Stage};
 use crate::downstream::connection::stream::Stream;
+use crate::downstream::connection::switched::{Place, Switched};
 use crate::downstream::cors;
 use crate::downstream::serve;
 use crate::proxy::app::App;
@@ -72,30 +74,32 @@ pub(crate) async fn serve(worker: Rc<Worker>, crowd: Rc<Crowd>, stream: Stream) 
         app.crowded.notify_waiters();
     }
     let _place = crowd.join(Rc::clone(&line), counted);
-    let end = {
+    let switched = Place::default();
+    let (end, ahead) = {
         let served = Rc::clone(&line);
+        let place = Rc::clone(&switched);
         let service = service_fn(move |request| {
-            answer(Rc::clone(&worker), served.begin(), request, served.entrance, is_one_too_many)
+            let place = Rc::clone(&place);
+            answer(Rc::clone(&worker), served.begin(), request, served.entrance, is_one_too_many, place)
         });
-        let connection = http1::Builder::new()
+        let mut connection = http1::Builder::new()
             .header_read_timeout(None)
             .half_close(true)
             .max_buf_size(HEAD_BYTES_MAX)
             .serve_connection(TokioIo::new(Socket(Rc::clone(&line))), service);
-        tokio::pin!(connection);
         let mut watch = Watch::over(&line, Timeouts::of(&app.config.server));
         let end = tokio::select! {
-            end = poll_fn(|context| watch.poll(connection.as_mut(), context)) => end,
+            end = poll_fn(|context| watch.poll(Pin::new(&mut connection), context)) => end,
             () = drain_begun(&app, &pulse) => {
-                connection.as_mut().graceful_shutdown();
-                poll_fn(|context| watch.poll(connection.as_mut(), context)).await
+                Pin::new(&mut connection).graceful_shutdown();
+                poll_fn(|context| watch.poll(Pin::new(&mut connection), context)).await
             }
         };
         if let End::StoppedReading = end {
             // What is under way ends with the connection, and says this.
             line.give_up("the caller stopped reading");
         }
-        end
+        (end, connection.into_parts().read_buf)
     };
     match end {
         End::Closed(Err(error)) => tracing::debug!(%error, "a connection ended early"),
@@ -104,7 +108,12 @@ pub(crate) async fn serve(worker: Rc<Worker>, crowd: Rc<Crowd>, stream: Stream) 
             tracing::debug!("a caller stopped reading, and its connection is reset");
         }
         End::HeadLate => line.end_with(HEAD_LATE),
-        End::Closed(Ok(())) | End::Unused | End::Left => {}
+        End::Closed(Ok(())) => {
+            if let Some(switched) = switched.take() {
+                switched.relay(&line, ahead).await;
+            }
+        }
+        End::Unused | End::Left => {}
     }
     if line.is_talked_over() {
         read_unwanted(&line).await;
@@ -126,9 +135,10 @@ async fn answer(
     request: Request<Incoming>,
     entrance: Entrance,
     is_one_too_many: bool,
+    switched: Place,
 ) -> Result<Response<Answer>, BreakOff> {
     let request_id = serve::request_id(&request);
-    let in_hand = worker.pulse.take(&request_id);
+    let in_hand = Rc::new(worker.pulse.take(&request_id));
     let page = worker.app.guard.page(request.headers()).cloned();
     let waits_for_word = request.headers().contains_key(header::EXPECT);
     let response = if is_one_too_many && worker.app.has_too_many_connections() {
@@ -141,6 +151,14 @@ async fn answer(
     if let Some(break_off) = response.extensions().get::<BreakOff>() {
         return Err(*break_off);
     }
+    let response = match response.into_parts() {
+        (head, Body::Switched(relay)) => {
+            // The head leaves as any other; what follows it is told to whoever has the connection then.
+            switched.set(Some(Switched::new(relay, Arc::clone(&under_way), Rc::clone(&in_hand))));
+            Response::from_parts(head, Body::empty())
+        }
+        (head, body) => Response::from_parts(head, body),
+    };
     let mut response = response.map(|body| Answer { body, under_way, in_hand });
     if waits_for_word && response.body().under_way.has_more() {
         // Its body is not read, and may come or not.
@@ -156,7 +174,7 @@ async fn answer(
 struct Answer {
     body: Body,
     under_way: Arc<UnderWay>,
-    in_hand: InHand,
+    in_hand: Rc<InHand>,
 }
 
 impl http_body::Body for Answer {

@@ -105,7 +105,7 @@ pub(crate) async fn serve(
     trace.is_recorded(worker.app.recorder.as_ref(), target);
 
     // Serve it now, or keep it if the caller likes that better than an error.
-    match worker.app.spool.as_ref().filter(|_| preference.respond_async && target.is_repeatable()) {
+    match worker.app.spool.as_ref().filter(|_| preference.respond_async && target.may_be_kept()) {
         Some(spool) => serve_or_keep(&worker, spool, &targets, preference, trace).await,
         None => {
             let config = &target.upstream.config;

@@ -76,6 +76,32 @@ impl RequestOutcome {
     }
 }
 
+/// How a WebSocket, or another connection that was upgraded, has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SocketEnd {
+    /// By either side, as it should.
+    Closed,
+    /// By the provider, before its time.
+    Broken,
+    /// By the caller, before its time.
+    Left,
+    /// By Spillway: it was silent for too long, or the process has ended.
+    Cut,
+}
+
+impl SocketEnd {
+    const ALL: [SocketEnd; 4] = [SocketEnd::Closed, SocketEnd::Broken, SocketEnd::Left, SocketEnd::Cut];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            SocketEnd::Closed => "closed",
+            SocketEnd::Broken => "broken",
+            SocketEnd::Left => "left",
+            SocketEnd::Cut => "cut",
+        }
+    }
+}
+
 type Labels = Vec<(&'static str, String)>;
 
 #[derive(Debug)]
@@ -87,6 +113,8 @@ pub(crate) struct Metrics {
     hedges: Family<Labels, Counter>,
     fallbacks: Family<Labels, Counter>,
     tokens: Family<Labels, Counter>,
+    sockets: Family<Labels, Counter>,
+    sockets_open: Family<Labels, Gauge>,
     circuit_state: Family<Labels, Gauge>,
     transitions: Family<Labels, Counter>,
     first_content: Family<Labels, Histogram>,
@@ -109,6 +137,8 @@ impl Default for Metrics {
             hedges: Family::default(),
             fallbacks: Family::default(),
             tokens: Family::default(),
+            sockets: Family::default(),
+            sockets_open: Family::default(),
             circuit_state: Family::default(),
             transitions: Family::default(),
             first_content: Family::new_with_constructor(seconds),
@@ -124,6 +154,8 @@ impl Default for Metrics {
         registry.register("hedges", "Second calls beside one that was late", metrics.hedges.clone());
         registry.register("fallbacks", "Answers of another target than a route's first", metrics.fallbacks.clone());
         registry.register("tokens", "Tokens as reported by upstreams, by direction", metrics.tokens.clone());
+        registry.register("sockets", "Upgraded connections that have ended, by how", metrics.sockets.clone());
+        registry.register("sockets_open", "Upgraded connections, such as WebSockets", metrics.sockets_open.clone());
         registry.register("circuit_state", "0 closed, 1 half-open, 2 open", metrics.circuit_state.clone());
         registry.register("circuit_transitions", "Changes of circuit state", metrics.transitions.clone());
         registry.register_with_unit(
@@ -241,6 +273,8 @@ impl Metrics {
                 .map(|direction| counter(&self.tokens, labels(upstream, "direction", direction))),
             transitions: ["closed", "half_open", "open"]
                 .map(|to| counter(&self.transitions, labels(upstream, "to", to))),
+            sockets: SocketEnd::ALL.map(|end| counter(&self.sockets, labels(upstream, "end", end.as_str()))),
+            sockets_open: self.sockets_open.get_or_create(&only()).clone(),
             first_content: self.first_content.get_or_create(&only()).clone(),
             overhead: self.overhead.clone(),
             state,
@@ -294,6 +328,8 @@ pub(crate) struct UpstreamMetrics {
     retries: Counter,
     hedges: Counter,
     tokens: [Counter; 2],
+    sockets: [Counter; 4],
+    sockets_open: Gauge,
     transitions: [Counter; 3],
     first_content: Histogram,
     overhead: Histogram,
@@ -327,6 +363,17 @@ impl UpstreamMetrics {
         self.tokens[1].inc_by(output);
     }
 
+    /// Counts a connection that was upgraded as open until the returned value is dropped.
+    pub(crate) fn open_socket(&self) -> OpenSocket {
+        self.sockets_open.inc();
+        OpenSocket(self.sockets_open.clone())
+    }
+
+    /// Counts a connection that was upgraded and has ended.
+    pub(crate) fn socket(&self, end: SocketEnd) {
+        self.sockets[end as usize].inc();
+    }
+
     /// Notes that a circuit has changed its state. `is_whole` says that it is the upstream's own.
     pub(crate) fn transition(&self, to: CircuitState, is_whole: bool) {
         let (index, value) = match to {
@@ -348,5 +395,15 @@ impl UpstreamMetrics {
     /// Notes the time that a request spent in Spillway itself.
     pub(crate) fn overhead(&self, duration: Duration) {
         self.overhead.observe(duration.as_secs_f64());
+    }
+}
+
+/// A connection that was upgraded, counted as open while this lives.
+#[derive(Debug)]
+pub(crate) struct OpenSocket(Gauge);
+
+impl Drop for OpenSocket {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }

@@ -6,10 +6,14 @@ use crate::proxy::completion::Completion;
 use crate::proxy::forward::Forward;
 use crate::proxy::hold::BufferedResponse;
 use crate::proxy::respond::SHOULD_RETRY;
+use crate::proxy::upgrade::switch;
 use http::{HeaderValue, Response, header};
 
 /// Sends the head, and lets the rest follow. `is_final` says that the caller should not try again by itself.
-pub(crate) fn answer(held: BufferedResponse, completion: Completion, is_final: bool) -> Response<Body> {
+pub(crate) fn answer(mut held: BufferedResponse, completion: Completion, is_final: bool) -> Response<Body> {
+    if let Some(provider) = held.switched.take() {
+        return switch(held, provider, completion);
+    }
     let mut response = Response::new(Body::empty());
     *response.status_mut() = held.status;
     let headers = response.headers_mut();

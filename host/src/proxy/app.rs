@@ -52,6 +52,7 @@ pub(crate) struct App {
     draining: AtomicBool,
     drain: watch::Sender<bool>,
     end: watch::Sender<bool>,
+    sockets_end: watch::Sender<bool>,
     /// Jobs that are being served.
     leases: Arc<Gauge>,
     requests: Arc<Gauge>,
@@ -122,6 +123,7 @@ impl App {
             draining: AtomicBool::new(false),
             drain: watch::Sender::new(false),
             end: watch::Sender::new(false),
+            sockets_end: watch::Sender::new(false),
             leases: Arc::default(),
             requests: Arc::default(),
             connections: Arc::default(),
@@ -201,6 +203,18 @@ impl App {
         let mut drain = self.drain.subscribe();
         // The sender lives as long as `self`.
         let _ = drain.wait_for(|draining| *draining).await;
+    }
+
+    /// Has connections that were upgraded say goodbye: by themselves they may never end.
+    pub(crate) fn end_sockets(&self) {
+        self.sockets_end.send_replace(true);
+    }
+
+    /// Waits until upgraded connections are to end.
+    pub(crate) async fn sockets_end(&self) {
+        let mut end = self.sockets_end.subscribe();
+        // The sender lives as long as `self`.
+        let _ = end.wait_for(|ending| *ending).await;
     }
 
     /// Counts a job as being served until the returned value is dropped.

@@ -10,7 +10,7 @@ use crate::proxy::worker::Worker;
 use crate::runtime::causes::ErrorChain;
 use crate::runtime::shortage::Shortage;
 use crate::runtime::upload::Passing;
-use crate::upstream::client::{Client, Connection, RequestBody, Trouble};
+use crate::upstream::client::{Client, Connection, RequestBody, Switched, Trouble};
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::Full;
@@ -117,7 +117,11 @@ impl Attempt<'_> {
         let (record, response) = send(client, connection, target, number, heard).await?;
         let record = Rc::new(record);
         let facts = Rc::clone(&record) as Rc<dyn AttemptFacts>;
-        let judged = worker.judge.borrow_mut().classify(&target.upstream.policy, facts);
+        let judged = match &response {
+            // What it means that a provider switches stands in HTTP, and is no policy's to say.
+            Some(held) if held.switched.is_some() => worker.judge.borrow().success(),
+            _ => worker.judge.borrow_mut().classify(&target.upstream.policy, facts),
+        };
         target.upstream.metrics.attempt(judged.verdict.class);
         target.upstream.learn(&record, &judged.verdict);
         let note = worker
@@ -223,7 +227,7 @@ async fn begin(
     heard: &Cell<bool>,
 ) -> Result<Begun, NoResponse> {
     let mut unsent: Option<Box<Request<RequestBody>>> = None;
-    let response = loop {
+    let mut response = loop {
         let was_used_before = used_before.is_some();
         let connection = match used_before.take() {
             Some(connection) => connection,
@@ -262,6 +266,11 @@ async fn begin(
         return Err(NoResponse::Unconnected(trouble));
     }
     progress.phase.set(Phase::BeforeContent);
+    let switched = Switched::of(&mut response);
+    if switched.is_some() && target.request.upgrade.is_none() {
+        // Nobody has asked for another protocol, and nobody here speaks it.
+        return Err(NoResponse::Fault(Fault::Protocol));
+    }
     let (mut head, body) = response.into_parts();
     if let Some(key) = &target.key {
         key.cover(&mut head.headers);
@@ -269,7 +278,9 @@ async fn begin(
     // The future is polled once, so nobody has set it before.
     let headers = Rc::new(head.headers);
     let _ = progress.head.set((head.status, Rc::clone(&headers)));
-    Ok(hold(target, head.status, headers, body).await)
+    let mut begun = hold(target, head.status, headers, body).await;
+    begun.held.switched = switched;
+    Ok(begun)
 }
 
 fn request(target: &Target, passing: &Arc<Passing>) -> Result<Request<RequestBody>, Fault> {

@@ -3,8 +3,10 @@
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use std::fmt;
+use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 /// Why a response's body ends early. hyper then aborts the connection, so that no caller takes it for whole.
 #[derive(Debug, thiserror::Error)]
@@ -17,12 +19,34 @@ pub(crate) trait Arriving: http_body::Body<Data = Bytes, Error = Aborted> + Unpi
     fn give_up(&mut self, why: &'static str);
 }
 
+/// What a connection becomes behind a head that says that it switches protocols.
+pub(crate) trait Switching: fmt::Debug {
+    /// Has the connection until its end: what comes from the caller, beginning with what has come ahead of it, and what
+    /// goes there. Answers how the caller is to be left.
+    fn run(self: Box<Self>, from_caller: CallersBytes, to_caller: BytesToCaller, ahead: Bytes) -> Run;
+}
+
+pub(crate) type CallersBytes = Box<dyn AsyncRead + Unpin>;
+pub(crate) type BytesToCaller = Box<dyn AsyncWrite + Unpin>;
+pub(crate) type Run = Pin<Box<dyn Future<Output = Parting>>>;
+
+/// How a caller's connection is to be left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Parting {
+    /// Closed as usual.
+    Close,
+    /// Reset: it was cut off, and nobody shall take what has arrived for all.
+    Reset,
+}
+
 #[derive(Debug)]
 pub(crate) enum Body {
     /// Known as a whole.
     Whole(Option<Bytes>),
     /// Arriving from upstream.
     Arriving(Box<dyn Arriving>),
+    /// None: behind the head the connection speaks another protocol, which is relayed.
+    Switched(Box<dyn Switching>),
 }
 
 impl Body {
@@ -53,6 +77,7 @@ impl http_body::Body for Body {
                 Poll::Ready(bytes.take().filter(|bytes| !bytes.is_empty()).map(|b| Ok(Frame::data(b))))
             }
             Body::Arriving(arriving) => Pin::new(&mut **arriving).poll_frame(context),
+            Body::Switched(_) => Poll::Ready(None),
         }
     }
 
@@ -60,6 +85,7 @@ impl http_body::Body for Body {
         match self {
             Body::Whole(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
             Body::Arriving(_) => false,
+            Body::Switched(_) => true,
         }
     }
 
@@ -67,6 +93,7 @@ impl http_body::Body for Body {
         match self {
             Body::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Body::Arriving(arriving) => arriving.size_hint(),
+            Body::Switched(_) => SizeHint::with_exact(0),
         }
     }
 }

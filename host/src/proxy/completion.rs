@@ -12,6 +12,7 @@ use crate::proxy::worker::Worker;
 use crate::runtime::causes::ErrorChain;
 use crate::upstream::circuit::CircuitPermits;
 use bytes::Bytes;
+use http::StatusCode;
 use spillway_resilience::Consequence;
 use spillway_sdk::{AttemptFacts, Class, Fault, Phase, ProviderError, Verdict};
 use std::cell::OnceCell;
@@ -94,6 +95,31 @@ impl Completion {
         }
     }
 
+    /// The connection that was asked for serves: its circuits need not wait for its end, which may be an hour away.
+    pub(super) fn serves(&mut self) {
+        self.content_began();
+        self.conclude_now();
+    }
+
+    /// The connection that was asked for was there, and what came over it says that the provider has failed.
+    pub(super) fn fails(&mut self, error: ProviderError) {
+        self.trace.tell(&format!("the provider told an error: {}", error.message));
+        self.judge_again(None, Some(error));
+        self.conclude_now();
+    }
+
+    fn conclude_now(&mut self) {
+        if let Some(circuits) = self.circuits.take() {
+            conclude(&self.worker, &self.target, circuits, &self.record, self.consequence(None, None));
+        }
+    }
+
+    /// So many tokens were used while the answer goes on. What is booked so is not told again at its end.
+    pub(super) fn uses(&mut self, usage: Usage) {
+        self.target.upstream.metrics.tokens(usage.input, usage.output);
+        self.charges.book(usage.total());
+    }
+
     /// What the verdict so far means, where the attempt has ended with this fault and has cost so many tokens.
     fn consequence(&self, fault: Option<Fault>, used_tokens: Option<u64>) -> Consequence {
         let (target, record, verdict, has_failed) = (&*self.target, &*self.record, &self.verdict, self.has_failed);
@@ -149,6 +175,10 @@ impl Completion {
         record.prefix = Bytes::new();
         (record.fault, record.cause) = broken.map_or((None, None), |(fault, cause)| (Some(fault), cause));
         record.error = OnceCell::from(error);
+        if record.status == Some(StatusCode::SWITCHING_PROTOCOLS.as_u16()) {
+            // Policies know no success but 2xx, and what comes over a connection they know as a stream.
+            (record.status, record.streaming) = (Some(StatusCode::OK.as_u16()), true);
+        }
         let upstream = &self.target.upstream;
         let record = Rc::new(record);
         let facts = Rc::clone(&record) as Rc<dyn AttemptFacts>;

@@ -8,7 +8,7 @@ use crate::dialect::{EventKind, Operation};
 use crate::policy::Record;
 use crate::proxy::target::Target;
 use crate::runtime::causes::ErrorChain;
-use crate::upstream::client::fault_of;
+use crate::upstream::client::{Switched, fault_of};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use http_body::Frame;
@@ -52,6 +52,8 @@ pub(crate) struct BufferedResponse {
     pub broken: Option<Fault>,
     /// What that was told by.
     pub cause: Option<ErrorChain>,
+    /// The connection, where it speaks another protocol from here on.
+    pub switched: Option<Switched>,
 }
 
 impl BufferedResponse {
@@ -90,6 +92,7 @@ pub(super) async fn hold(target: &Target, status: StatusCode, headers: Rc<Header
         has_content: true,
         broken: None,
         cause: None,
+        switched: None,
     };
     let (generates, succeeds) = (target.request.operation == Operation::Generate, held.status.is_success());
     let (mut error, mut fault) = (None, None);

@@ -25,5 +25,6 @@ pub(crate) mod settle;
 pub(crate) mod target;
 pub(crate) mod trace;
 pub(crate) mod unserved;
+pub(crate) mod upgrade;
 pub(crate) mod walk;
 pub(crate) mod worker;

@@ -26,6 +26,13 @@ pub(crate) struct Charges {
 }
 
 impl Charges {
+    /// Takes what was used from both while the call goes on.
+    pub(crate) fn book(&self, tokens: u64) {
+        for permit in [&self.upstream, &self.tenant].into_iter().flatten() {
+            permit.book(tokens);
+        }
+    }
+
     /// Settles both with the same cost.
     pub(crate) fn settle(self, settlement: Settlement, feedback: Feedback) {
         for permit in [self.upstream, self.tenant].into_iter().flatten() {

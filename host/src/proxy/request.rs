@@ -2,7 +2,7 @@
 
 use crate::dialect::estimate::Estimate;
 use crate::dialect::library::{Library, RETRY_COUNT};
-use crate::dialect::{Dialect, Operation, Parameters, compression, headers};
+use crate::dialect::{Dialect, Operation, Parameters, compression, headers, query, upgrade};
 use crate::proxy::load_share::LoadShare;
 use crate::proxy::refusal::{Refusal, RefusalKind};
 use crate::proxy::route::RequestLine;
@@ -10,7 +10,7 @@ use crate::runtime::clock::wall_unix_ms;
 use crate::runtime::upload::{Upload, UploadError};
 use crate::tenants::callers::Caller;
 use bytes::Bytes;
-use http::{HeaderMap, Method, request};
+use http::{HeaderMap, HeaderValue, Method, Version, request};
 use http_body_util::BodyExt;
 use spillway_resilience::ShedSettings;
 use std::borrow::Cow;
@@ -48,6 +48,8 @@ pub(crate) struct InboundRequest {
     /// Its headers, as they came.
     pub headers: HeaderMap,
     pub body: InboundBody,
+    /// The protocol that it asks the connection to change to, if it does.
+    pub upgrade: Option<HeaderValue>,
     /// What the body asks for.
     pub parameters: Parameters,
     /// What its input may cost, in tokens; each upstream has bounds of its own for that.
@@ -94,9 +96,16 @@ impl InboundRequest {
         };
         let wish = callers_timeout(&head.headers).filter(|wish| *wish < timeout);
         let deadline = Instant::now() + wish.unwrap_or(timeout);
+        // What generates is answered as ever: whoever is asked to change may go on as before.
+        let may_switch = head.version == Version::HTTP_11 && line.operation == Operation::PassThrough;
+        let upgrade = upgrade::protocol(&head.headers).filter(|_| may_switch).cloned();
         let mut request = InboundRequest::new(line, (head.method, head.headers), body, id, caller, deadline, share);
         request.deadline_is_callers = wish.is_some();
         request.came_unix_ms = Some(came_unix_ms);
+        if upgrade.is_some() {
+            request.parameters.model = request.model_in_query();
+            request.upgrade = upgrade;
+        }
         Ok(request)
     }
 
@@ -118,6 +127,7 @@ impl InboundRequest {
             path_and_query: line.path_and_query,
             headers,
             body,
+            upgrade: None,
             parameters: Parameters::default(),
             input_tokens: 0,
             caller,
@@ -129,10 +139,7 @@ impl InboundRequest {
         if let Some(readable) = request.readable() {
             let dialect = request.dialect.in_body(request.path(), &readable);
             let mut parameters = dialect.read_request(request.path(), &readable);
-            // Models name circuits and stand in logs; what goes upstream is the body.
-            if let Some(model) = &mut parameters.model {
-                model.truncate(model.floor_char_boundary(MODEL_BYTES_MAX));
-            }
+            parameters.model = parameters.model.map(as_name);
             let input_tokens = Estimate::unbounded_input(dialect, &parameters, &readable);
             (request.dialect, request.parameters, request.input_tokens) = (dialect, parameters, input_tokens);
         }
@@ -154,6 +161,15 @@ impl InboundRequest {
         }
     }
 
+    /// The model that its query names: who asks for a connection says it there. Azure calls it a deployment.
+    fn model_in_query(&self) -> Option<String> {
+        let (_, query) = self.path_and_query.split_once('?')?;
+        let pairs = || query.split('&').filter_map(|pair| Some((query::name(pair), pair.split_once('=')?.1)));
+        let named = |name: &str| pairs().find(|(known, _)| known == name).map(|(_, value)| query::decoded(value));
+        let model = named("model").or_else(|| named("deployment"))?;
+        (!model.is_empty()).then(|| as_name(model.into_owned()))
+    }
+
     /// Whether its caller sends it again by itself when it fails.
     pub(crate) fn is_repeated_by_its_caller(&self) -> bool {
         Library::repeats_by_itself(&self.headers)
@@ -168,6 +184,12 @@ impl InboundRequest {
     pub(crate) fn has_come_back(&self) -> bool {
         has_come_back(&self.headers)
     }
+}
+
+/// Models name circuits and stand in logs, so that they have a bound there; what goes upstream stays as it came.
+fn as_name(mut model: String) -> String {
+    model.truncate(model.floor_char_boundary(MODEL_BYTES_MAX));
+    model
 }
 
 fn has_come_back(headers: &HeaderMap) -> bool {

@@ -1,7 +1,7 @@
 //! Who may serve a request, and what each of them is sent.
 
 use crate::dialect::estimate::Estimate;
-use crate::dialect::{Operation, headers, kept, sse, with_model};
+use crate::dialect::{Operation, headers, kept, sse, upgrade, with_model};
 use crate::observe::recording::Arrival;
 use crate::proxy::candidate::{Candidate, TokensInFlight};
 use crate::proxy::chain::{Chains, Plan};
@@ -199,6 +199,9 @@ impl Target {
         let config = &upstream.config;
         let is_held = matches!(request.body, InboundBody::Whole(_)) && request.operation == Operation::Generate;
         let mut headers = headers::for_upstream(&request.headers, config.url.authority().as_str(), is_held);
+        if let Some(protocol) = &request.upgrade {
+            upgrade::insert(&mut headers, protocol.clone());
+        }
         let mut path = config.dialect.canonical_path(request.path(), config.url.adds_version());
         let mut body = None;
         if let Some(model) = &model
@@ -317,6 +320,11 @@ impl Target {
             }
             InboundBody::Streaming(_) => false,
         }
+    }
+
+    /// Whether it can be served later, with nobody connected.
+    pub(crate) fn may_be_kept(&self) -> bool {
+        self.is_repeatable() && self.request.upgrade.is_none()
     }
 
     /// Whether the request carries a key by which its provider knows it again, and does it once.

@@ -198,7 +198,7 @@ impl Unserved {
         let headers = &self.target.request.headers;
         // Who has had that wish has been refused it.
         let may_be_kept = !Preference::read(headers).respond_async
-            && self.target.is_repeatable()
+            && self.target.may_be_kept()
             && worker.app.spool.as_ref().is_some_and(Spool::promises);
         Audience::Caller { library: Library::of(headers), may_be_kept }
     }

@@ -2,7 +2,7 @@
 
 use crate::config::Secret;
 use crate::dialect::headers::{self, ACCESS_KEY_HEADER, CREDENTIALS, MAY_SPEND_HEADER};
-use crate::dialect::query;
+use crate::dialect::{query, upgrade};
 use arc_swap::ArcSwap;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use ring::hmac;
@@ -30,6 +30,11 @@ impl Keys {
     /// Whether this shows either of them.
     fn are_in(&self, value: &HeaderValue) -> bool {
         self.current.is_in(value) || self.former.as_ref().is_some_and(|former| former.is_in(value))
+    }
+
+    /// Whether this is either of them.
+    fn are(&self, shown: &[u8]) -> bool {
+        self.current.is(shown) || self.former.as_ref().is_some_and(|former| former.is(shown))
     }
 }
 
@@ -96,7 +101,9 @@ impl Access {
         let expected = &expected.load().current;
         let ours = HeaderName::from_static(ACCESS_KEY_HEADER);
         let mut values = [&ours].into_iter().chain(&CREDENTIALS).flat_map(|name| headers.get_all(name));
-        values.any(|value| expected.is_in(value)) || query.split('&').any(|pair| expected.is_in_query(pair))
+        values.any(|value| expected.is_in(value))
+            || query.split('&').any(|pair| expected.is_in_query(pair))
+            || upgrade::keys(headers).any(|key| expected.is(key.as_bytes()))
     }
 
     /// Whether the access key is shown. It is taken out of headers and query, wherever it stands in them, so that it
@@ -114,6 +121,8 @@ impl Access {
         for name in &CREDENTIALS {
             is_shown |= take_from(headers, name, &expected);
         }
+        is_shown |= upgrade::keys(headers).any(|key| expected.current.is(key.as_bytes()));
+        upgrade::remove_keys(headers, |key| expected.are(key.as_bytes()));
         query::remove(path_and_query, |pair| {
             let is_current = expected.current.is_in_query(pair);
             is_shown |= is_current;
@@ -177,6 +186,7 @@ mod tests {
             ("x-goog-api-key", KEY),
             (ACCESS_KEY_HEADER, KEY),
             (ACCESS_KEY_HEADER, &bearer),
+            ("sec-websocket-protocol", &format!("openai-insecure-api-key.{KEY}")),
         ];
         for (name, value) in cases {
             let (is_shown, left, path) = taken(&access(), &[(name, value)], "/v1/models?a=b");

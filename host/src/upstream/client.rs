@@ -4,6 +4,7 @@ mod dial;
 mod issuer;
 mod pool;
 mod stream;
+mod switched;
 mod through;
 mod trouble;
 mod trust;
@@ -11,13 +12,15 @@ mod way;
 
 pub(crate) use self::dial::keepalive;
 pub(crate) use self::issuer::UnknownAuthority;
+pub(crate) use self::stream::AbruptEnd;
+pub(crate) use self::switched::Switched;
 pub(crate) use self::trouble::{Trouble, fault_of};
 pub(crate) use self::trust::{Trust, mistakes_of_system};
 pub(crate) use self::way::{Way, is_of_this_machine, mistakes_of_environment, proxy_of_environment};
 
 use self::dial::Addresses;
 use self::pool::{Connected, Pool, UNUSED_MAX};
-use self::stream::{Stream, encrypted};
+use self::stream::{Bottom, Stream, encrypted};
 use self::through::{refused, through_socks, to_proxy, tunnelled};
 use crate::config::{Proxy, ProxyKind, UpstreamConfig};
 use crate::runtime::causes::ErrorChain;
@@ -56,14 +59,17 @@ pub(crate) struct Client(Rc<Inner>);
 struct Inner {
     clock: Clock,
     destination: Destination,
-    pool: RefCell<Pool<SendRequest<RequestBody>>>,
+    pool: RefCell<Pool<Sender>>,
     /// Whether somebody closes what nobody uses.
     is_swept: Cell<bool>,
 }
 
-impl Connected for SendRequest<RequestBody> {
+/// What sends over a connection, and decides how it ends.
+type Sender = (SendRequest<RequestBody>, AbruptEnd);
+
+impl Connected for Sender {
     fn is_closed(&self) -> bool {
-        SendRequest::is_closed(self)
+        SendRequest::is_closed(&self.0)
     }
 }
 
@@ -95,7 +101,8 @@ impl Client {
         let now = self.0.clock.now();
         let kept = self.0.pool.borrow_mut().take(unused_max, now)?;
         let unused = now.saturating_since(kept.since);
-        Some(Connection { sender: kept.connection, made: kept.made, unused, client: self.clone() })
+        let (sender, end) = kept.connection;
+        Some(Connection { sender, end, made: kept.made, unused, client: self.clone() })
     }
 
     /// A new connection.
@@ -104,17 +111,19 @@ impl Client {
     /// When none can be had in time.
     pub(crate) async fn connect(&self) -> Result<Connection, Trouble> {
         let made = self.0.clock.now();
-        let stream = self.0.destination.connect().await?;
+        let end = AbruptEnd::default();
+        let stream = self.0.destination.connect(&end).await?;
         let begun = http1::handshake(TokioIo::new(stream)).await;
         // Nothing is exchanged for that, so it cannot fail; if it does, the connection is of no use.
         let (sender, connection) =
             begun.map_err(|error| Trouble::told_by(fault_of(&error), error.to_string(), error))?;
+        // What has switched to another protocol is handed over, and never comes back to the pool.
         tokio::task::spawn_local(async move {
-            if let Err(error) = connection.await {
+            if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(%error, "a connection to an upstream ended early");
             }
         });
-        Ok(Connection { sender, made, unused: Duration::ZERO, client: self.clone() })
+        Ok(Connection { sender, end, made, unused: Duration::ZERO, client: self.clone() })
     }
 
     /// What a proxy that is asked by whole URLs says of itself rather than of the upstream.
@@ -129,7 +138,7 @@ impl Client {
         self.0.pool.borrow_mut().clear();
     }
 
-    fn put(&self, sender: SendRequest<RequestBody>, made: Timestamp) {
+    fn put(&self, sender: Sender, made: Timestamp) {
         self.0.pool.borrow_mut().put(sender, made, self.0.clock.now());
         if !self.0.is_swept.replace(true) {
             tokio::task::spawn_local(sweep(Rc::downgrade(&self.0)));
@@ -153,6 +162,7 @@ async fn sweep(client: Weak<Inner>) {
 #[derive(Debug)]
 pub(crate) struct Connection {
     sender: SendRequest<RequestBody>,
+    end: AbruptEnd,
     made: Timestamp,
     unused: Duration,
     client: Client,
@@ -174,15 +184,17 @@ impl Connection {
         let sent = self.client.0.clock.now();
         self.client.0.destination.address(&mut request);
         match self.sender.try_send_request(request).await {
-            Ok(response) => {
-                let Connection { mut sender, made, client, .. } = self;
-                if sender.is_ready() {
+            Ok(mut response) => {
+                let Connection { mut sender, end, made, client, .. } = self;
+                if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                    response.extensions_mut().insert(end);
+                } else if sender.is_ready() {
                     // A short answer has come as a whole, with its head.
-                    client.put(sender, made);
+                    client.put((sender, end), made);
                 } else {
                     tokio::task::spawn_local(async move {
                         if sender.ready().await.is_ok() {
-                            client.put(sender, made);
+                            client.put((sender, end), made);
                         }
                     });
                 }
@@ -251,9 +263,9 @@ impl Destination {
     }
 
     /// Connects within a timeout that covers name, proxy and TLS as well.
-    async fn connect(&self) -> Result<Stream, Trouble> {
+    async fn connect(&self, end: &AbruptEnd) -> Result<Stream, Trouble> {
         let stage = Cell::new(Stage::Connecting);
-        let connected = tokio::time::timeout(self.timeout, self.connect_in_stages(&stage)).await;
+        let connected = tokio::time::timeout(self.timeout, self.connect_in_stages(&stage, end)).await;
         connected.unwrap_or_else(|_| {
             let within = format!("within {} ms", self.timeout.as_millis());
             Err(Trouble::new(
@@ -276,11 +288,11 @@ impl Destination {
         })
     }
 
-    async fn connect_in_stages(&self, stage: &Cell<Stage>) -> Result<Stream, Trouble> {
+    async fn connect_in_stages(&self, stage: &Cell<Stage>, end: &AbruptEnd) -> Result<Stream, Trouble> {
         let stream: Stream = match &self.way {
-            Way::Straight => Box::new(self.addresses.connect().await?),
+            Way::Straight => Box::new(Bottom::new(self.addresses.connect().await?, end.clone())),
             Way::Through(proxy) => {
-                let stream = to_proxy(proxy, &self.addresses, &self.trust).await?;
+                let stream = to_proxy(proxy, &self.addresses, &self.trust, end).await?;
                 stage.set(Stage::Proxy);
                 match proxy.kind() {
                     ProxyKind::Http { .. } if self.is_encrypted => tunnelled(stream, proxy, &self.target).await?,

@@ -129,6 +129,11 @@ impl Line {
         }
     }
 
+    /// Whether the caller sends no more.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.has_ended.get()
+    }
+
     /// Whether some process still holds the other end, if that can be told.
     pub(crate) fn is_held(&self) -> Option<bool> {
         self.stream.borrow().is_held()

@@ -1,7 +1,7 @@
 //! Through a proxy: its own connection, and what it is asked for on it.
 
 use super::dial::Addresses;
-use super::stream::{Stream, encrypted};
+use super::stream::{AbruptEnd, Bottom, Stream, encrypted};
 use super::trouble::Trouble;
 use super::trust::Trust;
 use crate::config::{Proxy, ProxyKind};
@@ -20,10 +20,15 @@ use tower_service::Service;
 ///
 /// # Errors
 /// When the proxy is not there.
-pub(super) async fn to_proxy(proxy: &Proxy, addresses: &Addresses, trust: &Trust) -> Result<Stream, Trouble> {
+pub(super) async fn to_proxy(
+    proxy: &Proxy,
+    addresses: &Addresses,
+    trust: &Trust,
+    end: &AbruptEnd,
+) -> Result<Stream, Trouble> {
     let of_proxy =
         |trouble: Trouble| Trouble { sentence: format!("on the way through a proxy: {trouble}").into(), ..trouble };
-    let stream = addresses.connect().await.map_err(of_proxy)?;
+    let stream = Bottom::new(addresses.connect().await.map_err(of_proxy)?, end.clone());
     match proxy.kind() {
         ProxyKind::Http { tls: true } => {
             encrypted(Box::new(stream), proxy.host(), &proxy.to_string(), trust).await.map_err(of_proxy)
