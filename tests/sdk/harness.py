@@ -131,6 +131,12 @@ class Spillway(Process):
         except OSError:
             return False
 
+    def metric(self, name: str) -> float:
+        """A figure, by its name and labels; 0 where it is not told."""
+        with _direct.open(f"{self.admin_url}/metrics", timeout=DEADLINE_S) as response:
+            lines = response.read().decode().splitlines()
+        return next((float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(f"{name} ")), 0.0)
+
     def job(self, location: str) -> dict:
         """A job as its status page shows it."""
         return http("GET", self.url + location)
