@@ -1,7 +1,9 @@
-//! The mock as a process of its own is told over HTTP what to do: `POST /_control/fail`, `GET /_control/stats`.
+//! The mock as a process of its own is told over HTTP what to do: `POST /_control/fail`, `POST /_control/script`, `GET
+//! /_control/stats`, `GET /_control/requests`.
 //!
 //! These requests are neither counted nor recorded, so that looking at the counts does not change them.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -11,12 +13,13 @@ use super::lock;
 use super::observe::RecordedRequest;
 use super::reply::{Reply, error_in_200, fail, healthy, insufficient_quota, overloaded, rate_limited, respond};
 use super::script::Script;
+use super::scripted;
 use super::server::Shared;
 
 const PREFIX: &str = "/_control/";
 /// How many answers may be asked for at once (`times=N`). Each is kept until its request comes; to be told of more is
 /// refused, with this number.
-const TIMES_MAX: u64 = 10_000;
+pub(super) const TIMES_MAX: u64 = 10_000;
 
 /// A way to answer, as it is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -51,8 +54,10 @@ pub(super) fn answer(request: &RecordedRequest, shared: &Shared) -> Option<Reply
     }
     Some(match (request.method.as_str(), command) {
         ("GET", "stats") => respond(200).json(stats(shared)),
+        ("GET", "requests") => respond(200).json(requests(shared)),
+        ("POST", "script") => follow(request.json(), shared),
         ("POST", _) => behave(command, request.query.as_deref().unwrap_or_default(), shared),
-        _ => refuse(405, "GET /_control/stats and POST /_control/{behaviour} are all there is".into()),
+        _ => refuse(405, "there are GET /_control/stats, GET /_control/requests, POST /_control/script and POST /_control/{behaviour}".into()),
     })
 }
 
@@ -86,14 +91,25 @@ fn behave(command: &str, query: &str, shared: &Shared) -> Reply {
     respond(200).json(json!({"behaviour": command}))
 }
 
+/// Answers from here on as a script of its own says.
+fn follow(script: &Value, shared: &Shared) -> Reply {
+    match scripted::read(script) {
+        Ok(script) => {
+            *lock(&shared.script) = script;
+            respond(200).json(json!({"script": "in force"}))
+        }
+        Err(mistake) => refuse(400, mistake),
+    }
+}
+
 /// What stands in a query behind this name.
 fn given<'a>(query: &'a str, key: &str) -> Option<&'a str> {
     let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
     pairs.find(|(name, _)| *name == key).map(|(_, value)| value)
 }
 
-/// How to answer.
-fn behaviour(name: &str, query: &str) -> Option<Reply> {
+/// How to answer; `None` if nothing is called so.
+pub(super) fn behaviour(name: &str, query: &str) -> Option<Reply> {
     let number = |key: &str, default: u64| given(query, key).and_then(|text| text.parse().ok()).unwrap_or(default);
     Some(match name {
         "heal" => healthy(),
@@ -119,4 +135,29 @@ fn stats(shared: &Shared) -> Value {
         "started": stats.started, "completed": stats.completed, "aborted": stats.aborted, "broken": stats.broken,
         "connections": stats.connections,
     })
+}
+
+/// The requests that are remembered, oldest first, each with its time since the first of them. Keys are told apart by
+/// a fingerprint, and shown to nobody.
+fn requests(shared: &Shared) -> Value {
+    let requests = shared.observer.requests();
+    let first = requests.first().map(|request| request.at);
+    let shown = requests.iter().map(|request| {
+        let since = first.map(|first| request.at.saturating_duration_since(first)).unwrap_or_default();
+        json!({
+            "number": request.number, "connection": request.connection, "method": request.method,
+            "path": request.path, "query": request.query, "at_ms": u64::try_from(since.as_millis()).ok(),
+            "bytes": request.body.len(), "model": request.model(), "key": key(request),
+        })
+    });
+    shown.collect()
+}
+
+/// A fingerprint of the credential, wherever an API looks for it.
+fn key(request: &RecordedRequest) -> Option<String> {
+    let places = ["authorization", "x-api-key", "x-goog-api-key", "api-key"];
+    let credential = places.into_iter().find_map(|name| request.header(name))?;
+    let mut hasher = DefaultHasher::new();
+    credential.hash(&mut hasher);
+    Some(format!("{:016x}", hasher.finish()))
 }

@@ -23,16 +23,19 @@ pub mod chance;
 mod circumstances;
 mod control;
 mod dialects;
+mod embeddings;
 mod failures;
 mod healthy;
 mod observe;
 mod plan;
 mod reply;
 mod script;
+mod scripted;
 mod server;
 mod sockets;
 #[cfg(test)]
 mod tests;
+mod tools;
 
 use std::future::Future;
 use std::io;

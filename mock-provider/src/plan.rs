@@ -1,9 +1,13 @@
 //! What is sent, step by step, once a reply has met a request.
 
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use hyper::header::{CONTENT_ENCODING, HeaderValue};
 use hyper::{HeaderMap, StatusCode};
 use tokio::sync::watch;
 
@@ -67,6 +71,8 @@ pub(super) enum Step {
     Hold(Pause),
     /// The dialect's own error event, after which the stream ends without its usual closing.
     ErrorEvent,
+    /// The orderly end of a stream that is not whole.
+    End,
     Break(Break),
 }
 
@@ -108,6 +114,8 @@ impl Plan {
                             break 'events;
                         }
                     }
+                    Step::End if streamed => break 'events,
+                    Step::End => {}
                     Step::Send(_) | Step::Hold(_) | Step::Break(_) => plan.steps.push(step),
                 }
             }
@@ -117,9 +125,13 @@ impl Plan {
                 plan.steps.push(Step::Send(event));
             }
         }
+        if reply.gzipped {
+            compress(&mut plan.steps);
+            plan.headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
         let sizes = plan.steps.iter().map(|step| match step {
             Step::Send(bytes) => bytes.len() as u64,
-            Step::Hold(_) | Step::ErrorEvent | Step::Break(_) => 0,
+            Step::Hold(_) | Step::ErrorEvent | Step::End | Step::Break(_) => 0,
         });
         let length = sizes.sum();
         // An announced length of zero would be a whole answer at once, with no place left to wait or break in.
@@ -130,5 +142,22 @@ impl Plan {
         }
         plan.headers.extend(reply.headers);
         plan
+    }
+}
+
+/// Compresses what is sent, so that the reader of each piece has all of it at once.
+fn compress(steps: &mut Vec<Step>) {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    for step in steps.iter_mut() {
+        if let Step::Send(bytes) = step {
+            // Writing into memory does not fail.
+            let _ = encoder.write_all(bytes).and_then(|()| encoder.flush());
+            *bytes = std::mem::take(encoder.get_mut()).into();
+        }
+    }
+    let broken = steps.iter().any(|step| matches!(step, Step::Break(_)));
+    let closing = encoder.finish().unwrap_or_default();
+    if !broken && !closing.is_empty() {
+        steps.push(Step::Send(closing.into()));
     }
 }

@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::dialects::sse_event;
 use super::failures::Failure;
 use super::plan::{Break, Gate, Pause, Step};
+use super::tools::Scripted;
 
 #[derive(Clone, Debug)]
 pub(super) enum Content {
@@ -40,6 +41,9 @@ pub struct Reply {
     pub(super) instead_of_head: Option<Break>,
     pub(super) text: Option<String>,
     pub(super) usage: Option<(u64, u64)>,
+    pub(super) tools: Vec<Scripted>,
+    pub(super) choices: Option<u64>,
+    pub(super) gzipped: bool,
     pub(super) retry_after_s: Option<u64>,
     pub(super) status: Option<StatusCode>,
     pub(super) headers: HeaderMap,
@@ -55,6 +59,9 @@ fn reply(content: Content) -> Reply {
         instead_of_head: None,
         text: None,
         usage: None,
+        tools: Vec::new(),
+        choices: None,
+        gzipped: false,
         retry_after_s: None,
         status: None,
         headers: HeaderMap::new(),
@@ -183,6 +190,32 @@ impl Reply {
         self
     }
 
+    /// Has a healthy answer call this tool; several are called in order. It then says nothing beside, unless it is
+    /// told to.
+    pub fn calling(mut self, name: &str, arguments: Value) -> Self {
+        self.tools.push(Scripted { name: Some(name.to_owned()), arguments });
+        self
+    }
+
+    /// Has a healthy answer call the first tool that the request offers, or `get_weather`, for a city.
+    pub fn calling_a_tool(mut self) -> Self {
+        self.tools.push(Scripted::default());
+        self
+    }
+
+    /// Gives so many healthy answers at once, of 16 at most, instead of as many as the request asks for (OpenAI's `n`,
+    /// Gemini's `candidateCount`).
+    pub fn choices(mut self, count: u64) -> Self {
+        self.choices = Some(count);
+        self
+    }
+
+    /// Compresses the body with gzip where the request accepts that, streams event by event.
+    pub fn gzipped(mut self) -> Self {
+        self.gzipped = true;
+        self
+    }
+
     /// Waits this long before the head of the answer.
     pub fn delay(mut self, duration: Duration) -> Self {
         self.before_head.push(Pause::For(duration));
@@ -246,6 +279,11 @@ impl Reply {
     /// Sends the dialect's own "overloaded" error event and ends the stream there. Nothing if not streamed.
     pub fn error_event(self) -> Self {
         self.then(Step::ErrorEvent)
+    }
+
+    /// Ends a streamed answer here, in an orderly way, as if it were whole. Nothing if not streamed.
+    pub fn end_early(self) -> Self {
+        self.then(Step::End)
     }
 
     /// Closes the connection here, once all before is sent: no final chunk, or less than the length announced.

@@ -75,12 +75,14 @@ pub fn body(condition: impl Fn(&Value) -> bool + Send + Sync + 'static) -> Match
 pub(super) struct Script {
     default: Reply,
     queue: VecDeque<Reply>,
+    /// Whom the queue and the default are for; all others are answered well. `None`: for everybody.
+    only: Option<Matcher>,
     rules: Vec<(Matcher, Reply)>,
 }
 
 impl Script {
     pub(super) fn healthy() -> Self {
-        Self { default: healthy(), queue: VecDeque::new(), rules: Vec::new() }
+        Self { default: healthy(), queue: VecDeque::new(), only: None, rules: Vec::new() }
     }
 
     pub(super) fn always(&mut self, reply: Reply) {
@@ -89,6 +91,10 @@ impl Script {
 
     pub(super) fn next(&mut self, reply: Reply) {
         self.queue.push_back(reply);
+    }
+
+    pub(super) fn only(&mut self, matcher: Matcher) {
+        self.only = Some(matcher);
     }
 
     pub(super) fn when(&mut self, matcher: Matcher, reply: Reply) {
@@ -101,6 +107,7 @@ impl Script {
         let rule = self.rules.iter().rev().find(|(matcher, _)| (matcher.0)(request));
         match rule {
             Some((_, reply)) => reply.clone(),
+            None if self.only.as_ref().is_some_and(|only| !(only.0)(request)) => healthy(),
             None => self.queue.pop_front().unwrap_or_else(|| self.default.clone()),
         }
     }

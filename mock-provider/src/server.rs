@@ -80,6 +80,7 @@ async fn answer(
     } else {
         lock(&shared.script).reply_to(&request)
     };
+    reply.gzipped &= accepts_gzip(&request);
     for pause in std::mem::take(&mut reply.before_head) {
         pause.wait().await;
     }
@@ -102,6 +103,11 @@ async fn answer(
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     Ok(response)
+}
+
+fn accepts_gzip(request: &RecordedRequest) -> bool {
+    let accepted = request.header("accept-encoding").unwrap_or_default();
+    accepted.split(',').any(|coding| coding.split(';').next().is_some_and(|name| name.trim() == "gzip"))
 }
 
 /// Reads a request whole; of a body beyond the bound only the beginning is kept, and the rest read and dropped.
@@ -188,8 +194,8 @@ impl Body for ScriptedBody {
                     this.breaking = Some(kind);
                     this.waiting = Some(Box::pin(this.wire.flushed.clone().notified_owned()));
                 }
-                // Turned into an event to send when the plan was made.
-                Some(Step::ErrorEvent) => {}
+                // Done when the plan was made.
+                Some(Step::ErrorEvent | Step::End) => {}
                 None => {
                     this.exchange.settle(Outcome::Completed);
                     return Poll::Ready(None);

@@ -242,6 +242,10 @@ impl Session {
                         "error": Failure::Overloaded.envelope(super::dialects::Dialect::OpenAi, None)["error"]});
                     self.socket.send(Message::text(failure.to_string())).await.map_err(|_| None)?;
                 }
+                Step::End => {
+                    self.socket.close(None).await.map_err(|_| None)?;
+                    return Err(None);
+                }
                 Step::Break(kind) => return Err(Some(kind)),
             }
         }

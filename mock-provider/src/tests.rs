@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod scripted;
+
 const CHAT: &str = "/v1/chat/completions";
 const GEMINI_STREAM: &str = "/v1beta/models/gemini-x:streamGenerateContent";
 
