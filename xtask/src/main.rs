@@ -1,5 +1,6 @@
 //! `cargo xtask`: everything that is done to this repository, in one place that needs nothing but Cargo.
 
+mod clients;
 mod consent;
 mod cross;
 mod debian;
@@ -25,9 +26,12 @@ const USAGE: &str = "\
 Usage: cargo xtask COMMAND
 
   test [--fast] [--long]  everything a change must pass: policies, binaries, all Rust tests, clippy, rustfmt,
-                          cargo-deny, and the official Python SDKs driving the real proxy
-        --fast            without the Python SDKs
+                          cargo-deny, and the official SDKs for Python and Node driving the real proxy
+        --fast            without the SDKs
         --long            with the tests that take minutes (SPILLWAY_LONG=1), with platforms and with dist
+  clients [...]           real client libraries, each case directly and through Spillway: what differs, and a table
+        --short           only the newest SDKs and the cases that each change must pass, as test does
+        --client NAME     only this client; --help names the options that are left
   demo [--stay]           `spillway demo --fast`, and then the long form: a provider fails, requests are kept, a policy
                           is swapped, the provider comes back, and nothing is lost
         --stay            leave everything running afterwards, to try things by hand
@@ -44,7 +48,7 @@ Usage: cargo xtask COMMAND
         --target T        only for x86_64-unknown-linux-musl or aarch64-unknown-linux-musl
   help                    this text
 
-  --install               test, demo, bench, platforms, policies and dist then install what is missing: Debian's packages
+  --install               test, clients, demo, bench, platforms, policies and dist then install what is missing: Debian's packages
                           as root, and cargo-deny into the target folder; without it they say what is missing and how it is
                           had
 
@@ -57,6 +61,7 @@ enum Request {
     Help,
     Policies { source: Source, consent: Consent },
     Test(test::Options),
+    Clients(clients::Options),
     Demo { stay: bool, consent: Consent },
     Bench { proxy_only: bool, consent: Consent },
     Platforms { consent: Consent },
@@ -90,7 +95,14 @@ impl Request {
             }
             Some("test") => {
                 only(&["--fast", "--long", "--install"])?;
-                Ok(Request::Test(test::Options { python: !given("--fast"), long: given("--long"), consent }))
+                Ok(Request::Test(test::Options { sdks: !given("--fast"), long: given("--long"), consent }))
+            }
+            // The driver reads what is left.
+            Some("clients") => {
+                let ours = ["--short", "--install"];
+                let rest = options.iter().filter(|option| !ours.contains(option));
+                let rest = rest.map(|option| (*option).to_owned()).collect();
+                Ok(Request::Clients(clients::Options { short: given("--short"), rest, consent }))
             }
             Some("demo") => {
                 only(&["--stay", "--install"])?;
@@ -140,6 +152,7 @@ fn serve(request: &Request) -> Result<(), String> {
         Request::Policies { source, consent } => policies::build(&workspace, *source, *consent, &[policies::POLICIES]),
         Request::Sdk => sdk::write_lock(&workspace),
         Request::Test(options) => test::run_steps(&workspace, *options),
+        Request::Clients(options) => clients::run_suite(&workspace, options),
         Request::Platforms { consent } => platforms::run_steps(&workspace, *consent),
         Request::Demo { stay, consent } => demo::run_demo(&workspace, *stay, *consent),
         Request::Dist(options) => dist::run_steps(&workspace, options),
@@ -185,8 +198,17 @@ mod tests {
         assert_eq!(parse("policies"), policies(Source::Any));
         assert_eq!(parse("sdk"), Ok(Request::Sdk));
         assert_eq!(parse("policies --debian"), policies(Source::Debian));
-        let test = |python, long| Ok(Request::Test(test::Options { python, long, consent }));
+        let test = |sdks, long| Ok(Request::Test(test::Options { sdks, long, consent }));
         assert_eq!((parse("test"), parse("test --long --fast")), (test(true, false), test(false, true)));
+        let clients = |short, rest: &[&str]| {
+            let rest = rest.iter().map(|word| (*word).to_owned()).collect();
+            Ok(Request::Clients(clients::Options { short, rest, consent }))
+        };
+        assert_eq!(parse("clients --short"), clients(true, &[]));
+        assert_eq!(
+            parse("clients --client litellm --markdown"),
+            clients(false, &["--client", "litellm", "--markdown"])
+        );
         assert_eq!(parse("demo --stay"), Ok(Request::Demo { stay: true, consent }));
         assert_eq!(parse("bench"), Ok(Request::Bench { proxy_only: false, consent }));
         assert_eq!(parse("bench --proxy"), Ok(Request::Bench { proxy_only: true, consent }));
@@ -197,7 +219,7 @@ mod tests {
     fn only_the_users_word_allows_to_install() {
         let consent = Consent::Given;
         assert_eq!(parse("policies --install"), Ok(Request::Policies { source: Source::Any, consent }));
-        let options = test::Options { python: false, long: false, consent };
+        let options = test::Options { sdks: false, long: false, consent };
         assert_eq!(parse("test --fast --install"), Ok(Request::Test(options)));
         assert_eq!(parse("demo --install"), Ok(Request::Demo { stay: false, consent }));
         assert_eq!(parse("bench --install"), Ok(Request::Bench { proxy_only: false, consent }));
@@ -218,6 +240,9 @@ mod tests {
             "test",
             "--fast",
             "--long",
+            "clients",
+            "--short",
+            "--client",
             "demo",
             "--stay",
             "bench",

@@ -1,5 +1,6 @@
 //! `cargo xtask test`: everything that a change must pass, cheapest to build first, stopping at the first failure.
 
+use crate::clients;
 use crate::consent::Consent;
 use crate::deny;
 use crate::dist;
@@ -15,8 +16,8 @@ use std::process::Command;
 /// What is tested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Options {
-    /// Drive the proxy with the official Python SDKs too.
-    pub(crate) python: bool,
+    /// Drive the proxy with the official SDKs too.
+    pub(crate) sdks: bool,
     /// Run the tests that take minutes.
     pub(crate) long: bool,
     /// Whether what is missing may be installed.
@@ -43,7 +44,7 @@ pub(crate) fn run_steps(workspace: &Workspace, options: Options) -> Result<(), S
     step("clippy", || component(workspace, "clippy", &clippy))?;
     step("rustfmt", || component(workspace, "fmt", &["--all", "--check"]))?;
     step("dependencies", || deny::check(workspace, options.consent))?;
-    if options.python {
+    if options.sdks {
         step("Python SDKs", || {
             let python = python::SDKS
                 .prepare(workspace, options.consent)
@@ -53,6 +54,10 @@ pub(crate) fn run_steps(workspace: &Workspace, options: Options) -> Result<(), S
             pytest.env("PYTHONDONTWRITEBYTECODE", "1");
             pytest.args(["-m", "pytest", "-p", "no:cacheprovider", "-q", "tests/sdk"]);
             run(with_long(&mut pytest, options))
+        })?;
+        step("clients, directly and through", || {
+            let short = clients::Options { short: !options.long, rest: Vec::new(), consent: options.consent };
+            clients::drive(workspace, &short)
         })?;
     }
     if options.long {
