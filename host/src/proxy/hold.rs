@@ -299,7 +299,8 @@ async fn frame_until(
 
 /// Whether what came under a success, and begins like this, is no answer at all.
 pub(super) fn is_nothing(target: &Target, held: &BufferedResponse, begins: &[u8]) -> bool {
-    let may_be_empty = matches!(held.status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT);
+    // These need hold nothing; and what is accepted for later would be done twice if it were sent again.
+    let may_be_empty = matches!(held.status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::ACCEPTED);
     let is_body =
         target.request.operation == Operation::Generate && held.status.is_success() && held.splitter.is_none();
     if !is_body || may_be_empty || !held.has_content {
