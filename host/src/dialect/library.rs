@@ -12,6 +12,9 @@ const STAINLESS_LANGUAGE: HeaderName = HeaderName::from_static("x-stainless-lang
 /// In which Google's libraries name themselves.
 const GOOGLE_CLIENT: HeaderName = HeaderName::from_static("x-goog-api-client");
 
+/// LangChain's product for Gemini, which repeats what Google's library does not.
+const LANGCHAIN_FOR_GOOGLE: &str = "langchain-google-genai/";
+
 /// Products in `User-Agent`, in small letters, as other libraries name themselves. Those that begin like one of these,
 /// such as `langchain-google-genai`, are meant as well. Whoever is missing here is told what everybody is told.
 const OTHERS: [&str; 24] = [
@@ -80,24 +83,33 @@ impl Library {
         if headers.contains_key(GOOGLE_CLIENT) {
             return Library::Google;
         }
-        let agent = headers.get(header::USER_AGENT).map(HeaderValue::as_bytes).unwrap_or_default();
-        let agent = agent.get(..AGENT_BYTES_READ).unwrap_or(agent);
-        let agent = str::from_utf8(agent).unwrap_or_default();
+        let agent = agent(headers);
         if agent.starts_with("ai/") || agent.starts_with("ai-sdk") {
             return Library::Vercel;
         }
-        let begins_like = |product: &str, known: &str| {
-            product.get(..known.len()).is_some_and(|beginning| beginning.eq_ignore_ascii_case(known))
-        };
         let is_known = |product: &str| OTHERS.iter().any(|known| begins_like(product, known));
         if agent.split_ascii_whitespace().any(is_known) { Library::Other } else { Library::None }
     }
 
-    /// Whether a caller with these headers sends a request again by itself when it fails, and waits for what we say.
-    /// Official SDKs say so with every call; Vercel's is known by its name.
+    /// Whether a caller with these headers sends a request again by itself when it fails. Official SDKs say so with
+    /// every call; Vercel's is known by its name, and so is LangChain's for Gemini, beside that of Google's library.
     pub(crate) fn repeats_by_itself(headers: &HeaderMap) -> bool {
-        headers.contains_key(RETRY_COUNT) || Library::of(headers) == Library::Vercel
+        headers.contains_key(RETRY_COUNT)
+            || Library::of(headers) == Library::Vercel
+            || agent(headers).split_ascii_whitespace().any(|product| begins_like(product, LANGCHAIN_FOR_GOOGLE))
     }
+}
+
+/// What a program says of itself, as far as it is read.
+fn agent(headers: &HeaderMap) -> &str {
+    let agent = headers.get(header::USER_AGENT).map(HeaderValue::as_bytes).unwrap_or_default();
+    let agent = agent.get(..AGENT_BYTES_READ).unwrap_or(agent);
+    str::from_utf8(agent).unwrap_or_default()
+}
+
+/// Whether a product's name begins like this one, which is in small letters.
+fn begins_like(product: &str, known: &str) -> bool {
+    product.get(..known.len()).is_some_and(|beginning| beginning.eq_ignore_ascii_case(known))
 }
 
 #[cfg(test)]
@@ -149,6 +161,9 @@ mod tests {
         assert!(of("x-stainless-retry-count", "0"));
         assert!(of("user-agent", "ai/6.0.14 ai-sdk/provider-utils/4.0.3"));
         assert!(of("user-agent", "ai-sdk/openai/3.0.1"));
+        let langchain = "google-genai-sdk/3.6.1 gl-python/3.11.7 langchain-google-genai/4.4.3-ChatGoogleGenerativeAI";
+        assert!(of("user-agent", langchain));
+        assert!(!of("user-agent", "google-genai-sdk/3.6.1 gl-python/3.11.7"));
         // Those that say no count may be told not to repeat, or are too old to.
         assert!(!of("x-stainless-lang", "python"));
         assert!(!of("user-agent", "curl/8.14.1"));
