@@ -1,11 +1,10 @@
 //! Anthropic's Messages API.
 
-use super::lenient::Scalar;
+use super::lenient::{self, Scalar};
 use super::{EventKind, Parameters, Usage, has_objects, json_type, lacks, sum};
 use crate::dialect::error::{ApiError, ErrorKind};
 use crate::dialect::sse;
 use http::{HeaderMap, StatusCode};
-use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
 
@@ -22,32 +21,26 @@ pub(super) fn is_bare(path: &str) -> bool {
     path == "/messages" || path.starts_with("/messages/")
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Body {
-    model: Scalar,
-    stream: Scalar,
-    max_tokens: Scalar,
-}
-
 pub(super) fn read_request(body: &[u8]) -> Parameters {
-    let Ok(body) = serde_json::from_slice::<Body>(body) else { return Parameters::default() };
-    Parameters {
-        streaming: body.stream.is(true),
-        output_tokens_max: body.max_tokens.whole_number(),
-        model: body.model.text(),
-        ..Parameters::default()
-    }
+    let mut asked = Parameters::default();
+    let read = lenient::members(body, |key, value| match key {
+        "model" => asked.model = Scalar::read(value).text(),
+        "stream" => asked.streaming = Scalar::read(value).is(true),
+        "max_tokens" => asked.output_tokens_max = Scalar::read(value).whole_number(),
+        _ => {}
+    });
+    read.map_or_else(Parameters::default, |()| asked)
 }
 
 /// Whether a body names the version of this API, as it does in clouds.
 pub(super) fn is_version_in(body: &[u8]) -> bool {
-    #[derive(Default, Deserialize)]
-    #[serde(default)]
-    struct Versioned {
-        anthropic_version: Scalar,
-    }
-    serde_json::from_slice::<Versioned>(body).is_ok_and(|body| body.anthropic_version != Scalar::Null)
+    let mut version = Scalar::Null;
+    let read = lenient::members(body, |key, value| {
+        if key == "anthropic_version" {
+            version = Scalar::read(value);
+        }
+    });
+    read.is_some() && version != Scalar::Null
 }
 
 /// A message may be empty, behind the results of tools for instance, but then it says why it has stopped.

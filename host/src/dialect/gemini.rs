@@ -1,12 +1,11 @@
 //! Google's Gemini API.
 
-use super::lenient::{Scalar, Section};
+use super::lenient::{self, Scalar};
 use super::paths::method;
 use super::{EventKind, Parameters, Usage, count_meant, has_key, has_objects, in_place, lacks, raw, sum};
 use crate::dialect::error::{ApiError, ErrorKind};
 use bytes::Bytes;
 use http::HeaderMap;
-use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -19,26 +18,23 @@ fn is_live(path: &str) -> bool {
     path.starts_with("/ws/google.")
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct Body {
-    #[serde(alias = "generation_config")]
-    generation_config: Section<GenerationConfig>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct GenerationConfig {
-    #[serde(alias = "candidate_count")]
-    candidate_count: Scalar,
-    #[serde(alias = "max_output_tokens")]
-    max_output_tokens: Scalar,
-}
-
 pub(super) fn read_request(path: &str, body: &[u8]) -> Parameters {
-    let config = serde_json::from_slice::<Body>(body).unwrap_or_default().generation_config.0;
-    let alternatives = config.candidate_count.whole_number().unwrap_or(1).max(1);
-    let bound = config.max_output_tokens.whole_number().map(|bound| bound.saturating_mul(alternatives));
+    let (mut candidates, mut bound) = (Scalar::Null, Scalar::Null);
+    let read = lenient::members(body, |key, config| {
+        if matches!(key, "generationConfig" | "generation_config") {
+            (candidates, bound) = Default::default();
+            let _no_object = raw::members(config.as_bytes(), |key, value| match key {
+                "candidateCount" | "candidate_count" => candidates = Scalar::read(value),
+                "maxOutputTokens" | "max_output_tokens" => bound = Scalar::read(value),
+                _ => {}
+            });
+        }
+    });
+    if read.is_none() {
+        (candidates, bound) = Default::default();
+    }
+    let alternatives = candidates.whole_number().unwrap_or(1).max(1);
+    let bound = bound.whole_number().map(|bound| bound.saturating_mul(alternatives));
     let generates_text = method(path).is_some_and(|method| method.ends_with("enerateContent"));
     Parameters {
         streaming: method(path) == Some("streamGenerateContent"),

@@ -1,68 +1,21 @@
 //! Fields that are read for themselves: whatever stands where something else was expected is passed over, without being
-//! kept, and says nothing about the rest.
+//! kept, and says nothing about the rest. What no reader could make sense of says nothing about it either: a number
+//! beyond all bounds, half a pair of surrogates, bytes that are no Unicode. A key that stands twice is read as most
+//! readers do: the last one counts.
 
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
-use std::fmt;
-use std::marker::PhantomData;
+use super::raw;
 
 /// So much is kept of a text: those that are read are names and words.
 const TEXT_BYTES_MAX: usize = 1 << 10;
 
-/// What can be made of any JSON.
-trait Lenient<'j>: Sized {
-    fn of_scalar(scalar: Scalar) -> Self;
-
-    fn of_list<A: SeqAccess<'j>>(list: A) -> Result<Self, A::Error> {
-        IgnoredAny.visit_seq(list).map(|_| Self::of_scalar(Scalar::Other))
-    }
-
-    fn of_object<A: MapAccess<'j>>(object: A) -> Result<Self, A::Error> {
-        IgnoredAny.visit_map(object).map(|_| Self::of_scalar(Scalar::Other))
-    }
-}
-
-struct LenientVisitor<T>(PhantomData<T>);
-
-impl<'j, T: Lenient<'j>> Visitor<'j> for LenientVisitor<T> {
-    type Value = T;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
-        Ok(T::of_scalar(Scalar::Text(text[..text.floor_char_boundary(TEXT_BYTES_MAX)].to_owned())))
-    }
-
-    fn visit_u64<E: Error>(self, number: u64) -> Result<T, E> {
-        Ok(T::of_scalar(Scalar::Whole(number)))
-    }
-
-    fn visit_i64<E: Error>(self, number: i64) -> Result<T, E> {
-        Ok(T::of_scalar(Scalar::Number(number as f64)))
-    }
-
-    fn visit_f64<E: Error>(self, number: f64) -> Result<T, E> {
-        Ok(T::of_scalar(Scalar::Number(number)))
-    }
-
-    fn visit_bool<E: Error>(self, value: bool) -> Result<T, E> {
-        Ok(T::of_scalar(Scalar::Bool(value)))
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<T, E> {
-        Ok(T::of_scalar(Scalar::Null))
-    }
-
-    fn visit_seq<A: SeqAccess<'j>>(self, list: A) -> Result<T, A::Error> {
-        T::of_list(list)
-    }
-
-    fn visit_map<A: MapAccess<'j>>(self, object: A) -> Result<T, A::Error> {
-        T::of_object(object)
-    }
+/// Shows each member of an object, its key as it is meant and its value as it is written. `None` where a body is no JSON
+/// object, or not only one; some members may have been shown by then, and some are shown twice where bytes are no
+/// Unicode, which is then replaced.
+pub(super) fn members(body: &[u8], mut see: impl FnMut(&str, &str)) -> Option<()> {
+    raw::members(body, &mut see).or_else(|| match str::from_utf8(body) {
+        Ok(_) => None,
+        Err(_) => raw::members(String::from_utf8_lossy(body).as_bytes(), see),
+    })
 }
 
 /// A single value. Lists and objects are [`Scalar::Other`], however large they are.
@@ -80,6 +33,23 @@ pub(super) enum Scalar {
 }
 
 impl Scalar {
+    /// Of a value as it is written.
+    pub(super) fn read(written: &str) -> Scalar {
+        match written.as_bytes().first() {
+            Some(b'"') => raw::text(written).map_or(Scalar::Other, |text| {
+                Scalar::Text(text[..text.floor_char_boundary(TEXT_BYTES_MAX)].to_owned())
+            }),
+            Some(b't') => Scalar::Bool(true),
+            Some(b'f') => Scalar::Bool(false),
+            Some(b'n') | None => Scalar::Null,
+            Some(b'{' | b'[') => Scalar::Other,
+            Some(_) => match written.parse() {
+                Ok(number) => Scalar::Whole(number),
+                Err(_) => written.parse().map_or(Scalar::Other, Scalar::Number),
+            },
+        }
+    }
+
     pub(super) fn text(self) -> Option<String> {
         match self {
             Scalar::Text(text) => Some(text),
@@ -102,38 +72,6 @@ impl Scalar {
     }
 }
 
-impl<'j> Lenient<'j> for Scalar {
-    fn of_scalar(scalar: Scalar) -> Self {
-        scalar
-    }
-}
-
-impl<'j> Deserialize<'j> for Scalar {
-    fn deserialize<D: Deserializer<'j>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(LenientVisitor(PhantomData))
-    }
-}
-
-/// An object of which some fields are read; anything else is as good as an empty one.
-#[derive(Debug, Default)]
-pub(super) struct Section<T>(pub(super) T);
-
-impl<'j, T: Default + Deserialize<'j>> Lenient<'j> for Section<T> {
-    fn of_scalar(_: Scalar) -> Self {
-        Section::default()
-    }
-
-    fn of_object<A: MapAccess<'j>>(object: A) -> Result<Self, A::Error> {
-        T::deserialize(MapAccessDeserializer::new(object)).map(Section)
-    }
-}
-
-impl<'j, T: Default + Deserialize<'j>> Deserialize<'j> for Section<T> {
-    fn deserialize<D: Deserializer<'j>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(LenientVisitor(PhantomData))
-    }
-}
-
 /// How many prompts there are: a list of texts, or of lists of tokens, holds as many, and a list of tokens is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Prompts(pub(super) u64);
@@ -144,24 +82,15 @@ impl Default for Prompts {
     }
 }
 
-impl<'j> Lenient<'j> for Prompts {
-    fn of_scalar(_: Scalar) -> Self {
-        Prompts(1)
-    }
-
-    fn of_list<A: SeqAccess<'j>>(mut list: A) -> Result<Self, A::Error> {
+impl Prompts {
+    /// Of a value as it is written.
+    pub(super) fn read(written: &str) -> Prompts {
         let (mut prompts, mut are_tokens) = (0, false);
-        while let Some(prompt) = list.next_element::<Scalar>()? {
+        let read = raw::elements(written.as_bytes(), |prompt| {
             prompts += 1;
-            are_tokens |= matches!(prompt, Scalar::Whole(_) | Scalar::Number(_));
-        }
-        Ok(Prompts(if are_tokens { 1 } else { prompts.max(1) }))
-    }
-}
-
-impl<'j> Deserialize<'j> for Prompts {
-    fn deserialize<D: Deserializer<'j>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(LenientVisitor(PhantomData))
+            are_tokens |= prompt.starts_with(|first: char| first == '-' || first.is_ascii_digit());
+        });
+        Prompts(if read.is_none() || are_tokens { 1 } else { prompts.max(1) })
     }
 }
 

@@ -1,8 +1,8 @@
 //! OpenAI's API: chat completions, responses, completions and embeddings.
 
-use super::lenient::{Prompts, Scalar, Section};
+use super::lenient::{self, Prompts, Scalar};
 use super::{
-    EventKind, Parameters, Usage, count_meant, has_key, has_list, has_objects, in_place, json_type, lacks, sum,
+    EventKind, Parameters, Usage, count_meant, has_key, has_list, has_objects, in_place, json_type, lacks, raw, sum,
 };
 use crate::dialect::error::{ApiError, ErrorKind};
 use crate::dialect::sse;
@@ -27,42 +27,53 @@ pub(super) fn is_bare(path: &str) -> bool {
 
 /// What is read of a request, each field for itself: one that makes no sense is the provider's to complain about, and
 /// says nothing about the others.
-#[derive(Default, Deserialize)]
-#[serde(default)]
+#[derive(Default)]
 struct Body {
     model: Scalar,
     stream: Scalar,
     max_tokens: Scalar,
     max_completion_tokens: Scalar,
     max_output_tokens: Scalar,
+    /// Ollama's bound, among its options.
+    num_predict: Scalar,
     n: Scalar,
     prompt: Prompts,
     input: Prompts,
-    options: Section<Options>,
-    stream_options: Section<StreamOptions>,
+    /// Among the options of a stream.
+    include_usage: Scalar,
     background: Scalar,
     conversation: Scalar,
 }
 
-/// Ollama's.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Options {
-    num_predict: Scalar,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct StreamOptions {
-    include_usage: Scalar,
+impl Body {
+    fn read(body: &[u8]) -> Option<Body> {
+        let inside = |object: &str, key: &str| raw::member(object, key).map_or(Scalar::Null, Scalar::read);
+        let mut read = Body::default();
+        lenient::members(body, |key, value| match key {
+            "model" => read.model = Scalar::read(value),
+            "stream" => read.stream = Scalar::read(value),
+            "max_tokens" => read.max_tokens = Scalar::read(value),
+            "max_completion_tokens" => read.max_completion_tokens = Scalar::read(value),
+            "max_output_tokens" => read.max_output_tokens = Scalar::read(value),
+            "options" => read.num_predict = inside(value, "num_predict"),
+            "n" => read.n = Scalar::read(value),
+            "prompt" => read.prompt = Prompts::read(value),
+            "input" => read.input = Prompts::read(value),
+            "stream_options" => read.include_usage = inside(value, "include_usage"),
+            "background" => read.background = Scalar::read(value),
+            "conversation" => read.conversation = Scalar::read(value),
+            _ => {}
+        })?;
+        Some(read)
+    }
 }
 
 pub(super) fn read_request(path: &str, body: &[u8]) -> Parameters {
-    let Ok(body) = serde_json::from_slice::<Body>(body) else { return Parameters::default() };
+    let Some(body) = Body::read(body) else { return Parameters::default() };
     // Ollama streams unless it is told not to.
     let streams_unasked = path.ends_with("/api/chat") || path.ends_with("/api/generate");
     let streaming = body.stream.is(true) || streams_unasked && !body.stream.is(false);
-    let bounds = [&body.max_completion_tokens, &body.max_output_tokens, &body.max_tokens, &body.options.0.num_predict];
+    let bounds = [&body.max_completion_tokens, &body.max_output_tokens, &body.max_tokens, &body.num_predict];
     let bound = bounds.into_iter().find_map(Scalar::whole_number);
     let alternatives = body.n.whole_number().unwrap_or(1).max(1).saturating_mul(body.prompt.0);
     let embeds = path.ends_with("/embeddings") || path.ends_with("/api/embed");
@@ -74,7 +85,7 @@ pub(super) fn read_request(path: &str, body: &[u8]) -> Parameters {
         alternatives,
         prompts: if embeds { body.input.0 } else { body.prompt.0 },
         output_tokens_max: without_output.or(bound.map(|bound| bound.saturating_mul(alternatives))),
-        usage_withheld: streaming && path.ends_with(CHAT) && !body.stream_options.0.include_usage.is(true),
+        usage_withheld: streaming && path.ends_with(CHAT) && !body.include_usage.is(true),
     }
 }
 

@@ -82,6 +82,40 @@ fn each_field_is_read_for_itself() {
 }
 
 #[test]
+fn what_no_reader_understands_says_nothing_about_the_rest() {
+    let read = |dialect: Dialect, path: &str, body: &[u8]| {
+        let asked = dialect.read_request(path, body);
+        (asked.model, asked.streaming, asked.output_tokens_max)
+    };
+    let expected = (Some("m".to_owned()), true, Some(7));
+    let odd: [&[u8]; 6] = [
+        br#""model":"other","stream":false,"max_tokens":3"#,
+        br#""n":1e999"#,
+        br#""max_tokens":1e999"#,
+        br#""\ud83d":"\ud83d""#,
+        br#""model":"\ud83d""#,
+        b"\"text\":\"\xe9\"",
+    ];
+    for odd in odd {
+        let body = [b"{", odd, br#","model":"m","stream":true,"max_tokens":7}"#].concat();
+        for (dialect, path) in [(Dialect::OpenAi, CHAT), (Dialect::Anthropic, "/v1/messages")] {
+            assert_eq!(read(dialect, path, &body), expected, "{dialect:?}: {}", String::from_utf8_lossy(&body));
+        }
+    }
+    let google = "/v1beta/models/m:streamGenerateContent";
+    let config = br#"{"x":1e999,"generationConfig":{"maxOutputTokens":3},"generationConfig":{"maxOutputTokens":7,"maxOutputTokens":7}}"#;
+    assert_eq!(read(Dialect::Gemini, google, config), expected);
+    assert_eq!(
+        Dialect::OpenAi.in_body("/v1/models/m:rawPredict", br#"{"a":1e999,"anthropic_version":"v"}"#),
+        Dialect::Anthropic
+    );
+    assert_eq!(
+        Dialect::Anthropic.read_request("/v1/messages", br#"{"model":"m","stream":true"#),
+        Parameters::default()
+    );
+}
+
+#[test]
 fn as_many_answers_are_expected_as_were_asked_for() {
     let alternatives = |path: &str, body: &str| Dialect::OpenAi.read_request(path, body.as_bytes()).alternatives;
     assert_eq!(alternatives("/v1/completions", r#"{"prompt":["a","b"],"n":3}"#), 6);
