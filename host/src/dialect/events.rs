@@ -5,6 +5,9 @@ use crate::dialect::{Dialect, EventKind, Usage};
 use bytes::Bytes;
 use spillway_sdk::ProviderError;
 
+/// The end of an answer, or of an event that is too large to be kept together, in which its usage is looked for.
+pub(crate) const USAGE_TAIL_BYTES: usize = 64 << 10;
+
 /// How far a stream has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stage {
@@ -30,6 +33,8 @@ pub(crate) struct Events {
     pieces: u64,
     error: Option<ProviderError>,
     usage: Option<Usage>,
+    /// The end of what has come of an event that is too large, and perhaps more of it.
+    tail: Vec<u8>,
 }
 
 /// An event that was read.
@@ -55,6 +60,7 @@ impl Events {
             pieces: 0,
             error: None,
             usage: None,
+            tail: Vec::new(),
         }
     }
 
@@ -63,15 +69,45 @@ impl Events {
         self.splitter.push(arrived);
     }
 
-    /// The next whole event, if it has arrived.
+    /// The next whole event, if it has arrived; of one that is too large, what has arrived of it.
     pub(crate) fn next_event(&mut self) -> Option<Event> {
+        let begins = !self.splitter.is_within_a_part();
         let event = self.splitter.next_event()?;
-        Some(self.read(event))
+        Some(if self.splitter.has_cut_a_part() { self.pass(event, begins) } else { self.read(event) })
+    }
+
+    /// A part of an event that is too large to be read. It is content, as large as it is, and what it cost stands at
+    /// its end: an image, or an answer with images in it.
+    fn pass(&mut self, part: Bytes, begins: bool) -> Event {
+        self.pieces += u64::from(begins);
+        if self.tail.len() >= USAGE_TAIL_BYTES {
+            self.tail.drain(..self.tail.len() - USAGE_TAIL_BYTES);
+        }
+        self.tail.extend_from_slice(&part[part.len().saturating_sub(USAGE_TAIL_BYTES)..]);
+        if !self.splitter.is_within_a_part() {
+            self.read_tail();
+        }
+        Event { bytes: Some(part), is_content: true }
+    }
+
+    fn read_tail(&mut self) {
+        let tail = std::mem::take(&mut self.tail);
+        if let Some(reported) = self.dialect.read_usage(&tail[tail.len().saturating_sub(USAGE_TAIL_BYTES)..]) {
+            self.count(reported);
+        }
+    }
+
+    /// Anthropic reports input first and output last.
+    fn count(&mut self, reported: Usage) {
+        let known = self.usage.get_or_insert_default();
+        known.input = known.input.max(reported.input);
+        known.output = known.output.max(reported.output);
     }
 
     /// The last event, when nothing more comes. Some servers leave out the blank line behind it, and some connections
     /// break right before that: where it says something whole, it is read like any other.
     pub(crate) fn last_event(&mut self) -> Option<Event> {
+        self.read_tail();
         if !is_whole(self.splitter.pending()) {
             return None;
         }
@@ -109,10 +145,7 @@ impl Events {
         };
         self.pieces += u64::from(is_content);
         if let Some(reported) = self.dialect.read_usage(&event) {
-            // Anthropic reports input first and output last.
-            let known = self.usage.get_or_insert_default();
-            known.input = known.input.max(reported.input);
-            known.output = known.output.max(reported.output);
+            self.count(reported);
             if self.strip_usage && self.dialect.is_usage_event(&sse::data(&event)) {
                 return Event { bytes: None, is_content };
             }

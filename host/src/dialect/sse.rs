@@ -3,16 +3,31 @@
 use bytes::{Bytes, BytesMut};
 use std::borrow::Cow;
 
-/// Largest event that is kept together. A longer one is passed on in pieces, unread.
+/// Largest event that is kept together. A longer one is passed on in parts, as they come. Images are longer.
 pub(crate) const EVENT_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of a blank line that may have arrived while its last one has not: where it stands, an event ends.
+const BLANK_LINE_BEGUN_BYTES_MAX: usize = 3;
 
 /// Cuts a stream of bytes into whole events.
 #[derive(Debug, Default)]
 pub(crate) struct Splitter {
     pending: Bytes,
-    /// How much of `pending` is known to hold no end of an event.
+    /// How much of `pending` is known to hold no end of what it begins with.
     searched: usize,
+    /// What has begun and is too large, so that `pending` is but the rest of it.
+    oversized: Option<Oversized>,
     overflowed: bool,
+    cut_a_part: bool,
+}
+
+/// What is too large to be kept together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Oversized {
+    /// It ends with a blank line.
+    Event,
+    /// It ends with its line.
+    Comment,
 }
 
 impl Splitter {
@@ -32,27 +47,42 @@ impl Splitter {
     }
 
     /// The next whole event, its closing blank line included; or a blank line or a comment before it, with which
-    /// servers keep their callers waiting.
+    /// servers keep their callers waiting. Of what is too large, which does not depend on how it arrives, it is
+    /// [a part](Self::has_cut_a_part).
     pub(crate) fn next_event(&mut self) -> Option<Bytes> {
-        if let Some(end) = idle_line_end(&self.pending) {
-            self.searched = 0;
-            return Some(self.pending.split_to(end));
+        let begins_with = match self.pending.first()? {
+            b':' => Oversized::Comment,
+            _ => Oversized::Event,
+        };
+        let kind = self.oversized.unwrap_or(begins_with);
+        let end = match kind {
+            Oversized::Comment => line_end(&self.pending, self.searched),
+            Oversized::Event => {
+                let blank_line = if self.oversized.is_none() { blank_line_end(&self.pending) } else { None };
+                blank_line.or_else(|| event_end(&self.pending, self.searched))
+            }
+        };
+        let is_large = self.oversized.is_some() || end.unwrap_or(self.pending.len()) > EVENT_BYTES_MAX;
+        let begun = self.pending.len().saturating_sub(BLANK_LINE_BEGUN_BYTES_MAX);
+        self.cut_a_part = is_large;
+        self.overflowed |= is_large;
+        self.oversized = (is_large && end.is_none()).then_some(kind);
+        self.searched = if end.is_some() || is_large { 0 } else { begun };
+        match end {
+            Some(end) => Some(self.pending.split_to(end)),
+            None if is_large && begun > 0 => Some(self.pending.split_to(begun)),
+            None => None,
         }
-        match event_end(&self.pending, self.searched) {
-            Some(end) => {
-                self.searched = 0;
-                Some(self.pending.split_to(end))
-            }
-            None if self.pending.len() > EVENT_BYTES_MAX => {
-                self.overflowed = true;
-                Some(self.take_rest())
-            }
-            None => {
-                // The closing line may arrive in pieces of at most four bytes.
-                self.searched = self.pending.len().saturating_sub(3);
-                None
-            }
-        }
+    }
+
+    /// Whether what was cut out last is a part of an event, or of a comment, that is too large to be kept together.
+    pub(crate) fn has_cut_a_part(&self) -> bool {
+        self.cut_a_part
+    }
+
+    /// Whether more of that is to come.
+    pub(crate) fn is_within_a_part(&self) -> bool {
+        self.oversized.is_some()
     }
 
     /// Whether some event was too large to be kept together, so that what it said is not known.
@@ -68,17 +98,22 @@ impl Splitter {
     /// What has arrived of an event that is not whole.
     pub(crate) fn take_rest(&mut self) -> Bytes {
         self.searched = 0;
+        self.oversized = None;
         std::mem::take(&mut self.pending)
     }
 }
 
-/// Where a line ends that stands before an event and belongs to none: a blank one, or a comment.
-fn idle_line_end(bytes: &[u8]) -> Option<usize> {
-    let end = match bytes.first()? {
-        b'\n' | b'\r' => 0,
-        b':' => memchr::memchr2(b'\n', b'\r', bytes)?,
-        _ => return None,
-    };
+/// Where a blank line ends that stands before an event and belongs to none.
+fn blank_line_end(bytes: &[u8]) -> Option<usize> {
+    match bytes.first()? {
+        b'\n' | b'\r' => line_end(bytes, 0),
+        _ => None,
+    }
+}
+
+/// Where the first line ends.
+fn line_end(bytes: &[u8], from: usize) -> Option<usize> {
+    let end = from + memchr::memchr2(b'\n', b'\r', &bytes[from..])?;
     match &bytes[end..] {
         // Whether a line feed belongs to it is told by what comes next.
         [b'\r'] => None,
@@ -173,10 +208,29 @@ mod tests {
     }
 
     #[test]
-    fn an_event_without_end_is_passed_on_in_pieces() {
-        let huge = vec![b'x'; EVENT_BYTES_MAX + 1];
-        let (events, rest) = split(&[&huge]);
-        assert_eq!((events.len(), rest.len()), (1, 0));
+    fn what_is_too_large_is_passed_on_in_parts_and_what_follows_it_is_whole() {
+        for (begins, ends) in [("x", "\n\n"), ("x", "\r\n\r\n"), (":", "\r\n"), (":", "\r")] {
+            let large = format!("{begins}{}{ends}", "y".repeat(EVENT_BYTES_MAX + 1 - begins.len() - ends.len()));
+            let stream = format!("{large}data: a\n\n");
+            for cut in [1, EVENT_BYTES_MAX - 1, EVENT_BYTES_MAX, large.len() - 1, large.len(), large.len() + 1] {
+                let (first, second) = stream.as_bytes().split_at(cut);
+                let (mut events, rest) = split(&[first, second]);
+                assert_eq!((events.pop().as_deref(), &*rest), (Some(&b"data: a\n\n"[..]), &b""[..]), "{cut}");
+                assert!(events.concat() == large.as_bytes(), "{cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_more_is_kept_of_what_is_too_large_than_may_be_the_beginning_of_its_end() {
+        let mut splitter = Splitter::default();
+        splitter.push(Bytes::from(vec![b'x'; EVENT_BYTES_MAX]));
+        assert!(splitter.next_event().is_none(), "it is not too large yet");
+        for _ in 0..3 {
+            splitter.push(Bytes::from(vec![b'x'; EVENT_BYTES_MAX]));
+            assert!(splitter.next_event().is_some() && splitter.has_cut_a_part() && splitter.next_event().is_none());
+            assert_eq!(splitter.pending().len(), BLANK_LINE_BEGUN_BYTES_MAX);
+        }
     }
 
     proptest! {

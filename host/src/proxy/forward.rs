@@ -1,6 +1,6 @@
 //! A committed answer on its way to the caller: forwarded as it comes, read on the way, settled when it ends.
 
-use crate::dialect::events::{Event, Events, Stage};
+use crate::dialect::events::{Event, Events, Stage, USAGE_TAIL_BYTES};
 use crate::dialect::json_end::JsonEnd;
 use crate::dialect::sse;
 use crate::dialect::{Dialect, Operation, Usage};
@@ -22,9 +22,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
-
-/// The end of an answer in which its usage is looked for.
-const USAGE_TAIL_BYTES: usize = 64 << 10;
 
 /// How long an answer that is whole may stay open in silence: what is counted may follow, and what marks the end. Then
 /// it is closed, as it is whole.

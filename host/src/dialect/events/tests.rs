@@ -1,4 +1,5 @@
 use super::*;
+use crate::dialect::sse::EVENT_BYTES_MAX;
 use proptest::prelude::*;
 
 /// A healthy stream of each API, as recorded, and the tokens that it reports.
@@ -52,13 +53,28 @@ const RECORDED: [(Dialect, &str, Usage); 6] = [
     ),
 ];
 
+/// A stream with an image in it, in an event that is too large to be kept together, and again in the last one, behind
+/// which the tokens are reported. What stands in the image's text is nobody's usage and nobody's end.
+fn with_an_image() -> String {
+    let image = format!("\"usage\\\":{{\\n{}data: [DONE]", "x".repeat(EVENT_BYTES_MAX));
+    format!(
+        "event: response.created\ndata: {{\"type\":\"response.created\"}}\n\n\
+         event: response.output_item.done\ndata: {{\"item\":{{\"result\":\"{image}\"}},\ndata: \"usage\":{{\"input_tokens\":1,\
+         \"output_tokens\":1}}}}\n\n: between\n\n\
+         event: response.completed\ndata: {{\"type\":\"response.completed\",\"response\":{{\"output\":[{{\"result\":\"{image}\"}}],\
+         \"usage\":{{\"input_tokens\":5,\"output_tokens\":2}},\"metadata\":{{}}}}}}\r\n\r\n"
+    )
+}
+
 /// All that came of a stream which arrived in these pieces, and then ended or broke off.
 #[derive(Debug, PartialEq)]
 struct Told {
     passed_on: Vec<u8>,
     stage: Stage,
     has_content: bool,
+    pieces: u64,
     usage: Option<Usage>,
+    overflowed: bool,
 }
 
 fn told(dialect: Dialect, alternatives: u64, pieces: &[&[u8]]) -> Told {
@@ -72,7 +88,14 @@ fn told(dialect: Dialect, alternatives: u64, pieces: &[&[u8]]) -> Told {
     }
     passed_on.extend(events.last_event().and_then(|event| event.bytes).into_iter().flatten());
     passed_on.extend(events.take_rest());
-    Told { passed_on, stage: events.stage(), has_content: events.has_content(), usage: events.usage() }
+    Told {
+        passed_on,
+        stage: events.stage(),
+        has_content: events.has_content(),
+        pieces: events.pieces(),
+        usage: events.usage(),
+        overflowed: events.overflowed(),
+    }
 }
 
 fn stage(dialect: Dialect, text: &str) -> Stage {
@@ -118,6 +141,32 @@ proptest! {
         let told = told(dialect, 1, &[&text.as_bytes()[..cut]]);
         prop_assert_eq!(told.stage, Stage::Running);
         prop_assert_eq!(&told.passed_on[..], &text.as_bytes()[..cut]);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn an_event_that_is_too_large_is_passed_on_unread_and_says_what_it_cost_however_it_arrives(
+        cuts in proptest::collection::vec(0usize..2 * EVENT_BYTES_MAX + 700, 0..20),
+        around in proptest::collection::vec((0usize..4, -8isize..8), 0..6),
+    ) {
+        let stream = with_an_image();
+        let bytes = stream.as_bytes();
+        // Many cuts are where something begins, ends or becomes too large.
+        let large = stream.find("event: response.output_item").expect("an event");
+        let behind = stream.find(": between").expect("a comment");
+        let places = [large + EVENT_BYTES_MAX, behind, stream.find("event: response.completed").expect("an event"), bytes.len()];
+        let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(bytes.len())).collect();
+        cuts.extend(around.into_iter().map(|(place, by)| places[place].saturating_add_signed(by).min(bytes.len())));
+        cuts.extend([0, bytes.len()]);
+        cuts.sort_unstable();
+        let pieces: Vec<&[u8]> = cuts.windows(2).map(|pair| &bytes[pair[0]..pair[1]]).collect();
+        let told = told(Dialect::OpenAi, 1, &pieces);
+        prop_assert!(told.passed_on == bytes, "other bytes are passed on");
+        prop_assert_eq!((told.stage, told.pieces, told.overflowed), (Stage::Running, 2, true));
+        prop_assert_eq!(told.usage, Some(Usage { input: 5, output: 2 }));
     }
 }
 
