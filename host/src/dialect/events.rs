@@ -144,9 +144,11 @@ impl Events {
             }
         };
         self.pieces += u64::from(is_content);
-        if let Some(reported) = self.dialect.read_usage(&event) {
+        // Where the data is on several lines, the usage may be as well.
+        let data = sse::data(&event);
+        if let Some(reported) = self.dialect.read_usage(&data) {
             self.count(reported);
-            if self.strip_usage && self.dialect.is_usage_event(&sse::data(&event)) {
+            if self.strip_usage && self.dialect.is_usage_event(&data) {
                 return Event { bytes: None, is_content };
             }
         }
@@ -202,5 +204,7 @@ pub(crate) fn is_whole(event: &[u8]) -> bool {
     &*data == b"[DONE]" || serde_json::from_slice::<serde::de::IgnoredAny>(&data).is_ok()
 }
 
+#[cfg(test)]
+mod recorded;
 #[cfg(test)]
 mod tests;

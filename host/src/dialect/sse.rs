@@ -162,9 +162,20 @@ pub(crate) fn name(event: &[u8]) -> Option<&[u8]> {
 }
 
 fn fields<'e>(event: &'e [u8], field: &'static [u8]) -> impl Iterator<Item = &'e [u8]> {
-    event.split(|&byte| byte == b'\n' || byte == b'\r').filter_map(move |line| {
+    lines(event).filter_map(move |line| {
         let value = line.strip_prefix(field)?.strip_prefix(b":")?;
         Some(value.strip_prefix(b" ").unwrap_or(value))
+    })
+}
+
+/// The lines of an event, and an empty one between the two bytes of a line end that has two.
+fn lines(event: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(event);
+    std::iter::from_fn(move || {
+        let bytes = rest?;
+        let end = memchr::memchr2(b'\n', b'\r', bytes);
+        rest = end.map(|end| &bytes[end + 1..]);
+        Some(end.map_or(bytes, |end| &bytes[..end]))
     })
 }
 
