@@ -163,8 +163,12 @@ pub(crate) fn name(event: &[u8]) -> Option<&[u8]> {
 
 fn fields<'e>(event: &'e [u8], field: &'static [u8]) -> impl Iterator<Item = &'e [u8]> {
     lines(event).filter_map(move |line| {
-        let value = line.strip_prefix(field)?.strip_prefix(b":")?;
-        Some(value.strip_prefix(b" ").unwrap_or(value))
+        match line.strip_prefix(field)? {
+            // A field without a colon has an empty value.
+            [] => Some(&b""[..]),
+            [b':', b' ', value @ ..] | [b':', value @ ..] => Some(value),
+            _ => None,
+        }
     })
 }
 
@@ -208,6 +212,7 @@ mod tests {
         assert_eq!(&*data(b"event: x\ndata: one\ndata:two\n\n"), b"one\ntwo");
         assert_eq!(name(b"event: x\r\ndata: one\r\n\r\n"), Some(&b"x"[..]));
         assert_eq!(&*data(b": comment\n\n"), b"");
+        assert_eq!(&*data(b"data\ndatabase: x\ndata: one\ndata:\n\n"), b"\none\n");
     }
 
     #[test]
