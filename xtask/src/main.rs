@@ -7,6 +7,7 @@ mod debian;
 mod demo;
 mod deny;
 mod dist;
+mod fuzz;
 mod platforms;
 mod policies;
 mod process;
@@ -28,7 +29,7 @@ Usage: cargo xtask COMMAND
   test [--fast] [--long]  everything a change must pass: policies, binaries, all Rust tests, clippy, rustfmt,
                           cargo-deny, and the official SDKs for Python and Node driving the real proxy
         --fast            without the SDKs
-        --long            with the tests that take minutes (SPILLWAY_LONG=1), with platforms and with dist
+        --long            with the tests that take minutes (SPILLWAY_LONG=1), with fuzz, platforms and dist
   clients [...]           real client libraries, each case directly and through Spillway: what differs, and a table
         --short           only the newest SDKs and the cases that each change must pass, as test does
         --client NAME     only this client; --help names the options that are left
@@ -38,6 +39,9 @@ Usage: cargo xtask COMMAND
   bench [--proxy]         what decisions and policies cost, by criterion, and what policies cost the whole proxy
         --proxy           only the latter
   simulate [...]          outages, overloads and herds over the real core, thousands of seeds; --help says more
+  fuzz [TARGET] [--seconds N]
+                          hand bytes of every kind to what reads streams, bodies, requests, errors and compressed bodies
+        --seconds N       for N seconds instead of 60, all targets together
   platforms               what there is for macOS and Windows: linted, built, and the Windows build tested under Wine;
                           it compiles the Wasm engine once more for each
   policies [--debian]     build policies/* and put them into target/policies/NAME.wasm
@@ -48,7 +52,7 @@ Usage: cargo xtask COMMAND
         --target T        only for x86_64-unknown-linux-musl or aarch64-unknown-linux-musl
   help                    this text
 
-  --install               test, clients, demo, bench, platforms, policies and dist then install what is missing: Debian's packages
+  --install               test, clients, demo, bench, fuzz, platforms, policies and dist then install what is missing: Debian's packages
                           as root, and cargo-deny into the target folder; without it they say what is missing and how it is
                           had
 
@@ -66,6 +70,7 @@ enum Request {
     Bench { proxy_only: bool, consent: Consent },
     Platforms { consent: Consent },
     Simulate(Vec<String>),
+    Fuzz(fuzz::Options),
     Sdk,
     Dist(dist::Options),
 }
@@ -109,6 +114,7 @@ impl Request {
                 Ok(Request::Demo { stay: given("--stay"), consent })
             }
             Some("dist") => dist::Options::parse(&options).map(Request::Dist),
+            Some("fuzz") => fuzz::Options::parse(&options).map(Request::Fuzz),
             Some("platforms") => {
                 only(&["--install"])?;
                 Ok(Request::Platforms { consent })
@@ -154,6 +160,7 @@ fn serve(request: &Request) -> Result<(), String> {
         Request::Test(options) => test::run_steps(&workspace, *options),
         Request::Clients(options) => clients::run_suite(&workspace, options),
         Request::Platforms { consent } => platforms::run_steps(&workspace, *consent),
+        Request::Fuzz(options) => fuzz::run_steps(&workspace, options),
         Request::Demo { stay, consent } => demo::run_demo(&workspace, *stay, *consent),
         Request::Dist(options) => dist::run_steps(&workspace, options),
         Request::Simulate(options) => {
@@ -212,6 +219,8 @@ mod tests {
         assert_eq!(parse("demo --stay"), Ok(Request::Demo { stay: true, consent }));
         assert_eq!(parse("bench"), Ok(Request::Bench { proxy_only: false, consent }));
         assert_eq!(parse("bench --proxy"), Ok(Request::Bench { proxy_only: true, consent }));
+        let sse = fuzz::Options { seconds: 5, only: Some("sse".into()), consent };
+        assert_eq!(parse("fuzz sse --seconds 5"), Ok(Request::Fuzz(sse)));
         assert_eq!(parse("simulate --seeds 7"), Ok(Request::Simulate(vec!["--seeds".into(), "7".into()])));
     }
 
@@ -248,6 +257,8 @@ mod tests {
             "bench",
             "--proxy",
             "simulate",
+            "fuzz",
+            "--seconds",
             "platforms",
             "policies",
             "sdk",

@@ -4,6 +4,7 @@ use crate::clients;
 use crate::consent::Consent;
 use crate::deny;
 use crate::dist;
+use crate::fuzz;
 use crate::platforms;
 use crate::policies::{self, GUESTS, POLICIES};
 use crate::process::{run, step, succeeds};
@@ -61,6 +62,7 @@ pub(crate) fn run_steps(workspace: &Workspace, options: Options) -> Result<(), S
         })?;
     }
     if options.long {
+        step("fuzzing", || fuzz::run_steps(workspace, &fuzz::Options::all(options.consent)))?;
         // Each of its targets compiles the Wasm engine once more.
         step("packages", || dist::run_steps(workspace, &dist::Options::all(options.consent)))?;
         // Each of them compiles the Wasm engine once more.

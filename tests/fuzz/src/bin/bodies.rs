@@ -1,0 +1,4 @@
+//! JSON bodies.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| spillway_fuzz::bodies::check(bytes));

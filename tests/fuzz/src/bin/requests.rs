@@ -1,0 +1,4 @@
+//! Requests.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| spillway_fuzz::requests::check(bytes));

@@ -1,0 +1,4 @@
+//! Streams of events.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| spillway_fuzz::sse::check(bytes));
