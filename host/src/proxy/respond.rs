@@ -18,6 +18,8 @@ pub(crate) const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
 /// In which official SDKs are told whether to try again by themselves.
 pub(crate) const SHOULD_RETRY: &str = "x-should-retry";
+/// `Retry-After` in milliseconds, which the official client SDKs read first.
+const RETRY_AFTER_MS: &str = "retry-after-ms";
 
 impl Refusal {
     fn as_api_error(&self, audience: Audience) -> ApiError {
@@ -119,7 +121,7 @@ pub(crate) fn insert_wait(headers: &mut http::HeaderMap, wait: Duration) {
     // Some SDKs take 0 as "at once, as often as you like".
     let wait_ms = milliseconds(wait).max(1);
     headers.insert(header::RETRY_AFTER, HeaderValue::from(wait_ms.div_ceil(1_000)));
-    headers.insert("retry-after-ms", HeaderValue::from(wait_ms));
+    headers.insert(RETRY_AFTER_MS, HeaderValue::from(wait_ms));
     if wait > RETRY_AFTER_MAX {
         headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
     }
@@ -131,9 +133,7 @@ pub(crate) fn raise_wait(headers: &mut http::HeaderMap, wait: Duration) {
     const A_LITTLE: f64 = 1.1;
     let named = wait::from_headers(|name| headers.get(name).map(HeaderValue::as_bytes), SystemTime::now());
     if named.is_some_and(|named| named.mul_f64(A_LITTLE) < wait) {
-        headers.remove(header::RETRY_AFTER);
-        headers.remove("retry-after-ms");
-        insert_wait(headers, wait);
+        restate_wait(headers, wait);
     }
 }
 
@@ -141,9 +141,18 @@ pub(crate) fn raise_wait(headers: &mut http::HeaderMap, wait: Duration) {
 pub(crate) fn lower_wait(headers: &mut http::HeaderMap, wait: Duration) {
     let named = wait::from_headers(|name| headers.get(name).map(HeaderValue::as_bytes), SystemTime::now());
     if named.is_some_and(|named| named > wait) {
+        restate_wait(headers, wait);
+    }
+}
+
+/// Says another wait where one is named. Where that is in milliseconds alone, it stays so: a library that does not know
+/// these takes an answer with a `Retry-After` for one of another kind than it was.
+fn restate_wait(headers: &mut http::HeaderMap, wait: Duration) {
+    let was_in_seconds = headers.remove(header::RETRY_AFTER).is_some();
+    let was_in_milliseconds = headers.remove(RETRY_AFTER_MS).is_some();
+    insert_wait(headers, wait);
+    if was_in_milliseconds && !was_in_seconds {
         headers.remove(header::RETRY_AFTER);
-        headers.remove("retry-after-ms");
-        insert_wait(headers, wait);
     }
 }
 
@@ -185,11 +194,14 @@ mod tests {
             headers
         };
         let long = Duration::from_secs(30);
-        for (name, value) in
-            [("retry-after", "1"), ("retry-after-ms", "900"), ("retry-after", "Sun, 06 Nov 1994 08:49:47 GMT")]
-        {
+        for (name, value, in_seconds) in [
+            ("retry-after", "1", Some(30)),
+            ("retry-after-ms", "900", None),
+            ("retry-after", "Sun, 06 Nov 1994 08:49:47 GMT", Some(30)),
+        ] {
             let headers = raised(name, value, long);
-            assert_eq!(headers["retry-after"], HeaderValue::from(30), "{name}: {value}");
+            let in_seconds = in_seconds.map(|seconds: u64| HeaderValue::from(seconds));
+            assert_eq!(headers.get("retry-after"), in_seconds.as_ref(), "{name}: {value}");
             assert_eq!(headers["retry-after-ms"], HeaderValue::from(30_000), "{name}: {value}");
         }
         // What is longer, or hardly less, or no promise at all stays as it was.
