@@ -411,6 +411,27 @@ fn a_body_that_is_cut_half_way_reaches_the_caller_as_far_as_it_came_and_is_calle
 }
 
 #[test]
+fn a_body_breaks_off_for_the_caller_as_it_did_for_us() {
+    let provider = Provider::start();
+    let spillway = Setup::with(&provider).start();
+    type Cut = fn(Reply) -> Reply;
+    let endings: [(Cut, ErrorKind); 2] =
+        [(Reply::cut, ErrorKind::UnexpectedEof), (Reply::reset, ErrorKind::ConnectionReset)];
+    // One that is held as a whole, and one that is too long for that.
+    for (words, (ending, expected)) in [8, 64 << 10].into_iter().flat_map(|words| endings.map(|one| (words, one))) {
+        provider.next(ending(healthy().saying(&"word ".repeat(words))));
+        let (head, mut answer) = spillway.open(&chat());
+        let broken = loop {
+            match answer.piece() {
+                Ok(piece) => assert!(piece.is_some(), "no clean end"),
+                Err(broken) => break broken,
+            }
+        };
+        assert_eq!((head.status, broken.kind()), (200, expected), "{words} words");
+    }
+}
+
+#[test]
 fn a_stream_that_is_cut_before_its_first_word_ends_with_an_error_in_its_apis_words() {
     let provider = Provider::start();
     let spillway = Setup::with(&provider).set("upstreams.anthropic.retry", "max_attempts = 1").start();

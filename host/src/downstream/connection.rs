@@ -18,6 +18,7 @@ use crate::proxy::app::App;
 use crate::proxy::body::{Aborted, Body};
 use crate::proxy::unserved::BreakOff;
 use crate::proxy::worker::Worker;
+use crate::runtime::causes::find;
 use crate::runtime::heartbeat::{InHand, Pulse};
 use crate::runtime::upload::{UNWANTED_BYTES_MAX, UNWANTED_SILENCE, UNWANTED_TIMEOUT, UnderWay, Upload};
 use crate::tenants::guard::Entrance;
@@ -102,7 +103,12 @@ pub(crate) async fn serve(worker: Rc<Worker>, crowd: Rc<Crowd>, stream: Stream) 
         (end, connection.into_parts().read_buf)
     };
     match end {
-        End::Closed(Err(error)) => tracing::debug!(%error, "a connection ended early"),
+        End::Closed(Err(error)) => {
+            if find::<Aborted>(&error).is_some_and(|aborted| aborted.resets) {
+                line.reset_on_close();
+            }
+            tracing::debug!(%error, "a connection ended early");
+        }
         End::StoppedReading => {
             line.reset_on_close();
             tracing::debug!("a caller stopped reading, and its connection is reset");

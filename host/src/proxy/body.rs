@@ -11,7 +11,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 /// Why a response's body ends early. hyper then aborts the connection, so that no caller takes it for whole.
 #[derive(Debug, thiserror::Error)]
 #[error("the upstream's answer broke off")]
-pub(crate) struct Aborted;
+pub(crate) struct Aborted {
+    /// Whether the connection is reset, as the upstream's was. Some libraries wait for the rest of a body for as long as
+    /// they may, where the connection behind it is closed in an orderly way.
+    pub resets: bool,
+}
 
 /// A body that arrives while it is sent.
 pub(crate) trait Arriving: http_body::Body<Data = Bytes, Error = Aborted> + Unpin + fmt::Debug {

@@ -9,15 +9,17 @@ use crate::proxy::body::{Aborted, Arriving};
 use crate::proxy::completion::{Completion, End};
 use crate::proxy::hold::{BufferedResponse, OPEN_WHEN_OVER};
 use crate::proxy::refusal::{Refusal, RefusalKind};
-use crate::runtime::causes::ErrorChain;
+use crate::runtime::causes::{ErrorChain, causes};
 use crate::upstream::client::fault_of;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use spillway_sdk::Fault;
 use std::collections::VecDeque;
+use std::error::Error;
 use std::fmt;
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -45,6 +47,8 @@ pub(crate) struct Forward {
     idle_timeout: Duration,
     has_content: bool,
     abort: Abort,
+    /// Whether the caller's connection is reset then.
+    resets: bool,
     /// Why its caller is given up.
     given_up: Option<&'static str>,
     completion: Option<Completion>,
@@ -139,6 +143,7 @@ impl Forward {
             idle_timeout: target.upstream.config.idle_timeout,
             has_content: held.has_content,
             abort: Abort::No,
+            resets: false,
             given_up: None,
             completion: None,
         };
@@ -304,6 +309,8 @@ impl Forward {
         self.broken = None;
         self.abort = Abort::AfterFlush;
         let cause = self.cause.take();
+        // A reset takes from a caller what it has not read yet, and in a stream that is what says that it broke.
+        self.resets = !matches!(self.reader, Reader::Events(_)) && cause.as_ref().is_some_and(|cause| was_reset(cause));
         self.settle(End::Broken(fault, cause));
     }
 
@@ -337,6 +344,13 @@ impl Forward {
     }
 }
 
+/// Whether a connection was reset, rather than closed.
+fn was_reset(cause: &(dyn Error + 'static)) -> bool {
+    causes(cause)
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|error| error.kind() == io::ErrorKind::ConnectionReset)
+}
+
 impl http_body::Body for Forward {
     type Data = Bytes;
     type Error = Aborted;
@@ -355,7 +369,7 @@ impl http_body::Body for Forward {
                     context.waker().wake_by_ref();
                     return Poll::Pending;
                 }
-                Abort::Now => return Poll::Ready(Some(Err(Aborted))),
+                Abort::Now => return Poll::Ready(Some(Err(Aborted { resets: this.resets }))),
             }
             let Some(upstream) = this.upstream.as_mut() else {
                 if let Some(fault) = this.broken {
