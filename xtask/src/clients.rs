@@ -19,7 +19,7 @@ const PYTHONS: [(&str, Environment); 3] = [
 const NODE: Environment = Environment { requirements: "tests/clients/python/node.txt", name: "clients/node" };
 
 /// The clients for Node, with the lock file of all that they need.
-const NODE_CLIENTS: &str = "tests/clients/node";
+pub(crate) const NODE_CLIENTS: &str = "tests/clients/node";
 
 /// Which clients are driven, and what is printed.
 #[derive(Clone, Debug, PartialEq, Eq)]

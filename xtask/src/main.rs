@@ -1,5 +1,6 @@
 //! `cargo xtask`: everything that is done to this repository, in one place that needs nothing but Cargo.
 
+mod agents;
 mod clients;
 mod consent;
 mod cross;
@@ -33,6 +34,8 @@ Usage: cargo xtask COMMAND
   clients [...]           real client libraries, each case directly and through Spillway: what differs, and a table
         --short           only the newest SDKs and the cases that each change must pass, as test does
         --client NAME     only this client; --help names the options that are left
+  agents [...]            docs/clients.md tried as it stands, and coding agents doing a task, directly and through Spillway
+        --agent NAME      only this agent; --help names the options that are left
   demo [--stay]           `spillway demo --fast`, and then the long form: a provider fails, requests are kept, a policy
                           is swapped, the provider comes back, and nothing is lost
         --stay            leave everything running afterwards, to try things by hand
@@ -52,9 +55,9 @@ Usage: cargo xtask COMMAND
         --target T        only for x86_64-unknown-linux-musl or aarch64-unknown-linux-musl
   help                    this text
 
-  --install               test, clients, demo, bench, fuzz, platforms, policies and dist then install what is missing: Debian's packages
-                          as root, and cargo-deny into the target folder; without it they say what is missing and how it is
-                          had
+  --install               test, clients, agents, demo, bench, fuzz, platforms, policies and dist then install what is missing:
+                          Debian's packages as root, and cargo-deny into the target folder; without it they say what is
+                          missing and how it is had
 
 CARGO_TARGET_DIR is respected. Exit codes: 0 well, 1 something failed, 2 the arguments are wrong.
 ";
@@ -66,6 +69,7 @@ enum Request {
     Policies { source: Source, consent: Consent },
     Test(test::Options),
     Clients(clients::Options),
+    Agents(agents::Options),
     Demo { stay: bool, consent: Consent },
     Bench { proxy_only: bool, consent: Consent },
     Platforms { consent: Consent },
@@ -108,6 +112,12 @@ impl Request {
                 let rest = options.iter().filter(|option| !ours.contains(option));
                 let rest = rest.map(|option| (*option).to_owned()).collect();
                 Ok(Request::Clients(clients::Options { short: given("--short"), rest, consent }))
+            }
+            // So does what lets the agents work.
+            Some("agents") => {
+                let rest = options.iter().filter(|option| **option != "--install");
+                let rest = rest.map(|option| (*option).to_owned()).collect();
+                Ok(Request::Agents(agents::Options { rest, consent }))
             }
             Some("demo") => {
                 only(&["--stay", "--install"])?;
@@ -159,6 +169,7 @@ fn serve(request: &Request) -> Result<(), String> {
         Request::Sdk => sdk::write_lock(&workspace),
         Request::Test(options) => test::run_steps(&workspace, *options),
         Request::Clients(options) => clients::run_suite(&workspace, options),
+        Request::Agents(options) => agents::run_steps(&workspace, options),
         Request::Platforms { consent } => platforms::run_steps(&workspace, *consent),
         Request::Fuzz(options) => fuzz::run_steps(&workspace, options),
         Request::Demo { stay, consent } => demo::run_demo(&workspace, *stay, *consent),
@@ -216,6 +227,8 @@ mod tests {
             parse("clients --client litellm --markdown"),
             clients(false, &["--client", "litellm", "--markdown"])
         );
+        let rest = ["--agent", "aider"].map(str::to_owned).to_vec();
+        assert_eq!(parse("agents --agent aider"), Ok(Request::Agents(agents::Options { rest, consent })));
         assert_eq!(parse("demo --stay"), Ok(Request::Demo { stay: true, consent }));
         assert_eq!(parse("bench"), Ok(Request::Bench { proxy_only: false, consent }));
         assert_eq!(parse("bench --proxy"), Ok(Request::Bench { proxy_only: true, consent }));
@@ -252,6 +265,8 @@ mod tests {
             "clients",
             "--short",
             "--client",
+            "agents",
+            "--agent",
             "demo",
             "--stay",
             "bench",
