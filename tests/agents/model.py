@@ -47,8 +47,12 @@ class Model:
 
         def be_away() -> None:
             self._stop_listening()
-            if not self._closed.wait(OUTAGE_S):
-                self._server = self._listen()
+            # A socket that is bound and does not listen refuses, and keeps the port from everybody else.
+            with socket.socket() as reserved:
+                reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                reserved.bind(("127.0.0.1", self.port))
+                if not self._closed.wait(OUTAGE_S):
+                    self._server = self._listen()
 
         threading.Thread(target=be_away, daemon=True).start()
 
