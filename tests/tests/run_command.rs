@@ -90,6 +90,7 @@ fn the_command_has_the_terminal_to_itself_and_the_log_goes_where_it_is_told_to()
     let mut quiet = run("echo mine >&2");
     let told = ended(&mut quiet.command);
     assert_eq!((told.code, &*told.stdout, &*told.stderr), (Some(0), "", "mine\n"));
+    assert_eq!(std::fs::read_dir(quiet.folder.path()).unwrap().count(), 0, "nothing is left behind");
     let mut kept = run_with(&["--log-file", "log"], &["true"]);
     well(&ended(&mut kept.command), &[]);
     let log = std::fs::read_to_string(kept.folder.path().join("log")).unwrap();

@@ -11,13 +11,15 @@ use std::net::{Ipv4Addr, SocketAddr};
 pub(crate) const ADMIN_VARIABLE: &str = "SPILLWAY_ADMIN";
 
 /// The configuration for one command: on any ports that are free, and this machine's alone. Where the environment sends
-/// an SDK to a place of its own, Spillway calls there, unless the file says where.
+/// an SDK to a place of its own, Spillway calls there, unless the file says where. Without a file nothing is kept: whom a
+/// promise was made to is gone when the command is, and its folder would lie in somebody's project.
 ///
 /// # Errors
 /// When such a variable is no URL, with its name.
 pub(crate) fn adapt(config: &mut Config, variable: impl Fn(&str) -> Option<String>) -> Result<(), String> {
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     (config.server.listen, config.admin.listen) = (any, any);
+    config.spool.enabled &= config.file.is_some();
     for (dialect, name, _) in VARIABLES {
         let upstream = config.upstreams.get_mut(dialect.as_str());
         let upstream = upstream.filter(|upstream| known_url(dialect.as_str()).as_ref() == Some(&upstream.url));
@@ -58,6 +60,7 @@ mod tests {
         assert_eq!(config.upstreams["openai"].url.to_string(), "https://gateway.example/api/v1");
         assert_eq!(config.upstreams["anthropic"].url, known_url("anthropic").expect("it is known"));
         assert!(config.server.listen.ip().is_loopback() && config.server.listen.port() == 0);
+        assert!(config.spool().is_none(), "no file, and so no folder");
         let config = adapted("[upstreams.openai]\nurl = \"https://mine.example\"", "https://gateway.example/api/v1");
         assert_eq!(config.expect("valid").upstreams["openai"].url.to_string(), "https://mine.example");
         assert_eq!(adapted("", "").expect("as if unset").upstreams["openai"].url, known_url("openai").expect("known"));
