@@ -21,8 +21,13 @@ pub enum Concurrency {
 
 impl Concurrency {
     fn check(&self) -> Result<(), Saturated> {
-        let limit = self.limit();
-        if self.in_flight() < limit { Ok(()) } else { Err(Saturated { limit }) }
+        match self {
+            Self::Fixed(bulkhead) => {
+                let limit = bulkhead.limit();
+                if bulkhead.in_flight() < limit { Ok(()) } else { Err(Saturated { limit }) }
+            }
+            Self::Adaptive(limit) => limit.check(),
+        }
     }
 
     fn acquire(&mut self, now: Timestamp) -> Result<Slot, Saturated> {
@@ -42,12 +47,27 @@ impl Concurrency {
         }
     }
 
+    fn lasts(&mut self, slot: &mut Slot) {
+        if let Self::Adaptive(limit) = self {
+            limit.lasts(slot);
+        }
+    }
+
     /// Calls in flight.
     #[must_use]
     pub const fn in_flight(&self) -> u32 {
         match self {
             Self::Fixed(bulkhead) => bulkhead.in_flight(),
             Self::Adaptive(limit) => limit.in_flight(),
+        }
+    }
+
+    /// Those of them that do not [last](AdaptiveLimit::lasts).
+    #[must_use]
+    pub const fn working(&self) -> u32 {
+        match self {
+            Self::Fixed(bulkhead) => bulkhead.in_flight(),
+            Self::Adaptive(limit) => limit.working(),
         }
     }
 
@@ -279,6 +299,11 @@ impl AdmissionQueue {
     /// Takes tokens of a call that goes on: see [`Limiter::charge`].
     pub fn charge(&mut self, tokens: u64, now: Timestamp) {
         self.limiter.charge(tokens, now);
+    }
+
+    /// A call has become something that stays for long: see [`AdaptiveLimit::lasts`].
+    pub fn lasts(&mut self, pass: &mut Pass) {
+        self.concurrency.lasts(&mut pass.slot);
     }
 
     /// What stands in the way of a call of so many tokens that comes now.

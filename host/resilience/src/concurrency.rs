@@ -24,6 +24,8 @@ pub struct Saturated {
 #[must_use = "a slot that is never released is lost"]
 pub struct Slot {
     acquired: Timestamp,
+    /// Whether it is held by what stands rather than works: see [`AdaptiveLimit::lasts`].
+    lasts: bool,
 }
 
 /// A fixed bound on calls in flight.
@@ -50,7 +52,7 @@ impl Bulkhead {
             return Err(Saturated { limit: self.limit });
         }
         self.in_flight += 1;
-        Ok(Slot { acquired: now })
+        Ok(Slot { acquired: now, lasts: false })
     }
 
     /// Returns a slot.
@@ -207,6 +209,8 @@ pub struct AdaptiveLimit {
     /// Where the limit last was too high; it is approached with care.
     milli_target: u64,
     in_flight: u32,
+    /// Those of them that last.
+    lasting: u32,
     /// Calls acquired before this instant neither shrink the limit nor let it grow.
     decreased: Option<Timestamp>,
     /// Decreases since the limit last grew.
@@ -233,6 +237,7 @@ impl AdaptiveLimit {
             milli_limit: u64::from(initial) * MILLI,
             milli_target: u64::from(initial) * MILLI,
             in_flight: 0,
+            lasting: 0,
             decreased: None,
             decreases_in_a_row: 0,
             congested: None,
@@ -246,13 +251,39 @@ impl AdaptiveLimit {
     ///
     /// All slots are taken. There is no queue here.
     pub fn acquire(&mut self, now: Timestamp) -> Result<Slot, Saturated> {
-        let limit = self.limit();
-        if self.in_flight >= limit {
-            return Err(Saturated { limit });
-        }
+        self.check()?;
         self.in_flight += 1;
         self.note_congestion(now);
-        Ok(Slot { acquired: now })
+        Ok(Slot { acquired: now, lasts: false })
+    }
+
+    /// Whether there is a slot.
+    ///
+    /// # Errors
+    ///
+    /// All slots are taken.
+    pub fn check(&self) -> Result<(), Saturated> {
+        let (limit, max) = (self.limit(), self.settings.max_in_flight);
+        if self.working() >= limit {
+            return Err(Saturated { limit });
+        }
+        if self.in_flight >= max { Err(Saturated { limit: max }) } else { Ok(()) }
+    }
+
+    /// What holds this slot stays for long and mostly rests, as an open WebSocket does. It counts against `max_in_flight`
+    /// and no more against the limit that is found: that would be filled by those who rest, and nobody who works would
+    /// be left to let it grow.
+    pub const fn lasts(&mut self, slot: &mut Slot) {
+        if !slot.lasts {
+            slot.lasts = true;
+            self.lasting += 1;
+        }
+    }
+
+    /// Calls in flight that do not [last](Self::lasts).
+    #[must_use]
+    pub const fn working(&self) -> u32 {
+        self.in_flight.saturating_sub(self.lasting)
     }
 
     /// Returns a slot, and learns from what became of the call.
@@ -264,7 +295,7 @@ impl AdaptiveLimit {
     /// `min_in_flight` calls were in flight; then the upstream is not overloaded by this caller, but ill.
     pub fn release(&mut self, slot: Slot, feedback: Feedback, now: Timestamp) -> bool {
         self.note_congestion(now);
-        let used = u64::from(self.in_flight) * 2 * MILLI >= self.milli_limit;
+        let used = u64::from(self.working()) * 2 * MILLI >= self.milli_limit;
         let stale = self.decreased.is_some_and(|decreased| slot.acquired <= decreased);
         let excused = match feedback {
             Feedback::Answered { first_token, input_tokens } => {
@@ -288,6 +319,7 @@ impl AdaptiveLimit {
             Feedback::Neutral => false,
         };
         self.in_flight = self.in_flight.saturating_sub(1);
+        self.lasting = self.lasting.saturating_sub(u32::from(slot.lasts));
         excused
     }
 
@@ -304,7 +336,7 @@ impl AdaptiveLimit {
     }
 
     fn note_congestion(&mut self, now: Timestamp) {
-        if self.in_flight > self.settings.min_in_flight {
+        if self.working() > self.settings.min_in_flight {
             self.congested = Some(now);
         }
     }
@@ -324,11 +356,11 @@ impl AdaptiveLimit {
 
     /// Shrinks the limit to a share of the calls in flight; not if they are too few to matter.
     fn decrease(&mut self, numerator: u64, denominator: u64, now: Timestamp) -> bool {
-        if self.in_flight <= self.settings.min_in_flight {
+        if self.working() <= self.settings.min_in_flight {
             return false;
         }
         let min = u64::from(self.settings.min_in_flight) * MILLI;
-        let from = self.milli_limit.min(u64::from(self.in_flight) * MILLI);
+        let from = self.milli_limit.min(u64::from(self.working()) * MILLI);
         if self.decreases_in_a_row == 0 {
             self.milli_target = from;
         }

@@ -12,16 +12,25 @@ const ACCOUNTS: [&str; 2] = ["openai-organization.", "openai-project."];
 /// right: Java's client asks with its every first request.
 const OF_THE_HOP: [&str; 3] = ["h2c", "http", "tls"];
 
-/// The protocol that a request's headers ask for, if they ask for one that is relayed.
+/// The protocol that a request's headers ask for, if they ask for one that is relayed: for one alone, since of several a
+/// server would take what suits it.
 pub(crate) fn protocol(headers: &HeaderMap) -> Option<&HeaderValue> {
     let listed = |name, word: &str| {
         let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
         values.flat_map(|value| value.split(',')).any(|listed: &str| listed.trim().eq_ignore_ascii_case(word))
     };
-    let protocol = headers.get(header::UPGRADE)?;
-    let name = protocol.to_str().ok()?.split('/').next()?.trim();
+    let mut protocols = headers.get_all(header::UPGRADE).iter();
+    let (protocol, None) = (protocols.next()?, protocols.next()) else { return None };
+    let (name, version) =
+        protocol.to_str().ok().map(|said| said.trim().split_once('/').unwrap_or((said.trim(), "1")))?;
     let is_of_the_hop = OF_THE_HOP.iter().any(|known| name.eq_ignore_ascii_case(known));
-    (listed(header::CONNECTION, "upgrade") && !name.is_empty() && !is_of_the_hop).then_some(protocol)
+    let is_one = is_token(name) && is_token(version);
+    (listed(header::CONNECTION, "upgrade") && is_one && !is_of_the_hop).then_some(protocol)
+}
+
+/// Whether this is one word, as headers have them (RFC 9110, section 5.6.2).
+fn is_token(word: &str) -> bool {
+    !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
 /// Whether this is the protocol of WebSockets, whose frames can be read.
@@ -94,6 +103,11 @@ mod tests {
             (&[("connection", "Upgrade, HTTP2-Settings"), ("upgrade", "h2c")], None),
             (&[("connection", "Upgrade"), ("upgrade", "HTTP/2.0")], None),
             (&[("connection", "Upgrade"), ("upgrade", "TLS/1.0")], None),
+            // Nor does it get through beside another one.
+            (&[("connection", "Upgrade"), ("upgrade", "websocket, h2c")], None),
+            (&[("connection", "Upgrade"), ("upgrade", "h2c;x")], None),
+            (&[("connection", "Upgrade"), ("upgrade", "\"h2c\"")], None),
+            (&[("connection", "Upgrade"), ("upgrade", "websocket"), ("upgrade", "h2c")], None),
         ];
         for (pairs, expected) in cases {
             let headers = map(pairs);

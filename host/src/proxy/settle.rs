@@ -107,7 +107,7 @@ pub(crate) fn conclude(
     if let Some(pause) = consequence.pause {
         let (reached, sent) = (subject.reached(consequence.reach), worker.app.clock.at(record.began));
         let log = || upstream.experience().served.clone();
-        let was_alone = upstream.gate.look(|queue, _| queue.concurrency().in_flight() == 0);
+        let was_alone = upstream.gate.look(|queue, _| queue.concurrency().working() == 0);
         let telling = Telling { pause, sent, was_alone };
         consequence = consequence.heard_by_lane(upstream.lanes.told(&reached, telling, said.clone(), log));
     }

@@ -25,11 +25,16 @@ use std::cell::{Cell, RefCell};
 use std::future::pending;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
+use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 /// For so long after the handshake an end says that the provider does not serve, unless it has said something. Whoever
 /// has borne the connection for longer only waits to be asked.
 const PROVEN_AFTER: Duration = Duration::from_secs(5);
+
+/// For how long a WebSocket goes on once one side sends no more, which ends it: for the goodbye of the other. What stays
+/// longer has nobody who waits for it, and holds its place in flight.
+const LEAVING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a goodbye of ours may take to leave.
 const GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -76,6 +81,7 @@ impl Relay {
         let end_of_provider = provider.end.clone();
         let (session, movement) = (RefCell::new(session), Movement::begin());
         let (out_is_midway, in_is_midway) = (Cell::new(false), Cell::new(false));
+        let leaving = Notify::new();
 
         // Take the connection over.
         let (from_provider, mut to_provider) = match provider.bytes().await {
@@ -91,12 +97,14 @@ impl Relay {
             let pump = Pump { movement: &movement, is_midway: &out_is_midway };
             let passed = |bytes: &[u8]| session.borrow_mut().passed(Side::Caller, bytes);
             let stop = pump.run(from_caller, &mut to_provider, &ahead, passed).await;
+            leaving.notify_one();
             session.borrow_mut().stopped(Side::Caller, &stop)
         };
         let inwards = async {
             let pump = Pump { movement: &movement, is_midway: &in_is_midway };
             let passed = |bytes: &[u8]| session.borrow_mut().passed(Side::Provider, bytes);
             let stop = pump.run(from_provider, &mut to_caller, &[], passed).await;
+            leaving.notify_one();
             session.borrow_mut().stopped(Side::Provider, &stop)
         };
         let both = async { tokio::try_join!(outwards, inwards) };
@@ -107,6 +115,14 @@ impl Relay {
             _ended = both => None,
             () = movement.silence(idle_timeout) => Some(Cause::Silence),
             () = app.sockets_end() => Some(Cause::Drain),
+            cause = async {
+                leaving.notified().await;
+                if !session.borrow().is_websocket() {
+                    return pending().await;
+                }
+                sleep(LEAVING_TIMEOUT).await;
+                session.borrow().cause()
+            } => Some(cause),
             never = async {
                 sleep(PROVEN_AFTER).await;
                 session.borrow_mut().has_stood();

@@ -288,6 +288,13 @@ impl AdmissionPermit {
         self.otherwise = Settlement::AsEstimated;
     }
 
+    /// The call has become something that stays for long: see [`AdmissionQueue::lasts`].
+    pub fn lasts(&mut self) {
+        if let Some(pass) = &mut self.pass {
+            self.gate.change(|queue, _| queue.lasts(pass));
+        }
+    }
+
     /// The call that went out has ended, and nobody counted it.
     pub fn not_counted(&mut self) {
         self.otherwise = Settlement::Refund;

@@ -277,3 +277,26 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_lasts_and_rests_leaves_the_limit_to_those_who_work() {
+    let settings = AdaptiveLimitSettings { max_in_flight: 40, initial: 40, ..AdaptiveLimitSettings::default() };
+    let mut limit = AdaptiveLimit::new(settings);
+    let now = Timestamp::from_micros(1_000_000);
+    let mut lasting: Vec<Slot> = (0..20).map(|_| limit.acquire(now).expect("a slot")).collect();
+    lasting.iter_mut().for_each(|slot| limit.lasts(slot));
+    assert_eq!((limit.in_flight(), limit.working()), (20, 0));
+    let working: Vec<Slot> = (0..4).map(|_| limit.acquire(now).expect("a slot")).collect();
+    for slot in working {
+        limit.release(slot, Feedback::TimedOut, now);
+    }
+    assert!(limit.limit() < 20, "{}", limit.limit());
+    let slot = limit.acquire(now).expect("those who rest are not in the way");
+    limit.release(slot, Feedback::Neutral, now);
+    let all: Vec<_> = (0..40).map_while(|_| limit.acquire(now).ok()).collect();
+    assert!(limit.in_flight() <= 40 && limit.acquire(now).is_err());
+    all.into_iter().chain(lasting).for_each(|slot| {
+        limit.release(slot, Feedback::Neutral, now);
+    });
+    assert_eq!((limit.in_flight(), limit.working()), (0, 0));
+}

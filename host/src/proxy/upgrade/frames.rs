@@ -195,11 +195,13 @@ impl Message {
                 self.is_unread = !inflate.read(piece, &mut self.bytes, MESSAGE_BYTES_MAX);
             }
             Messages::Deflated(_) | Messages::Plain | Messages::Unread => {
+                // Blanks in front are not kept, so that nobody makes us look at them again with each piece.
+                let piece = if self.bytes.is_empty() { piece.trim_ascii_start() } else { piece };
                 self.is_unread = self.bytes.len() + piece.len() > MESSAGE_BYTES_MAX;
                 if !self.is_unread {
                     self.bytes.extend_from_slice(piece);
                 }
-                self.is_unread |= self.bytes.trim_ascii_start().first().is_some_and(|first| *first != b'{');
+                self.is_unread |= self.bytes.first().is_some_and(|first| *first != b'{');
             }
         }
     }

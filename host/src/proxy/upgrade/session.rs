@@ -50,6 +50,9 @@ impl Session {
             // Whoever leaves now has not waited in vain.
             circuits.answered();
         }
+        if let Some(limits) = &mut completion.charges.upstream {
+            limits.lasts();
+        }
         let messages = match form {
             _ if completion.target.request.dialect == Dialect::Other => Messages::Unread,
             Form::Plain => Messages::Plain,
@@ -71,6 +74,11 @@ impl Session {
             _open: completion.target.upstream.metrics.open_socket(),
             completion,
         }
+    }
+
+    /// Whether it speaks in frames, where a side that sends no more has left.
+    pub(super) fn is_websocket(&self) -> bool {
+        self.frames.is_some()
     }
 
     /// How long it may be silent in both directions.
