@@ -29,6 +29,7 @@ use crate::state::maker_file::MakerFile;
 use crate::state::steady::SteadyTime;
 use crate::upstream::client::{self, Way};
 use ready::Ready;
+use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -210,7 +211,8 @@ pub(crate) fn run(config: Config, log: &Log, term: Term) -> Result<Option<ExitSt
             tracing::warn!("is this meant? {doubt}");
         }
         let admin = tokio::spawn(admin::serve(Arc::clone(&app), TcpListener::from_std(admin_listener)?));
-        let mut signals = Signals::listen()?;
+        // Those of a command are its own, and some may have been ignored for it.
+        let mut signals = command.is_none().then(Signals::listen).transpose()?;
         Ready::of(&app, admin_address, descriptors).await.tell(log, &app.config);
         let started = |command: &CommandLine| {
             let started = command::start(command, &app.config, listen, admin_address);
@@ -265,7 +267,7 @@ pub(crate) fn connections_of(descriptors: u64) -> u64 {
 /// the word to end.
 async fn over(
     served: Option<&mut Running>,
-    signals: &mut Signals,
+    signals: &mut Option<Signals>,
     owner: &mut Owner,
     bell: &Bell,
 ) -> io::Result<Option<ExitStatus>> {
@@ -280,10 +282,15 @@ async fn over(
 
 /// Waits for the word to end. Until then, whoever says so has what can be changed while serving looked at: the policies,
 /// and their settings.
-async fn told_to_end(signals: &mut Signals, owner: &mut Owner, bell: &Bell) {
+async fn told_to_end(signals: &mut Option<Signals>, owner: &mut Owner, bell: &Bell) {
     loop {
         let word = tokio::select! {
-            word = signals.next() => word,
+            word = async {
+                match signals {
+                    Some(signals) => signals.next().await,
+                    None => pending().await,
+                }
+            } => word,
             () = owner.is_gone() => Word::End,
         };
         if word == Word::End {

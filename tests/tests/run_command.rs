@@ -83,6 +83,11 @@ fn commands_of_spillway_find_the_one_that_serves_them() {
     let spillway = binary();
     let mut run = run_with(&[], &[spillway.to_str().unwrap(), "status"]);
     well(&ended(&mut run.command), &["serves at"]);
+    let mut run =
+        run_with(&[], &["sh", "-c", "echo $OPENAI_BASE_URL; \"$0\" env --shell json", spillway.to_str().unwrap()]);
+    let told = ended(&mut run.command);
+    let base = told.stdout.lines().next().unwrap();
+    assert!(base.starts_with("http://127.0.0.1:") && told.stdout.matches(base).count() == 2, "{}", told.stdout);
 }
 
 #[test]
@@ -120,6 +125,20 @@ fn signals_are_the_commands() {
 }
 
 #[test]
+fn a_signal_that_is_ignored_stays_so_for_the_command() {
+    let mut within = run("echo ready; read -r _; exit 4");
+    let mut ignoring = Command::new("sh");
+    ignoring.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]).arg(within.command.get_program());
+    ignoring.args(within.command.get_args()).current_dir(&within.folder).env_remove("SPILLWAY_LOG").process_group(0);
+    within.command = ignoring;
+    let (mut child, log) = started(&mut within);
+    assert_eq!(first_line(&log), "ready");
+    signal(&child, Signal::HUP);
+    drop(child.stdin.take());
+    assert_eq!(child.wait().unwrap().code(), Some(4));
+}
+
+#[test]
 fn a_command_that_a_signal_ends_ends_as_in_a_shell() {
     let mut run = run("kill -KILL $$");
     assert_eq!(ended(&mut run.command).code, Some(137));
@@ -148,6 +167,7 @@ fn what_cannot_be_run_is_told_and_answered_as_shells_do() {
     ends(&ended(&mut missing.command), 127, &["spillway: cannot start no-such-command-anywhere: "]);
     let mut folder = run_with(&[], &["/"]);
     ends(&ended(&mut folder.command), 126, &["spillway: cannot start /: "]);
+    ends(&ended(&mut run_with(&[], &[]).command), 2, &["behind -- stands the command"]);
     let mut lost = run("true");
     ends(&ended(lost.command.env("OPENAI_BASE_URL", "gateway")), 2, &["OPENAI_BASE_URL is set, and \"gateway\""]);
 }

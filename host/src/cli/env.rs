@@ -1,9 +1,11 @@
 //! `spillway env`: the settings that send the official SDKs through Spillway.
 
-use super::with_config;
+use super::{running, with_config};
 use crate::config::Purpose;
 use crate::runtime::screen;
+use crate::start::command::ADMIN_VARIABLE;
 use crate::start::shell::{Shell, exports};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -18,6 +20,12 @@ pub struct EnvArguments {
     shell: Option<Shell>,
 }
 
+/// Where the Spillway listens that serves this command alone, if one does and no other was asked for.
+fn serves_this_command(is_told_otherwise: bool) -> Option<SocketAddr> {
+    let admin = std::env::var(ADMIN_VARIABLE).ok().filter(|_| !is_told_otherwise)?;
+    running::status(admin.parse().ok()?).ok()?.status.listen.parse().ok()
+}
+
 /// Prints them for a shell.
 pub fn run(arguments: EnvArguments) -> ExitCode {
     with_config(arguments.config.as_deref(), Purpose::Look, |config| {
@@ -29,7 +37,9 @@ pub fn run(arguments: EnvArguments) -> ExitCode {
                  Spillway has the provider's own.\n",
             );
         }
-        screen::print(&exports(&config, config.server.local_address(), shell, variable));
+        let usual = config.server.local_address();
+        let local = serves_this_command(arguments.config.is_some()).unwrap_or(usual);
+        screen::print(&exports(&config, local, shell, variable));
         ExitCode::SUCCESS
     })
 }

@@ -38,6 +38,10 @@ pub struct RunArguments {
 
 /// Serves until a signal ends it, or, if it is told so, until standard input does, or a command.
 pub fn run(arguments: RunArguments) -> ExitCode {
+    // An empty variable in a script must not become a server that never ends.
+    if arguments.command.is_empty() && env::args_os().any(|word| word == "--") {
+        return failed(2, &"behind -- stands the command to be served, and there is none");
+    }
     with_config(arguments.config.as_deref(), Purpose::Serve, |mut config| {
         let mut words = arguments.command.into_iter();
         let command = words.next().map(|program| CommandLine { program, arguments: words.collect() });

@@ -84,7 +84,9 @@ impl HandedOn {
             (Signal::USR1, SignalKind::user_defined1()),
             (Signal::USR2, SignalKind::user_defined2()),
         ];
-        all.into_iter().map(|(number, kind)| Ok((number, signal(kind)?))).collect::<io::Result<_>>().map(HandedOn)
+        let ignored = ignored_signals();
+        let heard = all.into_iter().filter(|(number, _)| ignored >> (number.as_raw() - 1) & 1 == 0);
+        heard.map(|(number, kind)| Ok((number, signal(kind)?))).collect::<io::Result<_>>().map(HandedOn)
     }
 
     /// The next one that the command has not got already.
@@ -97,12 +99,25 @@ impl HandedOn {
                     number
                 })
             });
+            let came: Vec<_> = came.collect();
+            if came.is_empty() {
+                return std::future::pending().await;
+            }
             let (number, ..) = futures_util::future::select_all(came).await;
             if !(comes_of_terminals(number) && is_in_foreground()) {
                 return number;
             }
         }
     }
+}
+
+/// Signals that whoever started us has had ignored, as `nohup` does, a bit each: the command is to ignore them as well,
+/// which it does not once we listen to them. Nothing is known of them but on Linux.
+#[cfg(unix)]
+fn ignored_signals() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default()
 }
 
 /// Whether terminals send it, to all who are in front there.
