@@ -42,15 +42,32 @@ impl Running {
                 ended = self.child.wait() => return ended,
                 signal = self.signals.next() => signal,
             };
-            #[cfg(unix)]
-            // It is waited for only above, so that its number belongs to nobody else here.
-            if let Some(id) = self.child.id().and_then(|id| rustix::process::Pid::from_raw(id.cast_signed())) {
-                let _ = rustix::process::kill_process(id, signal);
-            }
-            #[cfg(windows)]
-            let () = signal;
+            signal.go_on_to(&self.child);
         }
     }
+}
+
+/// A signal that came.
+#[cfg(unix)]
+struct Came(rustix::process::Signal);
+
+#[cfg(unix)]
+impl Came {
+    fn go_on_to(self, child: &Child) {
+        // It is waited for by whoever calls this, so that its number belongs to nobody else meanwhile.
+        if let Some(id) = child.id().and_then(|id| rustix::process::Pid::from_raw(id.cast_signed())) {
+            let _ = rustix::process::kill_process(id, self.0);
+        }
+    }
+}
+
+/// What a console has told us, and the command as well.
+#[cfg(windows)]
+struct Came;
+
+#[cfg(windows)]
+impl Came {
+    fn go_on_to(self, _child: &Child) {}
 }
 
 /// The code with which a process ends that has run this one: its own, and for one that was ended by a signal what shells
@@ -90,7 +107,7 @@ impl HandedOn {
     }
 
     /// The next one that the command has not got already.
-    async fn next(&mut self) -> rustix::process::Signal {
+    async fn next(&mut self) -> Came {
         loop {
             let came = self.0.iter_mut().map(|(number, signal)| {
                 let number = *number;
@@ -105,7 +122,7 @@ impl HandedOn {
             }
             let (number, ..) = futures_util::future::select_all(came).await;
             if !(comes_of_terminals(number) && is_in_foreground()) {
-                return number;
+                return Came(number);
             }
         }
     }
@@ -145,8 +162,9 @@ impl HandedOn {
         super::signals::Signals::listen().map(HandedOn)
     }
 
-    async fn next(&mut self) {
+    async fn next(&mut self) -> Came {
         self.0.next().await;
+        Came
     }
 }
 
