@@ -259,15 +259,13 @@ fn a_call_that_is_refused_keeps_its_place() {
     assert_eq!(desk.ends_as(&calls[0], limited(woken, woken + QUICK, 1)), []);
     let (orders, woken) = desk.wakes(woken + QUICK);
     assert_eq!(orders, [Order::Send(calls[0].request)]);
-    let mut then = desk.ends(&calls[0], Outcome::Success, woken, woken + QUICK);
+    desk.ends(&calls[0], Outcome::Success, woken, woken + QUICK);
     let mut woken = woken + QUICK;
     for call in &calls[1..] {
-        // Beside the last one there is no other, so that it goes as soon as the one before it has ended.
-        let is_alone = call.request == calls[3].request;
-        let (orders, sent) = if is_alone { (then, woken) } else { desk.wakes(woken) };
-        assert!(orders.contains(&Order::Send(call.request)), "{orders:?}");
+        let (orders, sent) = desk.wakes(woken);
+        assert_eq!(orders, [Order::Send(call.request)]);
         woken = sent + QUICK;
-        then = desk.ends(call, Outcome::Success, sent, woken);
+        desk.ends(call, Outcome::Success, sent, woken);
     }
     desk.holds_nothing();
 }
