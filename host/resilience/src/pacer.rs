@@ -257,6 +257,10 @@ impl Pacer {
     pub fn wait_alone(&self, now: Timestamp) -> Duration {
         let paused = self.paused_until.saturating_since(now);
         let Some(pacing) = &self.pacing else { return paused };
+        // A rate that is known is kept: who asks for as much is no different from a crowd.
+        if self.served.knows(now) {
+            return self.wait(now);
+        }
         let Some(since) = pacing.fruitless_since else { return paused };
         if !pacing.told_alone {
             return self.wait(now);
