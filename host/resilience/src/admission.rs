@@ -22,10 +22,7 @@ pub enum Concurrency {
 impl Concurrency {
     fn check(&self) -> Result<(), Saturated> {
         match self {
-            Self::Fixed(bulkhead) => {
-                let limit = bulkhead.limit();
-                if bulkhead.in_flight() < limit { Ok(()) } else { Err(Saturated { limit }) }
-            }
+            Self::Fixed(bulkhead) => bulkhead.check(),
             Self::Adaptive(limit) => limit.check(),
         }
     }
@@ -247,7 +244,7 @@ impl AdmissionQueue {
     /// for it.
     pub fn next(&mut self, now: Timestamp) -> Option<Leaving> {
         let (limiter, concurrency) = (&self.limiter, &self.concurrency);
-        let paced = !self.pace(now).is_zero();
+        let paced = !self.pace(self.is_alone_among(1), now).is_zero();
         let fits = |cost| !paced && concurrency.check().is_ok() && limiter.check(cost, now).is_ok();
         let turn = self.queue.next(now, fits)?;
         match turn {
@@ -274,7 +271,7 @@ impl AdmissionQueue {
         if self.concurrency.check().is_err() {
             return Some((ticket, deadline));
         }
-        let paced = self.pace(now);
+        let paced = self.pace(self.is_alone_among(1), now);
         let wait =
             self.limiter.check(cost, now).err().map_or(Duration::ZERO, |exceeded| exceeded.retry_after).max(paced);
         Some((ticket, deadline.min(now.saturating_add(wait))))
@@ -321,7 +318,7 @@ impl AdmissionQueue {
             return Some(Obstacle::Saturated(saturated));
         }
         if let Some(pacer) = &self.pacer {
-            let wait = if self.is_idle() { pacer.wait_alone(now) } else { pacer.wait_behind(ahead, now) };
+            let wait = if self.is_alone_among(0) { pacer.wait_alone(now) } else { pacer.wait_behind(ahead, now) };
             if !wait.is_zero() {
                 return Some(Obstacle::Paced { wait });
             }
@@ -378,18 +375,16 @@ impl AdmissionQueue {
     /// For how long the pace would keep a call that came now and before all who wait.
     #[must_use]
     pub fn pace_of_next(&self, now: Timestamp) -> Duration {
-        let wait = |pacer: &Pacer| if self.is_idle() { pacer.wait_alone(now) } else { pacer.wait(now) };
-        self.pacer.as_ref().map_or(Duration::ZERO, wait)
+        self.pace(self.is_alone_among(0), now)
     }
 
-    /// Whether no call is under way, and none waits.
-    fn is_idle(&self) -> bool {
-        self.queue.is_empty() && self.concurrency.in_flight() == 0
+    /// Whether no call is under way, and no more than so many wait.
+    fn is_alone_among(&self, waiting: usize) -> bool {
+        self.queue.len() <= waiting && self.concurrency.in_flight() == 0
     }
 
-    /// How long whoever is first in the queue has to wait for the pace.
-    fn pace(&self, now: Timestamp) -> Duration {
-        let is_alone = self.queue.len() == 1 && self.concurrency.in_flight() == 0;
+    /// How long the pace keeps a call that comes before all others.
+    fn pace(&self, is_alone: bool, now: Timestamp) -> Duration {
         let wait = |pacer: &Pacer| if is_alone { pacer.wait_alone(now) } else { pacer.wait(now) };
         self.pacer.as_ref().map_or(Duration::ZERO, wait)
     }

@@ -47,12 +47,19 @@ impl Bulkhead {
     /// # Errors
     ///
     /// All slots are taken. There is no queue here.
-    pub const fn acquire(&mut self, now: Timestamp) -> Result<Slot, Saturated> {
-        if self.in_flight >= self.limit {
-            return Err(Saturated { limit: self.limit });
-        }
+    pub fn acquire(&mut self, now: Timestamp) -> Result<Slot, Saturated> {
+        self.check()?;
         self.in_flight += 1;
         Ok(Slot { acquired: now, lasts: false })
+    }
+
+    /// Whether there is a slot.
+    ///
+    /// # Errors
+    ///
+    /// All slots are taken.
+    pub const fn check(&self) -> Result<(), Saturated> {
+        if self.in_flight < self.limit { Ok(()) } else { Err(Saturated { limit: self.limit }) }
     }
 
     /// Returns a slot.

@@ -195,7 +195,9 @@ struct Pacing {
 ///   none was. Without a named pause it is then no higher than what is served.
 /// - **Each answer** raises it, quickly while it is far below where it was too much, hardly at all near that place, and
 ///   faster again beyond it, as CUBIC does (RFC 9438): so a quota is used up to nine tenths although each refusal
-///   costs a pause, and a quota that has grown is found within seconds.
+///   costs a pause. After a quarter of a minute's worth of answers without a word it is tried how much more is borne, so
+///   that a limit which was lifted is found.
+/// - **Who calls alone** waits for pauses only, while no rate is known.
 /// - **While nothing is served** calls go out one by one, at growing intervals.
 #[derive(Clone, Debug)]
 pub struct Pacer {

@@ -103,8 +103,8 @@ impl Lanes {
         }
     }
 
-    /// A part has said "too much", perhaps about a call beside which no other was under way. `log` tells what was served of late. Whether it has said so for a while, and served
-    /// nobody meanwhile.
+    /// A part has said "too much", perhaps about a call beside which no other was under way. `log` tells what was served
+    /// of late. Whether it has said so for a while, and served nobody meanwhile.
     pub(super) fn told(
         &mut self,
         part: Part,
