@@ -7,7 +7,7 @@ use spillway_tests::asks::{APIS, chat_with};
 use spillway_tests::chance::Chance;
 use spillway_tests::http::{Request, post};
 use spillway_tests::provider::{Provider, Reply, in_pieces};
-use spillway_tests::spillway::Setup;
+use spillway_tests::spillway::{Setup, Spillway};
 use std::fs;
 use std::path::Path;
 
@@ -95,6 +95,21 @@ fn without_usage(stream: &[u8]) -> Vec<u8> {
     text.split_inclusive(blank_line).filter(|event| !is_usage(event)).collect::<String>().into_bytes()
 }
 
+/// A caller who wants its usage gets the stream as it is, by one call, in whichever pieces it arrives.
+fn passes_as_it_is(
+    spillway: &Spillway,
+    provider: &Provider,
+    (name, stream): (&str, &[u8]),
+    way: usize,
+    chance: &mut Chance,
+) {
+    let started = provider.stats().started;
+    provider.next(split(stream, way, chance));
+    let answer = spillway.open(&request(name, true)).1.body().expect("a clean end");
+    assert_eq!(String::from_utf8_lossy(&answer), String::from_utf8_lossy(stream), "{name}, {way}");
+    assert_eq!(provider.stats().started, started + 1, "{name}, {way}");
+}
+
 #[test]
 fn a_caller_gets_every_recorded_stream_as_it_is_however_it_arrives() {
     let provider = Provider::start();
@@ -102,11 +117,7 @@ fn a_caller_gets_every_recorded_stream_as_it_is_however_it_arrives() {
     let mut chance = Chance::seeded(25);
     for (name, stream) in recordings(Ends::Well) {
         for way in 0..WAYS {
-            let started = provider.stats().started;
-            provider.next(split(&stream, way, &mut chance));
-            let answer = spillway.open(&request(&name, true)).1.body().expect("a clean end");
-            assert_eq!(String::from_utf8_lossy(&answer), String::from_utf8_lossy(&stream), "{name}, {way}");
-            assert_eq!(provider.stats().started, started + 1, "{name}, {way}");
+            passes_as_it_is(&spillway, &provider, (&name, &stream), way, &mut chance);
         }
     }
 }
@@ -119,11 +130,7 @@ fn an_error_within_a_stream_is_passed_on_as_it_is_however_it_arrives() {
         for way in 0..WAYS {
             // What failed before is nothing to wait for.
             let spillway = Setup::with(&provider).start();
-            let started = provider.stats().started;
-            provider.next(split(&stream, way, &mut chance));
-            let answer = spillway.open(&request(&name, true)).1.body().expect("a clean end");
-            assert_eq!(String::from_utf8_lossy(&answer), String::from_utf8_lossy(&stream), "{name}, {way}");
-            assert_eq!(provider.stats().started, started + 1, "{name}, {way}");
+            passes_as_it_is(&spillway, &provider, (&name, &stream), way, &mut chance);
         }
     }
 }

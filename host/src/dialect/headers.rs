@@ -141,10 +141,11 @@ pub(crate) fn credentials<'a>(headers: &'a HeaderMap, query: &'a str) -> impl It
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+    /// These headers, in this order.
+    pub(in crate::dialect) fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for (name, value) in pairs {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));

@@ -80,18 +80,17 @@ impl Log {
 
     /// Has everything that is logged from here on come here, as detailed as `SPILLWAY_LOG` says, or else this.
     fn take_all(&self, format: LogFormat, otherwise: &str) {
-        let log = self;
         let filter = EnvFilter::try_from_env("SPILLWAY_LOG").unwrap_or_else(|_| EnvFilter::new(otherwise));
         // File events are logged by who tells us of them; a log that lies in a folder that is watched would feed on
         // itself.
         let filter = "notify=info".parse().into_iter().fold(filter, EnvFilter::add_directive);
         let lines = tracing_subscriber::fmt()
             .with_env_filter(filter)
-            .with_writer(log.writer.clone())
-            .with_ansi(log.has_colours)
+            .with_writer(self.writer.clone())
+            .with_ansi(self.has_colours)
             .with_target(false);
         match format {
-            LogFormat::Text if log.is_for_people => lines.event_format(ForTerminal).init(),
+            LogFormat::Text if self.is_for_people => lines.event_format(ForTerminal).init(),
             LogFormat::Text => lines.init(),
             LogFormat::Json => lines.json().flatten_event(true).init(),
         }
