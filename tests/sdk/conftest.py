@@ -10,7 +10,7 @@ from harness import Provider, Spillway, refusing_socket
 
 # Neither somebody's real credentials nor a proxy for the outside world have any business here.
 for name in list(os.environ):
-    if name.startswith(("OPENAI_", "ANTHROPIC_")) or name.lower() in ("http_proxy", "https_proxy", "all_proxy"):
+    if name.startswith(("OPENAI_", "ANTHROPIC_", "AWS_")) or name.lower() in ("http_proxy", "https_proxy", "all_proxy"):
         del os.environ[name]
 
 

@@ -113,10 +113,10 @@ class Provider(Process):
 class Spillway(Process):
     """A Spillway on free ports in front of a provider."""
 
-    def __init__(self, provider_url: str, unreachable_url: str, folder: Path, server: str = LOOPBACK):
+    def __init__(self, provider_url: str, unreachable_url: str, folder: Path, server: str = LOOPBACK, more: str = ""):
         self.binary = binary("SPILLWAY_BIN")
         config = folder / "spillway.toml"
-        config.write_text(configuration(provider_url, unreachable_url, binary("SPILLWAY_POLICIES"), server))
+        config.write_text(configuration(provider_url, unreachable_url, binary("SPILLWAY_POLICIES"), server) + more)
         super().__init__("spillway", [self.binary, "run", "--config", str(config)], folder)
         ready = self.wait_for_line("Spillway to listen", _ready_line)
         self.listen = ready["listen"]

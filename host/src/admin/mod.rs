@@ -59,7 +59,7 @@ pub(crate) async fn serve(app: Arc<App>, listener: TcpListener) {
 
 async fn answer(app: &App, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     // Pages have no business here either, and there is no setting that would let them in.
-    if let Err(refusal) = Guard::default().check(request.headers(), Entrance::Port) {
+    if let Err(refusal) = Guard::default().check(request.uri(), request.headers(), Entrance::Port) {
         let refusal = Refusal::from(refusal);
         return problem(refusal.status(), &refusal.reason());
     }

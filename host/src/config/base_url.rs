@@ -66,6 +66,13 @@ impl BaseUrl {
             .build()
     }
 
+    /// The path of a URL, as it was asked for here, behind this base; `None` where the URL is elsewhere. A proxy's callers
+    /// write `http` whatever the base has, since they do not reach its host themselves.
+    pub fn path_behind<'p>(&self, authority: &Authority, path: &'p str) -> Option<&'p str> {
+        let is_here = authority.as_str().eq_ignore_ascii_case(self.authority.as_str());
+        path.strip_prefix(&self.prefix).filter(|rest| is_here && rest.starts_with('/'))
+    }
+
     fn has_version(&self) -> bool {
         self.prefix
             .split('/')

@@ -1,5 +1,6 @@
 //! Which headers pass through a proxy, and which do not.
 
+use super::signature::{Signature, is_of_signature, signer};
 use super::{query, upgrade};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use std::hash::{BuildHasher, RandomState};
@@ -42,6 +43,15 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     header::UPGRADE,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
+];
+
+/// Headers in which callers speak to Spillway.
+const OURS: [HeaderName; 5] = [
+    HeaderName::from_static("prefer"),
+    HeaderName::from_static(TENANT_HEADER),
+    HeaderName::from_static(PRIORITY_HEADER),
+    HeaderName::from_static(ACCESS_KEY_HEADER),
+    HeaderName::from_static(MAY_SPEND_HEADER),
 ];
 
 /// Headers that hold a caller's credential, one per API.
@@ -89,17 +99,23 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
 /// What goes upstream of a request's headers.
 ///
 /// `whole` says that the body is held and may be read in its answer: then its length is known anew, and the answer
-/// must come unencoded.
-pub(crate) fn for_upstream(incoming: &HeaderMap, host: &str, whole: bool) -> HeaderMap {
+/// must come unencoded. What a signature covers stays as it is.
+pub(crate) fn for_upstream(
+    incoming: &HeaderMap,
+    host: &str,
+    whole: bool,
+    signature: Option<Signature<'_>>,
+) -> HeaderMap {
     let mut headers = incoming.clone();
     strip_hop_by_hop(&mut headers);
     // Spillway answers `Expect` itself, and the others speak to Spillway.
-    let ours =
-        ["prefer", TENANT_HEADER, PRIORITY_HEADER, ACCESS_KEY_HEADER, MAY_SPEND_HEADER].map(HeaderName::from_static);
-    for name in [header::EXPECT, header::HOST].into_iter().chain(ours) {
-        headers.remove(name);
+    for name in [header::EXPECT, header::HOST].into_iter().chain(OURS) {
+        let is_covered = signature.is_some_and(|signature| signature.covers(&name));
+        if !is_covered || name == header::HOST || name == ACCESS_KEY_HEADER || name == MAY_SPEND_HEADER {
+            headers.remove(name);
+        }
     }
-    if whole {
+    if whole && signature.is_none() {
         headers.remove(header::CONTENT_LENGTH);
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
@@ -117,7 +133,7 @@ pub(crate) fn remove_callers(headers: &mut HeaderMap, path_and_query: &mut Strin
         headers.remove(name);
     }
     upgrade::remove_callers(headers);
-    query::remove(path_and_query, is_credential);
+    query::remove(path_and_query, |pair| is_credential(pair) || is_of_signature(pair));
 }
 
 /// Whether the request has already passed through a Spillway, so that forwarding it may never end.
@@ -126,10 +142,10 @@ pub(crate) fn is_loop(headers: &HeaderMap) -> bool {
     names.flat_map(|names| names.split(',')).any(|name| name.trim() == via())
 }
 
-/// The credential of a request. Google's may also stand in the query, as `key`. Requests without any share one: to the
-/// provider they are one caller.
+/// The credential of a request. Google's may also stand in the query, as `key`; of a signature it is who has signed.
+/// Requests without any share one: to the provider they are one caller.
 pub(crate) fn credential<'a>(headers: &'a HeaderMap, query: &'a str) -> Option<&'a [u8]> {
-    credentials(headers, query).next()
+    credentials(headers, query).next().map(|shown| signer(shown).unwrap_or(shown))
 }
 
 /// Every credential of a request, for who has to keep them out of something.
@@ -175,7 +191,7 @@ pub(super) mod tests {
             ("content-length", "3"),
             ("accept-encoding", "gzip"),
         ]);
-        let headers = for_upstream(&incoming, "api.example", true);
+        let headers = for_upstream(&incoming, "api.example", true, None);
         let expected = map(&[
             ("authorization", "Bearer sk-1"),
             ("x-stainless-lang", "python"),
@@ -186,6 +202,34 @@ pub(super) mod tests {
         assert_eq!(headers, expected);
         assert!(is_loop(&headers));
         assert!(!is_loop(&incoming));
+    }
+
+    #[test]
+    fn what_a_signature_covers_stays_as_it_is_but_for_the_access_key() {
+        let signed = "AWS4-HMAC-SHA256 Credential=AKID/d/r/s/aws4_request, SignedHeaders=accept-encoding;host;prefer;\
+                      x-spillway-access-key;x-spillway-tenant, Signature=ab";
+        let incoming = map(&[
+            ("authorization", signed),
+            ("accept-encoding", "compress"),
+            ("prefer", "wait=1"),
+            (TENANT_HEADER, "shop"),
+            (PRIORITY_HEADER, "high"),
+            (ACCESS_KEY_HEADER, "sk-spillway"),
+            ("host", "127.0.0.1:4141"),
+        ]);
+        let signature = Signature::of(&incoming, "").expect("signed");
+        let headers = for_upstream(&incoming, "api.example", true, Some(signature));
+        let expected = map(&[
+            ("authorization", signed),
+            ("accept-encoding", "compress"),
+            ("prefer", "wait=1"),
+            (TENANT_HEADER, "shop"),
+            ("host", "api.example"),
+            ("via", via()),
+        ]);
+        assert_eq!(headers, expected);
+        assert_eq!(signature.lacks(&headers), Some(ACCESS_KEY_HEADER));
+        assert_eq!(credential(&incoming, ""), Some(&b"AKID"[..]));
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub(crate) async fn serve(
         response
     };
     let guess = Dialect::recognise(head.uri.path(), &head.headers).unwrap_or(Dialect::OpenAi);
-    if let Err(unwelcome) = worker.app.guard.check(&head.headers, entrance) {
+    if let Err(unwelcome) = worker.app.guard.check(&head.uri, &head.headers, entrance) {
         return refused(unwelcome.into(), guess, "");
     }
     if let Some(answer) = cors::preflight(&head, METHODS) {

@@ -106,7 +106,11 @@ impl App {
         App {
             chains: Chains::new(&config, &upstreams, &metrics, key.clone(), clock),
             upstreams,
-            guard: Guard { hosts: config.server.allowed_hosts.clone(), origins: config.server.allowed_origins.clone() },
+            guard: Guard {
+                hosts: config.server.allowed_hosts.clone(),
+                origins: config.server.allowed_origins.clone(),
+                upstreams: config.upstreams.values().map(|upstream| upstream.url.clone()).collect(),
+            },
             callers: Callers::new(&config, key, clock),
             access: Access::new(config.server.access_key().and_then(|named| named.secret.as_ref())),
             shed: ShedSettings::default(),

@@ -1,4 +1,4 @@
-//! Where a request goes: by the name of an upstream, or by the API that its path and headers belong to.
+//! Where a request goes: by the name of an upstream, by its URL, or by the API that its path and headers belong to.
 
 use crate::dialect::{Dialect, Operation};
 use crate::proxy::refusal::{Refusal, RefusalKind};
@@ -26,7 +26,9 @@ pub(crate) struct RequestLine {
 }
 
 impl Route {
-    /// Finds the upstream: by name, when the path begins with one, else by the API that path and headers belong to.
+    /// Finds the upstream: by name, when the path begins with one, else by the API that path and headers belong to. A
+    /// caller that has Spillway for its proxy writes the whole URL, and means the upstream that is there; what it has
+    /// signed for that host holds.
     ///
     /// A name alone is that upstream's root. Azure's own paths begin with the name of another upstream, and are kept
     /// whole.
@@ -47,7 +49,15 @@ impl Route {
             let azure = upstreams.get("azure").or_else(|| upstreams.get(Dialect::OpenAi.as_str()))?;
             path.starts_with("/openai/deployments/").then_some((azure, &*path))
         };
-        let (upstream, path) = match of_azure().or_else(by_name) {
+        let by_url = || {
+            let authority = head.uri.authority()?;
+            let there = |upstream: &'_ Arc<Upstream>| upstream.config.url.path_behind(authority, &path).map(str::len);
+            // The shortest rest has the longest base before it.
+            let (rest, upstream) =
+                upstreams.values().filter_map(|of| Some((there(of)?, of))).min_by_key(|(rest, _)| *rest)?;
+            Some((upstream, &path[path.len() - rest..]))
+        };
+        let (upstream, path) = match by_url().or_else(of_azure).or_else(by_name) {
             Some(found) => found,
             None => {
                 let dialect = Dialect::recognise(&path, &head.headers).ok_or_else(no_route)?;

@@ -1,6 +1,7 @@
 //! Who may serve a request, and what each of them is sent.
 
 use crate::dialect::estimate::Estimate;
+use crate::dialect::signature::Signature;
 use crate::dialect::{Operation, headers, kept, sse, upgrade, with_model};
 use crate::observe::recording::Arrival;
 use crate::proxy::candidate::{Candidate, TokensInFlight};
@@ -198,19 +199,37 @@ impl Target {
     ) -> Result<Target, Refusal> {
         let config = &upstream.config;
         let is_held = matches!(request.body, InboundBody::Whole(_)) && request.operation == Operation::Generate;
-        let mut headers = headers::for_upstream(&request.headers, config.url.authority().as_str(), is_held);
+        let query = &request.path_and_query[request.path().len()..];
+        // Where another credential takes its caller's place, what that one has signed counts for nothing.
+        let signature = match credential {
+            Credential::Callers => Signature::of(&request.headers, query.trim_start_matches('?')),
+            Credential::None | Credential::Key(_) => None,
+        };
+        let host = config.url.authority().as_str();
+        let mut headers = headers::for_upstream(&request.headers, host, is_held, signature);
         if let Some(protocol) = &request.upgrade {
             upgrade::insert(&mut headers, protocol.clone());
         }
-        let mut path = config.dialect.canonical_path(request.path(), config.url.adds_version());
+        let mut path = match signature {
+            Some(_) => request.path().to_owned(),
+            None => config.dialect.canonical_path(request.path(), config.url.adds_version()),
+        };
         let mut body = None;
         if let Some(model) = &model
             && let Some((named, changed)) = for_model(&request, &path, model, &mut headers)?
         {
+            if signature.is_some() {
+                return Err(signed("the model that its route names cannot be put into it"));
+            }
             (path, body) = (named, Some(changed));
         }
-        let query = &request.path_and_query[request.path().len()..];
+        if let Some(name) = signature.and_then(|signature| signature.lacks(&headers)) {
+            return Err(signed(&format!(
+                "the header {name}, which it covers, goes no further than Spillway; add it behind the signature"
+            )));
+        }
         let mut path_and_query = match &config.path {
+            _ if signature.is_some() => path + query,
             Some(template) if request.operation == Operation::Generate => {
                 let asked = model.as_deref().or(request.parameters.model.as_deref());
                 template.path(&path, query.strip_prefix('?'), asked).unwrap_or_else(|| path + query)
@@ -243,7 +262,7 @@ impl Target {
                 output_default,
                 context_tokens,
             );
-            if request.parameters.usage_withheld && upstream.asks_for_usage() {
+            if request.parameters.usage_withheld && upstream.asks_for_usage() && signature.is_none() {
                 body_demanding_usage = request.dialect.demand_usage(body.as_ref().unwrap_or(bytes));
             }
         }
@@ -331,6 +350,12 @@ impl Target {
     fn has_honoured_key(&self) -> bool {
         self.upstream.config.honours_idempotency_keys && self.request.headers.contains_key(IDEMPOTENCY_KEY)
     }
+}
+
+/// What would break the signature of a request is not done.
+fn signed(why: &str) -> Refusal {
+    let reason = format!("its caller has signed it as a whole (AWS Signature Version 4), so that {why}");
+    RefusalKind::BadRequest { reason }.into()
 }
 
 /// With what a call is authorised.

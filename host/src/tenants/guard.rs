@@ -4,9 +4,9 @@
 //! The first shows in `Origin`, or where a browser sends none (an image, a script, a link) in `Sec-Fetch-Site`; the
 //! second in `Host`.
 
-use crate::config::Server;
+use crate::config::{BaseUrl, Server};
 use http::uri::Authority;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, Uri, header};
 
 /// Through which a request comes in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,16 +44,21 @@ pub(crate) struct Guard {
     pub hosts: Vec<String>,
     /// Additional `Origin`s, in full.
     pub origins: Vec<String>,
+    /// Where upstreams are. Whoever has Spillway for its proxy writes their whole URL, which no page can do.
+    pub upstreams: Vec<BaseUrl>,
 }
 
 impl Guard {
     /// Lets the request pass, or says why not. No name is resolved to a Unix socket, so that any `Host` is right there;
-    /// a page may still be behind whoever passes its request on.
+    /// a page may still be behind whoever passes its request on. Beside a whole URL `Host` says nothing.
     ///
     /// # Errors
     /// What names the header and the setting that would allow it.
-    pub(crate) fn check(&self, headers: &HeaderMap, entrance: Entrance) -> Result<(), Unwelcome> {
+    pub(crate) fn check(&self, uri: &Uri, headers: &HeaderMap, entrance: Entrance) -> Result<(), Unwelcome> {
+        let is_upstreams =
+            |authority| self.upstreams.iter().any(|url| url.path_behind(authority, uri.path()).is_some());
         match entrance {
+            Entrance::Port | Entrance::Network if uri.authority().is_some_and(is_upstreams) => {}
             Entrance::Port => self.check_host(headers, false)?,
             Entrance::Network => self.check_host(headers, self.hosts.is_empty())?,
             Entrance::UnixSocket => {}
@@ -131,7 +136,11 @@ mod tests {
     }
 
     fn verdict_at(entrance: Entrance, pairs: &[(header::HeaderName, &'static str)]) -> Result<(), u16> {
-        let guard = Guard { hosts: vec!["proxy.internal".into()], origins: vec!["https://app.example".into()] };
+        let guard = Guard {
+            hosts: vec!["proxy.internal".into()],
+            origins: vec!["https://app.example".into()],
+            ..Guard::default()
+        };
         verdict_of(&guard, entrance, pairs)
     }
 
@@ -140,7 +149,7 @@ mod tests {
         for (name, value) in pairs {
             headers.append(name, HeaderValue::from_static(value));
         }
-        guard.check(&headers, entrance).map_err(|unwelcome| match unwelcome {
+        guard.check(&Uri::from_static("/v1/models"), &headers, entrance).map_err(|unwelcome| match unwelcome {
             Unwelcome::Malformed(_) => 400,
             Unwelcome::Forbidden(_) => 403,
         })
@@ -161,8 +170,8 @@ mod tests {
         use header::{HOST, HeaderName, ORIGIN};
         const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
         let (any, listed) = (
-            Guard { hosts: vec![], origins: vec!["https://app.example".into()] },
-            Guard { hosts: vec!["spillway".into()], origins: vec![] },
+            Guard { origins: vec!["https://app.example".into()], ..Guard::default() },
+            Guard { hosts: vec!["spillway".into()], ..Guard::default() },
         );
         let cases = [
             (&any, &[(HOST, "spillway:4141")][..], Ok(())),
@@ -180,6 +189,29 @@ mod tests {
         for (guard, pairs, expected) in cases {
             assert_eq!(verdict_of(guard, Entrance::Network, pairs), expected, "{pairs:?}");
         }
+    }
+
+    #[test]
+    fn whoever_has_spillway_for_its_proxy_asks_for_upstreams_and_for_nothing_else() {
+        let guard =
+            Guard { upstreams: vec![BaseUrl::parse("https://api.example/base").expect("a URL")], ..Guard::default() };
+        let of_api = [(header::HOST, HeaderValue::from_static("api.example"))];
+        let of_page = [of_api[0].clone(), (header::ORIGIN, HeaderValue::from_static("http://api.example"))];
+        let verdict = |uri: &'static str, headers: &[(header::HeaderName, HeaderValue)]| {
+            let headers = headers.iter().cloned().collect();
+            guard.check(&Uri::from_static(uri), &headers, Entrance::Port).is_ok()
+        };
+        assert!(verdict("http://api.example/base/v1/models", &of_api) && verdict("http://API.example/base/x", &of_api));
+        let others = [
+            "/base/v1/models",
+            "http://api.example/v1",
+            "http://api.example:8080/base/x",
+            "http://evil.example/base/x",
+        ];
+        for other in others {
+            assert!(!verdict(other, &of_api), "{other}");
+        }
+        assert!(!verdict("http://api.example/base/v1/models", &of_page));
     }
 
     #[test]
