@@ -33,5 +33,7 @@ pub mod spillway;
 #[cfg(target_os = "linux")]
 pub mod terminal;
 pub mod wait;
+#[cfg(target_os = "linux")]
+pub mod wire;
 
 pub use spillway_mock_provider as provider;

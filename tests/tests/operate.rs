@@ -23,7 +23,7 @@ fn every_mistake_in_a_configuration_is_listed_with_its_line_and_path() {
         ("upstreams.openai.url", "must begin with http:// or https://"),
         ("upstreams.openai.breaker.cooldown", "expected a duration with its unit"),
         ("upstreams.openai.breaker.failure_rate", "must be from 0 to 1"),
-        ("upstreams.mine.dialect", "must be openai, anthropic, gemini or other"),
+        ("upstreams.mine.dialect", "must be openai, anthropic, gemini, ollama or other"),
         ("upstreams.mine.url", "where is this upstream?"),
     ];
     for command in ["check", "run"] {

@@ -57,6 +57,8 @@ fn request(name: &str, asks_for_usage: bool) -> Request {
     match name {
         _ if name.starts_with("anthropic-") => (anthropic.stream)(),
         _ if name.starts_with("gemini-") => (gemini.stream)(),
+        _ if name.starts_with("ollama-chat") => post("/openai/api/chat", &json!({"model": "m", "messages": []})),
+        _ if name.starts_with("ollama-generate") => post("/openai/api/generate", &json!({"model": "m", "prompt": ""})),
         _ if name.starts_with("openai-responses") => {
             post("/v1/responses", &json!({"model": "mock-small", "input": "Say hello.", "stream": true}))
         }
@@ -72,7 +74,7 @@ fn request(name: &str, asks_for_usage: bool) -> Request {
 }
 
 /// The stream in pieces as chance will have it, at first one byte at a time.
-fn split(stream: &[u8], way: usize, chance: &mut Chance) -> Reply {
+fn split(name: &str, stream: &[u8], way: usize, chance: &mut Chance) -> Reply {
     let mut cuts: Vec<usize> = match way {
         0 => (0..stream.len()).collect(),
         _ => (0..chance.below(PIECES_MAX)).map(|_| chance.below(stream.len())).collect(),
@@ -81,7 +83,8 @@ fn split(stream: &[u8], way: usize, chance: &mut Chance) -> Reply {
     cuts.sort_unstable();
     cuts.dedup();
     let pieces = cuts.windows(2).map(|pair| stream[pair[0]..pair[1]].to_vec());
-    pieces.fold(in_pieces("text/event-stream"), Reply::chunk)
+    let media_type = if name.starts_with("ollama-") { "application/x-ndjson" } else { "text/event-stream" };
+    pieces.fold(in_pieces(media_type), Reply::chunk)
 }
 
 /// A chat's stream without the event that is there only because usage was asked for.
@@ -104,7 +107,7 @@ fn passes_as_it_is(
     chance: &mut Chance,
 ) {
     let started = provider.stats().started;
-    provider.next(split(stream, way, chance));
+    provider.next(split(name, stream, way, chance));
     let answer = spillway.open(&request(name, true)).1.body().expect("a clean end");
     assert_eq!(String::from_utf8_lossy(&answer), String::from_utf8_lossy(stream), "{name}, {way}");
     assert_eq!(provider.stats().started, started + 1, "{name}, {way}");
@@ -145,7 +148,7 @@ fn a_caller_that_did_not_ask_for_usage_gets_all_but_the_event_with_it_however_it
         let expected = without_usage(&stream);
         shorter += usize::from(expected.len() < stream.len());
         for way in 0..WAYS {
-            provider.next(split(&stream, way, &mut chance));
+            provider.next(split(&name, &stream, way, &mut chance));
             let answer = spillway.open(&request(&name, false)).1.body().expect("a clean end");
             assert_eq!(String::from_utf8_lossy(&answer), String::from_utf8_lossy(&expected), "{name}, {way}");
         }

@@ -2,6 +2,8 @@
 //! same verdict, in one call.
 #![allow(clippy::expect_used, reason = "a test fails by panicking, also in its helpers")]
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use serde_json::json;
 use spillway_tests::asks::{APIS, Api};
 use spillway_tests::chance::Chance;
@@ -9,6 +11,7 @@ use spillway_tests::http::{Connection, Request, post};
 use spillway_tests::provider::{Provider, Reply, healthy, in_pieces};
 use spillway_tests::spillway::{Setup, Spillway};
 use spillway_tests::wait::eventually;
+use std::io::Write;
 use std::thread;
 
 /// Streams of each API, in this many ways each.
@@ -36,6 +39,46 @@ fn streams() -> [(Api, Request); 4] {
     [(openai, chat), (anthropic, (anthropic.stream)()), (gemini, (gemini.stream)()), (openai, responses)]
 }
 
+/// A stream as it was recorded, and how its head describes it.
+struct Recorded {
+    api: Api,
+    request: Request,
+    head: Reply,
+    stream: Vec<u8>,
+}
+
+/// Those of all APIs, in plain and compressed, and Ollama's, which any upstream may speak.
+fn all_recorded(provider: &Provider) -> Vec<Recorded> {
+    let events = || in_pieces("text/event-stream");
+    let plain: Vec<(Api, Request, Vec<u8>)> =
+        streams().into_iter().map(|(api, request)| (api, request.clone(), recorded(provider, &request))).collect();
+    let compressed = plain.iter().map(|(api, request, stream)| {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        // Flushed here and there, as servers do that stream.
+        for part in stream.chunks(150) {
+            encoder.write_all(part).and_then(|()| encoder.flush()).expect("memory");
+        }
+        let request = request.clone().header("accept-encoding", "gzip");
+        let stream = encoder.finish().expect("memory");
+        Recorded { api: *api, request, head: events().header("content-encoding", "gzip"), stream }
+    });
+    let line = |text: &str| json!({"model": "m", "message": {"content": text}, "done": false}).to_string() + "\n";
+    let last = json!({"model": "m", "done": true, "prompt_eval_count": 123, "eval_count": 45}).to_string() + "\n";
+    let ollamas = Recorded {
+        api: APIS[0],
+        request: post("/openai/api/chat", &json!({"model": "m", "messages": []})),
+        head: in_pieces("application/x-ndjson"),
+        stream: [line("Hello"), line(" \u{e9}\n"), last].concat().into_bytes(),
+    };
+    let plain = plain.iter().map(|(api, request, stream)| Recorded {
+        api: *api,
+        request: request.clone(),
+        head: events(),
+        stream: stream.clone(),
+    });
+    plain.chain(compressed).chain([ollamas]).collect()
+}
+
 /// What the provider answers, as it comes directly.
 fn recorded(provider: &Provider, request: &Request) -> Vec<u8> {
     provider.next(healthy().usage(123, 45));
@@ -45,14 +88,14 @@ fn recorded(provider: &Provider, request: &Request) -> Vec<u8> {
     connection.body().expect("whole")
 }
 
-/// The stream in pieces as chance will have it.
-fn split(stream: &[u8], chance: &mut Chance) -> Reply {
+/// The stream behind its head, in pieces as chance will have it.
+fn split(head: Reply, stream: &[u8], chance: &mut Chance) -> Reply {
     let mut cuts: Vec<usize> = (0..chance.below(PIECES_MAX)).map(|_| chance.below(stream.len())).collect();
     cuts.extend([0, stream.len()]);
     cuts.sort_unstable();
     cuts.dedup();
     let pieces = cuts.windows(2).map(|pair| stream[pair[0]..pair[1]].to_vec());
-    pieces.fold(in_pieces("text/event-stream"), Reply::chunk)
+    pieces.fold(head, Reply::chunk)
 }
 
 /// Tokens counted so far, and failures.
@@ -65,17 +108,17 @@ fn counted(spillway: &Spillway, api: Api) -> (f64, f64, serde_json::Value) {
 
 #[test]
 fn a_stream_is_the_same_however_it_is_cut_and_whatever_follows_it() {
+    let source = Provider::start();
     thread::scope(|scope| {
-        for (seed, (api, request)) in (1..).zip(streams()) {
+        for (seed, Recorded { api, request, head, stream }) in (1..).zip(all_recorded(&source)) {
             scope.spawn(move || {
                 let provider = Provider::start();
                 let spillway = Setup::with(&provider).start();
-                let stream = recorded(&provider, &request);
                 let mut chance = Chance::seeded(seed);
                 for way in 0..WAYS {
                     let (input, output, failures) = counted(&spillway, api);
                     let started = provider.stats().started;
-                    let reply = split(&stream, &mut chance);
+                    let reply = split(head.clone(), &stream, &mut chance);
                     provider.next(ENDINGS[way % ENDINGS.len()](reply));
                     let answer = spillway.open(&request).1.body().expect("a clean end");
                     assert!(answer.starts_with(&stream), "{}, {way}: {}", api.name, String::from_utf8_lossy(&answer));
@@ -113,7 +156,7 @@ fn a_stream_that_breaks_before_its_end_is_passed_on_as_far_as_it_came_and_fails_
                     let before = counted(&spillway, api).2.as_u64().expect("a count");
                     let started = provider.stats().started;
                     let part = &text[..first + chance.below(last - first)];
-                    provider.next(split(part.as_bytes(), &mut chance).cut());
+                    provider.next(split(in_pieces("text/event-stream"), part.as_bytes(), &mut chance).cut());
                     let mut answer = spillway.open(&request).1;
                     let mut arrived = Vec::new();
                     let broken = loop {

@@ -51,7 +51,7 @@ max_size = "12 parsecs"
         "line 11: upstreams.openai.breaker.failure_rate: must be from 0 to 1",
         "upstreams.openai.breaker.cooldown",
         "line 15: upstreams.mine.url: missing",
-        "line 16: upstreams.mine.dialect: must be openai, anthropic, gemini or other",
+        "line 16: upstreams.mine.dialect: must be openai, anthropic, gemini, ollama or other",
         "line 19: spool.max_size: expected a size with its unit",
     ] {
         assert!(found.iter().any(|mistake| mistake.contains(expected)), "no `{expected}` in {found:#?}");

@@ -41,7 +41,7 @@ impl Auth {
     /// What the first provider of this API reads.
     pub const fn of(dialect: Dialect) -> Auth {
         match dialect {
-            Dialect::OpenAi | Dialect::Other => Auth::Bearer,
+            Dialect::OpenAi | Dialect::Ollama | Dialect::Other => Auth::Bearer,
             Dialect::Anthropic => Auth::XApiKey,
             Dialect::Gemini => Auth::XGoogApiKey,
         }

@@ -1,6 +1,6 @@
 //! A stream of events as it is read on its way: what of it the caller gets, how far it has come, and what it cost.
 
-use crate::dialect::sse::{self, Splitter};
+use crate::dialect::sse::Splitter;
 use crate::dialect::{Dialect, EventKind, Usage};
 use bytes::Bytes;
 use spillway_sdk::ProviderError;
@@ -108,7 +108,7 @@ impl Events {
     /// break right before that: where it says something whole, it is read like any other.
     pub(crate) fn last_event(&mut self) -> Option<Event> {
         self.read_tail();
-        if !is_whole(self.splitter.pending()) {
+        if !is_whole(self.dialect, self.splitter.pending()) {
             return None;
         }
         let event = self.splitter.take_rest();
@@ -145,7 +145,7 @@ impl Events {
         };
         self.pieces += u64::from(is_content);
         // Where the data is on several lines, the usage may be as well.
-        let data = sse::data(&event);
+        let data = self.dialect.data(&event);
         if let Some(reported) = self.dialect.read_usage(&data) {
             self.count(reported);
             if self.strip_usage && self.dialect.is_usage_event(&data) {
@@ -199,8 +199,8 @@ impl Events {
 }
 
 /// Whether an event behind which the blank line is missing says something whole.
-pub(crate) fn is_whole(event: &[u8]) -> bool {
-    let data = sse::data(event);
+pub(crate) fn is_whole(dialect: Dialect, event: &[u8]) -> bool {
+    let data = dialect.data(event);
     &*data == b"[DONE]" || serde_json::from_slice::<serde::de::IgnoredAny>(&data).is_ok()
 }
 

@@ -1,7 +1,7 @@
 //! Which headers pass through a proxy, and which do not.
 
 use super::signature::{Signature, is_of_signature, signer};
-use super::{query, upgrade};
+use super::{compression, query, upgrade};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::OnceLock;
@@ -98,8 +98,8 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
 
 /// What goes upstream of a request's headers.
 ///
-/// `whole` says that the body is held and may be read in its answer: then its length is known anew, and the answer
-/// must come unencoded. What a signature covers stays as it is.
+/// `whole` says that the body is held, and that its answer is read: then its length is known anew, and the answer comes
+/// in no encoding but those that can be read. What a signature covers stays as it is.
 pub(crate) fn for_upstream(
     incoming: &HeaderMap,
     host: &str,
@@ -115,9 +115,15 @@ pub(crate) fn for_upstream(
             headers.remove(name);
         }
     }
-    if whole && signature.is_none() {
-        headers.remove(header::CONTENT_LENGTH);
-        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    if signature.is_none() {
+        // Whoever fetches a job's answer later may not take it as its request would have.
+        if incoming.contains_key("prefer") {
+            compression::ask_for_none(&mut headers);
+        }
+        if whole {
+            headers.remove(header::CONTENT_LENGTH);
+            compression::ask_for_readable(&mut headers);
+        }
     }
     if let Ok(host) = HeaderValue::from_str(host) {
         headers.insert(header::HOST, host);
@@ -189,7 +195,7 @@ pub(super) mod tests {
             ("expect", "100-continue"),
             ("host", "127.0.0.1:4141"),
             ("content-length", "3"),
-            ("accept-encoding", "gzip"),
+            ("accept-encoding", "gzip, compress"),
         ]);
         let headers = for_upstream(&incoming, "api.example", true, None);
         let expected = map(&[
@@ -202,6 +208,12 @@ pub(super) mod tests {
         assert_eq!(headers, expected);
         assert!(is_loop(&headers));
         assert!(!is_loop(&incoming));
+        let asked = |whole| {
+            let incoming = map(&[("accept-encoding", "gzip, compress")]);
+            for_upstream(&incoming, "api.example", whole, None).remove("accept-encoding")
+        };
+        assert_eq!(asked(true).expect("a header"), "gzip");
+        assert_eq!(asked(false).expect("a header"), "gzip, compress");
     }
 
     #[test]

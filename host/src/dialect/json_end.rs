@@ -1,6 +1,7 @@
 //! Where a JSON body ends, found out piece by piece: an answer that is whole stays so, whatever becomes of its
 //! connection.
 
+use super::compression::Coding;
 use http::{HeaderMap, header};
 
 /// How far a JSON object or list has come.
@@ -15,13 +16,13 @@ pub(crate) struct JsonEnd {
 
 impl JsonEnd {
     /// For a body with this head, if its own last bracket is what tells its end: not for one whose length is announced,
-    /// nor for one that may hold several objects, line by line.
+    /// nor for one that may hold several objects, line by line. Of one that is compressed it is what it decodes to.
     pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
         let content_type = headers.get(header::CONTENT_TYPE)?.as_bytes();
         let media_type = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
         let is_json = media_type.eq_ignore_ascii_case(b"application/json");
-        let is_plain = headers.get(header::CONTENT_ENCODING).is_none_or(|encoding| encoding == "identity");
-        (is_json && is_plain && !headers.contains_key(header::CONTENT_LENGTH)).then(Self::default)
+        let is_readable = || Coding::of(headers).is_read_as_it_comes();
+        (is_json && is_readable() && !headers.contains_key(header::CONTENT_LENGTH)).then(Self::default)
     }
 
     /// Takes in what comes next.

@@ -29,7 +29,7 @@ pub(crate) fn references<'r>(dialect: Dialect, path: &'r str, body: &'r [u8]) ->
         Dialect::OpenAi => (&OPENAI, id_in(path, &OPENAI_PATHS)),
         Dialect::Anthropic => (&ANTHROPIC, id_in(path, &ANTHROPIC_PATHS)),
         Dialect::Gemini => (&GEMINI, resource(path).or_else(|| id_in(path, &GEMINI_ID_PATHS))),
-        Dialect::Other => return Vec::new(),
+        Dialect::Ollama | Dialect::Other => return Vec::new(),
     };
     let mut found = Walk::of_request(&[fields], body);
     // What a path that generates names is a deployment or a project, whatever it is called.
@@ -50,7 +50,7 @@ pub(crate) fn made(dialect: Dialect, json: &[u8], f: impl FnMut(&str)) {
         Dialect::OpenAi => [&OPENAI_MADE, &OPENAI],
         Dialect::Anthropic => [&ANTHROPIC_MADE, &ANTHROPIC],
         Dialect::Gemini => [&GEMINI_MADE, &GEMINI],
-        Dialect::Other => return,
+        Dialect::Ollama | Dialect::Other => return,
     };
     if may_make(dialect, json) {
         Walk::of_answer(&fields, json).iter().map(Cow::as_ref).for_each(f);
@@ -75,7 +75,7 @@ fn may_make(dialect: Dialect, json: &[u8]) -> bool {
             b"\"fallback_credit_token\"",
         ],
         Dialect::Gemini => &[b"ignature\"", b"\"name\"", b"\"uri\"", b"\"interaction\""],
-        Dialect::Other => &[],
+        Dialect::Ollama | Dialect::Other => &[],
     };
     keys.iter().any(|key| has_key(json, key))
 }

@@ -16,7 +16,7 @@ impl Dialect {
             Dialect::OpenAi if opens_session(json) => EventKind::Preamble,
             Dialect::OpenAi => openai::read_event(b"", json),
             Dialect::Gemini if has_key(json, b"\"setupComplete\"") => EventKind::Preamble,
-            Dialect::Gemini | Dialect::Anthropic | Dialect::Other => EventKind::Content,
+            Dialect::Gemini | Dialect::Anthropic | Dialect::Ollama | Dialect::Other => EventKind::Content,
         }
     }
 
@@ -30,7 +30,7 @@ impl Dialect {
                 let said = sum(&metadata, &["responseTokenCount"]);
                 gemini::usage(&metadata).map(|usage| Usage { output: usage.output.saturating_add(said), ..usage })
             }
-            Dialect::OpenAi | Dialect::Gemini | Dialect::Anthropic | Dialect::Other => None,
+            Dialect::OpenAi | Dialect::Gemini | Dialect::Anthropic | Dialect::Ollama | Dialect::Other => None,
         }
     }
 }

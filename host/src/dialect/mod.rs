@@ -3,6 +3,7 @@
 pub mod auth;
 pub(crate) mod compression;
 pub(crate) mod conversation;
+pub(crate) mod decoder;
 pub(crate) mod error;
 pub mod estimate;
 pub(crate) mod events;
@@ -24,10 +25,12 @@ mod anthropic;
 mod gemini;
 mod lenient;
 mod messages;
+mod ollama;
 mod openai;
 mod raw;
 
 use crate::dialect::error::ApiError;
+use crate::dialect::sse::Framing;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode};
 use serde::Deserialize;
@@ -45,6 +48,8 @@ pub enum Dialect {
     Anthropic,
     /// Google's Gemini API.
     Gemini,
+    /// Ollama's own.
+    Ollama,
     /// Something else, passed through unread.
     Other,
 }
@@ -127,7 +132,8 @@ pub enum EventKind {
 
 impl Dialect {
     /// All dialects.
-    pub const ALL: [Dialect; 4] = [Dialect::OpenAi, Dialect::Anthropic, Dialect::Gemini, Dialect::Other];
+    pub const ALL: [Dialect; 5] =
+        [Dialect::OpenAi, Dialect::Anthropic, Dialect::Gemini, Dialect::Ollama, Dialect::Other];
 
     /// The word used in configuration, logs and policies.
     pub const fn as_str(self) -> &'static str {
@@ -135,6 +141,7 @@ impl Dialect {
             Dialect::OpenAi => "openai",
             Dialect::Anthropic => "anthropic",
             Dialect::Gemini => "gemini",
+            Dialect::Ollama => "ollama",
             Dialect::Other => "other",
         }
     }
@@ -154,6 +161,8 @@ impl Dialect {
             Some(Dialect::Gemini)
         } else if openai::recognises(path) {
             Some(Dialect::OpenAi)
+        } else if ollama::recognises(path) {
+            Some(Dialect::Ollama)
         } else {
             None
         }
@@ -188,7 +197,7 @@ impl Dialect {
                     None => path.to_owned(),
                 }
             }
-            Dialect::Gemini | Dialect::Other => path.to_owned(),
+            Dialect::Gemini | Dialect::Ollama | Dialect::Other => path.to_owned(),
         }
     }
 
@@ -208,14 +217,31 @@ impl Dialect {
             Dialect::OpenAi => openai::read_request(path, body),
             Dialect::Anthropic => anthropic::read_request(body),
             Dialect::Gemini => gemini::read_request(path, body),
+            Dialect::Ollama => ollama::read_request(path, body),
             Dialect::Other => Parameters::default(),
         };
         Parameters { model: asked.model.or_else(|| paths::model(path)), ..asked }
     }
 
+    /// How its streams are cut into events.
+    pub(crate) fn framing(self) -> Framing {
+        match self {
+            Dialect::OpenAi | Dialect::Anthropic | Dialect::Gemini | Dialect::Other => Framing::Events,
+            Dialect::Ollama => Framing::Lines,
+        }
+    }
+
+    /// What an event of a stream says, without what frames it.
+    pub fn data(self, event: &[u8]) -> Cow<'_, [u8]> {
+        match self.framing() {
+            Framing::Events => sse::data(event),
+            Framing::Lines => Cow::Borrowed(event.trim_ascii()),
+        }
+    }
+
     /// Says what an event of a stream means.
     pub fn read_event(self, event: &[u8]) -> EventKind {
-        let data = sse::data(event);
+        let data = self.data(event);
         // Events with errors are rare, and a key cannot occur inside of a JSON string without its backslashes.
         if (has_key(&data, b"\"error\"") || sse::name(event) == Some(b"error"))
             && let Some(error) = ProviderError::parse(&data)
@@ -226,6 +252,7 @@ impl Dialect {
             Dialect::OpenAi => openai::read_event(event, &data),
             Dialect::Anthropic => anthropic::read_event(event, &data),
             Dialect::Gemini => gemini::read_event(&data),
+            Dialect::Ollama => ollama::read_event(&data),
             Dialect::Other => EventKind::Content,
         }
     }
@@ -241,6 +268,7 @@ impl Dialect {
                 Dialect::OpenAi => openai::is_nothing(path, body),
                 Dialect::Anthropic => anthropic::is_nothing(body),
                 Dialect::Gemini => gemini::is_nothing(path, body),
+                Dialect::Ollama => ollama::is_nothing(body),
                 Dialect::Other => false,
             },
             Some(_) => is_all && body == b"null",
@@ -253,6 +281,7 @@ impl Dialect {
             Dialect::OpenAi => openai::usage(&object_behind(json, b"\"usage\"")?),
             Dialect::Anthropic => anthropic::usage(&object_behind(json, b"\"usage\"")?),
             Dialect::Gemini => gemini::usage(&object_behind(json, b"\"usageMetadata\"")?),
+            Dialect::Ollama => ollama::usage(json),
             Dialect::Other => None,
         }
     }
@@ -261,7 +290,7 @@ impl Dialect {
     pub fn demand_usage(self, body: &[u8]) -> Option<Bytes> {
         match self {
             Dialect::OpenAi => openai::demand_usage(body),
-            Dialect::Anthropic | Dialect::Gemini | Dialect::Other => None,
+            Dialect::Anthropic | Dialect::Gemini | Dialect::Ollama | Dialect::Other => None,
         }
     }
 
@@ -270,7 +299,7 @@ impl Dialect {
     pub fn is_usage_event(self, data: &[u8]) -> bool {
         match self {
             Dialect::OpenAi => openai::is_usage_event(data),
-            Dialect::Anthropic | Dialect::Gemini | Dialect::Other => false,
+            Dialect::Anthropic | Dialect::Gemini | Dialect::Ollama | Dialect::Other => false,
         }
     }
 
@@ -278,7 +307,7 @@ impl Dialect {
     pub fn status(self, error: &ApiError) -> StatusCode {
         match self {
             Dialect::Anthropic => anthropic::status(error),
-            Dialect::OpenAi | Dialect::Gemini | Dialect::Other => error.status,
+            Dialect::OpenAi | Dialect::Gemini | Dialect::Ollama | Dialect::Other => error.status,
         }
     }
 
@@ -288,6 +317,7 @@ impl Dialect {
             Dialect::OpenAi | Dialect::Other => openai::envelope(error),
             Dialect::Anthropic => anthropic::envelope(error, request_id),
             Dialect::Gemini => gemini::envelope(error),
+            Dialect::Ollama => ollama::envelope(error),
         }
     }
 
@@ -301,6 +331,7 @@ impl Dialect {
         Bytes::from(match self {
             Dialect::OpenAi | Dialect::Gemini | Dialect::Other => format!("data: {envelope}\n\n"),
             Dialect::Anthropic => format!("event: error\ndata: {envelope}\n\n"),
+            Dialect::Ollama => format!("{envelope}\n"),
         })
     }
 
@@ -308,7 +339,9 @@ impl Dialect {
     pub fn request_id_header(self) -> HeaderName {
         match self {
             Dialect::Anthropic => HeaderName::from_static("request-id"),
-            Dialect::OpenAi | Dialect::Gemini | Dialect::Other => HeaderName::from_static("x-request-id"),
+            Dialect::OpenAi | Dialect::Gemini | Dialect::Ollama | Dialect::Other => {
+                HeaderName::from_static("x-request-id")
+            }
         }
     }
 }

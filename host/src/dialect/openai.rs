@@ -34,8 +34,6 @@ struct Body {
     max_tokens: Scalar,
     max_completion_tokens: Scalar,
     max_output_tokens: Scalar,
-    /// Ollama's bound, among its options.
-    num_predict: Scalar,
     n: Scalar,
     prompt: Prompts,
     input: Prompts,
@@ -55,7 +53,6 @@ impl Body {
             "max_tokens" => read.max_tokens = Scalar::read(value),
             "max_completion_tokens" => read.max_completion_tokens = Scalar::read(value),
             "max_output_tokens" => read.max_output_tokens = Scalar::read(value),
-            "options" => read.num_predict = inside(value, "num_predict"),
             "n" => read.n = Scalar::read(value),
             "prompt" => read.prompt = Prompts::read(value),
             "input" => read.input = Prompts::read(value),
@@ -70,13 +67,11 @@ impl Body {
 
 pub(super) fn read_request(path: &str, body: &[u8]) -> Parameters {
     let Some(body) = Body::read(body) else { return Parameters::default() };
-    // Ollama streams unless it is told not to.
-    let streams_unasked = path.ends_with("/api/chat") || path.ends_with("/api/generate");
-    let streaming = body.stream.is(true) || streams_unasked && !body.stream.is(false);
-    let bounds = [&body.max_completion_tokens, &body.max_output_tokens, &body.max_tokens, &body.num_predict];
+    let streaming = body.stream.is(true);
+    let bounds = [&body.max_completion_tokens, &body.max_output_tokens, &body.max_tokens];
     let bound = bounds.into_iter().find_map(Scalar::whole_number);
     let alternatives = body.n.whole_number().unwrap_or(1).max(1).saturating_mul(body.prompt.0);
-    let embeds = path.ends_with("/embeddings") || path.ends_with("/api/embed");
+    let embeds = path.ends_with("/embeddings");
     let without_output = embeds.then_some(0);
     Parameters {
         creates: body.background.is(true) || body.conversation != Scalar::Null,

@@ -13,10 +13,9 @@ const ENDS: [(&str, Dialect); 8] = [
     ("/responses", Dialect::OpenAi),
     ("/embeddings", Dialect::OpenAi),
     ("/messages", Dialect::Anthropic),
-    // Ollama's own. Its errors are an OpenAI client's to read.
-    ("/api/chat", Dialect::OpenAi),
-    ("/api/generate", Dialect::OpenAi),
-    ("/api/embed", Dialect::OpenAi),
+    ("/api/chat", Dialect::Ollama),
+    ("/api/generate", Dialect::Ollama),
+    ("/api/embed", Dialect::Ollama),
 ];
 
 /// Paths with one of these in them are about something that is kept, and only end like one that generates.
@@ -116,7 +115,7 @@ mod tests {
 
     #[test]
     fn every_public_path_that_generates_is_recognised_with_its_api() {
-        use Dialect::{Anthropic, Gemini, OpenAi};
+        use Dialect::{Anthropic, Gemini, Ollama, OpenAi};
         let public = [
             ("OpenAI", OpenAi, "/v1/chat/completions"),
             ("OpenAI", OpenAi, "/v1/completions"),
@@ -154,8 +153,8 @@ mod tests {
             ("Fireworks", OpenAi, "/inference/v1/chat/completions"),
             ("GitHub Models", OpenAi, "/inference/chat/completions"),
             ("GitHub Models", OpenAi, "/orgs/o/inference/chat/completions"),
-            ("Ollama", OpenAi, "/api/chat"),
-            ("Ollama", OpenAi, "/api/generate"),
+            ("Ollama", Ollama, "/api/chat"),
+            ("Ollama", Ollama, "/api/generate"),
             ("vLLM", OpenAi, "/v1/embeddings"),
             ("llama.cpp", OpenAi, "/v1/chat/completions"),
             ("llama.cpp", Anthropic, "/v1/messages"),

@@ -1,10 +1,50 @@
-//! Server-sent events: finding where one ends, and what it says.
+//! Streams of events, which most APIs write as server-sent events and Ollama line by line: finding where one ends, and
+//! what it says.
 
+use super::decoder::Decoder;
 use bytes::{Bytes, BytesMut};
 use std::borrow::Cow;
 
 /// Largest event that is kept together. A longer one is passed on in parts, as they come. Images are longer.
 pub(crate) const EVENT_BYTES_MAX: usize = 1 << 20;
+
+/// How a stream is cut into events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// Server-sent events, with a blank line behind each.
+    #[default]
+    Events,
+    /// A JSON object in each line.
+    Lines,
+}
+
+impl Framing {
+    /// Whether a head with this media type announces such a stream.
+    pub(crate) fn is_of(self, content_type: &[u8]) -> bool {
+        let media_type = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+        let names: &[&str] = match self {
+            Framing::Events => &["text/event-stream"],
+            Framing::Lines => &["application/x-ndjson", "application/ndjson", "application/jsonl"],
+        };
+        names.iter().any(|name| media_type.eq_ignore_ascii_case(name.as_bytes()))
+    }
+
+    /// What is put behind an event that lacks its end, so that another can follow.
+    pub(crate) fn end(self) -> &'static [u8] {
+        match self {
+            Framing::Events => b"\n\n",
+            Framing::Lines => b"\n",
+        }
+    }
+
+    /// Whether something can follow that begins an event of its own: behind a blank line, or behind a comment.
+    pub(crate) fn is_closed(self, bytes: &[u8]) -> bool {
+        match self {
+            Framing::Events => is_closed(bytes),
+            Framing::Lines => bytes.ends_with(b"\n"),
+        }
+    }
+}
 
 /// Bytes of a blank line that may have arrived while its last one has not: where it stands, an event ends.
 const BLANK_LINE_BEGUN_BYTES_MAX: usize = 3;
@@ -12,6 +52,9 @@ const BLANK_LINE_BEGUN_BYTES_MAX: usize = 3;
 /// Cuts a stream of bytes into whole events.
 #[derive(Debug, Default)]
 pub(crate) struct Splitter {
+    framing: Framing,
+    /// Decodes what arrives, where it comes compressed.
+    decoder: Option<Box<Decoder>>,
     pending: Bytes,
     /// How much of `pending` is known to hold no end of what it begins with.
     searched: usize,
@@ -31,8 +74,23 @@ enum Oversized {
 }
 
 impl Splitter {
+    /// For a stream that is cut so, and comes compressed if there is a decoder for it.
+    pub(crate) fn new(framing: Framing, decoder: Option<Box<Decoder>>) -> Self {
+        Splitter { framing, decoder, ..Splitter::default() }
+    }
+
+    /// Whether the events are not what arrives, but what it decodes to.
+    pub(crate) fn is_compressed(&self) -> bool {
+        self.decoder.is_some()
+    }
+
     /// Adds what has arrived. Copies nothing when no partial event is waiting.
-    pub(crate) fn push(&mut self, arrived: Bytes) {
+    pub(crate) fn push(&mut self, mut arrived: Bytes) {
+        if let Some(decoder) = &mut self.decoder {
+            arrived = decoder.decode(&arrived);
+            // What cannot be decoded may have said anything.
+            self.overflowed |= decoder.has_given_up();
+        }
         if self.pending.is_empty() {
             self.pending = arrived;
         } else {
@@ -55,9 +113,10 @@ impl Splitter {
             _ => Oversized::Event,
         };
         let kind = self.oversized.unwrap_or(begins_with);
-        let end = match kind {
-            Oversized::Comment => line_end(&self.pending, self.searched),
-            Oversized::Event => {
+        let end = match (self.framing, kind) {
+            (Framing::Lines, _) => newline_end(&self.pending, self.searched),
+            (Framing::Events, Oversized::Comment) => line_end(&self.pending, self.searched),
+            (Framing::Events, Oversized::Event) => {
                 let blank_line = if self.oversized.is_none() { blank_line_end(&self.pending) } else { None };
                 blank_line.or_else(|| event_end(&self.pending, self.searched))
             }
@@ -103,6 +162,11 @@ impl Splitter {
     }
 }
 
+/// Where the first line ends, of lines that end with a line feed.
+fn newline_end(bytes: &[u8], from: usize) -> Option<usize> {
+    memchr::memchr(b'\n', &bytes[from..]).map(|at| from + at + 1)
+}
+
 /// Where a blank line ends that stands before an event and belongs to none.
 fn blank_line_end(bytes: &[u8]) -> Option<usize> {
     match bytes.first()? {
@@ -111,7 +175,7 @@ fn blank_line_end(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// Where the first line ends.
+/// Where the first line ends, whichever of the three line ends is used.
 fn line_end(bytes: &[u8], from: usize) -> Option<usize> {
     let end = from + memchr::memchr2(b'\n', b'\r', &bytes[from..])?;
     match &bytes[end..] {
@@ -135,8 +199,7 @@ fn event_end(bytes: &[u8], from: usize) -> Option<usize> {
     None
 }
 
-/// Whether something can follow that begins an event of its own: behind a blank line, or behind a comment.
-pub(crate) fn is_closed(bytes: &[u8]) -> bool {
+fn is_closed(bytes: &[u8]) -> bool {
     let blank = [&b"\n\n"[..], b"\n\r\n", b"\r\r"].iter().any(|blank| bytes.ends_with(blank));
     blank || matches!(bytes.first(), Some(b':' | b'\n' | b'\r')) && matches!(bytes.last(), Some(b'\n' | b'\r'))
 }
@@ -249,7 +312,36 @@ mod tests {
         }
     }
 
+    #[test]
+    fn lines_are_events_of_their_own_and_a_head_says_which_it_is() {
+        let mut splitter = Splitter::new(Framing::Lines, None);
+        splitter.push(Bytes::from_static(b"{\"a\":1}\r\n\n: b\n{\"c\""));
+        let events: Vec<Bytes> = std::iter::from_fn(|| splitter.next_event()).collect();
+        assert_eq!(events, [&b"{\"a\":1}\r\n"[..], b"\n", b": b\n"]);
+        assert_eq!(splitter.take_rest(), &b"{\"c\""[..]);
+        assert!(
+            Framing::Events.is_of(b"Text/Event-Stream; charset=utf-8") && !Framing::Events.is_of(b"text/event-streams")
+        );
+        assert!(Framing::Lines.is_of(b"application/x-ndjson") && !Framing::Lines.is_of(b"application/json"));
+        assert!(Framing::Lines.is_closed(b"{}\n") && !Framing::Lines.is_closed(b"{}"));
+    }
+
     proptest! {
+        #[test]
+        fn how_lines_arrive_does_not_change_them(text in "[a-z{}:\r]{0,6}(\n[a-z]{0,3}){0,6}", cut in 0usize..40) {
+            let split = |pieces: &[&str]| {
+                let mut splitter = Splitter::new(Framing::Lines, None);
+                let mut events = Vec::new();
+                for piece in pieces {
+                    splitter.push(Bytes::copy_from_slice(piece.as_bytes()));
+                    events.extend(std::iter::from_fn(|| splitter.next_event()));
+                }
+                (events, splitter.take_rest())
+            };
+            let cut = cut.min(text.len());
+            prop_assert_eq!(split(&[&text[..cut], &text[cut..]]), split(&[&text]));
+        }
+
         #[test]
         fn how_the_bytes_arrive_does_not_change_the_events(
             text in "((data|): ?[a-z]{0,5}(\n\n|\r\n\r\n|\n|\r)){0,6}",

@@ -78,14 +78,12 @@ pub(crate) fn static_answer(
         usage_withheld: parameters.usage_withheld,
     };
     match dialect {
-        Dialect::OpenAi if path.ends_with("/api/chat") || path.ends_with("/api/generate") => {
-            Some(ollama::answer(&said))
-        }
         Dialect::OpenAi if path.ends_with("/responses") => Some(responses::answer(&said)),
         Dialect::OpenAi if path.ends_with("/completions") => Some(openai::answer(&said)),
         Dialect::Anthropic => Some(anthropic::answer(&said)),
         Dialect::Gemini => gemini::answer(&said),
-        Dialect::OpenAi | Dialect::Other => None,
+        Dialect::Ollama if !path.ends_with("/embed") => Some(ollama::answer(&said)),
+        Dialect::OpenAi | Dialect::Ollama | Dialect::Other => None,
     }
 }
 

@@ -125,12 +125,6 @@ fn as_many_answers_are_expected_as_were_asked_for() {
 }
 
 #[test]
-fn ollama_streams_unless_it_is_told_not_to() {
-    let streams = |body: &str| Dialect::OpenAi.read_request("/api/chat", body.as_bytes()).streaming;
-    assert!(streams(r#"{"model":"m"}"#) && !streams(r#"{"model":"m","stream":false}"#));
-}
-
-#[test]
 fn usage_is_read_wherever_it_stands() {
     let usage = |dialect: Dialect, text: &str| dialect.read_usage(text.as_bytes()).expect("usage");
     let chat = r#"{"choices":[{"message":{"content":"the word \"usage\": none"}}],"usage":{"prompt_tokens":3,"completion_tokens":4,"prompt_tokens_details":{"cached_tokens":2}}}"#;

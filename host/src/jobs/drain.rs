@@ -1,7 +1,7 @@
 //! Serves what the spool keeps: the same attempt loop, behind the same breakers and limits as live traffic.
 
-use crate::dialect::Operation;
 use crate::dialect::headers::MAY_SPEND_HEADER;
+use crate::dialect::{Operation, compression};
 use crate::jobs::convert::{dialect_of, headers_of, stored};
 use crate::proxy::app::App;
 use crate::proxy::attempts::attempts;
@@ -154,6 +154,8 @@ async fn serve(worker: &Rc<Worker>, spool: &Spool, claimed: ClaimedJob, share: L
     let mut headers = headers_of(&job.headers);
     // It was seen when the job was kept; what shows it is not kept with it.
     let may_spend = headers.remove(MAY_SPEND_HEADER).is_some();
+    // Whoever fetches the answer may not take it as the request would have.
+    compression::ask_for_none(&mut headers);
     let query = job.path_and_query.split_once('?').map_or("", |(_, query)| query);
     let mut caller = app.callers.identify(&headers, query, may_spend);
     // Whoever waits for an answer now comes before whoever fetches it later.

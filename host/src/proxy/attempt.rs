@@ -195,8 +195,8 @@ async fn send(
             record.streaming |= held.splitter.is_some();
             if held.splitter.is_some() {
                 // A stream's error is an event of it, the last one held; its beginning as a whole is no JSON.
-                let event = if error.is_some() { held.arrived.back() } else { None };
-                let _ = record.json.set(event.and_then(|event| json_of_event(event)));
+                let event = if error.is_some() { held.events().back() } else { None };
+                let _ = record.json.set(event.and_then(|event| json_of_event(target.request.dialect, event)));
                 let _ = record.error.set(error);
             }
             Ok((record, Some(held)))

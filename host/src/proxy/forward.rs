@@ -1,8 +1,12 @@
 //! A committed answer on its way to the caller: forwarded as it comes, read on the way, settled when it ends.
 
-use crate::dialect::events::{Event, Events, Stage, USAGE_TAIL_BYTES};
+mod tail;
+
+use self::tail::Tail;
+use crate::dialect::decoder::Decoder;
+use crate::dialect::events::{Event, Events, Stage};
 use crate::dialect::json_end::JsonEnd;
-use crate::dialect::sse;
+use crate::dialect::sse::Splitter;
 use crate::dialect::{Dialect, Operation, Usage};
 use crate::observe::metrics::RequestOutcome;
 use crate::proxy::body::{Aborted, Arriving};
@@ -28,6 +32,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 /// How long an answer that is whole may stay open in silence: what is counted may follow, and what marks the end. Then
 /// it is closed, as it is whole.
 const OPEN_WHEN_FINISHED: Duration = Duration::from_secs(10);
+
 /// An answer on its way to the caller.
 pub(crate) struct Forward {
     /// What can be passed on at once.
@@ -38,6 +43,10 @@ pub(crate) struct Forward {
     /// What a break was told by.
     cause: Option<ErrorChain>,
     reader: Reader,
+    /// Whether the events that are read are not what is passed on, but what that decodes to.
+    is_compressed: bool,
+    /// Decodes a body that comes compressed, so that it can be read.
+    decoder: Option<Box<Decoder>>,
     /// Whether it is in an API's words, and generated.
     generates: bool,
     terminal_expected: bool,
@@ -73,88 +82,67 @@ enum Reader {
     Unread,
 }
 
-/// A body whose end is kept, for the usage in it.
-#[derive(Default)]
-struct Tail {
-    last: VecDeque<Bytes>,
-    bytes: usize,
-    /// Where the body ends, unless its length says that.
-    json: Option<JsonEnd>,
-}
-
-impl Tail {
-    /// Keeps what has arrived, and answers whether it is more than blank space.
-    fn read(&mut self, arrived: &Bytes) -> bool {
-        self.bytes += arrived.len();
-        self.last.push_back(arrived.clone());
-        // Only the end can hold the usage.
-        while self.last.front().is_some_and(|first| self.bytes - first.len() >= USAGE_TAIL_BYTES) {
-            self.bytes -= self.last.pop_front().map_or(0, |first| first.len());
-        }
-        if let Some(json) = &mut self.json {
-            json.read(arrived);
-        }
-        !arrived.iter().all(u8::is_ascii_whitespace)
-    }
-
-    fn is_whole(&self) -> bool {
-        self.json.is_some_and(|json| json.is_whole())
-    }
-
-    fn joined(&self) -> Vec<u8> {
-        self.last.iter().flatten().copied().collect()
-    }
-}
-
 impl Forward {
     /// Takes over a response whose head is on its way to the caller.
     pub(crate) fn new(held: BufferedResponse, mut completion: Completion) -> Forward {
         let target = &completion.target;
         let is_answer = completion.outcome == RequestOutcome::Answered && held.status.is_success();
         let generates = target.request.operation == Operation::Generate;
+        let dialect = target.request.dialect;
+        let is_compressed = held.splitter.as_ref().is_some_and(Splitter::is_compressed);
+        let reader = match held.splitter {
+            Some(splitter) => {
+                let alternatives = target.request.parameters.alternatives;
+                Reader::Events(Box::new(Events::new(splitter, dialect, alternatives, target.demands_usage.get())))
+            }
+            None if generates => {
+                let json = JsonEnd::of(&held.headers).filter(|_| !target.request.parameters.streaming);
+                Reader::Body(Tail::new(json))
+            }
+            None => Reader::Unread,
+        };
+        let decoder = match reader {
+            Reader::Events(_) => None,
+            Reader::Body(_) => Decoder::of(&held.headers),
+            Reader::Unread => target.makers.as_ref().and_then(|_| Decoder::of(&held.headers)),
+        };
+        let config = &target.upstream.config;
         let mut forward = Forward {
             ready: VecDeque::new(),
             upstream: held.rest,
             broken: held.broken,
             cause: held.cause,
-            reader: match held.splitter {
-                Some(splitter) => {
-                    let strips = target.demands_usage.get();
-                    Reader::Events(Box::new(Events::new(
-                        splitter,
-                        target.request.dialect,
-                        target.request.parameters.alternatives,
-                        strips,
-                    )))
-                }
-                None if generates => {
-                    let json = JsonEnd::of(&held.headers).filter(|_| !target.request.parameters.streaming);
-                    Reader::Body(Tail { json, ..Tail::default() })
-                }
-                None => Reader::Unread,
-            },
-            generates: generates && target.request.dialect != Dialect::Other,
-            terminal_expected: generates && target.request.dialect != Dialect::Other && is_answer,
+            reader,
+            is_compressed,
+            decoder,
+            generates: generates && dialect != Dialect::Other,
+            terminal_expected: generates && dialect != Dialect::Other && is_answer,
             is_open: false,
             idle: Box::pin(sleep_until(match held.has_content {
-                true => Instant::now() + target.upstream.config.idle_timeout,
-                false => completion.record.began + target.upstream.config.first_content_timeout,
+                true => Instant::now() + config.idle_timeout,
+                false => completion.record.began + config.first_content_timeout,
             })),
-            idle_timeout: target.upstream.config.idle_timeout,
+            idle_timeout: config.idle_timeout,
             has_content: held.has_content,
             abort: Abort::No,
             resets: false,
             given_up: None,
             completion: None,
         };
-        for bytes in held.arrived {
-            completion.target.remember(&bytes, matches!(forward.reader, Reader::Events(_)));
-            forward.read(bytes);
-        }
         if forward.has_content {
             completion.content_began();
         }
         forward.completion = Some(completion);
+        let arrived = match is_compressed {
+            true => {
+                forward.ready = held.arrived;
+                held.decoded
+            }
+            false => held.arrived,
+        };
+        for bytes in arrived {
+            forward.read(bytes);
+        }
         // Events behind the telling one may have arrived with it.
         forward.drain_events();
         if forward.has_content {
@@ -165,17 +153,23 @@ impl Forward {
 
     /// Takes what was held: events as they were cut out, or pieces of a body.
     fn read(&mut self, bytes: Bytes) {
+        let readable = match &mut self.decoder {
+            Some(decoder) => decoder.decode(&bytes),
+            None => bytes.clone(),
+        };
         match &mut self.reader {
             Reader::Events(events) => {
                 let event = events.read(bytes);
                 self.take(event);
             }
             Reader::Body(tail) => {
-                let is_content = tail.read(&bytes);
-                self.take(Event { bytes: Some(bytes), is_content });
+                let is_content = tail.read(&readable);
+                self.remember(&readable);
+                self.ready.push_back(bytes);
+                self.begins(is_content);
             }
             Reader::Unread => {
-                self.remember(&bytes);
+                self.remember(&readable);
                 self.ready.push_back(bytes);
             }
         }
@@ -190,11 +184,24 @@ impl Forward {
 
     fn take(&mut self, event: Event) {
         if let Some(bytes) = event.bytes {
-            self.is_open = !sse::is_closed(&bytes);
             self.remember(&bytes);
-            self.ready.push_back(bytes);
+            if !self.is_compressed {
+                self.pass_on(bytes);
+            }
         }
-        if event.is_content
+        self.begins(event.is_content);
+    }
+
+    fn pass_on(&mut self, event: Bytes) {
+        if let Reader::Events(events) = &self.reader {
+            self.is_open = !events.dialect().framing().is_closed(&event);
+        }
+        self.ready.push_back(event);
+    }
+
+    /// The first content tells when the answer began.
+    fn begins(&mut self, is_content: bool) {
+        if is_content
             && !std::mem::replace(&mut self.has_content, true)
             && let Some(completion) = &mut self.completion
         {
@@ -213,6 +220,9 @@ impl Forward {
         let was_over = self.stage() == Stage::Over;
         match &mut self.reader {
             Reader::Events(events) => {
+                if self.is_compressed {
+                    self.ready.push_back(data.clone());
+                }
                 events.push(data);
                 self.drain_events();
             }
@@ -278,7 +288,7 @@ impl Forward {
         };
         if let Reader::Events(events) = &mut self.reader {
             let rest = events.take_rest();
-            self.ready.extend((!rest.is_empty()).then_some(rest));
+            self.ready.extend((!rest.is_empty() && !self.is_compressed).then_some(rest));
         }
         self.settle(end);
     }
@@ -292,7 +302,8 @@ impl Forward {
         }
     }
 
-    /// The answer will never be whole: says so in the stream, and then aborts the connection.
+    /// The answer will never be whole: says so in the stream, and then aborts the connection. In what is compressed
+    /// nothing can be said: it breaks off as the provider's did.
     fn broke(&mut self, fault: Fault) {
         if let (Reader::Events(events), Some(completion)) = (&self.reader, &self.completion) {
             let upstream = completion.target.upstream.name.to_string();
@@ -300,10 +311,12 @@ impl Forward {
             // The caller has seen the status of the answer that broke.
             let seen = (refusal.code(), completion.record.status.unwrap_or(0));
             completion.worker.app.note_refusal(seen, completion.target.names(), &refusal.reason());
-            if self.is_open {
-                self.ready.push_back(Bytes::from_static(b"\n\n"));
+            if !self.is_compressed {
+                if self.is_open {
+                    self.ready.push_back(Bytes::from_static(events.dialect().framing().end()));
+                }
+                self.ready.push_back(refusal.into_event(events.dialect(), &completion.target.request.id));
             }
-            self.ready.push_back(refusal.into_event(events.dialect(), &completion.target.request.id));
         }
         self.upstream = None;
         self.broken = None;

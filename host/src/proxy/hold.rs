@@ -1,16 +1,19 @@
 //! The beginning of a response, held until it is clear what it is worth.
 
-use crate::dialect::compression;
-use crate::dialect::events::is_whole;
+mod stream;
+
+use self::stream::{Beginning, hold_stream, splitter};
+use crate::dialect::compression::{self, Coding};
+use crate::dialect::decoder::Decoder;
 use crate::dialect::json_end::JsonEnd;
-use crate::dialect::sse::{self, Splitter};
-use crate::dialect::{EventKind, Operation};
+use crate::dialect::sse::Splitter;
+use crate::dialect::{Dialect, Operation};
 use crate::policy::Record;
 use crate::proxy::target::Target;
 use crate::runtime::causes::ErrorChain;
 use crate::upstream::client::{Switched, fault_of};
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, StatusCode};
 use http_body::Frame;
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
@@ -23,8 +26,6 @@ use std::time::Duration;
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 
-/// Most of a stream that is held while it says nothing. Beyond it the stream is taken for content.
-pub(crate) const PREAMBLE_BYTES_MAX: usize = 64 << 10;
 /// Longest time for which the beginning of an answer is held back from the caller, hoping for a word of content or
 /// error: some servers send blank lines or comments for minutes, so that callers do not give up. What is passed on is
 /// committed.
@@ -40,8 +41,10 @@ pub(crate) struct BufferedResponse {
     pub status: StatusCode,
     /// Its headers, shared with the record of the attempt.
     pub headers: Rc<HeaderMap>,
-    /// What has arrived of the body, whole events where it is a stream.
+    /// What has arrived of the body, whole events where it is a stream that can be read without being decoded.
     pub arrived: VecDeque<Bytes>,
+    /// What has been read of a stream that comes compressed.
+    pub decoded: VecDeque<Bytes>,
     /// The part of a stream's event that has arrived.
     pub splitter: Option<Splitter>,
     /// What is still to come.
@@ -57,6 +60,14 @@ pub(crate) struct BufferedResponse {
 }
 
 impl BufferedResponse {
+    /// The events that were read of a stream, in their order.
+    pub(crate) fn events(&self) -> &VecDeque<Bytes> {
+        match &self.splitter {
+            Some(splitter) if splitter.is_compressed() => &self.decoded,
+            Some(_) | None => &self.arrived,
+        }
+    }
+
     /// Whether part of an answer has come whose rest never will: it was made, and is paid for.
     pub(crate) fn is_part(&self) -> bool {
         let says_something = || self.arrived.iter().flatten().any(|byte| !byte.is_ascii_whitespace());
@@ -87,6 +98,7 @@ pub(super) async fn hold(target: &Target, status: StatusCode, headers: Rc<Header
         status,
         headers,
         arrived: VecDeque::new(),
+        decoded: VecDeque::new(),
         splitter: None,
         rest: Some(body),
         has_content: true,
@@ -96,9 +108,10 @@ pub(super) async fn hold(target: &Target, status: StatusCode, headers: Rc<Header
     };
     let (generates, succeeds) = (target.request.operation == Operation::Generate, held.status.is_success());
     let (mut error, mut fault) = (None, None);
-    let mut is_stream = succeeds && is_event_stream(&held.headers);
-    if is_stream {
-        match hold_stream(target, &mut held).await {
+    let mut is_stream = false;
+    if succeeds && let Some(splitter) = splitter(target.request.dialect, &held.headers) {
+        is_stream = true;
+        match hold_stream(target, &mut held, splitter).await {
             Beginning::Telling(told) => error = told,
             Beginning::OfNothing(why) => fault = Some(why),
             Beginning::NoStream => is_stream = false,
@@ -119,126 +132,14 @@ pub(super) async fn hold(target: &Target, status: StatusCode, headers: Rc<Header
     Begun { held, error, fault }
 }
 
-/// Whether the body is a stream of events that can be read as it comes, rather than a compressed one.
-fn is_event_stream(headers: &HeaderMap) -> bool {
-    let plain = headers.get(header::CONTENT_ENCODING).is_none_or(|encoding| encoding == "identity");
-    let content_type = headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes());
-    plain && content_type.is_some_and(|value| value.to_ascii_lowercase().starts_with(b"text/event-stream"))
-}
-
-/// What the beginning of a stream says.
-enum Beginning {
-    /// It has begun, with an answer or with an error.
-    Telling(Option<ProviderError>),
-    /// It has ended, and was no answer.
-    OfNothing(Fault),
-    /// It contradicts its head, and is a body.
-    NoStream,
-}
-
-/// Holds a stream through its preamble, up to the event that is content or an error.
-async fn hold_stream(target: &Target, held: &mut BufferedResponse) -> Beginning {
-    let mut splitter = Splitter::default();
-    let mut bytes = 0;
-    let mut release: Option<Instant> = None;
-    let beginning = loop {
-        let Some(body) = held.rest.as_mut() else { break Beginning::Telling(None) };
-        let frame = match frame_until(release, body).await {
-            Ok(Some(Ok(frame))) => frame,
-            Ok(Some(Err(error))) => {
-                let fault = fault_of(&error);
-                held.cause = Some(ErrorChain::of(error));
-                break ended(target, held, &mut splitter, Some(fault));
-            }
-            Ok(None) => break ended(target, held, &mut splitter, None),
-            Err(_) => {
-                held.has_content = false;
-                break Beginning::Telling(None);
-            }
-        };
-        let Ok(data) = frame.into_data() else { continue };
-        bytes += data.len();
-        splitter.push(data);
-        if begins_as_body(&held.arrived, splitter.pending()) {
-            held.arrived.push_back(splitter.take_rest());
-            return Beginning::NoStream;
-        }
-        let mut telling = None;
-        while telling.is_none()
-            && let Some(event) = splitter.next_event()
-        {
-            // Whoever reads of a refused key must not read the key.
-            let covered = target.key.as_ref().and_then(|key| key.covered(&event));
-            let event = covered.unwrap_or(event);
-            telling = tells(target, target.request.dialect.read_event(&event));
-            held.arrived.push_back(event);
-        }
-        if let Some(beginning) = telling {
-            break beginning;
-        }
-        if bytes > PREAMBLE_BYTES_MAX {
-            break Beginning::Telling(None);
-        }
-        if !held.arrived.is_empty() {
-            release.get_or_insert_with(|| Instant::now() + PREAMBLE_HOLD);
-        }
-    };
-    held.splitter = Some(splitter);
-    beginning
-}
-
-/// Whether what a head calls a stream of events begins as JSON or a page does, and as no event can.
-fn begins_as_body(arrived: &VecDeque<Bytes>, pending: &[u8]) -> bool {
-    let mut bytes = arrived.iter().flatten().chain(pending);
-    matches!(bytes.find(|byte| !byte.is_ascii_whitespace()), Some(b'{' | b'[' | b'<'))
-}
-
-/// What an event says of the stream that it is the first one of to tell anything.
-fn tells(target: &Target, kind: EventKind) -> Option<Beginning> {
-    match kind {
-        EventKind::Preamble if target.request.operation == Operation::Generate => None,
-        EventKind::End if target.request.operation == Operation::Generate => {
-            Some(Beginning::OfNothing(Fault::Truncated))
-        }
-        EventKind::Error(error) => Some(Beginning::Telling(Some(error))),
-        EventKind::Preamble | EventKind::Content | EventKind::Finished(_) | EventKind::Complete | EventKind::End => {
-            Some(Beginning::Telling(None))
-        }
-    }
-}
-
-/// A stream has ended, or broken off, before it told anything.
-fn ended(target: &Target, held: &mut BufferedResponse, splitter: &mut Splitter, broken: Option<Fault>) -> Beginning {
-    held.rest = None;
-    let rest = splitter.take_rest();
-    // The blank line behind the last event may be missing, which does not make it say less.
-    let whole = is_whole(&rest);
-    let kind = if whole { target.request.dialect.read_event(&rest) } else { EventKind::Preamble };
-    // Half an event would make nonsense of what we say of the break.
-    if !rest.is_empty() && (whole || broken.is_none()) {
-        held.arrived.push_back(rest);
-    }
-    match (kind, broken) {
-        (EventKind::Error(error), _) => Beginning::Telling(Some(error)),
-        (EventKind::Finished(_) | EventKind::Complete, _) => Beginning::Telling(None),
-        (EventKind::Preamble | EventKind::Content | EventKind::End, Some(fault)) => {
-            held.broken = Some(fault);
-            Beginning::OfNothing(fault)
-        }
-        (EventKind::Preamble | EventKind::Content | EventKind::End, None) => match target.request.operation {
-            Operation::Generate => Beginning::OfNothing(Fault::Truncated),
-            Operation::PassThrough => Beginning::Telling(None),
-        },
-    }
-}
-
 /// Holds a body until it is whole or long enough to tell, and says what broke it off.
 ///
 /// An answer that dribbles in is not held for longer than a preamble is, and one that is whole not for as long as its
 /// connection stays open.
 async fn hold_body(target: &Target, held: &mut BufferedResponse, enough: usize) -> Option<Fault> {
     let succeeds = held.status.is_success();
-    let tells_its_end = !target.request.parameters.streaming && JsonEnd::of(&held.headers).is_some();
+    let is_json = !target.request.parameters.streaming && JsonEnd::of(&held.headers).is_some();
+    let tells_its_end = is_json && Coding::of(&held.headers) == Coding::None;
     let (mut json, mut bytes) = (JsonEnd::default(), 0);
     let mut release: Option<Instant> = None;
     for arrived in &held.arrived {
@@ -255,7 +156,9 @@ async fn hold_body(target: &Target, held: &mut BufferedResponse, enough: usize) 
         let is_whole = tells_its_end && json.is_whole();
         match frame_until(release, body).await {
             Ok(None) => held.rest = None,
-            Ok(Some(Err(_))) | Err(_) if is_whole => held.rest = None,
+            Ok(Some(Err(_))) | Err(_) if is_whole || is_json && !tells_its_end && decodes_whole(held) => {
+                held.rest = None;
+            }
             Err(_) => break,
             Ok(Some(Err(error))) => {
                 held.rest = None;
@@ -284,6 +187,16 @@ async fn hold_body(target: &Target, held: &mut BufferedResponse, enough: usize) 
         held.has_content = held.arrived.iter().flatten().any(|byte| !byte.is_ascii_whitespace());
     }
     held.broken
+}
+
+/// Whether what has come compressed is JSON that is whole. It is decoded for that where nothing more comes, and not with
+/// each piece.
+fn decodes_whole(held: &BufferedResponse) -> bool {
+    let (mut json, mut decoder) = (JsonEnd::default(), Decoder::of(&held.headers));
+    for piece in &held.arrived {
+        json.read(&decoder.as_mut().map_or_else(Bytes::new, |decoder| decoder.decode(piece)));
+    }
+    json.is_whole()
 }
 
 /// The next piece of a body, for which nobody waits longer than this.
@@ -323,8 +236,8 @@ pub(super) fn prefix_of(held: &BufferedResponse) -> Bytes {
     }
 }
 
-pub(super) fn json_of_event(event: &[u8]) -> Option<Value> {
-    let data = sse::data(event);
+pub(super) fn json_of_event(dialect: Dialect, event: &[u8]) -> Option<Value> {
+    let data = dialect.data(event);
     if data.len() > BODY_PREFIX_BYTES_MAX { None } else { body_json::parse(&data) }
 }
 
@@ -335,9 +248,9 @@ mod tests {
     #[test]
     fn a_streams_json_is_the_data_of_its_error_event() {
         let event = b"event: error\ndata: {\"error\":{\ndata: \"type\":\"overloaded_error\"}}\n\n";
-        let json = json_of_event(event).expect("JSON over two lines");
+        let json = json_of_event(Dialect::Anthropic, event).expect("JSON over two lines");
         assert_eq!(body_json::at(&json, "/error/type").as_deref(), Some("overloaded_error"));
         let long = format!("data: {{\"error\":\"{}\"}}\n\n", "x".repeat(BODY_PREFIX_BYTES_MAX));
-        assert_eq!(json_of_event(long.as_bytes()), None, "a longer event is bounded like a body");
+        assert_eq!(json_of_event(Dialect::Anthropic, long.as_bytes()), None, "a longer event is bounded like a body");
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::dialect::estimate::Estimate;
 use crate::dialect::signature::Signature;
-use crate::dialect::{Operation, headers, kept, sse, upgrade, with_model};
+use crate::dialect::{Operation, compression, headers, kept, upgrade, with_model};
 use crate::observe::recording::Arrival;
 use crate::proxy::candidate::{Candidate, TokensInFlight};
 use crate::proxy::chain::{Chains, Plan};
@@ -265,6 +265,10 @@ impl Target {
             if request.parameters.usage_withheld && upstream.asks_for_usage() && signature.is_none() {
                 body_demanding_usage = request.dialect.demand_usage(body.as_ref().unwrap_or(bytes));
             }
+            // Usage is taken out of a stream, and a key out of what is said of it, which needs its bytes as they read.
+            if body_demanding_usage.is_some() || key.is_some() {
+                compression::ask_for_none(&mut headers);
+            }
         }
         let own_model = || request.parameters.model.as_deref().map(Arc::from);
         Ok(Target {
@@ -297,7 +301,7 @@ impl Target {
     /// Remembers what an answer of its has made there, as far as it says so: an event of a stream, or a piece of a body.
     pub(crate) fn remember(&self, answer: &[u8], is_event: bool) {
         let Some(makers) = self.makers.as_ref().filter(|_| !self.request.path().ends_with("/content")) else { return };
-        let json = if is_event { sse::data(answer) } else { Cow::Borrowed(answer) };
+        let json = if is_event { self.request.dialect.data(answer) } else { Cow::Borrowed(answer) };
         kept::made(self.request.dialect, &json, |reference| {
             let (upstream, model) = (Arc::clone(&self.upstream.name), makers.model(self.model.as_deref()));
             let maker = Maker { upstream, credential: self.credential, model };

@@ -8,6 +8,7 @@ use crate::dialect::kept::references;
 use crate::dialect::library::Library;
 use crate::dialect::plain::wants_more_than_text;
 use crate::dialect::preference::Preference;
+use crate::dialect::signature::Signature;
 use crate::dialect::{Dialect, Operation, Parameters, compression, headers, query, with_model};
 use crate::message::Message;
 use bytes::Bytes;
@@ -54,7 +55,7 @@ fn check_head(path_and_query: &str, query: &str, received: &http::HeaderMap) {
     let _preference = Preference::read(received);
     let _library = Library::of(received);
     let _loop = headers::is_loop(received);
-    let upstream = headers::for_upstream(received, "upstream", true);
+    let upstream = headers::for_upstream(received, "upstream", true, Signature::of(received, query));
     assert!(!upstream.contains_key("connection") && upstream.get("host").is_some_and(|host| host == "upstream"));
     let shown: Vec<Vec<u8>> = headers::credentials(received, query).map(<[u8]>::to_vec).collect();
     assert_eq!(headers::credential(received, query).map(<[u8]>::to_vec), shown.first().cloned());
@@ -113,12 +114,11 @@ fn read_plainly(dialect: Dialect, path: &str, json: &Value) -> Option<Parameters
             ..Parameters::default()
         }),
         Dialect::OpenAi => {
-            let is_ollamas = path.ends_with("/api/chat") || path.ends_with("/api/generate");
-            let streaming = json["stream"] == true || is_ollamas && json.is_object() && json["stream"] != false;
+            let streaming = json["stream"] == true;
             let alternatives = number(&json["n"]).unwrap_or(1).max(1).saturating_mul(prompts(&json["prompt"]));
-            let bounds = ["/max_completion_tokens", "/max_output_tokens", "/max_tokens", "/options/num_predict"];
+            let bounds = ["/max_completion_tokens", "/max_output_tokens", "/max_tokens"];
             let bound = bounds.iter().find_map(|bound| number(json.pointer(bound)?));
-            let embeds = path.ends_with("/embeddings") || path.ends_with("/api/embed");
+            let embeds = path.ends_with("/embeddings");
             let is_withheld = path.ends_with("/chat/completions") && json["stream_options"]["include_usage"] != true;
             let asked = Parameters {
                 model: text(&json["model"]).or(in_path.clone()),
@@ -130,6 +130,24 @@ fn read_plainly(dialect: Dialect, path: &str, json: &Value) -> Option<Parameters
                 usage_withheld: streaming && is_withheld,
             };
             Some(if json.is_object() { asked } else { Parameters { model: in_path, ..Parameters::default() } })
+        }
+        Dialect::Ollama => {
+            let embeds = path.ends_with("/embed");
+            let bound = json.pointer("/options/num_predict").and_then(number);
+            let asked = Parameters {
+                model: text(&json["model"]).or(in_path.clone()),
+                streaming: !embeds && json["stream"] != false,
+                prompts: if embeds { prompts(&json["input"]) } else { 1 },
+                output_tokens_max: if embeds { Some(0) } else { bound },
+                ..Parameters::default()
+            };
+            let unread = Parameters {
+                model: in_path,
+                streaming: !embeds,
+                output_tokens_max: embeds.then_some(0),
+                ..Parameters::default()
+            };
+            Some(if json.is_object() { asked } else { unread })
         }
         Dialect::Gemini | Dialect::Other => None,
     }

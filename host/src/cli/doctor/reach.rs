@@ -124,6 +124,7 @@ async fn ask(
         Dialect::OpenAi if upstream.url.is_azures() && !upstream.url.has_path() => "/openai/v1/models",
         Dialect::OpenAi | Dialect::Anthropic => "/v1/models",
         Dialect::Gemini => "/v1beta/models",
+        Dialect::Ollama => "/api/tags",
         Dialect::Other => "/",
     }
     .to_owned();

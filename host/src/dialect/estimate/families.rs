@@ -187,7 +187,7 @@ pub(super) fn family(model: Option<&str>, dialect: Dialect) -> &'static Family {
     known.max_by_key(|family| family.name.len()).unwrap_or(match dialect {
         Dialect::Anthropic => &CLAUDE,
         Dialect::Gemini => &GEMINI,
-        Dialect::OpenAi | Dialect::Other => &UNKNOWN,
+        Dialect::OpenAi | Dialect::Ollama | Dialect::Other => &UNKNOWN,
     })
 }
 

@@ -61,7 +61,7 @@ fn an_image_costs_what_it_shows_in_every_api() {
     let part = json!([{"inline_data": {"data": picture}, "mediaResolution": {"level": "MEDIA_RESOLUTION_LOW"}}]);
     assert_eq!(gemini(part), 280 + FRAME);
     let body = json!({"model": "llava", "messages": [{"role": "user", "content": "", "images": [picture, picture]}]});
-    assert_eq!(estimate(Dialect::OpenAi, "/api/chat", &body).input, 2 * 37 * 37 + FRAME);
+    assert_eq!(estimate(Dialect::Ollama, "/api/chat", &body).input, 2 * 37 * 37 + FRAME);
 }
 
 #[test]
@@ -179,8 +179,8 @@ fn the_context_is_that_of_each_prompt() {
     let total = estimate(Dialect::OpenAi, "/v1/completions", &body).total;
     assert!((50_000..90_000).contains(&total), "{total}");
     let texts = json!({"model": "nomic-embed-text", "input": vec!["word ".repeat(400); 500]}).to_string();
-    let asked = Dialect::OpenAi.read_request("/api/embed", texts.as_bytes());
-    let embeddings = Estimate::of(Dialect::OpenAi, &asked, texts.as_bytes(), OUTPUT_DEFAULT, Some(8_192));
+    let asked = Dialect::Ollama.read_request("/api/embed", texts.as_bytes());
+    let embeddings = Estimate::of(Dialect::Ollama, &asked, texts.as_bytes(), OUTPUT_DEFAULT, Some(8_192));
     assert!((180_000..300_000).contains(&embeddings.total), "{embeddings:?}");
 }
 

@@ -223,7 +223,7 @@ proptest! {
         for (dialect, path) in [
             (Dialect::OpenAi, "/v1/chat/completions"),
             (Dialect::OpenAi, "/v1/responses"),
-            (Dialect::OpenAi, "/api/chat"),
+            (Dialect::Ollama, "/api/chat"),
             (Dialect::Anthropic, "/v1/messages"),
             (Dialect::Gemini, "/v1/models/m:streamGenerateContent?alt=sse"),
         ] {
