@@ -84,6 +84,11 @@ section! {
         first_content_timeout: Duration = Duration::from_secs(300), Time::POSITIVE;
         /// Longest silence between two pieces of an answer; not longer than `server.request_timeout`.
         idle_timeout: Duration = Duration::from_secs(120), Time::POSITIVE;
+        /// After how long a silence something is written into a stream that has begun which readers of its API pass
+        /// over: a comment, or a blank line in Gemini's. Nothing is written into Ollama's, into what is not read, and
+        /// into what comes compressed; `idle_timeout` goes on.
+        // Most clients wait for longer than any provider is silent, and no comment is safe with all of them.
+        keep_alive: Duration = Duration::ZERO, Time::POSITIVE_OR_NONE;
         /// Whether streams are asked to report their usage where tokens are limited. A server that refuses is not asked
         /// again.
         ask_for_usage: bool = true, Flag;

@@ -115,6 +115,11 @@ impl Events {
         Some(self.read(event))
     }
 
+    /// What has arrived of an event that is not whole.
+    pub(crate) fn pending(&self) -> &[u8] {
+        self.splitter.pending()
+    }
+
     /// What is left of an event that never became one.
     pub(crate) fn take_rest(&mut self) -> Bytes {
         self.splitter.take_rest()

@@ -1,7 +1,9 @@
 //! A committed answer on its way to the caller: forwarded as it comes, read on the way, settled when it ends.
 
+mod keep_alive;
 mod tail;
 
+use self::keep_alive::KeepAlive;
 use self::tail::Tail;
 use crate::dialect::decoder::Decoder;
 use crate::dialect::events::{Event, Events, Stage};
@@ -54,6 +56,7 @@ pub(crate) struct Forward {
     is_open: bool,
     idle: Pin<Box<Sleep>>,
     idle_timeout: Duration,
+    keep_alive: Option<KeepAlive>,
     has_content: bool,
     abort: Abort,
     /// Whether the caller's connection is reset then.
@@ -107,6 +110,11 @@ impl Forward {
             Reader::Unread => target.makers.as_ref().and_then(|_| Decoder::of(&held.headers)),
         };
         let config = &target.upstream.config;
+        // A comment among compressed bytes would be none.
+        let keep_alive = match reader {
+            Reader::Events(_) if !is_compressed => KeepAlive::of(dialect, config.keep_alive),
+            Reader::Events(_) | Reader::Body(_) | Reader::Unread => None,
+        };
         let mut forward = Forward {
             ready: VecDeque::new(),
             upstream: held.rest,
@@ -123,6 +131,7 @@ impl Forward {
                 false => completion.record.began + config.first_content_timeout,
             })),
             idle_timeout: config.idle_timeout,
+            keep_alive,
             has_content: held.has_content,
             abort: Abort::No,
             resets: false,
@@ -196,6 +205,9 @@ impl Forward {
         if let Reader::Events(events) = &self.reader {
             self.is_open = !events.dialect().framing().is_closed(&event);
         }
+        if let Some(keep_alive) = &mut self.keep_alive {
+            keep_alive.saw(&event);
+        }
         self.ready.push_back(event);
     }
 
@@ -228,6 +240,9 @@ impl Forward {
             }
             Reader::Body(_) | Reader::Unread => self.read(data),
         }
+        if let Some(keep_alive) = &mut self.keep_alive {
+            keep_alive.heard();
+        }
         // What comes behind the end does not keep it open.
         if self.has_content && !(was_over && self.stage() == Stage::Over) {
             self.wait_for_more();
@@ -254,6 +269,16 @@ impl Forward {
             Stage::Over => self.idle_timeout.min(OPEN_WHEN_OVER),
         };
         self.idle.as_mut().reset(Instant::now() + silence);
+    }
+
+    /// What keeps its caller waiting in a long silence: between two events, while more is to come.
+    fn poll_keep_alive(&mut self, context: &mut Context<'_>) -> Poll<Bytes> {
+        let stage = self.stage();
+        let (Some(keep_alive), Reader::Events(events)) = (&mut self.keep_alive, &self.reader) else {
+            return Poll::Pending;
+        };
+        let is_between = !self.is_open && events.pending().is_empty() && stage < Stage::Finished;
+        keep_alive.poll(context, is_between)
     }
 
     /// Ends the answer with its last byte: whoever knows its length does not ask for more.
@@ -410,7 +435,9 @@ impl http_body::Body for Forward {
                 Poll::Pending => match this.idle.as_mut().poll(context) {
                     Poll::Ready(()) if this.has_content => this.ended_by(Fault::IdleTimeout),
                     Poll::Ready(()) => this.ended_by(Fault::FirstContentTimeout),
-                    Poll::Pending => return Poll::Pending,
+                    Poll::Pending => {
+                        return this.poll_keep_alive(context).map(|comment| Some(Ok(Frame::data(comment))));
+                    }
                 },
             }
         }
