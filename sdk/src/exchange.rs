@@ -202,7 +202,7 @@ pub(crate) fn contains(text: &str, phrase: &str) -> bool {
 pub trait AttemptFacts {
     /// The upstream's name in the configuration.
     fn upstream(&self) -> Cow<'_, str>;
-    /// The API spoken: `openai`, `anthropic`, `gemini` or `other`.
+    /// The API spoken: `openai`, `anthropic`, `gemini`, `ollama` or `other`.
     fn dialect(&self) -> Cow<'_, str>;
     /// The model asked for.
     fn model(&self) -> Option<Cow<'_, str>>;
@@ -295,7 +295,7 @@ impl<'a> Exchange<'a> {
         self.facts.upstream()
     }
 
-    /// The API spoken: `openai`, `anthropic`, `gemini` or `other`. Later hosts may know more.
+    /// The API spoken: `openai`, `anthropic`, `gemini`, `ollama` or `other`. Later hosts may know more.
     ///
     /// ```
     /// use spillway_sdk::testing::exchange;

@@ -108,7 +108,7 @@ impl ExchangeBuilder {
         self
     }
 
-    /// The API spoken: `openai`, the default, `anthropic`, `gemini` or `other`.
+    /// The API spoken: `openai`, the default, `anthropic`, `gemini`, `ollama` or `other`.
     ///
     /// ```
     /// use spillway_sdk::testing::exchange;
