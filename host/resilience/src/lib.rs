@@ -10,6 +10,7 @@
 //! |---|---|
 //! | May this call go to this upstream now? | [`Breaker`] |
 //! | Does it fit the quota of requests and tokens? | [`Limiter`], made of [`TokenBucket`]s |
+//! | May a key and its groups spend it? | [`Purse`] |
 //! | What does an outcome mean for all of them? | [`Consequence::of`] |
 //! | Is another attempt sensible, and when? | [`next_step`], with [`Backoff`], and [`may_retry`] |
 //! | Is there room for it at all? | [`ShedSettings::decide`] |
@@ -41,6 +42,7 @@ mod limiter;
 mod load_trial;
 mod pacer;
 mod promptness;
+mod purse;
 mod shed;
 mod time;
 mod window;
@@ -70,6 +72,10 @@ pub use limiter::{Ceiling, Dimension, Exceeded, Limiter, Refused, Reported, Rese
 pub use load_trial::LoadTrial;
 pub use pacer::{Pacer, PacerSettings, Pause, ServedLog};
 pub use promptness::Promptness;
+pub use purse::{
+    AccountId, Allowance, Amounts, Asked, Beyond, Calendar, Exhausted, Force, Held, Measure, Period, Purse, Reserved,
+    Span, Used,
+};
 pub use shed::{Load, Priority, ShedDecision, ShedSettings};
 pub use time::Timestamp;
 pub use window::{Outcome, Tally, Window, WindowKind};

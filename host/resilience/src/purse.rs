@@ -1,0 +1,433 @@
+//! One purse for many: what each key and each group may spend, all the way up, and what each has spent.
+//!
+//! A call is let out by a reservation of the most that it may cost, which is settled once with what it did cost. What an
+//! account has used is what was spent and what is reserved, both shown, and nothing else: it refuses if and only if
+//! these and what is asked for are more than it allows at that instant.
+
+mod amounts;
+
+pub use amounts::{Amounts, Calendar, Measure, Period, Span};
+
+/// So much of a measure in each window of a period.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowance {
+    /// What counts.
+    pub measure: Measure,
+    /// How much of it.
+    pub amount: u128,
+    /// In which time. Without meaning for [`Measure::InFlight`].
+    pub period: Period,
+    /// What becomes of who asks for more.
+    pub force: Force,
+}
+
+/// What an allowance does about more than it allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Force {
+    /// Refuses it.
+    Refuses,
+    /// Tells of it, once in each window.
+    Warns,
+    /// Tells of each that it would have refused.
+    Watches,
+}
+
+/// An account of a purse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AccountId(u32);
+
+/// What is asked for: the most that a call may cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// As much of each.
+    pub amounts: Amounts,
+    /// Nobody knows what it costs in money, so that no bound on money can hold.
+    pub is_unpriced: bool,
+}
+
+/// Which allowance is in the way, and how it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exhausted {
+    /// Whose it is.
+    pub account: AccountId,
+    /// Its place among that account's.
+    pub index: usize,
+    /// The allowance.
+    pub allowance: Allowance,
+    /// What was spent of it.
+    pub spent: u128,
+    /// What is reserved by calls that are under way.
+    pub open: u128,
+    /// What was asked for.
+    pub asked: u128,
+    /// Whether it was refused because what it costs is not known.
+    pub is_unpriced: bool,
+    /// The second, since 1970, at which it is whole again; `None` where time alone changes nothing.
+    pub refills_unix_s: Option<i64>,
+}
+
+impl Exhausted {
+    /// What is left of it; 0 where more was used than allowed.
+    #[must_use]
+    pub fn left(&self) -> u128 {
+        self.allowance.amount.saturating_sub(self.spent.saturating_add(self.open))
+    }
+
+    /// Whether it is more than the whole allowance, so that no time will do.
+    #[must_use]
+    pub fn never_fits(&self) -> bool {
+        self.is_unpriced || self.asked > self.allowance.amount
+    }
+}
+
+/// Something is beyond what an allowance allows that refuses nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Beyond {
+    /// Which, and how it stands.
+    pub exhausted: Exhausted,
+    /// Whether it is the first time in this window.
+    pub is_news: bool,
+}
+
+/// A reservation, and what is worth telling of it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Reserved {
+    /// To be settled once.
+    pub reservation: Held,
+    /// The first allowance that it is beyond, of those that refuse nobody.
+    pub beyond: Option<Beyond>,
+}
+
+/// What is reserved for one call. [`Purse::settle`] takes it; one that is lost stays open for ever, and its place in
+/// flight with it.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "what is not settled stays reserved"]
+pub struct Held {
+    account: AccountId,
+    amounts: Amounts,
+    starts_unix_s: [i64; Period::ALL.len()],
+}
+
+impl Held {
+    /// What is reserved.
+    #[must_use]
+    pub const fn amounts(&self) -> Amounts {
+        self.amounts
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub const fn account(&self) -> AccountId {
+        self.account
+    }
+}
+
+/// What was used of a period's window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Used {
+    /// What calls have cost that are settled.
+    pub spent: Amounts,
+    /// What is reserved by those under way.
+    pub open: Amounts,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Sum {
+    starts_unix_s: i64,
+    used: Used,
+}
+
+#[derive(Debug)]
+struct Account {
+    parent: Option<AccountId>,
+    allowances: Vec<Allowed>,
+    sums: [Sum; Period::ALL.len()],
+    in_flight: u64,
+}
+
+#[derive(Debug)]
+struct Allowed {
+    allowance: Allowance,
+    /// The window of which was told already that it is used up.
+    told: Option<i64>,
+}
+
+/// All accounts. Each belongs to another or to none, and what one spends counts for all above it.
+#[derive(Debug, Default)]
+pub struct Purse {
+    accounts: Vec<Account>,
+    /// The latest windows seen.
+    windows: Option<Calendar>,
+}
+
+impl Purse {
+    /// Most accounts: what is beyond is more keys than one process serves.
+    pub const ACCOUNTS_MAX: usize = 100_000;
+    /// Most accounts from one to the top, both counted: each is looked at for each call.
+    pub const DEPTH_MAX: usize = 8;
+    /// Most allowances of one account.
+    pub const ALLOWANCES_MAX: usize = 32;
+
+    /// Opens an account below another. `None` where there are too many, or it would lie too deep.
+    pub fn open(&mut self, parent: Option<AccountId>, allowances: &[Allowance]) -> Option<AccountId> {
+        let depth = 1 + self.chain(parent).count();
+        if self.accounts.len() >= Self::ACCOUNTS_MAX || depth > Self::DEPTH_MAX {
+            return None;
+        }
+        let id = AccountId(u32::try_from(self.accounts.len()).ok()?);
+        let sums = [Sum { starts_unix_s: i64::MIN, used: Used::default() }; Period::ALL.len()];
+        self.accounts.push(Account { parent, allowances: Vec::new(), sums, in_flight: 0 });
+        self.set_allowances(id, allowances);
+        Some(id)
+    }
+
+    /// Changes what an account allows; what it has used stays. Those beyond [`ALLOWANCES_MAX`](Self::ALLOWANCES_MAX)
+    /// are left out.
+    pub fn set_allowances(&mut self, account: AccountId, allowances: &[Allowance]) {
+        if let Some(account) = self.accounts.get_mut(account.0 as usize) {
+            let allowances = allowances.iter().take(Self::ALLOWANCES_MAX);
+            account.allowances = allowances.map(|allowance| Allowed { allowance: *allowance, told: None }).collect();
+        }
+    }
+
+    /// Adds what was spent in a period's window before this purse was there, to this account alone. Nothing is added to
+    /// a window that is over.
+    pub fn restore(&mut self, account: AccountId, period: Period, spent: &Amounts, windows: Calendar) {
+        let latest = self.roll(windows);
+        let is_over = latest.of(period).starts_unix_s != windows.of(period).starts_unix_s;
+        if let (false, Some(account)) = (is_over, self.accounts.get_mut(account.0 as usize)) {
+            account.roll(latest);
+            let used = &mut account.sums[period.index()].used;
+            used.spent = used.spent.plus(spent);
+        }
+    }
+
+    /// Reserves what is asked for, of the account and of all above it, or of none.
+    ///
+    /// # Errors
+    /// The allowance that is in the way; of several, the one that is for the longest.
+    pub fn reserve(&mut self, account: AccountId, asked: &Asked, windows: Calendar) -> Result<Reserved, Exhausted> {
+        let windows = self.roll(windows);
+        let beyond = self.check(account, asked, None, windows)?;
+        let mut next = Some(account);
+        while let Some(above) = next.and_then(|id| self.accounts.get_mut(id.0 as usize)) {
+            above.in_flight += 1;
+            for sum in &mut above.sums {
+                sum.used.open = sum.used.open.plus(&asked.amounts);
+            }
+            next = above.parent;
+        }
+        let starts_unix_s = Period::ALL.map(|period| windows.of(period).starts_unix_s);
+        Ok(Reserved { reservation: Held { account, amounts: asked.amounts, starts_unix_s }, beyond })
+    }
+
+    /// Reserves another amount instead: the call goes elsewhere, and may cost more or less there.
+    ///
+    /// # Errors
+    /// As [`reserve`](Self::reserve); then what is reserved stays as it was.
+    pub fn change(&mut self, held: &mut Held, asked: &Asked, windows: Calendar) -> Result<Option<Beyond>, Exhausted> {
+        let windows = self.roll(windows);
+        let beyond = self.check(held.account, asked, Some(held), windows)?;
+        let before = std::mem::replace(&mut held.amounts, asked.amounts);
+        let (account, starts_unix_s) = (held.account, held.starts_unix_s);
+        self.each_of(account, &starts_unix_s, |used| {
+            used.open = used.open.minus(&before).plus(&asked.amounts);
+        });
+        Ok(beyond)
+    }
+
+    /// Settles with what it did cost. That counts in the windows in which it was reserved, as far as they are not over.
+    pub fn settle(&mut self, held: Held, spent: &Amounts) {
+        let Held { account, amounts, starts_unix_s } = held;
+        self.each_of(account, &starts_unix_s, |used| {
+            used.open = used.open.minus(&amounts);
+            used.spent = used.spent.plus(spent);
+        });
+        let mut next = Some(account);
+        while let Some(above) = next.and_then(|id| self.accounts.get_mut(id.0 as usize)) {
+            above.in_flight = above.in_flight.saturating_sub(1);
+            next = above.parent;
+        }
+    }
+
+    /// Counts what was spent beyond any reservation, by a call that goes on for long.
+    pub fn spend(&mut self, account: AccountId, spent: &Amounts, windows: Calendar) {
+        let windows = self.roll(windows);
+        let starts_unix_s = Period::ALL.map(|period| windows.of(period).starts_unix_s);
+        let mut next = Some(account);
+        while let Some(above) = next.and_then(|id| self.accounts.get_mut(id.0 as usize)) {
+            above.roll(windows);
+            next = above.parent;
+        }
+        self.each_of(account, &starts_unix_s, |used| used.spent = used.spent.plus(spent));
+    }
+
+    /// What was used of a period's window.
+    #[must_use]
+    pub fn used(&mut self, account: AccountId, period: Period, windows: Calendar) -> Used {
+        let windows = self.roll(windows);
+        self.accounts.get_mut(account.0 as usize).map_or_else(Used::default, |account| {
+            account.roll(windows);
+            account.sums[period.index()].used
+        })
+    }
+
+    /// Calls that are under way, of the account and of all below it.
+    #[must_use]
+    pub fn in_flight(&self, account: AccountId) -> u64 {
+        self.accounts.get(account.0 as usize).map_or(0, |account| account.in_flight)
+    }
+
+    /// What an account allows, each with how it stands for who asks for nothing.
+    pub fn standing(&mut self, account: AccountId, windows: Calendar) -> Vec<Exhausted> {
+        let windows = self.roll(windows);
+        let Some(found) = self.accounts.get_mut(account.0 as usize) else { return Vec::new() };
+        found.roll(windows);
+        let asked = Asked::default();
+        (0..found.allowances.len()).map(|index| found.look(account, index, &asked, windows)).collect()
+    }
+
+    /// All allowances from an account to the top, each with how it stands.
+    pub fn standing_above(&mut self, account: AccountId, windows: Calendar) -> Vec<Exhausted> {
+        let chain: Vec<AccountId> = self.chain(Some(account)).collect();
+        chain.into_iter().flat_map(|account| self.standing(account, windows)).collect()
+    }
+
+    /// The account, and those above it.
+    fn chain(&self, first: Option<AccountId>) -> impl Iterator<Item = AccountId> {
+        std::iter::successors(first, |id| self.accounts.get(id.0 as usize).and_then(|account| account.parent))
+    }
+
+    /// The latest windows, this one included.
+    fn roll(&mut self, windows: Calendar) -> Calendar {
+        let latest = self.windows.map_or(windows, |known| known.latest(windows));
+        self.windows = Some(latest);
+        latest
+    }
+
+    /// Whether all from this account on allow it, instead of what the call has `held` so far; and the first of those that
+    /// refuse nobody which it is beyond.
+    fn check(
+        &mut self,
+        account: AccountId,
+        asked: &Asked,
+        held: Option<&Held>,
+        windows: Calendar,
+    ) -> Result<Option<Beyond>, Exhausted> {
+        let (mut refused, mut beyond): (Option<Exhausted>, Option<(AccountId, usize)>) = (None, None);
+        let mut next = Some(account);
+        while let Some(id) = next
+            && let Some(above) = self.accounts.get_mut(id.0 as usize)
+        {
+            above.roll(windows);
+            next = above.parent;
+            for index in 0..above.allowances.len() {
+                let found = above.look(id, index, asked, windows);
+                if !found.is_beyond(held, windows) {
+                    continue;
+                }
+                match found.allowance.force {
+                    Force::Refuses if refused.is_none_or(|worst| worst.is_sooner_over_than(&found)) => {
+                        refused = Some(found);
+                    }
+                    Force::Refuses => {}
+                    Force::Warns | Force::Watches => beyond = beyond.or(Some((id, index))),
+                }
+            }
+        }
+        if let Some(refused) = refused {
+            return Err(refused);
+        }
+        Ok(beyond.and_then(|(id, index)| {
+            let account = self.accounts.get_mut(id.0 as usize)?;
+            let exhausted = account.look(id, index, asked, windows);
+            let window = windows.of(exhausted.allowance.period).starts_unix_s;
+            let told = account.allowances[index].told.replace(window);
+            Some(Beyond { exhausted, is_news: told != Some(window) })
+        }))
+    }
+
+    /// Changes what was used, of the account and of all above it, in those windows that are not over.
+    fn each_of(
+        &mut self,
+        account: AccountId,
+        starts_unix_s: &[i64; Period::ALL.len()],
+        mut change: impl FnMut(&mut Used),
+    ) {
+        let mut next = Some(account);
+        while let Some(above) = next.and_then(|id| self.accounts.get_mut(id.0 as usize)) {
+            for (sum, start) in above.sums.iter_mut().zip(starts_unix_s) {
+                if sum.starts_unix_s == *start {
+                    change(&mut sum.used);
+                }
+            }
+            next = above.parent;
+        }
+    }
+}
+
+impl Account {
+    fn roll(&mut self, windows: Calendar) {
+        for (sum, period) in self.sums.iter_mut().zip(Period::ALL) {
+            let starts_unix_s = windows.of(period).starts_unix_s;
+            if sum.starts_unix_s != starts_unix_s {
+                *sum = Sum { starts_unix_s, used: Used::default() };
+            }
+        }
+    }
+
+    fn look(&self, account: AccountId, index: usize, asked: &Asked, windows: Calendar) -> Exhausted {
+        let allowance = self.allowances[index].allowance;
+        let used = &self.sums[allowance.period.index()].used;
+        let ends_unix_s = windows.of(allowance.period).ends_unix_s;
+        let is_in_flight = allowance.measure == Measure::InFlight;
+        Exhausted {
+            account,
+            index,
+            allowance,
+            spent: used.spent.of(allowance.measure),
+            open: if is_in_flight { self.in_flight.into() } else { used.open.of(allowance.measure) },
+            asked: asked.amounts.of(allowance.measure),
+            is_unpriced: asked.is_unpriced && allowance.measure == Measure::Cost,
+            refills_unix_s: (!is_in_flight && allowance.period != Period::Total).then_some(ends_unix_s),
+        }
+    }
+}
+
+impl Exhausted {
+    /// Whether it is more than is allowed, for a call that has `held` something already. A window that is over allows
+    /// whatever its calls turn out to cost.
+    fn is_beyond(&self, held: Option<&Held>, windows: Calendar) -> bool {
+        if self.is_unpriced {
+            return true;
+        }
+        let Allowance { measure, amount, period, .. } = self.allowance;
+        let used = self.spent.saturating_add(self.open);
+        match (held, measure) {
+            (None, Measure::InFlight) => used >= amount,
+            (Some(_), Measure::InFlight) => false,
+            // What asks for nothing takes nothing that is used up.
+            (None, _) => self.asked > 0 && used.saturating_add(self.asked) > amount,
+            (Some(held), _) => {
+                let reserved = held.amounts.of(measure);
+                let is_over = held.starts_unix_s[period.index()] != windows.of(period).starts_unix_s;
+                let asks_for_more = self.asked > reserved;
+                !is_over && asks_for_more && used.saturating_sub(reserved).saturating_add(self.asked) > amount
+            }
+        }
+    }
+
+    /// Whether `other` is in the way for longer.
+    fn is_sooner_over_than(&self, other: &Exhausted) -> bool {
+        let over = |one: &Exhausted| match (one.never_fits(), one.allowance.measure, one.refills_unix_s) {
+            (true, ..) => (2, 0),
+            (false, Measure::InFlight, _) => (0, 0),
+            (false, _, Some(refills_unix_s)) => (1, refills_unix_s),
+            (false, _, None) => (2, 0),
+        };
+        over(self) < over(other)
+    }
+}
+
+#[cfg(test)]
+mod tests;
