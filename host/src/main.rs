@@ -3,7 +3,7 @@
 use clap::{CommandFactory, Parser, Subcommand};
 use spillway::cli::{
     self, CompletionsArguments, ConfigArguments, DemoArguments, DoctorArguments, EnvArguments, InitArguments,
-    ManArguments, PolicyArguments, RunArguments, SimulateArguments, StatusArguments,
+    ManArguments, PolicyArguments, PricesArguments, RunArguments, SimulateArguments, StatusArguments, UsageArguments,
 };
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -32,6 +32,8 @@ enum Command {
     Env(EnvArguments),
     /// Show how the Spillway that runs stands: upstreams and circuits, limits, queue, policies, recent refusals.
     Status(StatusArguments),
+    /// Show what was spent: tokens and money, by key, group, model, label or day.
+    Usage(UsageArguments),
     /// Write a configuration of the things that people change, for the providers whose keys this shell has.
     Init(InitArguments),
     /// Say whether Spillway can work here: providers, certificates, proxies, clock, disk, ports; and what to do.
@@ -49,6 +51,8 @@ enum Command {
     /// Show what the configuration would do in trouble, or would have done with recorded requests, and which setting to
     /// change.
     Simulate(SimulateArguments),
+    /// Show what a model costs by which file or table, and how old that is.
+    Prices(PricesArguments),
     /// Make, build, check, try, compare and promote policies.
     Policy(PolicyArguments),
     /// Serve as a provider without a key, which fails when told to: to try Spillway, policies and applications with.
@@ -74,9 +78,11 @@ fn main() -> ExitCode {
         Command::Check { config } => cli::check(config.as_deref()),
         Command::Env(arguments) => cli::env(arguments),
         Command::Status(arguments) => cli::status(arguments),
+        Command::Usage(arguments) => cli::usage(&arguments),
         Command::Config(arguments) => cli::config(arguments),
         Command::MockProvider { port } => cli::mock_provider(port),
         Command::Simulate(arguments) => cli::simulate(&arguments),
+        Command::Prices(arguments) => cli::prices(&arguments),
         Command::Policy(arguments) => cli::policy(arguments),
         Command::Completions(arguments) => cli::completions(arguments, Arguments::command()),
         Command::Man(arguments) => cli::man(arguments, Arguments::command()),
@@ -123,11 +129,13 @@ mod tests {
                 "run",
                 "env",
                 "status",
+                "usage",
                 "init",
                 "doctor",
                 "check",
                 "config",
                 "simulate",
+                "prices",
                 "policy",
                 "mock-provider",
                 "completions"

@@ -1,6 +1,7 @@
 //! Starts everything, listens, and ends in order.
 
 pub(crate) mod command;
+mod prices;
 mod ready;
 mod secrets;
 pub(crate) mod shell;
@@ -10,9 +11,11 @@ use crate::admin;
 use crate::config::{Config, LivePolicies, SpoolConfig};
 use crate::downstream::accept::{Entrances, accept};
 use crate::jobs::drain;
+use crate::ledger::{Ledger, LedgerError};
 use crate::observe::log::Log;
 use crate::observe::recording;
 use crate::policy::{Bell, Registry, Role, Runtime, watch_folder};
+use crate::prices::FollowedPrices;
 use crate::proxy::app::{App, Means};
 use crate::proxy::chain::Chains;
 use crate::proxy::worker::Worker;
@@ -74,6 +77,9 @@ pub(crate) enum StartError {
     /// The system refuses what the spool needs.
     #[error("{0}")]
     Spool(#[from] OpenError),
+    /// What is spent cannot be kept.
+    #[error("what is spent cannot be kept, and limits hold only where it is: {0}")]
+    Ledger(#[from] LedgerError),
     /// The command to be served does not start.
     #[error("cannot start {}: {source}", program.display())]
     Command { program: std::ffi::OsString, source: io::Error },
@@ -145,6 +151,8 @@ pub(crate) fn run(config: Config, log: &Log, term: Term) -> Result<Option<ExitSt
         // Before anything is promised by it.
         lock(&time).keep(&clock);
     }
+    // What may be spent holds only where it is known what was: without it nobody is served.
+    let opened = config.keeps_ledger().then(|| Ledger::open(&config, clock)).transpose()?;
     // A disk that does not answer is not waited for by whoever looks after the circuits.
     let time = if data_answers { time } else { Arc::new(Mutex::new(SteadyTime::kept_in(None))) };
     let registry = Arc::new(Registry::new(clock));
@@ -161,8 +169,10 @@ pub(crate) fn run(config: Config, log: &Log, term: Term) -> Result<Option<ExitSt
     // The writer goes last, with all that was recorded until then.
     let (recorder, _writer) = recording.transpose()?.unzip();
     let means = Means { log_lines_lost: log.lost(), connections_max, listen };
-    let app = App::new(config, clock, registry, spool.clone(), recorder, circuit_file.key.clone(), means);
+    let ledger = opened.as_ref().map(|opened| Arc::clone(&opened.ledger));
+    let app = App::new(config, clock, registry, ledger, spool.clone(), recorder, circuit_file.key.clone(), means);
     let app = Arc::new(app);
+    let keeper = opened.map(|opened| opened.keep(|priced| priced.cost(&app.prices.load()).unwrap_or(0))).transpose()?;
     app.chains.all_makers().restore(maker_file.take(&circuit_file.key));
     circuit_file.restore(&app.upstreams, clock);
     warn_of_missing_policies(&app);
@@ -198,6 +208,10 @@ pub(crate) fn run(config: Config, log: &Log, term: Term) -> Result<Option<ExitSt
     {
         let app = Arc::clone(&app);
         thread("upkeep", move || upkeep::look_after(app))?;
+    }
+    if let Some(followed) = FollowedPrices::of(&app.config.prices.files()) {
+        let app = Arc::clone(&app);
+        thread("prices", move || prices::follow(app, followed))?;
     }
     let in_files = secrets::in_files(&app);
     if !in_files.is_empty() {
@@ -249,6 +263,9 @@ pub(crate) fn run(config: Config, log: &Log, term: Term) -> Result<Option<ExitSt
         // Each is told before one is waited for.
         let told: Vec<_> = remember.into_iter().filter_map(finish).collect();
         let _ = tokio::time::timeout(REMEMBER_TIMEOUT, futures_util::future::join_all(told)).await;
+        if let Some(keeper) = keeper {
+            let _ = tokio::time::timeout(REMEMBER_TIMEOUT, keeper.end()).await;
+        }
         tracing::info!(why = ended, "Spillway ends");
         admin.abort();
         // Workers end with the process: whatever they still hold has had its time. Jobs under way are on disk. So does

@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use spillway::dialect::Dialect;
-use spillway::dialect::estimate::Estimate;
+use spillway::dialect::estimate::{Estimate, Learned, Parts};
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
@@ -290,9 +290,9 @@ fn sound() -> Vec<Prompt> {
 
 /// How far off an estimate is, in percent of what it should be: the middle one, and that of the 95th in a hundred
 /// without its sign.
-fn errors(prompts: &[Prompt], estimate: impl Fn(&Prompt) -> u64) -> (f64, f64) {
-    let off = |prompt: &Prompt| 100.0 * (estimate(prompt) as f64 / prompt.tokens as f64 - 1.0);
-    let mut signed: Vec<f64> = prompts.iter().map(off).collect();
+fn errors(prompts: &[Prompt], estimates: impl IntoIterator<Item = u64>) -> (f64, f64) {
+    let off = |(prompt, estimate): (&Prompt, u64)| 100.0 * (estimate as f64 / prompt.tokens as f64 - 1.0);
+    let mut signed: Vec<f64> = prompts.iter().zip(estimates).map(off).collect();
     signed.sort_by(f64::total_cmp);
     let mut sizes: Vec<f64> = signed.iter().map(|error| error.abs()).collect();
     sizes.sort_by(f64::total_cmp);
@@ -303,6 +303,40 @@ fn by_part(prompt: &Prompt) -> u64 {
     let body = prompt.body.to_string();
     let asked = prompt.dialect.read_request(prompt.path, body.as_bytes());
     Estimate::of(prompt.dialect, &asked, body.as_bytes(), 0, None).input
+}
+
+/// A prompt as it is learned from: whose model it asks, what it is made of, and what it costs.
+struct Point {
+    model: String,
+    parts: Parts,
+    tokens: u64,
+}
+
+impl Point {
+    fn of(prompt: &Prompt) -> Point {
+        let body = prompt.body.to_string();
+        let asked = prompt.dialect.read_request(prompt.path, body.as_bytes());
+        let parts = Estimate::parts(prompt.dialect, &asked, body.as_bytes());
+        Point { model: asked.model.unwrap_or_default(), parts, tokens: prompt.tokens }
+    }
+}
+
+/// The estimates of some prompts by what was learned from all others for the same model, which have come by turns, ten
+/// times: who learns from the prompt that it is asked about knows the answer.
+fn by_what_is_learned(prompts: &[Prompt], all: &[Point]) -> Vec<u64> {
+    const ROUNDS: usize = 10;
+    let of = |prompt: &Prompt| {
+        let this = Point::of(prompt);
+        let is_other =
+            |point: &&Point| point.model == this.model && (point.parts, point.tokens) != (this.parts, this.tokens);
+        let others: Vec<&Point> = all.iter().filter(is_other).collect();
+        let mut learned = Learned::default();
+        for point in std::iter::repeat_n(&others, ROUNDS).flatten() {
+            learned.learn(&point.parts, point.tokens);
+        }
+        learned.expect(&this.parts)
+    };
+    prompts.iter().map(of).collect()
 }
 
 fn by_bytes(prompt: &Prompt) -> u64 {
@@ -331,17 +365,23 @@ fn the_estimate_of_every_kind_of_prompt_is_near_what_it_costs() {
         ("PDF", 25.0, documents()),
         ("sound", 5.0, sound()),
     ];
-    println!("| kind | prompts | by bytes: p50 | p95 | by part: p50 | p95 |\n|---|---|---|---|---|---|");
+    let all: Vec<Point> = kinds.iter().flat_map(|(_, _, prompts)| prompts.iter().map(Point::of)).collect();
+    println!("| kind | prompts | by bytes: p50 | p95 | by part: p50 | p95 | learned: p50 | p95 |");
+    println!("|---|---|---|---|---|---|---|---|");
     let mut missed = Vec::new();
     for (kind, most, prompts) in kinds {
-        let (before, after) = (errors(&prompts, by_bytes), errors(&prompts, by_part));
+        let before = errors(&prompts, prompts.iter().map(by_bytes));
+        let after = errors(&prompts, prompts.iter().map(by_part));
+        let learned = errors(&prompts, by_what_is_learned(&prompts, &all));
         println!(
-            "| {kind} | {} | {:+.0} % | {:.0} % | {:+.0} % | {:.0} % |",
+            "| {kind} | {} | {:+.0} % | {:.0} % | {:+.0} % | {:.0} % | {:+.0} % | {:.0} % |",
             prompts.len(),
             before.0,
             before.1,
             after.0,
-            after.1
+            after.1,
+            learned.0,
+            learned.1
         );
         if after.1 > most {
             missed.push(format!("{kind}: {:.0} % instead of {most} %", after.1));

@@ -8,13 +8,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the bottom to the top. A room imports from those before it.
-const ORDER: [&str; 16] = [
+const ORDER: [&str; 18] = [
     "runtime",
     "dialect",
+    "prices",
     "spool",
     "policy",
     "config",
     "observe",
+    "ledger",
     "upstream",
     "tenants",
     "state",

@@ -33,7 +33,7 @@ pub enum Force {
 }
 
 /// An account of a purse.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AccountId(u32);
 
 /// What is asked for: the most that a call may cost.
@@ -175,8 +175,7 @@ impl Purse {
             return None;
         }
         let id = AccountId(u32::try_from(self.accounts.len()).ok()?);
-        let sums = [Sum { starts_unix_s: i64::MIN, used: Used::default() }; Period::ALL.len()];
-        self.accounts.push(Account { parent, allowances: Vec::new(), sums, in_flight: 0 });
+        self.accounts.push(Account::below(parent));
         self.set_allowances(id, allowances);
         Some(id)
     }
@@ -188,6 +187,16 @@ impl Purse {
             let allowances = allowances.iter().take(Self::ALLOWANCES_MAX);
             account.allowances = allowances.map(|allowance| Allowed { allowance: *allowance, told: None }).collect();
         }
+    }
+
+    /// A purse with one account, above which there is none.
+    #[must_use]
+    pub fn of_all(allowances: &[Allowance]) -> (Purse, AccountId) {
+        let mut purse = Purse::default();
+        let account = AccountId(0);
+        purse.accounts.push(Account::below(None));
+        purse.set_allowances(account, allowances);
+        (purse, account)
     }
 
     /// Adds what was spent in a period's window before this purse was there, to this account alone. Nothing is added to
@@ -202,13 +211,21 @@ impl Purse {
         }
     }
 
+    /// The same, to this account and to all above it.
+    pub fn restore_all(&mut self, account: AccountId, period: Period, spent: &Amounts, windows: Calendar) {
+        let chain: Vec<AccountId> = self.chain(Some(account)).collect();
+        for account in chain {
+            self.restore(account, period, spent, windows);
+        }
+    }
+
     /// Reserves what is asked for, of the account and of all above it, or of none.
     ///
     /// # Errors
     /// The allowance that is in the way; of several, the one that is for the longest.
     pub fn reserve(&mut self, account: AccountId, asked: &Asked, windows: Calendar) -> Result<Reserved, Exhausted> {
         let windows = self.roll(windows);
-        let beyond = self.check(account, asked, None, windows)?;
+        let beyond = self.check(account, asked, windows)?;
         let mut next = Some(account);
         while let Some(above) = next.and_then(|id| self.accounts.get_mut(id.0 as usize)) {
             above.in_flight += 1;
@@ -219,21 +236,6 @@ impl Purse {
         }
         let starts_unix_s = Period::ALL.map(|period| windows.of(period).starts_unix_s);
         Ok(Reserved { reservation: Held { account, amounts: asked.amounts, starts_unix_s }, beyond })
-    }
-
-    /// Reserves another amount instead: the call goes elsewhere, and may cost more or less there.
-    ///
-    /// # Errors
-    /// As [`reserve`](Self::reserve); then what is reserved stays as it was.
-    pub fn change(&mut self, held: &mut Held, asked: &Asked, windows: Calendar) -> Result<Option<Beyond>, Exhausted> {
-        let windows = self.roll(windows);
-        let beyond = self.check(held.account, asked, Some(held), windows)?;
-        let before = std::mem::replace(&mut held.amounts, asked.amounts);
-        let (account, starts_unix_s) = (held.account, held.starts_unix_s);
-        self.each_of(account, &starts_unix_s, |used| {
-            used.open = used.open.minus(&before).plus(&asked.amounts);
-        });
-        Ok(beyond)
     }
 
     /// Settles with what it did cost. That counts in the windows in which it was reserved, as far as they are not over.
@@ -305,15 +307,8 @@ impl Purse {
         latest
     }
 
-    /// Whether all from this account on allow it, instead of what the call has `held` so far; and the first of those that
-    /// refuse nobody which it is beyond.
-    fn check(
-        &mut self,
-        account: AccountId,
-        asked: &Asked,
-        held: Option<&Held>,
-        windows: Calendar,
-    ) -> Result<Option<Beyond>, Exhausted> {
+    /// Whether all from this account on allow it; and the first of those that refuse nobody which it is beyond.
+    fn check(&mut self, account: AccountId, asked: &Asked, windows: Calendar) -> Result<Option<Beyond>, Exhausted> {
         let (mut refused, mut beyond): (Option<Exhausted>, Option<(AccountId, usize)>) = (None, None);
         let mut next = Some(account);
         while let Some(id) = next
@@ -323,7 +318,7 @@ impl Purse {
             next = above.parent;
             for index in 0..above.allowances.len() {
                 let found = above.look(id, index, asked, windows);
-                if !found.is_beyond(held, windows) {
+                if !found.is_beyond() {
                     continue;
                 }
                 match found.allowance.force {
@@ -367,6 +362,11 @@ impl Purse {
 }
 
 impl Account {
+    fn below(parent: Option<AccountId>) -> Account {
+        let sums = [Sum { starts_unix_s: i64::MIN, used: Used::default() }; Period::ALL.len()];
+        Account { parent, allowances: Vec::new(), sums, in_flight: 0 }
+    }
+
     fn roll(&mut self, windows: Calendar) {
         for (sum, period) in self.sums.iter_mut().zip(Period::ALL) {
             let starts_unix_s = windows.of(period).starts_unix_s;
@@ -395,25 +395,14 @@ impl Account {
 }
 
 impl Exhausted {
-    /// Whether it is more than is allowed, for a call that has `held` something already. A window that is over allows
-    /// whatever its calls turn out to cost.
-    fn is_beyond(&self, held: Option<&Held>, windows: Calendar) -> bool {
-        if self.is_unpriced {
-            return true;
-        }
-        let Allowance { measure, amount, period, .. } = self.allowance;
+    /// Whether it is more than is allowed.
+    fn is_beyond(&self) -> bool {
+        let Allowance { measure, amount, .. } = self.allowance;
         let used = self.spent.saturating_add(self.open);
-        match (held, measure) {
-            (None, Measure::InFlight) => used >= amount,
-            (Some(_), Measure::InFlight) => false,
+        match measure {
+            Measure::InFlight => used >= amount,
             // What asks for nothing takes nothing that is used up.
-            (None, _) => self.asked > 0 && used.saturating_add(self.asked) > amount,
-            (Some(held), _) => {
-                let reserved = held.amounts.of(measure);
-                let is_over = held.starts_unix_s[period.index()] != windows.of(period).starts_unix_s;
-                let asks_for_more = self.asked > reserved;
-                !is_over && asks_for_more && used.saturating_sub(reserved).saturating_add(self.asked) > amount
-            }
+            _ => self.is_unpriced || self.asked > 0 && used.saturating_add(self.asked) > amount,
         }
     }
 

@@ -1,5 +1,9 @@
 //! The status: how everything stands, as the admin address writes it and the command line reads it.
 
+mod ledger;
+
+pub(crate) use ledger::{LedgerStatus, LimitStatus};
+
 use crate::observe::refusals::{RecentRefusal, fit_to_show};
 use crate::policy::PolicyStatus;
 use crate::proxy::app::App;
@@ -46,6 +50,9 @@ pub(crate) struct Status {
     /// Those that have limits of their own.
     #[serde(default)]
     pub(crate) tenants: Vec<TenantStatus>,
+    /// `None` where none is kept.
+    #[serde(default)]
+    pub(crate) ledger: Option<LedgerStatus>,
     pub(crate) policies: Vec<PolicyStatus>,
     /// `None` where no spool is configured.
     #[serde(default)]
@@ -230,6 +237,7 @@ impl Status {
             tenants: tenants
                 .map(|(name, gate)| TenantStatus { name: name.to_owned(), limits: LimitsStatus::of(gate) })
                 .collect(),
+            ledger: app.ledger.as_deref().map(LedgerStatus::of),
             policies: app.policies.status(),
             queue,
             listen: app.means.listen.to_string(),

@@ -10,11 +10,13 @@ mod init;
 mod man;
 mod mock_provider;
 mod policy;
+mod prices;
 mod providers;
 mod run;
 mod running;
 mod simulate;
 mod status;
+mod usage;
 
 pub use check::run as check;
 pub use completions::{CompletionsArguments, run as completions};
@@ -26,9 +28,11 @@ pub use init::{InitArguments, run as init};
 pub use man::{ManArguments, run as man};
 pub use mock_provider::run as mock_provider;
 pub use policy::{PolicyArguments, run as policy};
+pub use prices::{PricesArguments, run as prices};
 pub use run::{RunArguments, run};
 pub use simulate::{SimulateArguments, run as simulate};
 pub use status::{StatusArguments, run as status};
+pub use usage::{UsageArguments, run as usage};
 
 use crate::config::{Config, Purpose};
 use std::path::Path;

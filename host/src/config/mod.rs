@@ -4,14 +4,17 @@
 //! `reader` reads TOML and keeps every mistake; `show`, `schema` and `reference` are made of the declarations.
 
 mod admin;
+mod allowance;
 mod base_url;
 mod breaker;
 mod concurrency;
 mod declared;
 mod doubts;
 mod followed_secret;
+mod groups;
 mod hedge;
 mod kind;
+mod ledger;
 mod limits;
 mod live;
 mod log;
@@ -19,6 +22,7 @@ mod pacing;
 mod path_template;
 mod pattern;
 mod policies;
+mod prices;
 mod proxy;
 mod reader;
 mod reference;
@@ -34,12 +38,16 @@ mod tenants;
 mod upstream;
 
 pub use admin::Admin;
+pub use allowance::{Limit, amount_in_words, dollars_in_words};
 pub use base_url::BaseUrl;
 pub use breaker::BreakerConfig;
 pub use concurrency::ConcurrencyConfig;
 pub(crate) use declared::declared;
 pub use followed_secret::{FollowedSecret, Look};
+pub use groups::GroupConfig;
 pub use hedge::HedgeConfig;
+pub(crate) use ledger::allowances;
+pub use ledger::{LedgerConfig, Unpriced, Zone};
 pub use limits::{Limits, Quota};
 pub use live::LivePolicies;
 pub use log::{LogConfig, LogFormat};
@@ -47,6 +55,7 @@ pub use pacing::PacingConfig;
 pub use path_template::PathTemplate;
 pub use pattern::Pattern;
 pub use policies::Policies;
+pub use prices::{PricesConfig, UpstreamPrices};
 pub use proxy::{Proxy, ProxyConfig, ProxyKind};
 pub use reader::Mistake;
 pub use reference::reference;
@@ -61,6 +70,7 @@ pub use tenants::TenantConfig;
 pub(crate) use upstream::known_url;
 pub use upstream::{DEFAULT_POLICY, UpstreamConfig};
 
+use crate::prices::{Prices, Terms};
 use reader::{Document, Section};
 use section::{Description, Table, Tables};
 use std::borrow::Cow;
@@ -87,6 +97,12 @@ pub struct Config {
     pub routes: Routes,
     /// Tenants by name, for those whose share differs from everybody's.
     pub tenants: BTreeMap<String, TenantConfig>,
+    /// What is spent, and may be.
+    pub ledger: LedgerConfig,
+    /// Whose keys spend together.
+    pub groups: BTreeMap<String, GroupConfig>,
+    /// What tokens cost.
+    pub prices: PricesConfig,
     /// The durable queue, which may be switched off.
     pub spool: SpoolConfig,
     /// What is said and recorded.
@@ -134,6 +150,7 @@ impl Config {
         let log = LogConfig::read(root.section("log"));
         let server = Server::read(root.section("server"));
         let upstreams = upstream::read(root.section("upstreams"), server.request_timeout);
+        let groups = groups::read(root.section("groups"));
         let config = Config {
             file: None,
             admin: Admin::read(root.section("admin")),
@@ -141,7 +158,10 @@ impl Config {
             routes: Routes::read(root.section("routes"), &upstreams, server.has_access()),
             server,
             upstreams,
-            tenants: tenants::read(root.section("tenants")),
+            tenants: tenants::read(root.section("tenants"), &groups),
+            ledger: LedgerConfig::read(root.section("ledger")),
+            groups,
+            prices: PricesConfig::read(root.section("prices")),
             spool: SpoolConfig::read(root.section("spool")),
             log,
         };
@@ -151,6 +171,24 @@ impl Config {
             root.mistake("admin", "admin.listen and server.listen are the same address; give one of them another port");
         }
         config
+    }
+
+    /// Whether what is spent is kept: it is asked for, or something is limited by it.
+    pub fn keeps_ledger(&self) -> bool {
+        let LedgerConfig { enabled, limits, soft_limits, .. } = &self.ledger;
+        *enabled || !limits.is_empty() || !soft_limits.is_empty() || !self.groups.is_empty()
+    }
+
+    /// What tokens cost by it, and why a file of prices is not used, if it is not.
+    pub(crate) fn read_prices(&self) -> (Prices, Option<String>) {
+        let terms = |(name, upstream): (&String, &UpstreamConfig)| -> (String, Terms) {
+            (name.clone(), upstream.prices.terms(upstream.url.host(), upstream.dialect))
+        };
+        let terms = self.upstreams.iter().map(terms).collect();
+        match self.prices.files().read() {
+            Ok(read) => (Prices::new(terms, read), None),
+            Err(mistakes) => (Prices::new(terms, Default::default()), Some(mistakes.to_string())),
+        }
     }
 
     /// The durable queue, if there is one.
@@ -169,6 +207,9 @@ impl Table for Config {
             ("upstreams", BTreeMap::<String, UpstreamConfig>::describe()),
             ("routes", Routes::describe()),
             ("tenants", BTreeMap::<String, TenantConfig>::describe()),
+            ("ledger", LedgerConfig::describe()),
+            ("groups", BTreeMap::<String, GroupConfig>::describe()),
+            ("prices", PricesConfig::describe()),
             ("spool", SpoolConfig::describe()),
             ("log", LogConfig::describe()),
         ];
@@ -187,6 +228,9 @@ impl Table for Config {
             ("upstreams".into(), &self.upstreams),
             ("routes".into(), &self.routes),
             ("tenants".into(), &self.tenants),
+            ("ledger".into(), &self.ledger),
+            ("groups".into(), &self.groups),
+            ("prices".into(), &self.prices),
             ("spool".into(), &self.spool),
             ("log".into(), &self.log),
         ]

@@ -1,7 +1,8 @@
 //! `[tenants.NAME]`: shares and limits of those who call.
 
 use super::concurrency::IN_FLIGHT;
-use super::kind::{Maybe, Whole, Word};
+use super::groups::GroupConfig;
+use super::kind::{Maybe, Text, Whole, Word};
 use super::limits::{QUOTA_MAX, Quota};
 use super::reader::Section;
 use super::section::section;
@@ -21,25 +22,32 @@ section! {
         requests_per_minute: Option<u64> = None, Maybe(Whole(1..=QUOTA_MAX));
         /// Tokens per minute, input and output together.
         tokens_per_minute: Option<u64> = None, Maybe(Whole(1..=QUOTA_MAX));
+        /// The [group](#groupsname) that pays for its requests.
+        group: Option<String> = None, Maybe(Text);
         /// Most calls of its own in flight.
         max_in_flight: Option<u32> = None, Maybe(IN_FLIGHT);
     }
 }
 
 /// Every tenant of whom something is said.
-pub(super) fn read(section: Section<'_>) -> BTreeMap<String, TenantConfig> {
+pub(super) fn read(section: Section<'_>, groups: &BTreeMap<String, GroupConfig>) -> BTreeMap<String, TenantConfig> {
     let named = section.named_sections();
-    named.into_iter().map(|(name, section)| (name.clone(), TenantConfig::read(&name, section))).collect()
+    named.into_iter().map(|(name, section)| (name.clone(), TenantConfig::read(&name, section, groups))).collect()
 }
 
 impl TenantConfig {
-    fn read(name: &str, section: Section<'_>) -> TenantConfig {
+    fn read(name: &str, section: Section<'_>, groups: &BTreeMap<String, GroupConfig>) -> TenantConfig {
         let plain = name.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') && name == name.trim();
         if name.is_empty() || !plain {
             section.mistake("", "a tenant is named in a header: its name has visible ASCII characters only");
         }
         let mut tenant = TenantConfig::fresh(section.folder());
         tenant.take(&section);
+        if let Some(group) = &tenant.group
+            && !groups.contains_key(group)
+        {
+            section.mistake("group", format!("there is no [groups.{group}]"));
+        }
         section.finish();
         tenant
     }

@@ -3,6 +3,7 @@
 
 use super::kind::{Flag, Kind, Parsed, Text, Time, Word};
 use super::path_template::{self, PathTemplate, Template};
+use super::prices::UpstreamPrices;
 use super::proxy::ProxyUrl;
 use super::reader::Section;
 use super::secret::{Named, NamedSecret, Secrets};
@@ -109,6 +110,8 @@ section! {
         limits: Limits;
         /// How many calls may be in flight.
         concurrency: ConcurrencyConfig;
+        /// On which terms it sells.
+        prices: UpstreamPrices;
     }
 }
 
@@ -153,6 +156,7 @@ impl UpstreamConfig {
         upstream.pacing = PacingConfig::read(section.section("pacing"));
         upstream.limits = Limits::read(section.section("limits"), request);
         upstream.concurrency = ConcurrencyConfig::read(section.section("concurrency"));
+        upstream.prices = UpstreamPrices::read(section.section("prices"));
         section.finish();
         upstream
     }

@@ -1,7 +1,8 @@
 //! Anthropic's Messages API.
 
 use super::lenient::{self, Scalar};
-use super::{EventKind, Parameters, Usage, has_objects, json_type, lacks, sum};
+use super::usage::{count, details};
+use super::{EventKind, Parameters, Tier, Usage, has_objects, json_type, lacks};
 use crate::dialect::error::{ApiError, ErrorKind};
 use crate::dialect::sse;
 use http::{HeaderMap, StatusCode};
@@ -26,6 +27,7 @@ pub(super) fn read_request(body: &[u8]) -> Parameters {
     let read = lenient::members(body, |key, value| match key {
         "model" => asked.model = Scalar::read(value).text(),
         "stream" => asked.streaming = Scalar::read(value).is(true),
+        "speed" if Scalar::read(value).text().as_deref() == Some("fast") => asked.tier = Tier::Fast,
         "max_tokens" => asked.output_tokens_max = Scalar::read(value).whole_number(),
         _ => {}
     });
@@ -61,11 +63,40 @@ pub(super) fn read_event(event: &[u8], data: &[u8]) -> EventKind {
     }
 }
 
-/// Anthropic's three kinds of input add up; elsewhere the cached part is inside of the whole.
+/// Anthropic's three kinds of input add up; elsewhere the cached part is inside of the whole. What it did besides, such
+/// as to sum up what was too long, stands among the iterations alone.
 pub(super) fn usage(usage: &Value) -> Option<Usage> {
-    usage.is_object().then(|| Usage {
-        input: sum(usage, &["input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"]),
-        output: sum(usage, &["output_tokens"]),
+    let message = of_object(usage)?;
+    let iterations = usage.get("iterations").and_then(Value::as_array).into_iter().flatten();
+    let besides = iterations.filter(|one| one.get("type").is_some_and(|kind| kind != "message"));
+    Some(besides.filter_map(of_object).fold(message, Usage::plus))
+}
+
+fn of_object(usage: &Value) -> Option<Usage> {
+    const INPUT: [&str; 3] = ["input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"];
+    let [uncached, written, cache_read] = INPUT.map(|key| count(usage, key));
+    let output = count(usage, "output_tokens");
+    if uncached.is_none() && written.is_none() && cache_read.is_none() && output.is_none() {
+        return None;
+    }
+    let of_written = details(usage, &["cache_creation"]);
+    let [for_minutes, for_an_hour] = ["ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens"]
+        .map(|key| count(of_written, key).unwrap_or_default());
+    let cache_read = cache_read.unwrap_or_default();
+    // What is not told by lifetime lasts for as long as is usual.
+    let written = written.unwrap_or_default().max(for_minutes.saturating_add(for_an_hour));
+    let is_fast = usage.get("speed").is_some_and(|speed| speed == "fast");
+    let tier = usage.get("service_tier").and_then(Value::as_str).map(Tier::said).unwrap_or_default();
+    Some(Usage {
+        input: uncached.unwrap_or_default().saturating_add(written).saturating_add(cache_read),
+        output: output.unwrap_or_default(),
+        cache_read,
+        cache_write_5m: written.saturating_sub(for_an_hour),
+        cache_write_1h: for_an_hour,
+        reasoning: count(details(usage, &["output_tokens_details"]), "thinking_tokens").unwrap_or_default(),
+        audio_input: 0,
+        audio_output: 0,
+        tier: if is_fast { Tier::Fast } else { tier },
     })
 }
 

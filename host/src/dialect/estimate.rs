@@ -5,10 +5,13 @@
 //! JSON counts by its bytes.
 
 mod families;
+mod learned;
 mod media;
 mod text;
 
 use crate::dialect::{Dialect, Parameters, lenient};
+pub use learned::{Learned, Parts};
+
 use families::{Detail, Family, family};
 use media::{DOCUMENT_ELSEWHERE, IMAGE_ELSEWHERE, Kind, Medium};
 use serde::Deserializer as _;
@@ -55,11 +58,12 @@ impl Estimate {
         output_default: u64,
         context: Option<u64>,
     ) -> Estimate {
-        Estimate::bounded(dialect, asked, Estimate::unbounded_input(dialect, asked, body), output_default, context)
+        let parts = Estimate::parts(dialect, asked, body);
+        Estimate::bounded(dialect, asked, parts.total(), output_default, context)
     }
 
-    /// What its input would cost, were there no bound on it.
-    pub fn unbounded_input(dialect: Dialect, asked: &Parameters, body: &[u8]) -> u64 {
+    /// What its input is made of, were there no bound on it.
+    pub fn parts(dialect: Dialect, asked: &Parameters, body: &[u8]) -> Parts {
         input(family(asked.model.as_deref(), dialect), body)
     }
 
@@ -79,7 +83,7 @@ impl Estimate {
     }
 }
 
-fn input(family: &Family, body: &[u8]) -> u64 {
+fn input(family: &Family, body: &[u8]) -> Parts {
     walk(family, body).unwrap_or_else(|counted| {
         // Half a pair of surrogates, where a string was cut inside of an emoji, is no Unicode, and no reason to know
         // nothing.
@@ -88,18 +92,26 @@ fn input(family: &Family, body: &[u8]) -> u64 {
 }
 
 /// The tokens of a body. Where it ends to be JSON, those of what was until then, and of the rest by its bytes.
-fn walk(family: &Family, body: &[u8]) -> Result<u64, u64> {
-    let mut walk =
-        Walk { family, text: TextTokens::default(), media: 0, seen: Vec::new(), said: Said::default(), detail: None };
+fn walk(family: &Family, body: &[u8]) -> Result<Parts, Parts> {
+    let mut walk = Walk {
+        family,
+        text: TextTokens::default(),
+        json: TextTokens::default(),
+        media: 0,
+        is_all: true,
+        seen: Vec::new(),
+        said: Said::default(),
+        detail: None,
+    };
     let mut json = serde_json::Deserializer::from_slice(body);
     let top = Part { walk: &mut walk, place: Place { key: Key::Other, within_media: false, in_list: false } };
     match json.deserialize_any(top).and_then(|()| json.end()) {
-        Ok(()) => Ok(walk.total()),
+        Ok(()) => Ok(walk.parts()),
         Err(error) => {
             let lines = memchr::memchr_iter(b'\n', body).nth(error.line().saturating_sub(2));
             let line = if error.line() > 1 { lines.map_or(0, |at| at + 1) } else { 0 };
             let rest = body.len().saturating_sub(line + error.column()) as u64;
-            Err(walk.total().saturating_add(rest / BYTES_PER_TOKEN))
+            Err(walk.parts().with_unread(rest / BYTES_PER_TOKEN))
         }
     }
 }
@@ -108,7 +120,11 @@ fn walk(family: &Family, body: &[u8]) -> Result<u64, u64> {
 struct Walk<'f> {
     family: &'f Family,
     text: TextTokens,
+    /// What describes tools and answers, and what they are called with.
+    json: TextTokens,
     media: u64,
+    /// Whether all that the model is shown stands in the request.
+    is_all: bool,
     /// Media of which more may be said behind them.
     seen: Vec<Seen>,
     /// What the object that is being walked through has said of the media in it.
@@ -132,12 +148,15 @@ struct Said {
 }
 
 impl Walk<'_> {
-    fn total(mut self) -> u64 {
+    fn parts(mut self) -> Parts {
         for Seen { medium, detail, .. } in std::mem::take(&mut self.seen) {
             self.count_medium(medium, detail.or(self.detail));
         }
-        let text = self.text.total().saturating_mul(self.family.text_percent).div_ceil(100);
-        text.saturating_add(self.media).saturating_add(ANSWER_TOKENS)
+        let percent = self.family.text_percent;
+        let text = self.text.plus(self.json).total().saturating_mul(percent).div_ceil(100);
+        let media = self.media.saturating_add(ANSWER_TOKENS);
+        let json = self.json.by_group().iter().sum();
+        Parts::new(text.saturating_add(media), self.text.by_group(), json, percent, media, self.is_all)
     }
 
     fn count(&mut self, tokens: u64) {
@@ -173,7 +192,10 @@ impl Walk<'_> {
     fn see_elsewhere(&mut self, name: &str, otherwise: Medium) {
         match media::elsewhere(name) {
             Some(medium) => self.see(medium, false),
-            None => self.see(otherwise, true),
+            None => {
+                self.is_all = false;
+                self.see(otherwise, true);
+            }
         }
     }
 
@@ -326,7 +348,8 @@ impl<'de> Visitor<'de> for Part<'_, '_> {
         let (walk, within_media) = (self.walk, self.place.within_media);
         let is_link = text.starts_with("https://") || text.starts_with("http://") || text.starts_with("gs://");
         match self.place.key {
-            Key::Text | Key::Schema | Key::Json | Key::Input => walk.text.add(text.as_bytes()),
+            Key::Text | Key::Input => walk.text.add(text.as_bytes()),
+            Key::Schema | Key::Json => walk.json.add(text.as_bytes()),
             Key::File if media::data_url(text).is_none() => walk.see_elsewhere(text, DOCUMENT_ELSEWHERE),
             Key::Medium if is_link => walk.see_elsewhere(text, IMAGE_ELSEWHERE),
             Key::Url if is_link && within_media => walk.see_elsewhere(text, IMAGE_ELSEWHERE),
@@ -387,13 +410,14 @@ impl<'de> Visitor<'de> for Part<'_, '_> {
         while let Some(key) = object.next_key::<Name<'_>>()? {
             let key = &*key.0;
             let below = if let Some(free) = all_of_it {
-                walk.text.add(key.as_bytes());
+                walk.json.add(key.as_bytes());
                 if free == Key::Json {
-                    walk.text.add(JSON_OF_A_FIELD);
+                    walk.json.add(JSON_OF_A_FIELD);
                 }
                 Place { key: free, within_media: false, in_list: false }
             } else {
                 let named = Key::of(key);
+                walk.is_all &= !is_kept_elsewhere(key);
                 let within_media = place.within_media || place.key == Key::Medium || named.holds_media(key);
                 Place { key: named, within_media, in_list: false }
             };
@@ -408,13 +432,19 @@ impl Part<'_, '_> {
     /// A number of a list stands for a token, if it is not shown itself; as a setting it is not shown to the model.
     fn visit_number<E>(self, digits: u64) -> Result<(), E> {
         match self.place.key {
-            Key::Json => self.walk.text.add_tokens(digits.div_ceil(DIGITS_PER_TOKEN) + 1),
-            Key::Schema => self.walk.text.add_tokens(1),
+            Key::Json => self.walk.json.add_tokens(digits.div_ceil(DIGITS_PER_TOKEN) + 1),
+            Key::Schema => self.walk.json.add_tokens(1),
             _ if self.place.in_list => self.walk.text.add_tokens(1),
             _ => {}
         }
         Ok(())
     }
+}
+
+/// Whether what stands behind this key is shown to the model and kept at the provider, so that nobody here knows how
+/// much it is.
+fn is_kept_elsewhere(key: &str) -> bool {
+    matches!(key, "previous_response_id" | "conversation" | "cachedContent" | "cached_content" | "container")
 }
 
 fn digits(number: u64) -> u64 {

@@ -97,11 +97,8 @@ impl Events {
         }
     }
 
-    /// Anthropic reports input first and output last.
     fn count(&mut self, reported: Usage) {
-        let known = self.usage.get_or_insert_default();
-        known.input = known.input.max(reported.input);
-        known.output = known.output.max(reported.output);
+        self.usage = Some(self.usage.unwrap_or_default().most(reported));
     }
 
     /// The last event, when nothing more comes. Some servers leave out the blank line behind it, and some connections

@@ -2,7 +2,8 @@
 
 use super::lenient::{self, Scalar};
 use super::paths::method;
-use super::{EventKind, Parameters, Usage, count_meant, has_key, has_objects, in_place, lacks, raw, sum};
+use super::usage::count;
+use super::{EventKind, Parameters, Tier, Usage, count_meant, has_key, has_objects, in_place, lacks, raw, sum};
 use crate::dialect::error::{ApiError, ErrorKind};
 use bytes::Bytes;
 use http::HeaderMap;
@@ -19,9 +20,9 @@ fn is_live(path: &str) -> bool {
 }
 
 pub(super) fn read_request(path: &str, body: &[u8]) -> Parameters {
-    let (mut candidates, mut bound) = (Scalar::Null, Scalar::Null);
-    let read = lenient::members(body, |key, config| {
-        if matches!(key, "generationConfig" | "generation_config") {
+    let (mut candidates, mut bound, mut tier) = (Scalar::Null, Scalar::Null, Scalar::Null);
+    let read = lenient::members(body, |key, config| match key {
+        "generationConfig" | "generation_config" => {
             (candidates, bound) = Default::default();
             let _no_object = raw::members(config.as_bytes(), |key, value| match key {
                 "candidateCount" | "candidate_count" => candidates = Scalar::read(value),
@@ -29,9 +30,11 @@ pub(super) fn read_request(path: &str, body: &[u8]) -> Parameters {
                 _ => {}
             });
         }
+        "serviceTier" | "service_tier" => tier = Scalar::read(config),
+        _ => {}
     });
     if read.is_none() {
-        (candidates, bound) = Default::default();
+        (candidates, bound, tier) = Default::default();
     }
     let alternatives = candidates.whole_number().unwrap_or(1).max(1);
     let bound = bound.whole_number().map(|bound| bound.saturating_mul(alternatives));
@@ -39,6 +42,7 @@ pub(super) fn read_request(path: &str, body: &[u8]) -> Parameters {
     Parameters {
         streaming: method(path) == Some("streamGenerateContent"),
         alternatives,
+        tier: tier.text().as_deref().map(Tier::said).unwrap_or_default(),
         output_tokens_max: if generates_text { bound } else { Some(0) },
         ..Parameters::default()
     }
@@ -92,12 +96,34 @@ pub(super) fn read_event(data: &[u8]) -> EventKind {
     }
 }
 
-/// Gemini counts cached input inside of the prompt, but thoughts beside the candidates.
+/// Gemini counts cached input inside of the prompt, but thoughts beside the candidates. What it said over a WebSocket is
+/// a response.
 pub(super) fn usage(usage: &Value) -> Option<Usage> {
-    usage.is_object().then(|| Usage {
-        input: sum(usage, &["promptTokenCount", "toolUsePromptTokenCount"]),
-        output: sum(usage, &["candidatesTokenCount", "thoughtsTokenCount"]),
+    const INPUT: [&str; 2] = ["promptTokenCount", "toolUsePromptTokenCount"];
+    const OUTPUT: [&str; 3] = ["candidatesTokenCount", "responseTokenCount", "thoughtsTokenCount"];
+    if !INPUT.iter().chain(&OUTPUT).any(|key| count(usage, key).is_some()) {
+        return None;
+    }
+    let heard = ["promptTokensDetails", "toolUsePromptTokensDetails"].map(|key| audio(usage, key));
+    let spoken = ["candidatesTokensDetails", "responseTokensDetails"].map(|key| audio(usage, key));
+    let said = ["trafficType", "serviceTier"].iter().filter_map(|key| usage.get(key)?.as_str());
+    Some(Usage {
+        input: sum(usage, &INPUT),
+        output: sum(usage, &OUTPUT),
+        cache_read: count(usage, "cachedContentTokenCount").unwrap_or_default(),
+        reasoning: count(usage, "thoughtsTokenCount").unwrap_or_default(),
+        audio_input: heard.into_iter().fold(0, u64::saturating_add).saturating_sub(audio(usage, "cacheTokensDetails")),
+        audio_output: spoken.into_iter().fold(0, u64::saturating_add),
+        tier: said.map(Tier::said).max().unwrap_or_default(),
+        ..Usage::default()
     })
+}
+
+/// Of what is counted by modality under this key, that which is sound.
+fn audio(usage: &Value, key: &str) -> u64 {
+    let counted = usage.get(key).and_then(Value::as_array).into_iter().flatten();
+    let heard = counted.filter(|each| each.get("modality").is_some_and(|modality| modality == "AUDIO"));
+    heard.filter_map(|each| count(each, "tokenCount")).fold(0, u64::saturating_add)
 }
 
 fn retry_info(wait: Duration) -> Value {

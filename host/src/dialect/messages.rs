@@ -1,7 +1,7 @@
 //! Messages that a provider sends over a WebSocket: OpenAI's Realtime and Responses, and Gemini's Live API. Each is an
 //! object of JSON by itself.
 
-use super::{Dialect, EventKind, Usage, gemini, has_key, json_type, object_behind, openai, sum};
+use super::{Dialect, EventKind, Usage, has_key, json_type, openai};
 use spillway_sdk::ProviderError;
 
 impl Dialect {
@@ -23,14 +23,8 @@ impl Dialect {
     /// The usage that a message reports of what has ended with it.
     pub(crate) fn read_message_usage(self, json: &[u8]) -> Option<Usage> {
         match self {
-            Dialect::OpenAi if has_key(json, b"\"usage\"") => openai::usage(&object_behind(json, b"\"usage\"")?),
-            Dialect::Gemini if has_key(json, b"\"usageMetadata\"") => {
-                let metadata = object_behind(json, b"\"usageMetadata\"")?;
-                // The Live API has a word of its own for what it says.
-                let said = sum(&metadata, &["responseTokenCount"]);
-                gemini::usage(&metadata).map(|usage| Usage { output: usage.output.saturating_add(said), ..usage })
-            }
-            Dialect::OpenAi | Dialect::Gemini | Dialect::Anthropic | Dialect::Ollama | Dialect::Other => None,
+            Dialect::OpenAi | Dialect::Gemini => self.read_usage(json),
+            Dialect::Anthropic | Dialect::Ollama | Dialect::Other => None,
         }
     }
 }

@@ -20,6 +20,7 @@ pub(crate) mod signature;
 pub(crate) mod sse;
 pub(crate) mod static_answer;
 pub(crate) mod upgrade;
+pub mod usage;
 
 mod anthropic;
 mod gemini;
@@ -28,6 +29,8 @@ mod messages;
 mod ollama;
 mod openai;
 mod raw;
+
+pub use crate::dialect::usage::{Tier, Usage};
 
 use crate::dialect::error::ApiError;
 use crate::dialect::sse::Framing;
@@ -79,6 +82,8 @@ pub struct Parameters {
     pub prompts: u64,
     /// The bound on output tokens, all alternatives together.
     pub output_tokens_max: Option<u64>,
+    /// At which of the provider's prices it asks to be served.
+    pub tier: Tier,
     /// Whether a stream of this API reports usage only on demand, and this request did not demand it.
     pub usage_withheld: bool,
 }
@@ -92,24 +97,9 @@ impl Default for Parameters {
             alternatives: 1,
             prompts: 1,
             output_tokens_max: None,
+            tier: Tier::Standard,
             usage_withheld: false,
         }
-    }
-}
-
-/// Tokens as the provider counted them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// All input tokens, cached ones included.
-    pub input: u64,
-    /// All output tokens, reasoning included.
-    pub output: u64,
-}
-
-impl Usage {
-    /// Input and output together.
-    pub fn total(self) -> u64 {
-        self.input.saturating_add(self.output)
     }
 }
 
@@ -278,7 +268,7 @@ impl Dialect {
     /// The usage reported in an answer or in an event, from wherever it stands.
     pub fn read_usage(self, json: &[u8]) -> Option<Usage> {
         match self {
-            Dialect::OpenAi => openai::usage(&object_behind(json, b"\"usage\"")?),
+            Dialect::OpenAi => openai::usage(json),
             Dialect::Anthropic => anthropic::usage(&object_behind(json, b"\"usage\"")?),
             Dialect::Gemini => gemini::usage(&object_behind(json, b"\"usageMetadata\"")?),
             Dialect::Ollama => ollama::usage(json),
@@ -371,7 +361,7 @@ fn object_behind(json: &[u8], key: &[u8]) -> Option<Value> {
 
 /// The sum of the named numbers; absent ones count nothing.
 fn sum(object: &Value, keys: &[&str]) -> u64 {
-    keys.iter().filter_map(|key| object.get(key)?.as_u64()).fold(0, u64::saturating_add)
+    keys.iter().filter_map(|key| usage::count(object, key)).fold(0, u64::saturating_add)
 }
 
 /// What stands behind each occurrence of a quoted key, from its value's first byte on. A key cannot occur inside of a

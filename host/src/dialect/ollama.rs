@@ -79,8 +79,11 @@ pub(super) fn usage(json: &[u8]) -> Option<Usage> {
         str::from_utf8(&value[..digits]).ok()?.parse::<u64>().ok()
     };
     let (input, output) = (counted(b"\"prompt_eval_count\""), counted(b"\"eval_count\""));
-    (input.is_some() || output.is_some())
-        .then(|| Usage { input: input.unwrap_or_default(), output: output.unwrap_or_default() })
+    (input.is_some() || output.is_some()).then(|| Usage {
+        input: input.unwrap_or_default(),
+        output: output.unwrap_or_default(),
+        ..Usage::default()
+    })
 }
 
 pub(super) fn envelope(error: &ApiError) -> Value {
@@ -134,9 +137,12 @@ mod tests {
     fn usage_is_what_the_last_line_counts() {
         let usage = |line: &str| OLLAMA.read_usage(line.as_bytes());
         let line = r#"{"done":true,"context":[1,2],"prompt_eval_count":26,"prompt_eval_duration":3,"eval_count": 298,"eval_duration":1}"#;
-        assert_eq!(usage(line), Some(Usage { input: 26, output: 298 }));
-        assert_eq!(usage(r#"{"done":true,"eval_count":5}"#), Some(Usage { input: 0, output: 5 }));
-        assert_eq!(usage(r#"{"embeddings":[[1]],"prompt_eval_count":8}"#), Some(Usage { input: 8, output: 0 }));
+        assert_eq!(usage(line), Some(Usage { input: 26, output: 298, ..Usage::default() }));
+        assert_eq!(usage(r#"{"done":true,"eval_count":5}"#), Some(Usage { input: 0, output: 5, ..Usage::default() }));
+        assert_eq!(
+            usage(r#"{"embeddings":[[1]],"prompt_eval_count":8}"#),
+            Some(Usage { input: 8, output: 0, ..Usage::default() })
+        );
         assert_eq!(usage(r#"{"response":"\"eval_count\": 5","done":false}"#), None);
         assert_eq!(usage(r#"{"eval_count":null}"#), None);
     }

@@ -1,8 +1,10 @@
 //! OpenAI's API: chat completions, responses, completions and embeddings.
 
 use super::lenient::{self, Prompts, Scalar};
+use super::usage::{count, details, either};
 use super::{
-    EventKind, Parameters, Usage, count_meant, has_key, has_list, has_objects, in_place, json_type, lacks, raw, sum,
+    EventKind, Parameters, Tier, Usage, count_meant, has_key, has_list, has_objects, in_place, json_type, lacks,
+    object_behind, raw, values_behind,
 };
 use crate::dialect::error::{ApiError, ErrorKind};
 use crate::dialect::sse;
@@ -41,6 +43,7 @@ struct Body {
     include_usage: Scalar,
     background: Scalar,
     conversation: Scalar,
+    service_tier: Scalar,
 }
 
 impl Body {
@@ -59,6 +62,7 @@ impl Body {
             "stream_options" => read.include_usage = inside(value, "include_usage"),
             "background" => read.background = Scalar::read(value),
             "conversation" => read.conversation = Scalar::read(value),
+            "service_tier" => read.service_tier = Scalar::read(value),
             _ => {}
         })?;
         Some(read)
@@ -79,6 +83,7 @@ pub(super) fn read_request(path: &str, body: &[u8]) -> Parameters {
         streaming,
         alternatives,
         prompts: if embeds { body.input.0 } else { body.prompt.0 },
+        tier: body.service_tier.text().as_deref().map(tier).unwrap_or_default(),
         output_tokens_max: without_output.or(bound.map(|bound| bound.saturating_mul(alternatives))),
         usage_withheld: streaming && path.ends_with(CHAT) && !body.include_usage.is(true),
     }
@@ -121,10 +126,46 @@ pub(super) fn read_event(event: &[u8], data: &[u8]) -> EventKind {
     }
 }
 
-pub(super) fn usage(usage: &Value) -> Option<Usage> {
-    usage.is_object().then(|| Usage {
-        input: sum(usage, &["prompt_tokens", "input_tokens"]),
-        output: sum(usage, &["completion_tokens", "output_tokens"]),
+/// OpenAI's wholes hold their parts. The tier stands beside the usage, or in it.
+pub(super) fn usage(json: &[u8]) -> Option<Usage> {
+    let usage = of_object(&object_behind(json, b"\"usage\"")?)?;
+    let said = values_behind(json, b"\"service_tier\"").last().and_then(|value| value.strip_prefix(b"\""));
+    let word = said.and_then(|said| str::from_utf8(said.split(|byte| *byte == b'"').next()?).ok());
+    Some(Usage { tier: word.map(tier).unwrap_or_default(), ..usage })
+}
+
+/// OpenAI calls priority fast as well, and has nothing else that is called so.
+fn tier(word: &str) -> Tier {
+    if word == "fast" { Tier::Priority } else { Tier::said(word) }
+}
+
+fn of_object(usage: &Value) -> Option<Usage> {
+    // Chat and its like, Responses and its like, and what servers between say that speak both.
+    let input = either(usage, &["prompt_tokens", "input_tokens"]);
+    let output = either(usage, &["completion_tokens", "output_tokens"]);
+    if input.is_none() && output.is_none() {
+        return None;
+    }
+    let (input, output) = (input.unwrap_or_default(), output.unwrap_or_default());
+    let of_input = details(usage, &["prompt_tokens_details", "input_tokens_details", "input_token_details"]);
+    let of_output = details(usage, &["completion_tokens_details", "output_tokens_details", "output_token_details"]);
+    let of_cached = details(of_input, &["cached_tokens_details"]);
+    let number = |object: &Value, key: &str| count(object, key).unwrap_or_default();
+    let reasoning = number(of_output, "reasoning_tokens");
+    // xAI counts reasoning beside the output, and says so in the sum alone.
+    let apart = input.saturating_add(output).saturating_add(reasoning);
+    let is_apart = reasoning > output || reasoning > 0 && count(usage, "total_tokens") == Some(apart);
+    Some(Usage {
+        input,
+        output: if is_apart { output.saturating_add(reasoning) } else { output },
+        // DeepSeek has a word of its own.
+        cache_read: number(of_input, "cached_tokens").max(number(usage, "prompt_cache_hit_tokens")),
+        cache_write_5m: number(of_input, "cache_write_tokens"),
+        cache_write_1h: 0,
+        reasoning,
+        audio_input: number(of_input, "audio_tokens").saturating_sub(number(of_cached, "audio_tokens")),
+        audio_output: number(of_output, "audio_tokens"),
+        tier: Tier::Standard,
     })
 }
 

@@ -125,19 +125,6 @@ fn as_many_answers_are_expected_as_were_asked_for() {
 }
 
 #[test]
-fn usage_is_read_wherever_it_stands() {
-    let usage = |dialect: Dialect, text: &str| dialect.read_usage(text.as_bytes()).expect("usage");
-    let chat = r#"{"choices":[{"message":{"content":"the word \"usage\": none"}}],"usage":{"prompt_tokens":3,"completion_tokens":4,"prompt_tokens_details":{"cached_tokens":2}}}"#;
-    assert_eq!(usage(Dialect::OpenAi, chat), Usage { input: 3, output: 4 });
-    let message = r#"{"usage":{"input_tokens":1,"cache_read_input_tokens":10,"cache_creation_input_tokens":100,"output_tokens":7}}"#;
-    assert_eq!(usage(Dialect::Anthropic, message), Usage { input: 111, output: 7 });
-    let gemini = r#"{"usageMetadata":{"promptTokenCount":5,"candidatesTokenCount":6,"thoughtsTokenCount":7}}"#;
-    assert_eq!(usage(Dialect::Gemini, gemini), Usage { input: 5, output: 13 });
-    assert_eq!(Dialect::OpenAi.read_usage(br#"{"usage":null}"#), None);
-    assert_eq!(Dialect::OpenAi.read_usage(br#"{"choices":[]}"#), None);
-}
-
-#[test]
 fn events_are_told_apart() {
     let kind = |dialect: Dialect, text: &str| dialect.read_event(text.as_bytes());
     assert_eq!(kind(Dialect::OpenAi, "data: [DONE]\n\n"), EventKind::End);

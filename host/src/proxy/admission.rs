@@ -3,9 +3,11 @@
 use crate::observe::metrics::RequestOutcome;
 use crate::proxy::permits::Permits;
 use crate::proxy::refusal::{Owner, Refusal, RefusalKind};
+use crate::proxy::spending::Expense;
 use crate::proxy::target::Target;
 use crate::proxy::trace::RequestTrace;
 use crate::proxy::unserved::{Blocked, circuit_open, named};
+use crate::proxy::worker::Worker;
 use crate::runtime::clock::Clock;
 use crate::upstream::circuit::Refused;
 use crate::upstream::gate::{AdmissionGate, AdmissionPermit};
@@ -35,6 +37,8 @@ pub(super) struct Tenants<'a> {
     pub patience: Instant,
     /// What it has taken of it: once, however many attempts it makes.
     pub charge: &'a mut Option<AdmissionPermit>,
+    /// Whether the ledger has not counted it yet.
+    pub is_first: bool,
 }
 
 /// Waits for all that stands between a request and a call, for as long as there is patience. `places` are those that it
@@ -43,14 +47,15 @@ pub(super) struct Tenants<'a> {
 /// # Errors
 /// What is in the way for longer than there is patience.
 pub(super) async fn admit(
+    worker: &Worker,
     target: &Target,
     patience: Patience,
     tenant: Tenants<'_>,
     places: &mut Places,
-    clock: Clock,
     trace: &mut RequestTrace,
 ) -> Result<Permits, Obstruction> {
-    let (upstream, subject) = (&target.upstream, target.subject());
+    let (upstream, subject, clock) = (&target.upstream, target.subject(), worker.app.clock);
+    let mut expense = None;
     loop {
         // A look at the circuits: behind an open one there is no use in waiting for limits.
         if let Err(refused) = upstream.circuits.peek(subject) {
@@ -64,6 +69,11 @@ pub(super) async fn admit(
         if let (None, Some(gate)) = (&*tenant.charge, &target.request.caller.gate) {
             let permit = wait_at(gate, target, tenant.patience, clock, trace, "its tenant's limit").await;
             *tenant.charge = Some(permit.map_err(|away| Obstruction::OfTenant(limited(tenant_of(target), &away)))?);
+        }
+
+        // What it may cost, of all that must allow it.
+        if expense.is_none() {
+            expense = wait_for_allowance(worker, target, &tenant, trace).await.map_err(Obstruction::OfTenant)?;
         }
 
         // The lanes of what has said "too much": whoever has the patience goes out at the rate that is served.
@@ -80,7 +90,7 @@ pub(super) async fn admit(
 
         // The breaker, last, after all waits: what waits must not hold a probe.
         match upstream.circuits.admit(subject) {
-            Ok(circuits) => return Ok(Permits { limits: permit, circuits, turns }),
+            Ok(circuits) => return Ok(Permits { limits: permit, circuits, expense, turns }),
             Err(refused) => {
                 drop(permit);
                 let waited = wait_for_circuit(target, &refused, patience.circuits, clock, trace).await;
@@ -164,6 +174,51 @@ fn limited(owner: Owner, away: &TurnedAway) -> Blocked {
         }
     };
     Blocked::before_sending(Refusal::after(kind, away.retry_after), RequestOutcome::Limited)
+}
+
+/// Reserves what the call may cost, waiting as long as there is patience for calls that are under way to end, or for
+/// the minute to.
+///
+/// # Errors
+/// What the caller hears, without the patience for that.
+async fn wait_for_allowance(
+    worker: &Worker,
+    target: &Target,
+    tenant: &Tenants<'_>,
+    trace: &mut RequestTrace,
+) -> Result<Option<Expense>, Blocked> {
+    let mut began: Option<Instant> = None;
+    loop {
+        let standing = match Expense::reserve(worker, target, tenant.is_first) {
+            Ok(expense) => {
+                if let Some(began) = began {
+                    trace.waited("its ledger's limit", began.elapsed());
+                }
+                return Ok(expense);
+            }
+            Err(standing) => standing,
+        };
+        began.get_or_insert_with(Instant::now);
+        let left = tenant.patience.saturating_duration_since(Instant::now());
+        let wait = match standing.ends_after() {
+            Some(wait) if wait <= left && !left.is_zero() => wait,
+            _ => {
+                let retry_after = standing.ends_after();
+                let refusal = Refusal { retry_after, ..Refusal::from(RefusalKind::Exhausted { standing }) };
+                return Err(Blocked::before_sending(refusal, RequestOutcome::Limited));
+            }
+        };
+        let ledger = worker.app.ledger.as_deref();
+        tokio::select! {
+            () = worker.app.clock.sleep(wait) => {}
+            () = async {
+                match ledger {
+                    Some(ledger) => ledger.accounts.changed().await,
+                    None => std::future::pending().await,
+                }
+            } => {}
+        }
+    }
 }
 
 fn tenant_of(target: &Target) -> Owner {

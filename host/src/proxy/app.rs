@@ -1,10 +1,12 @@
 //! What all threads share.
 
 use crate::config::Config;
+use crate::ledger::Ledger;
 use crate::observe::metrics::Metrics;
 use crate::observe::recording::Recorder;
 use crate::observe::refusals::RecentRefusals;
 use crate::policy::Registry;
+use crate::prices::Prices;
 use crate::proxy::chain::Chains;
 use crate::proxy::load_share::{HeldBytes, LoadShare};
 use crate::runtime::clock::Clock;
@@ -15,6 +17,7 @@ use crate::tenants::access::Access;
 use crate::tenants::callers::Callers;
 use crate::tenants::guard::Guard;
 use crate::upstream::Upstream;
+use arc_swap::ArcSwap;
 use prometheus_client::metrics::counter::Counter;
 use spillway_resilience::{Load, ShedSettings};
 use std::collections::BTreeMap;
@@ -39,8 +42,12 @@ pub(crate) struct App {
     pub callers: Callers,
     /// Who may spend the keys that Spillway has.
     pub access: Access,
+    /// What tokens cost, by the files as they were last read.
+    pub prices: ArcSwap<Prices>,
     /// From which load on what is refused.
     pub shed: ShedSettings,
+    /// What is spent, where that is kept.
+    pub ledger: Option<Arc<Ledger>>,
     /// The durable queue, when it is switched on.
     pub spool: Option<Spool>,
     /// Takes down what policies judge, when that is switched on.
@@ -80,6 +87,7 @@ impl App {
         config: Config,
         clock: Clock,
         policies: Arc<Registry>,
+        ledger: Option<Arc<Ledger>>,
         spool: Option<Spool>,
         recorder: Option<Recorder>,
         key: FingerprintKey,
@@ -93,6 +101,10 @@ impl App {
         }
         if let Some(recorder) = &recorder {
             metrics.show_recordings(recorder.counts());
+        }
+        let (prices, why_not) = config.read_prices();
+        if let Some(why) = why_not {
+            tracing::error!(why, "a file of prices cannot be used; what comes along takes its place");
         }
         let circuit_changed = Arc::new(Notify::new());
         let upstreams = config.upstreams.iter().map(|(name, upstream)| {
@@ -111,8 +123,9 @@ impl App {
                 origins: config.server.allowed_origins.clone(),
                 upstreams: config.upstreams.values().map(|upstream| upstream.url.clone()).collect(),
             },
-            callers: Callers::new(&config, key, clock),
+            callers: Callers::new(&config, key, clock, ledger.clone()),
             access: Access::new(config.server.access_key().and_then(|named| named.secret.as_ref())),
+            prices: ArcSwap::from_pointee(prices),
             shed: ShedSettings::default(),
             held: Arc::new(HeldBytes::of_at_most(config.server.max_held)),
             config,
@@ -120,6 +133,7 @@ impl App {
             policies,
             metrics,
             refusals: RecentRefusals::default(),
+            ledger,
             spool,
             recorder,
             spool_bell: Notify::new(),

@@ -112,6 +112,9 @@ impl Attempt<'_> {
     ) -> Result<(Attempted, Permits), EndedElsewhere> {
         let Attempt { worker, client, target, number } = self;
         permits.limits.sent();
+        if let Some(expense) = &mut permits.expense {
+            expense.sent();
+        }
         permits.circuits.sent();
         // If it fails here, the permits are dropped, which counts nowhere: the upstream had no part in it.
         let (record, response) = send(client, connection, target, number, heard).await?;

@@ -13,7 +13,7 @@ use crate::proxy::out::{Later, Out, Then, Word};
 use crate::proxy::permits::{Charges, Permits};
 use crate::proxy::refusal::{Refusal, RefusalKind};
 use crate::proxy::retry::{BudgetToken, grant, held_back, next};
-use crate::proxy::settle::settle;
+use crate::proxy::settle::{billed, settle};
 use crate::proxy::target::{Target, Targets};
 use crate::proxy::trace::RequestTrace;
 use crate::proxy::unserved::{Blocked, Failed, Tried, Unserved, refusal_for};
@@ -59,6 +59,7 @@ pub(crate) async fn attempts(
         came: worker.app.clock.now(),
         charge: None,
         was_counted: false,
+        is_booked: false,
         hops: 0,
         token: None,
         refused_at: Vec::new(),
@@ -143,6 +144,8 @@ struct Run<'a> {
     /// What it has taken of its tenant's limits: once, however many attempts it takes; the dearest of them counts.
     charge: Option<AdmissionPermit>,
     was_counted: bool,
+    /// Whether the ledger has counted the request already, by a call that has failed.
+    is_booked: bool,
     /// How often it has gone on to another target after a call.
     hops: u32,
     /// What is paid for the call that follows there.
@@ -186,8 +189,9 @@ impl Run<'_> {
         let mut retry: Option<BudgetToken> = None;
         loop {
             // Wait for whatever is in the way.
-            let tenant = Tenants { patience: self.patience.limits, charge: &mut self.charge };
-            let admitted = admit(target, patience, tenant, &mut places, clock, &mut self.trace).await;
+            let tenant =
+                Tenants { patience: self.patience.limits, charge: &mut self.charge, is_first: !self.is_booked };
+            let admitted = admit(worker, target, patience, tenant, &mut places, &mut self.trace).await;
             let permits = match admitted {
                 Ok(permits) => permits,
                 Err(Obstruction::OfUpstream(blocked)) => {
@@ -266,10 +270,10 @@ impl Run<'_> {
                     self.trace.served_by(standing);
                     standing.plan.served_at(standing.position, &self.refused_at);
                 }
-                let Permits { limits, circuits, .. } = permits;
+                let Permits { limits, circuits, expense, .. } = permits;
                 let completion = Completion {
                     circuits: Some(circuits),
-                    charges: Charges { upstream: Some(limits), tenant: self.charge },
+                    charges: Charges { upstream: Some(limits), tenant: self.charge, expense },
                     has_failed,
                     ..Completion::of(worker, target, attempted, RequestOutcome::Answered, self.trace)
                 };
@@ -281,6 +285,7 @@ impl Run<'_> {
             let consequence = settle(worker, target, &attempted, permits, has_failed);
             has_failed |= consequence.request_has_failed;
             self.was_counted |= consequence.settlement != Settlement::Refund;
+            self.is_booked |= billed(&attempted.record, &consequence) != Settlement::Refund;
             if let (false, Some(charge)) = (self.was_counted, &mut self.charge) {
                 charge.not_counted();
             }

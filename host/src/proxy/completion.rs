@@ -6,6 +6,7 @@ use crate::policy::Record;
 use crate::proxy::attempt::Attempted;
 use crate::proxy::permits::Charges;
 use crate::proxy::settle::{Ending, conclude};
+use crate::proxy::spending::Ended;
 use crate::proxy::target::Target;
 use crate::proxy::trace::RequestTrace;
 use crate::proxy::worker::Worker;
@@ -117,7 +118,7 @@ impl Completion {
     /// So many tokens were used while the answer goes on. What is booked so is not told again at its end.
     pub(super) fn uses(&mut self, usage: Usage) {
         self.target.upstream.metrics.tokens(usage.input, usage.output);
-        self.charges.book(usage.total());
+        self.charges.book(usage);
     }
 
     /// What the verdict so far means, where the attempt has ended with this fault and has cost so many tokens.
@@ -131,6 +132,10 @@ impl Completion {
         let metrics = &self.target.upstream.metrics;
         if let Some(usage) = usage {
             metrics.tokens(usage.input, usage.output);
+            if matches!(end, End::Whole) {
+                let target = &self.target;
+                target.upstream.estimates.learn(target.model.as_deref(), &target.request.input, usage.input);
+            }
         }
         let fault = match end {
             End::Broken(fault, _) => Some(fault),
@@ -138,7 +143,9 @@ impl Completion {
         };
         // What was first said of the attempt is what it says of the upstream's room: an end much later says nothing.
         let consequence = self.consequence(fault, usage.map(Usage::total));
-        std::mem::take(&mut self.charges).settle(consequence.settlement, consequence.feedback);
+        let is_whole = matches!(end, End::Whole | End::Failed(_));
+        let ended = Ended { settlement: consequence.settlement, usage, is_whole };
+        std::mem::take(&mut self.charges).settle(&ended, consequence.feedback);
         let outcome = match end {
             End::Whole => self.outcome,
             End::Failed(error) => {

@@ -369,6 +369,7 @@ impl Forward {
             (Reader::Events(events), Some(usage)) if !matches!(end, End::Whole) => Some(Usage {
                 input: if usage.input > 0 { usage.input } else { completion.target.estimate.input },
                 output: usage.output.max(events.pieces()),
+                ..usage
             }),
             (_, usage) => usage,
         };

@@ -3,6 +3,7 @@
 use crate::proxy::attempt::{Attempt, Attempted, EndedElsewhere};
 use crate::proxy::permits::Permits;
 use crate::proxy::settle::settle;
+use crate::proxy::spending::Expense;
 use crate::proxy::target::Target;
 use crate::proxy::trace::RequestTrace;
 use crate::proxy::worker::Worker;
@@ -142,6 +143,8 @@ fn permits_at_once(worker: &Worker, target: &Target) -> Option<Permits> {
     }
     let now = worker.app.clock.now();
     let Ok(Admission::Admitted(limits)) = target.upstream.gate.ask(target.demand(), now) else { return None };
+    // It is no request of its own, and what it costs is.
+    let expense = Expense::reserve(worker, target, false).ok()?;
     let circuits = target.upstream.circuits.admit(target.subject()).ok()?;
-    Some(Permits { limits, circuits, turns: Vec::new() })
+    Some(Permits { limits, circuits, expense, turns: Vec::new() })
 }

@@ -22,6 +22,7 @@ pub(crate) mod respond;
 pub(crate) mod retry;
 pub(crate) mod route;
 pub(crate) mod settle;
+mod spending;
 pub(crate) mod target;
 pub(crate) mod trace;
 pub(crate) mod unserved;

@@ -5,6 +5,7 @@ pub(crate) mod advice;
 mod tests;
 mod words;
 
+use crate::ledger::Standing;
 use crate::runtime::causes::ErrorChain;
 use crate::runtime::shortage::Shortage;
 use crate::tenants::guard::Unwelcome;
@@ -42,6 +43,8 @@ pub(crate) enum RefusalKind {
         /// The limit per minute.
         limit: u64,
     },
+    /// What a key, a group or all callers together may spend is spent, or reserved by calls that are under way.
+    Exhausted { standing: Box<Standing> },
     /// As many calls are in flight as there may be, or as many wait for it.
     Saturated {
         owner: Owner,
@@ -211,6 +214,8 @@ impl Refusal {
             RefusalKind::Paced { .. } => "spillway_paced",
             RefusalKind::NoBudget { .. } => "spillway_retry_budget_spent",
             RefusalKind::LimitExceeded { .. } | RefusalKind::Saturated { .. } => "rate_limit_exceeded",
+            RefusalKind::Exhausted { standing } if standing.exhausted.is_unpriced => "spillway_unpriced",
+            RefusalKind::Exhausted { .. } => "spillway_limit_exhausted",
             RefusalKind::Overloaded { .. } => "spillway_overloaded",
             RefusalKind::Short { .. } => "spillway_out_of_resources",
             RefusalKind::Unreachable { .. } => "spillway_upstream_unreachable",
@@ -253,9 +258,11 @@ impl Refusal {
             | RefusalKind::Short { .. }
             | RefusalKind::SpoolFull { .. }
             | RefusalKind::SpoolUnavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
-            RefusalKind::LimitExceeded { .. } | RefusalKind::Saturated { .. } | RefusalKind::Paced { .. } => {
-                StatusCode::TOO_MANY_REQUESTS
-            }
+            RefusalKind::Exhausted { standing } if standing.exhausted.is_unpriced => StatusCode::FORBIDDEN,
+            RefusalKind::LimitExceeded { .. }
+            | RefusalKind::Exhausted { .. }
+            | RefusalKind::Saturated { .. }
+            | RefusalKind::Paced { .. } => StatusCode::TOO_MANY_REQUESTS,
             RefusalKind::Unreachable { .. } | RefusalKind::StreamCut { .. } => StatusCode::BAD_GATEWAY,
             RefusalKind::TimedOut { .. } | RefusalKind::Impatient { .. } => StatusCode::GATEWAY_TIMEOUT,
             RefusalKind::JudgedFailed { status, .. } => *status,
@@ -277,7 +284,8 @@ impl Refusal {
     pub(crate) fn is_of_tenant(&self) -> bool {
         matches!(
             self.kind,
-            RefusalKind::LimitExceeded { owner: Owner::Tenant(_), .. }
+            RefusalKind::Exhausted { .. }
+                | RefusalKind::LimitExceeded { owner: Owner::Tenant(_), .. }
                 | RefusalKind::Saturated { owner: Owner::Tenant(_), .. }
         )
     }

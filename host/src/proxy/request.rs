@@ -1,6 +1,6 @@
 //! A request as its caller made it, read once and never changed.
 
-use crate::dialect::estimate::Estimate;
+use crate::dialect::estimate::{Estimate, Parts};
 use crate::dialect::library::{Library, RETRY_COUNT};
 use crate::dialect::{Dialect, Operation, Parameters, compression, headers, query, upgrade};
 use crate::proxy::load_share::LoadShare;
@@ -52,8 +52,8 @@ pub(crate) struct InboundRequest {
     pub upgrade: Option<HeaderValue>,
     /// What the body asks for.
     pub parameters: Parameters,
-    /// What its input may cost, in tokens; each upstream has bounds of its own for that.
-    pub input_tokens: u64,
+    /// What its input is made of, where it is at hand.
+    pub input: Parts,
     pub caller: Caller,
     /// When it came, by the wall clock; `None` for a job's, which came when it was kept.
     pub came_unix_ms: Option<u64>,
@@ -129,7 +129,7 @@ impl InboundRequest {
             body,
             upgrade: None,
             parameters: Parameters::default(),
-            input_tokens: 0,
+            input: Parts::default(),
             caller,
             came_unix_ms: None,
             deadline,
@@ -140,8 +140,8 @@ impl InboundRequest {
             let dialect = request.dialect.in_body(request.path(), &readable);
             let mut parameters = dialect.read_request(request.path(), &readable);
             parameters.model = parameters.model.map(as_name);
-            let input_tokens = Estimate::unbounded_input(dialect, &parameters, &readable);
-            (request.dialect, request.parameters, request.input_tokens) = (dialect, parameters, input_tokens);
+            let input = Estimate::parts(dialect, &parameters, &readable);
+            (request.dialect, request.parameters, request.input) = (dialect, parameters, input);
         }
         request
     }

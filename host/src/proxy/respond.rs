@@ -35,6 +35,10 @@ impl Refusal {
     fn error_kind(&self) -> ErrorKind {
         match &self.kind {
             RefusalKind::LimitExceeded { dimension, .. } => ErrorKind::RateLimited { of: dimension.as_str() },
+            RefusalKind::Exhausted { standing } if standing.exhausted.is_unpriced => ErrorKind::Forbidden,
+            RefusalKind::Exhausted { standing } => {
+                ErrorKind::RateLimited { of: standing.exhausted.allowance.measure.as_str() }
+            }
             RefusalKind::Saturated { .. } | RefusalKind::Paced { .. } => ErrorKind::RateLimited { of: "requests" },
             RefusalKind::CircuitOpen { .. }
             | RefusalKind::NoBudget { .. }
@@ -77,6 +81,7 @@ impl Refusal {
                 self.said().is_some_and(|said| matches!(said.status.as_u16(), 402 | 403 | 429))
             }
             RefusalKind::Unreachable { fault, .. } => *fault == Fault::Tls,
+            RefusalKind::Exhausted { standing } => standing.ends_after().is_none(),
             _ => false,
         }
     }

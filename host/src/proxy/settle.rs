@@ -3,6 +3,7 @@
 use crate::policy::Record;
 use crate::proxy::attempt::Attempted;
 use crate::proxy::permits::Permits;
+use crate::proxy::spending::Ended;
 use crate::proxy::target::Target;
 use crate::proxy::worker::Worker;
 use crate::runtime::clock::Clock;
@@ -10,7 +11,7 @@ use crate::upstream::circuit::CircuitPermits;
 use crate::upstream::lanes::Telling;
 use crate::upstream::said::Said;
 use crate::upstream::verdict;
-use spillway_resilience::{Circumstances, Consequence, FirstContent, Outcome, Progress, Teaches};
+use spillway_resilience::{Circumstances, Consequence, FirstContent, Outcome, Progress, Settlement, Teaches};
 use spillway_sdk::{AttemptFacts, Class, Fault, Phase, Verdict};
 use std::sync::Arc;
 
@@ -83,12 +84,22 @@ pub(crate) fn settle(
     }
     let ending = Ending { target, record, verdict, fault: record.fault, used_tokens: None, has_failed };
     let consequence = ending.consequence(clock);
-    let Permits { limits, circuits, turns } = permits;
+    let Permits { limits, circuits, expense, turns } = permits;
     limits.settle(consequence.settlement, consequence.feedback);
+    if let Some(expense) = expense {
+        expense.settle(&Ended { settlement: billed(record, &consequence), usage: None, is_whole: false });
+    }
     let consequence = conclude(worker, target, circuits, record, consequence);
     // Only when its lanes have heard of it: until then it is under way.
     drop(turns);
     consequence
+}
+
+/// What an attempt that is no answer has cost in money: an error that was answered is billed by nobody, though it may
+/// count in a provider's limits.
+pub(super) fn billed(record: &Record, consequence: &Consequence) -> Settlement {
+    let is_error = record.status.is_some_and(|status| !(200..300).contains(&status));
+    if is_error { Settlement::Refund } else { consequence.settlement }
 }
 
 /// Draws a consequence for circuits and lanes. Answers what is left of it when the lane has heard of it.

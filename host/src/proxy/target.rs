@@ -140,6 +140,11 @@ impl Target {
         (&self.upstream.name, self.request.parameters.model.as_deref())
     }
 
+    /// The model that is asked for there: the route's, or the caller's.
+    pub(crate) fn asked_model(&self) -> Option<Arc<str>> {
+        self.model.clone().or_else(|| self.request.parameters.model.as_deref().map(Arc::from))
+    }
+
     /// How its request came, for whoever records it; `None` for a job's.
     pub(crate) fn arrival(&self) -> Option<Arrival> {
         let request = &self.request;
@@ -255,14 +260,18 @@ impl Target {
         let (mut estimate, mut body_demanding_usage) = (Estimate::default(), None);
         if let (true, InboundBody::Whole(bytes)) = (is_held, &request.body) {
             let output_default = config.limits.default_output_tokens;
+            let sent = model.as_deref().or(request.parameters.model.as_deref());
             estimate = Estimate::bounded(
                 request.dialect,
                 &request.parameters,
-                request.input_tokens,
+                upstream.estimates.expect(sent, &request.input),
                 output_default,
                 context_tokens,
             );
-            if request.parameters.usage_withheld && upstream.asks_for_usage() && signature.is_none() {
+            if request.parameters.usage_withheld
+                && upstream.asks_for_usage(request.caller.payer.is_some())
+                && signature.is_none()
+            {
                 body_demanding_usage = request.dialect.demand_usage(body.as_ref().unwrap_or(bytes));
             }
             // Usage is taken out of a stream, and a key out of what is said of it, which needs its bytes as they read.

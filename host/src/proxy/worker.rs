@@ -2,6 +2,7 @@
 
 use crate::policy::Judge;
 use crate::proxy::app::App;
+use crate::proxy::spending::Books;
 use crate::runtime::heartbeat::Pulse;
 use crate::upstream::Upstream;
 use crate::upstream::client::Client;
@@ -18,6 +19,8 @@ pub(crate) struct Worker {
     /// Its policy instances. Borrowed for the length of one call, never across an await.
     pub judge: RefCell<Judge>,
     clients: HashMap<Arc<str>, Client>,
+    /// What it keeps the ledger with, if one is kept.
+    pub books: Option<Books>,
     /// What can be seen of it from outside.
     pub pulse: Arc<Pulse>,
 }
@@ -29,6 +32,7 @@ impl Worker {
         Rc::new(Worker {
             clients: app.upstreams.values().map(client).collect(),
             judge: RefCell::new(Judge::new(app.clock)),
+            books: app.ledger.as_ref().map(|ledger| Books::new(ledger.journal())),
             pulse,
             app,
         })

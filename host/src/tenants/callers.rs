@@ -2,6 +2,7 @@
 
 use crate::config::{Config, Quota, TenantConfig};
 use crate::dialect::headers::{self, PRIORITY_HEADER, TENANT_HEADER};
+use crate::ledger::{Ledger, Payer};
 use crate::runtime::clock::Clock;
 use crate::runtime::fingerprint::FingerprintKey;
 use crate::upstream::gate::AdmissionGate;
@@ -32,6 +33,8 @@ pub(crate) struct Caller {
     pub may_spend: bool,
     /// The way past its tenant's own limits, when it has any.
     pub gate: Option<Arc<AdmissionGate>>,
+    /// From whose purse it is paid, where a ledger is kept.
+    pub payer: Option<Arc<Payer>>,
 }
 
 impl Caller {
@@ -49,6 +52,8 @@ impl Caller {
 pub(crate) struct Callers {
     key: FingerprintKey,
     configured: BTreeMap<String, Configured>,
+    /// Who pays for those that belong nowhere.
+    everybody: Option<Arc<Payer>>,
 }
 
 #[derive(Debug)]
@@ -57,11 +62,13 @@ struct Configured {
     config: TenantConfig,
     tenant: Tenant,
     gate: Option<Arc<AdmissionGate>>,
+    payer: Option<Arc<Payer>>,
 }
 
 impl Callers {
     /// The tenants of a configuration.
-    pub(crate) fn new(config: &Config, key: FingerprintKey, clock: Clock) -> Self {
+    pub(crate) fn new(config: &Config, key: FingerprintKey, clock: Clock, ledger: Option<Arc<Ledger>>) -> Self {
+        let everybody = ledger.as_ref().map(|ledger| Arc::clone(ledger.accounts.everybody()));
         let configured = config.tenants.iter().map(|(name, config)| {
             let limited = config.quota() != Quota::default() || config.max_in_flight.is_some();
             let gate = limited.then(|| {
@@ -75,10 +82,12 @@ impl Callers {
                 Arc::new(AdmissionGate::new(AdmissionQueue::new(limiter, Concurrency::Fixed(bulkhead), queue), clock))
             });
             let tenant = Tenant { id: key.of_tenant(name), weight: config.weight };
-            (name.clone(), Configured { name: Arc::from(name.as_str()), config: config.clone(), tenant, gate })
+            let group = config.group.as_deref().zip(ledger.as_ref());
+            let payer = group.and_then(|(group, ledger)| ledger.accounts.group(group)).or(everybody.as_ref()).cloned();
+            (name.clone(), Configured { name: Arc::from(name.as_str()), config: config.clone(), tenant, gate, payer })
         });
         let configured = configured.collect();
-        Callers { key, configured }
+        Callers { key, configured, everybody }
     }
 
     /// Who made a request with these headers and this query, and may spend Spillway's keys or not.
@@ -92,10 +101,11 @@ impl Callers {
         let Some(name) = text(TENANT_HEADER).filter(|name| !name.is_empty()) else {
             let tenant = Tenant::new(credential);
             let priority = asked.unwrap_or_default();
-            return Caller { tenant, name: None, priority, credential, may_spend, gate: None };
+            let payer = self.everybody.clone();
+            return Caller { tenant, name: None, priority, credential, may_spend, gate: None, payer };
         };
         match self.configured.get(name) {
-            Some(Configured { name, config, tenant, gate }) => {
+            Some(Configured { name, config, tenant, gate, payer }) => {
                 let highest = config.priority.unwrap_or(Priority::High);
                 Caller {
                     tenant: *tenant,
@@ -104,6 +114,7 @@ impl Callers {
                     credential,
                     may_spend,
                     gate: gate.clone(),
+                    payer: payer.clone(),
                 }
             }
             None => {
@@ -116,6 +127,7 @@ impl Callers {
                     credential,
                     may_spend,
                     gate: None,
+                    payer: self.everybody.clone(),
                 }
             }
         }
@@ -137,7 +149,7 @@ mod tests {
     fn callers() -> Callers {
         let text = "[tenants.batch]\nweight = 3\npriority = \"normal\"\nmax_in_flight = 2\n[tenants.shop]\n";
         let config = parse(text, Path::new("")).expect("valid");
-        Callers::new(&config, FingerprintKey::from_bytes([1; 32]), Clock::start())
+        Callers::new(&config, FingerprintKey::from_bytes([1; 32]), Clock::start(), None)
     }
 
     fn caller(pairs: &[(&'static str, &'static str)]) -> Caller {

@@ -3,6 +3,7 @@
 pub(crate) mod announce;
 pub(crate) mod circuit;
 pub(crate) mod client;
+pub(crate) mod estimates;
 #[expect(unreachable_pub, reason = "host/interleavings includes it, and its models see what is public")]
 pub(crate) mod gate;
 pub(crate) mod keys;
@@ -23,6 +24,7 @@ use crate::runtime::sync::lock;
 use crate::upstream::announce::Announcer;
 use crate::upstream::circuit::Circuits;
 use crate::upstream::client::{Client, Trust, Way};
+use crate::upstream::estimates::Estimates;
 use crate::upstream::gate::AdmissionGate;
 use crate::upstream::keys::Keys;
 use crate::upstream::lanes::Lanes;
@@ -52,6 +54,8 @@ pub(crate) struct Upstream {
     pub circuits: Circuits,
     /// The ways to those parts of it that have said "too much".
     pub lanes: Lanes,
+    /// What its counts have taught about estimates.
+    pub estimates: Estimates,
     /// Whose certificates are believed there.
     pub trust: Trust,
     /// The policy that judges it.
@@ -111,6 +115,7 @@ impl Upstream {
                 promptness: Promptness::default(),
             }),
             refuses_usage: AtomicBool::new(false),
+            estimates: Estimates::default(),
             trust: Trust::with(config.authorities()),
             clock,
             name,
@@ -130,9 +135,10 @@ impl Upstream {
         Way::to(&self.config.url, &self.config.proxy)
     }
 
-    /// Whether streams are asked to report their usage: tokens are counted here, and the upstream bears the question.
-    pub(crate) fn asks_for_usage(&self) -> bool {
-        let counts_tokens = self.config.limits.quota().tokens_per_minute.is_some();
+    /// Whether streams are asked to report their usage: tokens are counted here or, as `are_counted` says, by whoever
+    /// pays for them, and the upstream bears the question.
+    pub(crate) fn asks_for_usage(&self, are_counted: bool) -> bool {
+        let counts_tokens = are_counted || self.config.limits.quota().tokens_per_minute.is_some();
         counts_tokens && self.config.ask_for_usage && !self.refuses_usage.load(Ordering::Relaxed)
     }
 

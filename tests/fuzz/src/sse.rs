@@ -94,11 +94,7 @@ pub fn check(bytes: &[u8]) {
                 continue;
             }
             let counted = standard.iter().filter_map(|(_, data)| dialect.read_usage(data));
-            let most = |one: Usage, other: Usage| Usage {
-                input: one.input.max(other.input),
-                output: one.output.max(other.output),
-            };
-            assert_eq!(whole.usage, counted.reduce(most), "{dialect:?}");
+            assert_eq!(whole.usage, counted.reduce(Usage::most), "{dialect:?}");
         }
     }
 }

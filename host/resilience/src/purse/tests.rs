@@ -125,18 +125,6 @@ fn where_money_is_bounded_what_has_no_price_is_refused() {
 }
 
 #[test]
-fn a_call_that_goes_elsewhere_reserves_what_it_costs_there_instead() {
-    let (mut purse, _, key) = family(&[allowance(Measure::Cost, 10, Period::Day)], &[]);
-    let mut call = held(&mut purse, key, costs(4), 0);
-    assert!(purse.change(&mut call, &costs(11), at(0)).is_err());
-    assert_eq!(purse.used(key, Period::Day, at(0)).open.cost_pico_dollars, 4, "it stays as it was");
-    assert!(purse.change(&mut call, &costs(10), at(0)).is_ok() && purse.reserve(key, &costs(1), at(0)).is_err());
-    assert!(purse.change(&mut call, &costs(1), at(0)).is_ok() && purse.reserve(key, &costs(9), at(0)).is_ok());
-    assert!(purse.change(&mut call, &costs(50), at(DAY_S)).is_ok(), "its own day is over");
-    assert_eq!(purse.used(key, Period::Day, at(DAY_S)), Used::default());
-}
-
-#[test]
 fn what_was_spent_before_a_restart_is_restored_unless_its_window_is_over() {
     let (mut purse, team, key) = family(&[allowance(Measure::Cost, 10, Period::Day)], &[]);
     let spent = costs(7).amounts;
@@ -199,7 +187,6 @@ impl Plainly {
 #[derive(Clone, Debug)]
 enum Happens {
     Asks { who: usize, input: u64, output: u64, cost: u128 },
-    Changes { which: usize, cost: u128 },
     Ends { which: usize, share: u64 },
     Passes { seconds: i64 },
     Dies,
@@ -209,7 +196,6 @@ fn happens() -> impl Strategy<Value = Happens> {
     prop_oneof![
         6 => (0usize..5, 0u64..40, 0u64..40, 0u128..60)
             .prop_map(|(who, input, output, cost)| Happens::Asks { who, input, output, cost }),
-        2 => (any::<usize>(), 0u128..90).prop_map(|(which, cost)| Happens::Changes { which, cost }),
         5 => (any::<usize>(), 0u64..=100).prop_map(|(which, share)| Happens::Ends { which, share }),
         2 => (-200i64..7_000).prop_map(|seconds| Happens::Passes { seconds }),
         1 => Just(Happens::Dies),
@@ -269,22 +255,15 @@ impl Run {
         (0..PARENTS.len()).filter(|one| is_below(*one)).map(|one| self.ids[one]).collect()
     }
 
-    /// Whether a plain reading refuses this, for a call that has reserved something already.
-    fn refuses(&self, who: usize, asked: &Amounts, held: Option<(&Calendar, &Amounts)>) -> bool {
+    /// Whether a plain reading refuses this.
+    fn refuses(&self, who: usize, asked: &Amounts) -> bool {
         std::iter::successors(Some(who), |one| PARENTS[*one]).any(|one| {
             self.allowances[one].iter().any(|allowance| {
                 let used = self.plainly.used(&self.below(one), allowance, self.windows);
                 let asked = asked.of(allowance.measure);
-                match held {
-                    None if allowance.measure == Measure::InFlight => used >= allowance.amount,
-                    None => asked > 0 && used + asked > allowance.amount,
-                    Some(_) if allowance.measure == Measure::InFlight => false,
-                    Some((then, reserved)) => {
-                        let reserved = reserved.of(allowance.measure);
-                        then.of(allowance.period) == self.windows.of(allowance.period)
-                            && asked > reserved
-                            && used - reserved + asked > allowance.amount
-                    }
+                match allowance.measure {
+                    Measure::InFlight => used >= allowance.amount,
+                    _ => asked > 0 && used + asked > allowance.amount,
                 }
             })
         })
@@ -295,7 +274,7 @@ impl Run {
             Happens::Asks { who, input, output, cost } => {
                 let amounts =
                     Amounts { requests: 1, input_tokens: input, output_tokens: output, cost_pico_dollars: cost };
-                let refuses = self.refuses(who, &amounts, None);
+                let refuses = self.refuses(who, &amounts);
                 let asked = Asked { amounts, is_unpriced: false };
                 match self.purse.reserve(self.ids[who], &asked, at(self.unix_s)) {
                     Ok(reserved) => {
@@ -310,21 +289,6 @@ impl Run {
                         let used = self.plainly.used(&below, &exhausted.allowance, self.windows);
                         assert_eq!(exhausted.spent + exhausted.open, used, "what it says of itself is so");
                     }
-                }
-            }
-            Happens::Changes { which, cost } if !self.held.is_empty() => {
-                let at_index = which % self.held.len();
-                let id = self.held[at_index].1;
-                let place = self.plainly.open.iter().position(|(.., open)| *open == id).expect("it is open");
-                let (account, then, before, _) = self.plainly.open[place];
-                let amounts = Amounts { cost_pico_dollars: cost, ..before };
-                let who = self.ids.iter().position(|id| *id == account).expect("known");
-                let refuses = self.refuses(who, &amounts, Some((&then, &before)));
-                let asked = Asked { amounts, is_unpriced: false };
-                let changed = self.purse.change(&mut self.held[at_index].0, &asked, at(self.unix_s));
-                assert_eq!(changed.is_err(), refuses);
-                if changed.is_ok() {
-                    self.plainly.open[place].2 = amounts;
                 }
             }
             Happens::Ends { which, share } if !self.held.is_empty() => {
@@ -342,7 +306,7 @@ impl Run {
                 let _ = self.purse.used(self.ids[0], Period::Total, at(self.unix_s));
             }
             Happens::Dies => self.die(),
-            Happens::Changes { .. } | Happens::Ends { .. } => {}
+            Happens::Ends { .. } => {}
         }
     }
 

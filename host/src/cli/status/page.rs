@@ -1,6 +1,6 @@
 //! The page: a pure function of the status and of the width of the terminal.
 
-use super::troubles::{Trouble, is_well, troubles};
+use super::troubles::{Trouble, is_used_up, is_well, of_limit, troubles};
 use crate::admin::status::{CircuitStatus, LimitsStatus, QueueStatus, RouteStatus, Status, TargetStatus};
 use crate::observe::refusals::{RecentRefusal, fit_to_show};
 use crate::policy::PolicyStatus;
@@ -68,6 +68,8 @@ fn well(status: &Status) -> Vec<(&'static str, String)> {
     let limited =
         limited.chain(status.tenants.iter().map(|tenant| (format!("tenant {}", tenant.name), &tenant.limits)));
     lines.extend(limited.filter_map(|(name, limits)| Some(("limits", format!("{name}: {}", left(limits)?)))));
+    let of_ledger = status.ledger.iter().flat_map(|ledger| &ledger.limits).filter(|limit| !is_used_up(limit));
+    lines.extend(of_ledger.map(|limit| ("ledger", of_limit(limit))));
     lines.extend(status.routes.iter().map(|route| ("route", of_route(route, status))));
     lines.extend(queue(status.queue.as_ref()).map(|said| ("queue", said)));
     let policies: Vec<String> =

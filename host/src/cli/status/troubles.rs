@@ -1,6 +1,8 @@
 //! What is not as it should be: a pure function of the status.
 
-use crate::admin::status::{CircuitStatus, LaneStatus, LimitsStatus, QueueStatus, Status, UpstreamStatus};
+use crate::admin::status::{
+    CircuitStatus, LaneStatus, LedgerStatus, LimitStatus, LimitsStatus, QueueStatus, Status, UpstreamStatus,
+};
 use crate::config::DEFAULT_POLICY;
 use crate::policy::PolicyStatus;
 use crate::runtime::screen::{BAD, DOUBTFUL, counted, span};
@@ -45,11 +47,50 @@ pub(super) fn troubles(status: &Status) -> Vec<Trouble> {
     troubles.extend(
         status.tenants.iter().filter_map(|tenant| of_limits(&format!("tenant {}", tenant.name), &tenant.limits)),
     );
+    status.ledger.iter().for_each(|ledger| of_ledger(ledger, &mut troubles));
     of_queue(status.queue.as_ref(), &mut troubles);
     status.policies.iter().for_each(|policy| of_policy(policy, &mut troubles));
     // Those of one kind stay in their order.
     troubles.sort_by_key(|trouble| trouble.style != BAD);
     troubles
+}
+
+fn of_ledger(ledger: &LedgerStatus, troubles: &mut Vec<Trouble>) {
+    if let Some(trouble) = &ledger.trouble {
+        let said = format!("cannot be written ({trouble}): limits are kept in memory, make room on its disk");
+        troubles.push(Trouble::bad("ledger", said));
+    }
+    if ledger.lost > 0 {
+        let said = format!("has lost {} while nothing could be written", counted_entries(ledger.lost));
+        troubles.push(Trouble::bad("ledger", said));
+    }
+    let used_up = ledger.limits.iter().filter(|limit| is_used_up(limit));
+    troubles.extend(used_up.map(|limit| Trouble::doubtful("ledger", of_limit(limit))));
+    if ledger.would_have_refused > 0 {
+        let calls = counted(ledger.would_have_refused, "call");
+        troubles.push(Trouble::doubtful("ledger", format!("limits that only watch would have refused {calls}")));
+    }
+}
+
+fn counted_entries(entries: u64) -> String {
+    if entries == 1 { "1 entry".to_owned() } else { format!("{entries} entries") }
+}
+
+/// Whether nothing is left of a limit.
+pub(super) fn is_used_up(limit: &LimitStatus) -> bool {
+    limit.spent + limit.open >= limit.amount
+}
+
+/// A limit, whose it is, what is left of it, and until when.
+pub(super) fn of_limit(limit: &LimitStatus) -> String {
+    let LimitStatus { of, limit: written, force, left, refills_in_ms, .. } = limit;
+    let whole = refills_in_ms.map(|ms| format!(", whole again in {}", span(Duration::from_millis(ms))));
+    let what = match force.as_str() {
+        "warns" => " (only warns)",
+        "watches" => " (only watches)",
+        _ => "",
+    };
+    format!("{of}: {written}{what}, {left} left{}", whole.unwrap_or_default())
 }
 
 /// Whether there is anything to be told of an upstream.

@@ -28,27 +28,40 @@ const PICTURE: u16 = 1_800;
 const UNBROKEN_BYTES_MIN: usize = 128;
 const UNBROKEN: u64 = 680;
 
-static WEIGHTS: [u16; 256] = weights();
+/// Groups of bytes that a tokeniser treats alike, as lanes of a number.
+pub(super) const GROUPS: usize = 4;
+const WORDS: usize = 0;
+const SIGNS: usize = 1;
+const ALPHABETS: usize = 2;
+const SYLLABLES: usize = 3;
+/// Bits of a lane.
+const LANE: usize = 16;
+/// Bytes whose weights fit into a lane together, whatever they are.
+const BYTES_OF_A_LANE: usize = 32;
 
-const fn weights() -> [u16; 256] {
+static WEIGHTS: [u64; 256] = weights();
+
+/// The weight of each byte, in the lane of its group.
+const fn weights() -> [u64; 256] {
     let mut weights = [0; 256];
     let mut byte = 0u8;
     loop {
-        weights[byte as usize] = match byte {
-            b'a'..=b'z' | b'A'..=b'Z' => LETTER,
-            b'0'..=b'9' => DIGIT,
-            b'\n' => NEWLINE,
+        let (weight, group) = match byte {
+            b'a'..=b'z' | b'A'..=b'Z' => (LETTER, WORDS),
+            b'0'..=b'9' => (DIGIT, SIGNS),
+            b'\n' => (NEWLINE, SIGNS),
             // Spaces go with the word behind them, and runs of them are one piece.
-            b' ' | b'\t' | b'\r' => 0,
-            0..=0x7F => PUNCTUATION,
+            b' ' | b'\t' | b'\r' => (0, WORDS),
+            0..=0x7F => (PUNCTUATION, SIGNS),
             // What comes behind a character's first byte.
-            0x80..=0xBF => 0,
-            0xC0..=0xC9 => ACCENTED,
-            0xCA..=0xDF => OTHER_ALPHABET,
-            0xE0 => INDIC,
-            0xE1..=0xEF => SYLLABLE_OR_SIGN,
-            0xF0..=0xFF => PICTURE,
+            0x80..=0xBF => (0, WORDS),
+            0xC0..=0xC9 => (ACCENTED, ALPHABETS),
+            0xCA..=0xDF => (OTHER_ALPHABET, ALPHABETS),
+            0xE0 => (INDIC, ALPHABETS),
+            0xE1..=0xEF => (SYLLABLE_OR_SIGN, SYLLABLES),
+            0xF0..=0xFF => (PICTURE, SYLLABLES),
         };
+        weights[byte as usize] = (weight as u64) << (group * LANE);
         if byte == u8::MAX {
             return weights;
         }
@@ -59,29 +72,51 @@ const fn weights() -> [u16; 256] {
 /// Tokens of texts, added up without rounding each.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct TextTokens {
-    units: u64,
+    /// Thousandths of a token, by group.
+    units: [u64; GROUPS],
 }
 
 impl TextTokens {
     /// Adds a text.
     pub(super) fn add(&mut self, text: &[u8]) {
-        let units = if is_unbroken(text) { text.len() as u64 * UNBROKEN } else { weigh(text) };
-        self.units = self.units.saturating_add(units);
+        if is_unbroken(text) {
+            self.add_units(SIGNS, text.len() as u64 * UNBROKEN);
+            return;
+        }
+        for bytes in text.chunks(BYTES_OF_A_LANE) {
+            let lanes: u64 = bytes.iter().map(|byte| WEIGHTS[usize::from(*byte)]).sum();
+            for group in 0..GROUPS {
+                self.add_units(group, lanes >> (group * LANE) & 0xFFFF);
+            }
+        }
+    }
+
+    fn add_units(&mut self, group: usize, units: u64) {
+        self.units[group] = self.units[group].saturating_add(units);
     }
 
     /// Adds so many tokens.
     pub(super) fn add_tokens(&mut self, tokens: u64) {
-        self.units = self.units.saturating_add(tokens.saturating_mul(UNIT));
+        self.add_units(SIGNS, tokens.saturating_mul(UNIT));
+    }
+
+    /// Both together.
+    pub(super) fn plus(mut self, other: TextTokens) -> TextTokens {
+        for (group, units) in other.units.into_iter().enumerate() {
+            self.add_units(group, units);
+        }
+        self
     }
 
     /// All of them, rounded up.
     pub(super) fn total(self) -> u64 {
-        self.units.div_ceil(UNIT)
+        self.units.into_iter().fold(0, u64::saturating_add).div_ceil(UNIT)
     }
-}
 
-fn weigh(text: &[u8]) -> u64 {
-    text.iter().map(|byte| u64::from(WEIGHTS[usize::from(*byte)])).sum()
+    /// All of them, by group: words, signs, other alphabets, syllables.
+    pub(super) fn by_group(self) -> [f32; GROUPS] {
+        self.units.map(|units| units as f32 / UNIT as f32)
+    }
 }
 
 fn is_unbroken(text: &[u8]) -> bool {

@@ -1,6 +1,20 @@
 use super::*;
+use crate::dialect::Tier;
 use crate::dialect::sse::EVENT_BYTES_MAX;
 use proptest::prelude::*;
+
+/// What each of them has used.
+const USED: Usage = Usage {
+    input: 5,
+    output: 2,
+    cache_read: 0,
+    cache_write_5m: 0,
+    cache_write_1h: 0,
+    reasoning: 0,
+    audio_input: 0,
+    audio_output: 0,
+    tier: Tier::Standard,
+};
 
 /// A healthy stream of each API, as recorded, and the tokens that it reports.
 const RECORDED: [(Dialect, &str, Usage); 6] = [
@@ -10,7 +24,7 @@ const RECORDED: [(Dialect, &str, Usage); 6] = [
          data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Hi \\\"you\\\"\"},\"finish_reason\":null}]}\n\n\
          data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n\
          data: {\"choices\":[],\"usage\":{\"prompt_tokens\":5,\"completion_tokens\":2}}\n\ndata: [DONE]\n\n",
-        Usage { input: 5, output: 2 },
+        USED,
     ),
     (
         Dialect::OpenAi,
@@ -18,14 +32,14 @@ const RECORDED: [(Dialect, &str, Usage); 6] = [
          event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"delta\":\"Hi\"}\n\n\
          event: response.completed\ndata: {\"type\":\"response.completed\",\"response\":{\"status\":\"completed\",\
          \"usage\":{\"input_tokens\":5,\"output_tokens\":2}}}\n\n",
-        Usage { input: 5, output: 2 },
+        USED,
     ),
     (
         Dialect::OpenAi,
         "data: {\"type\":\"response.created\",\"response\":{\"status\":\"in_progress\"}}\r\n\r\n\
          data: {\"delta\":\"Hi\",\"type\":\"response.output_text.delta\"}\r\n\r\n\
          data: {\"response\":{\"usage\":{\"input_tokens\":5,\"output_tokens\":2}},\"type\":\"response.incomplete\"}\r\n\r\n",
-        Usage { input: 5, output: 2 },
+        USED,
     ),
     (
         Dialect::Anthropic,
@@ -34,7 +48,7 @@ const RECORDED: [(Dialect, &str, Usage); 6] = [
          event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"delta\":{\"text\":\"Hi\"}}\n\n\
          event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"},\
          \"usage\":{\"output_tokens\":2}}\n\nevent: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
-        Usage { input: 5, output: 2 },
+        USED,
     ),
     (
         Dialect::Anthropic,
@@ -42,14 +56,14 @@ const RECORDED: [(Dialect, &str, Usage); 6] = [
          data: {\"type\":\"content_block_delta\",\"delta\":{\"text\":\"Hi\"}}\n\n\
          data: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"},\"usage\":{\"output_tokens\":2}}\n\n\
          data: {\"type\":\"message_stop\"}\n\n",
-        Usage { input: 5, output: 2 },
+        USED,
     ),
     (
         Dialect::Gemini,
         "data: {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"Hi\"}]}}]}\n\n\
          data: {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\".\"}]},\"finishReason\":\"STOP\"}],\
          \"usageMetadata\":{\"promptTokenCount\":5,\"candidatesTokenCount\":2}}\n\n",
-        Usage { input: 5, output: 2 },
+        USED,
     ),
 ];
 
@@ -166,7 +180,7 @@ proptest! {
         let told = told(Dialect::OpenAi, 1, &pieces);
         prop_assert!(told.passed_on == bytes, "other bytes are passed on");
         prop_assert_eq!((told.stage, told.pieces, told.overflowed), (Stage::Running, 2, true));
-        prop_assert_eq!(told.usage, Some(Usage { input: 5, output: 2 }));
+        prop_assert_eq!(told.usage, Some(USED));
     }
 }
 

@@ -76,7 +76,9 @@ fn remedy(kind: &RefusalKind) -> Option<Remedy> {
         RefusalKind::Paced { .. }
         | RefusalKind::LimitExceeded { owner: Owner::Upstream(_), .. }
         | RefusalKind::Saturated { owner: Owner::Upstream(_), .. } => Some(Remedy::Patience),
-        RefusalKind::LimitExceeded { owner: Owner::Tenant(_), .. }
+        RefusalKind::Exhausted { standing } if standing.exhausted.never_fits() => None,
+        RefusalKind::Exhausted { .. }
+        | RefusalKind::LimitExceeded { owner: Owner::Tenant(_), .. }
         | RefusalKind::Saturated { owner: Owner::Tenant(_), .. }
         | RefusalKind::Overloaded { .. }
         | RefusalKind::Short { .. }

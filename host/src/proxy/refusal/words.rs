@@ -2,7 +2,10 @@
 
 use super::advice::{Audience, advice};
 use super::{Refusal, RefusalKind};
+use crate::config::{Limit, amount_in_words};
+use crate::ledger::{Standing, Whose};
 use crate::runtime::causes::ErrorChain;
+use spillway_resilience::{Exhausted, Measure};
 use spillway_sdk::Fault;
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -14,6 +17,43 @@ const QUOTED_BYTES_MAX: usize = 400;
 /// Longest message, in bytes. None comes near it, since each quotes three texts at most.
 #[cfg(test)]
 pub(super) const MESSAGE_BYTES_MAX: usize = 2_500;
+
+/// Which limit, what is left of it, what was asked for, and when it is whole again.
+fn exhausted(standing: &Standing) -> String {
+    let Standing { whose, exhausted, .. } = standing;
+    let Exhausted { allowance, spent, open, asked, is_unpriced, .. } = exhausted;
+    let (limit, where_set) = (Limit::from(*allowance), section(whose));
+    let words = |amount: u128| amount_in_words(allowance.measure, amount);
+    if *is_unpriced {
+        return format!(
+            "Spillway lets no call out for {whose} whose price is not known: {limit} are allowed, set in {where_set}. \
+             Give the model a price ([prices]), or set unpriced = \"allow\" in [ledger]."
+        );
+    }
+    if allowance.measure == Measure::InFlight {
+        return format!(
+            "{open} calls are in flight for {whose}, as many as it may have at once ({limit}, set in {where_set})."
+        );
+    }
+    let is_larger = if exhausted.never_fits() { ", which is more than all of it" } else { "" };
+    format!(
+        "The limit of {limit} for {whose}, set in {where_set}, does not allow this call: {} are left ({} spent, {} \
+         reserved by calls under way), and it may take {}{is_larger}.",
+        words(exhausted.left()),
+        words(*spent),
+        words(*open),
+        words(*asked)
+    )
+}
+
+/// Where a limit is set.
+fn section(whose: &Whose) -> String {
+    match whose {
+        Whose::Everybodys => "[ledger]".to_owned(),
+        Whose::Groups(name) => format!("[groups.{name}]"),
+        Whose::Keys(_) => "that key (spillway key show)".to_owned(),
+    }
+}
 
 impl Refusal {
     /// What has happened, for whoever looks at it later.
@@ -60,6 +100,7 @@ impl Refusal {
                 dimension.as_str(),
                 owner.section()
             ),
+            RefusalKind::Exhausted { standing } => exhausted(standing),
             RefusalKind::Saturated { owner, what } => {
                 format!(
                     "Spillway lets no more calls in for {owner}: {}. Raise the bounds in {} if there may be more.",

@@ -119,8 +119,7 @@ impl Session {
                 let dialect = completion.target.request.dialect;
                 if let Some(usage) = dialect.read_message_usage(json) {
                     completion.uses(usage);
-                    used.input = used.input.saturating_add(usage.input);
-                    used.output = used.output.saturating_add(usage.output);
+                    *used = used.plus(usage);
                 }
                 match dialect.read_message(json) {
                     EventKind::Error(told) if !serves => error = Some(told),

@@ -1,0 +1,309 @@
+//! Whose purse a call is paid from: all callers together, their groups, and their keys.
+
+use super::calendar::calendar;
+use crate::config::{Config, Limit, amount_in_words};
+use crate::runtime::clock::Clock;
+use crate::runtime::sync::lock;
+use jiff::tz::TimeZone;
+use spillway_resilience::{
+    AccountId, Allowance, Amounts, Asked, Beyond, Calendar, Exhausted, Force, Held, Measure, Period, Purse, Reserved,
+    Used,
+};
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// Who pays for a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Payer {
+    account: AccountId,
+    /// The key that was shown, as the ledger names it; empty for none.
+    pub key: Arc<str>,
+    /// The group that it belongs to; empty for none.
+    pub group: Arc<str>,
+}
+
+/// Whose allowance something is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// All callers'.
+    Everybodys,
+    /// A group's.
+    Groups(Arc<str>),
+    /// A key's.
+    Keys(Arc<str>),
+}
+
+impl fmt::Display for Whose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Whose::Everybodys => f.write_str("all callers together"),
+            Whose::Groups(name) => write!(f, "the group {name}"),
+            Whose::Keys(name) => write!(f, "the key {name}"),
+        }
+    }
+}
+
+/// An allowance with its owner, and how it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub whose: Whose,
+    pub exhausted: Exhausted,
+    /// Milliseconds until it is whole again; `None` where time alone changes nothing.
+    pub refills_in_ms: Option<u64>,
+}
+
+impl Standing {
+    /// How long until more is allowed, at least: a window ends, or a call may. `None` where time alone changes nothing.
+    pub(crate) fn ends_after(&self) -> Option<Duration> {
+        let exhausted = &self.exhausted;
+        match (exhausted.never_fits(), exhausted.allowance.measure, self.refills_in_ms) {
+            (true, ..) => None,
+            (false, Measure::InFlight, _) => Some(CALL_TAKES),
+            (false, _, refills_in_ms) => refills_in_ms.map(Duration::from_millis),
+        }
+    }
+}
+
+/// After how long somebody comes again who was told that too many calls are in flight: one of them may take longer.
+const CALL_TAKES: Duration = Duration::from_secs(1);
+
+/// All accounts, behind one short lock: whoever asks several allowances at once has to have them stand still, and what
+/// is done under it takes a fraction of a microsecond.
+#[derive(Debug)]
+pub(crate) struct Accounts {
+    state: Mutex<State>,
+    zone: TimeZone,
+    clock: Clock,
+    watch_only: bool,
+    everybody: Arc<Payer>,
+    groups: BTreeMap<Arc<str>, Arc<Payer>>,
+    /// Rung when a call ends for which somebody may wait.
+    changed: Notify,
+    /// Calls that would have been refused by limits that only watch.
+    watched: AtomicU64,
+}
+
+#[derive(Debug)]
+struct State {
+    purse: Purse,
+    calendar: Calendar,
+    owners: HashMap<AccountId, Whose>,
+    keys: HashMap<Arc<str>, KeyAccount>,
+}
+
+#[derive(Debug)]
+struct KeyAccount {
+    payer: Arc<Payer>,
+    allowances: Vec<Allowance>,
+}
+
+impl Accounts {
+    /// The accounts of a configuration, of which nothing is spent yet.
+    pub(super) fn new(config: &Config, clock: Clock) -> Accounts {
+        let ledger = &config.ledger;
+        let (mut purse, root) = Purse::of_all(&ledger.allowances());
+        let mut owners = HashMap::new();
+        let none: Arc<str> = Arc::from("");
+        let payer =
+            |account, group: &Arc<str>| Arc::new(Payer { account, key: Arc::clone(&none), group: Arc::clone(group) });
+        let mut groups: BTreeMap<Arc<str>, Arc<Payer>> = BTreeMap::new();
+        // The configuration has no circles, and nothing too deep: each round opens those whose parents are there.
+        for _ in 0..Purse::DEPTH_MAX {
+            for (name, group) in &config.groups {
+                let name: Arc<str> = Arc::from(name.as_str());
+                let above = match &group.parent {
+                    Some(parent) => groups.get(parent.as_str()).map(|payer| payer.account),
+                    None => Some(root),
+                };
+                if let (false, Some(above)) = (groups.contains_key(&name), above)
+                    && let Some(account) = purse.open(Some(above), &group.allowances(ledger.watch_only))
+                {
+                    owners.insert(account, Whose::Groups(Arc::clone(&name)));
+                    groups.insert(Arc::clone(&name), payer(account, &name));
+                }
+            }
+        }
+        let zone = ledger.time_zone.rules.clone();
+        let calendar = calendar(&zone, unix_s(clock));
+        let everybody = payer(root, &none);
+        owners.insert(everybody.account, Whose::Everybodys);
+        Accounts {
+            state: Mutex::new(State { purse, calendar, owners, keys: HashMap::new() }),
+            zone,
+            clock,
+            watch_only: ledger.watch_only,
+            everybody,
+            groups,
+            changed: Notify::new(),
+            watched: AtomicU64::new(0),
+        }
+    }
+
+    /// Who pays for those that belong nowhere.
+    pub(crate) fn everybody(&self) -> &Arc<Payer> {
+        &self.everybody
+    }
+
+    /// Who pays for a group's calls.
+    pub(crate) fn group(&self, name: &str) -> Option<&Arc<Payer>> {
+        self.groups.get(name)
+    }
+
+    /// Who pays for a key's calls: the key, its group if there is one of that name, and all above. What it may spend is
+    /// what was said last; what it has spent stays, wherever it moves.
+    pub(crate) fn key(&self, key: &Arc<str>, group: Option<&str>, limits: &[Limit], soft: &[Limit]) -> Arc<Payer> {
+        let allowances = crate::config::allowances(limits, soft, self.watch_only);
+        let above = group.and_then(|group| self.groups.get(group)).unwrap_or(&self.everybody);
+        let mut state = lock(&self.state);
+        let State { purse, owners, keys, calendar } = &mut *state;
+        if let Some(known) = keys.get_mut(key)
+            && known.payer.group == above.group
+        {
+            if known.allowances != allowances {
+                purse.set_allowances(known.payer.account, &allowances);
+                known.allowances = allowances;
+            }
+            return Arc::clone(&known.payer);
+        }
+        let Some(account) = purse.open(Some(above.account), &allowances) else {
+            tracing::error!(%key, "there are more keys than accounts can be kept for; its own limits do not hold");
+            return Arc::clone(above);
+        };
+        if let Some(known) = keys.get(key) {
+            for period in Period::ALL {
+                let spent = purse.used(known.payer.account, period, *calendar).spent;
+                purse.restore(account, period, &spent, *calendar);
+            }
+        }
+        owners.insert(account, Whose::Keys(Arc::clone(key)));
+        let payer = Arc::new(Payer { account, key: Arc::clone(key), group: Arc::clone(&above.group) });
+        keys.insert(Arc::clone(key), KeyAccount { payer: Arc::clone(&payer), allowances });
+        payer
+    }
+
+    /// Adds what was spent before this process, by a key or by none, in a group or in none.
+    pub(super) fn restore(&self, key: &str, group: &str, period: Period, spent: &Amounts) {
+        let mut state = self.at_present();
+        let State { purse, keys, calendar, .. } = &mut *state;
+        let account = match (keys.get(key), self.groups.get(group)) {
+            (Some(known), _) => known.payer.account,
+            (None, Some(group)) => group.account,
+            (None, None) => self.everybody.account,
+        };
+        purse.restore_all(account, period, spent, *calendar);
+    }
+
+    /// The windows of this moment.
+    pub(super) fn calendar(&self) -> Calendar {
+        self.at_present().calendar
+    }
+
+    /// Reserves what a call may cost, of all that must allow it.
+    ///
+    /// # Errors
+    /// The allowance that is in the way.
+    pub(super) fn reserve(&self, payer: &Payer, asked: &Asked) -> Result<Held, Box<Standing>> {
+        let mut state = self.at_present();
+        let State { purse, calendar, owners, .. } = &mut *state;
+        match purse.reserve(payer.account, asked, *calendar) {
+            Ok(Reserved { reservation, beyond }) => {
+                let beyond = beyond.map(|beyond| (self.owned(owners, beyond.exhausted), beyond));
+                drop(state);
+                if let Some((standing, beyond)) = beyond {
+                    self.tell(&standing, &beyond);
+                }
+                Ok(reservation)
+            }
+            Err(exhausted) => Err(Box::new(self.owned(owners, exhausted))),
+        }
+    }
+
+    /// Settles a reservation with what its call has cost.
+    pub(super) fn settle(&self, held: Held, spent: &Amounts) {
+        lock(&self.state).purse.settle(held, spent);
+        self.changed.notify_waiters();
+    }
+
+    /// Counts what a call that goes on has cost so far.
+    pub(super) fn spend(&self, account: AccountId, spent: &Amounts) {
+        let mut state = self.at_present();
+        let State { purse, calendar, .. } = &mut *state;
+        purse.spend(account, spent, *calendar);
+    }
+
+    /// Waits until some call has ended.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// How all allowances stand, each with its owner; everybody's first.
+    pub(crate) fn standings(&self) -> Vec<Standing> {
+        let mut state = self.at_present();
+        let State { purse, calendar, owners, .. } = &mut *state;
+        let mut accounts: Vec<AccountId> = owners.keys().copied().collect();
+        accounts.sort();
+        let all: Vec<Exhausted> = accounts.into_iter().flat_map(|account| purse.standing(account, *calendar)).collect();
+        all.into_iter().map(|exhausted| self.owned(owners, exhausted)).collect()
+    }
+
+    /// How those stand that a payer's calls must pass.
+    pub(crate) fn standings_of(&self, payer: &Payer) -> Vec<Standing> {
+        let mut state = self.at_present();
+        let State { purse, calendar, owners, .. } = &mut *state;
+        let above = purse.standing_above(payer.account, *calendar);
+        above.into_iter().map(|exhausted| self.owned(owners, exhausted)).collect()
+    }
+
+    /// What was used by a payer in a period's present window.
+    pub(crate) fn used(&self, payer: &Payer, period: Period) -> Used {
+        let mut state = self.at_present();
+        let State { purse, calendar, .. } = &mut *state;
+        purse.used(payer.account, period, *calendar)
+    }
+
+    /// Calls that would have been refused by limits that only watch.
+    pub(crate) fn watched(&self) -> u64 {
+        self.watched.load(Ordering::Relaxed)
+    }
+
+    /// The accounts, with the windows of this moment.
+    fn at_present(&self) -> std::sync::MutexGuard<'_, State> {
+        let now = unix_s(self.clock);
+        let mut state = lock(&self.state);
+        if now >= state.calendar.of(Period::Minute).ends_unix_s {
+            state.calendar = calendar(&self.zone, now);
+        }
+        state
+    }
+
+    fn owned(&self, owners: &HashMap<AccountId, Whose>, exhausted: Exhausted) -> Standing {
+        let whose = owners.get(&exhausted.account).cloned().unwrap_or(Whose::Everybodys);
+        let now_ms = self.clock.unix_ms();
+        let until = |unix_s: i64| u64::try_from(unix_s).unwrap_or(0).saturating_mul(1_000).saturating_sub(now_ms);
+        Standing { whose, exhausted, refills_in_ms: exhausted.refills_unix_s.map(until) }
+    }
+
+    fn tell(&self, Standing { whose, exhausted, .. }: &Standing, beyond: &Beyond) {
+        let Exhausted { allowance, spent, open, .. } = exhausted;
+        let limit = Limit::from(*allowance);
+        if allowance.force == Force::Watches {
+            self.watched.fetch_add(1, Ordering::Relaxed);
+        }
+        if beyond.is_news {
+            let used = amount_in_words(allowance.measure, spent.saturating_add(*open));
+            match allowance.force {
+                Force::Watches => tracing::warn!(%whose, %limit, used, "a limit would refuse calls, and only watches"),
+                Force::Warns | Force::Refuses => tracing::warn!(%whose, %limit, used, "a soft limit is passed"),
+            }
+        }
+    }
+}
+
+fn unix_s(clock: Clock) -> i64 {
+    i64::try_from(clock.unix_ms() / 1_000).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,239 @@
+//! What is spent, by whom and on what, and what may be.
+//!
+//! [`Accounts`] decide, in memory. Each call that they let out is written to its worker's [`Journal`] before it goes out,
+//! and what it came to behind it; the keeper, a thread, takes the journals over into the database. After a restart the
+//! sums are those of the database, in which calls that were under way stand as they were estimated.
+
+mod accounts;
+mod bell;
+mod calendar;
+mod entry;
+mod follower;
+mod hold;
+mod journal;
+mod report;
+mod store;
+
+pub(crate) use accounts::{Accounts, Payer, Standing, Whose};
+pub(crate) use entry::{Booked, Length, Mark};
+pub(crate) use follower::LedgerError;
+pub(crate) use hold::{Cost, Hold, Subject};
+pub(crate) use journal::Journal;
+pub(crate) use report::{Dimension, Line, Question, ask};
+pub(crate) use store::{Store, Sums};
+
+use self::bell::Bell;
+use self::follower::Follower;
+use crate::config::Config;
+use crate::runtime::clock::Clock;
+use crate::runtime::gauge::Gauge;
+use crate::runtime::private;
+use spillway_resilience::{Amounts, Asked, Period};
+use std::fs::{File, TryLockError};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// The ledger's folder, in the data folder.
+const FOLDER: &str = "ledger";
+/// The file that says that a process keeps it.
+const LOCK: &str = "lock";
+/// How long the keeper waits for more, so that what comes together is written together.
+const TOGETHER: Duration = Duration::from_millis(100);
+/// How often what is old is condensed.
+const CONDENSED_EVERY: Duration = Duration::from_secs(15 * 60);
+/// How long the keeper waits after something went wrong.
+const TRIED_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// The ledger of one process.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    pub(crate) accounts: Accounts,
+    folder: PathBuf,
+    /// Begins the names of this process's journals.
+    stem: String,
+    clock: Clock,
+    bell: Arc<Bell>,
+    /// How many journals there were so far.
+    journals: AtomicU32,
+    /// Journals that are written to.
+    written: Arc<Gauge>,
+    end: watch::Sender<bool>,
+}
+
+/// The keeper, and what it keeps.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    thread: Option<JoinHandle<()>>,
+    ledger: Arc<Ledger>,
+    /// Held for as long as the folder is ours.
+    _lock: File,
+}
+
+/// What a ledger was opened with.
+pub(crate) struct Opened {
+    pub ledger: Arc<Ledger>,
+    follower: Follower,
+    lock: File,
+    retention: Duration,
+}
+
+/// Where a configuration's ledger lies.
+pub(crate) fn folder(config: &Config) -> PathBuf {
+    config.spool.dir.join(FOLDER)
+}
+
+impl Ledger {
+    /// Opens a configuration's ledger, and takes over what earlier processes have left in it.
+    ///
+    /// # Errors
+    /// When it cannot be kept, or another process keeps it.
+    pub(crate) fn open(config: &Config, clock: Clock) -> Result<Opened, LedgerError> {
+        let folder = folder(config);
+        let wrong = |source| LedgerError::File { path: folder.clone(), source };
+        private::make_folder(&folder).map_err(wrong)?;
+        let lock = File::options().create(true).truncate(false).write(true).open(folder.join(LOCK)).map_err(wrong)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(LedgerError::Kept(folder)),
+            Err(TryLockError::Error(source)) => return Err(wrong(source)),
+        }
+        let follower = Follower::open(&folder)?;
+        let ledger = Arc::new(Ledger {
+            accounts: Accounts::new(config, clock),
+            stem: format!("{:016x}", clock.unix_ms()),
+            folder,
+            clock,
+            bell: Arc::default(),
+            journals: AtomicU32::new(0),
+            written: Arc::default(),
+            end: watch::Sender::new(false),
+        });
+        Ok(Opened { ledger, follower, lock, retention: config.ledger.retention })
+    }
+
+    /// A worker's journal, which is written by a task of that worker's.
+    pub(crate) fn journal(self: &Arc<Self>) -> Rc<Journal> {
+        let number = self.journals.fetch_add(1, Ordering::Relaxed);
+        let journal = Journal::new(self.folder.clone(), format!("{}-{number:06}", self.stem), Arc::clone(&self.bell));
+        let (ledger, written, counted) = (Arc::clone(self), Rc::clone(&journal), self.written.begin());
+        tokio::task::spawn_local(async move {
+            let mut end = ledger.end.subscribe();
+            written.keep_written(async { drop(end.wait_for(|ends| *ends).await) }).await;
+            drop(counted);
+        });
+        journal
+    }
+
+    /// Reserves what a call may cost.
+    ///
+    /// # Errors
+    /// The allowance that is in the way.
+    pub(crate) fn hold(
+        self: &Arc<Self>,
+        journal: &Rc<Journal>,
+        subject: Subject,
+        asked: &Asked,
+        is_first: bool,
+    ) -> Result<Hold, Box<Standing>> {
+        Hold::new(self, journal, subject, asked, is_first)
+    }
+
+    /// Why nothing is written at present, if so.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.bell.trouble()
+    }
+
+    /// Entries that were lost because nothing could be written.
+    pub(crate) fn lost(&self) -> u64 {
+        self.bell.lost()
+    }
+
+    fn unix_s(&self) -> i64 {
+        i64::try_from(self.clock.unix_ms() / 1_000).unwrap_or(i64::MAX)
+    }
+}
+
+impl Opened {
+    /// Restores what was spent in the periods that are not over, once the accounts of all keys are there, and has a
+    /// thread keep the ledger from here on. `cost` says what a sum has cost, as far as it has a price.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read, or no thread can be started.
+    pub(crate) fn keep(mut self, cost: impl Fn(&report::Priced<'_>) -> u128) -> Result<Keeper, LedgerError> {
+        let Opened { ledger, follower, .. } = &mut self;
+        let calendar = ledger.accounts.calendar();
+        for period in Period::ALL {
+            let since = calendar.of(period).starts_unix_s;
+            report::spent_since(follower.store(), since, |key, group, priced| {
+                let Sums { requests, counts, .. } = priced.sums;
+                let amounts = Amounts {
+                    requests,
+                    input_tokens: counts.input,
+                    output_tokens: counts.output,
+                    cost_pico_dollars: cost(&priced),
+                };
+                ledger.accounts.restore(key, group, period, &amounts);
+            })?;
+        }
+        let Opened { ledger, follower, lock, retention } = self;
+        let kept = Arc::clone(&ledger);
+        let thread = thread::Builder::new()
+            .name("ledger".to_owned())
+            .spawn(move || keep(&kept, follower, retention))
+            .map_err(|source| LedgerError::File { path: PathBuf::from(FOLDER), source })?;
+        Ok(Keeper { thread: Some(thread), ledger, _lock: lock })
+    }
+}
+
+/// Takes over what the journals say, until the end.
+fn keep(ledger: &Ledger, mut follower: Follower, retention: Duration) {
+    ledger.bell.heard_here();
+    let mut condensed: Option<Instant> = None;
+    let mut is_failing = false;
+    loop {
+        let ends = ledger.bell.ends();
+        let mut done = follower.follow();
+        if done.is_ok() && condensed.is_none_or(|then| then.elapsed() >= CONDENSED_EVERY) {
+            condensed = Some(Instant::now());
+            done = follower.store().condense(ledger.unix_s(), retention).map_err(LedgerError::from);
+        }
+        match &done {
+            Ok(()) => is_failing = false,
+            Err(error) if !is_failing => {
+                is_failing = true;
+                tracing::error!(%error, "the ledger is not taken over from its journals, which keep it meanwhile");
+            }
+            Err(_) => {}
+        }
+        if ends {
+            return;
+        }
+        if done.is_err() {
+            thread::park_timeout(TRIED_AGAIN_AFTER);
+        } else {
+            while !ledger.bell.was_rung() && !ledger.bell.ends() {
+                thread::park();
+            }
+            if !ledger.bell.ends() {
+                thread::sleep(TOGETHER);
+            }
+        }
+    }
+}
+
+impl Keeper {
+    /// Has what is known written, and the keeper take it over.
+    pub(crate) async fn end(mut self) {
+        self.ledger.end.send_replace(true);
+        self.ledger.written.until_none().await;
+        self.ledger.bell.end();
+        if let Some(thread) = self.thread.take() {
+            let _ = tokio::task::spawn_blocking(|| thread.join()).await;
+        }
+    }
+}

@@ -1,0 +1,369 @@
+//! What is spent is counted once, to the token; what may not be spent is refused, and says why; and neither is forgotten
+//! however a process ends.
+#![allow(clippy::expect_used, reason = "a test fails by panicking, also in its helpers")]
+
+use serde_json::{Value, json};
+use spillway_tests::asks::{APIS, chat_with};
+use spillway_tests::chance::Chance;
+use spillway_tests::http::{Request, Response};
+use spillway_tests::provider::{Provider, Reply, healthy, respond};
+use spillway_tests::spillway::{Setup, Spillway, run_to_end};
+use spillway_tests::wait::eventually;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+/// What `spillway usage` answers.
+fn usage(spillway: &Spillway, by: &str) -> Value {
+    let arguments = ["usage", "--json", "--config", "spillway.toml", "--by", by].map(Into::into);
+    let ended = run_to_end(spillway.folder(), &arguments);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    serde_json::from_str(&ended.stdout).expect("JSON")
+}
+
+/// Waits until the ledger's total has these figures.
+#[track_caller]
+fn comes_to(spillway: &Spillway, figures: &[(&str, u64)]) {
+    let mut last = Value::Null;
+    let found = spillway_tests::wait::within(spillway_tests::wait::DEADLINE, || {
+        last = usage(spillway, "model")["total"].take();
+        figures.iter().all(|(name, figure)| last[name] == *figure).then_some(())
+    });
+    assert!(found.is_some(), "{figures:?} are expected, and the ledger says {last:#}");
+}
+
+fn asking(model: &str, max_tokens: u64) -> Request {
+    chat_with(json!({"model": model, "max_tokens": max_tokens}))
+}
+
+fn streaming(model: &str, max_tokens: u64) -> Request {
+    chat_with(json!({"model": model, "max_tokens": max_tokens, "stream": true}))
+}
+
+#[track_caller]
+fn is_refused(answer: &Response, code: &str, words: &[&str]) {
+    let text = answer.text();
+    assert_eq!(answer.refusal(), Some(code), "{text}");
+    for word in words {
+        assert!(text.contains(word), "{word:?} is missing: {text}");
+    }
+}
+
+#[test]
+fn what_the_provider_has_counted_is_in_the_ledger_to_the_token() {
+    let provider = Provider::start();
+    let spillway = Setup::with(&provider).set("ledger", "enabled = true").start();
+    let mut expected = (0, 0, 0);
+    for (index, api) in APIS.iter().enumerate() {
+        for (request, input, output) in
+            [((api.whole)(), 100 + index as u64, 7), ((api.stream)(), 200, 9 + index as u64)]
+        {
+            provider.next(healthy().usage(input, output));
+            let (head, mut connection) = spillway.open(&request);
+            assert_eq!(head.status, 200);
+            connection.body().expect("whole");
+            expected = (expected.0 + 1, expected.1 + input, expected.2 + output);
+        }
+    }
+    let (requests, input, output) = expected;
+    let figures = [
+        ("requests", requests),
+        ("calls", requests),
+        ("input_tokens", input),
+        ("output_tokens", output),
+        ("estimated_calls", 0),
+    ];
+    comes_to(&spillway, &figures);
+    let by_upstream = usage(&spillway, "upstream")["usage"].take();
+    assert_eq!(by_upstream.as_array().map(Vec::len), Some(3), "{by_upstream}");
+}
+
+#[test]
+fn a_stream_whose_caller_did_not_ask_for_usage_is_counted_and_arrives_as_without_a_ledger() {
+    let provider = Provider::start();
+    let direct = Setup::with(&provider).start();
+    let kept = Setup::with(&provider).set("ledger", "enabled = true").start();
+    let bodies = [&direct, &kept].map(|spillway| {
+        provider.next(healthy().usage(11, 3));
+        let body = spillway.send(&streaming("mock-small", 50)).text();
+        // Ids differ from answer to answer.
+        body.lines().filter(|line| line.starts_with("data:")).count()
+    });
+    assert_eq!(bodies[0], bodies[1]);
+    comes_to(&kept, &[("input_tokens", 11), ("output_tokens", 3), ("estimated_calls", 0)]);
+}
+
+#[test]
+fn a_limit_refuses_what_is_beyond_it_and_says_what_is_left_and_when_it_refills() {
+    let provider = Provider::start();
+    let spillway = Setup::with(&provider).set("ledger", "limits = [\"2 requests per day\"]").start();
+    for _ in 0..2 {
+        assert_eq!(spillway.send(&asking("mock-small", 5)).status(), 200);
+    }
+    let refused = spillway.send(&asking("mock-small", 5));
+    assert_eq!(refused.status(), 429);
+    let words = ["2 requests per day", "all callers together", "[ledger]", "0 requests are left", "2 requests spent"];
+    is_refused(&refused, "spillway_limit_exhausted", &words);
+    assert!(
+        refused.retry_after_s().is_some() && refused.header("x-should-retry") == Some("false"),
+        "not before tomorrow"
+    );
+    for api in APIS {
+        is_refused(&spillway.send(&(api.whole)()), "spillway_limit_exhausted", &["2 requests per day"]);
+    }
+    assert_eq!(provider.stats().started, 2);
+}
+
+#[test]
+fn what_was_spent_is_known_after_a_kill_and_no_period_is_granted_twice() {
+    let provider = Provider::start();
+    let mut spillway =
+        Setup::with(&provider).set("ledger", "limits = [\"5 requests per day\", \"1000 requests per month\"]").start();
+    let mut served = 0;
+    for round in 0..4 {
+        for _ in 0..2 {
+            let answer = spillway.send(&asking("mock-small", 5));
+            served += u64::from(answer.status() == 200);
+            if served == 5 && answer.status() != 200 {
+                is_refused(&answer, "spillway_limit_exhausted", &["5 requests per day"]);
+            }
+        }
+        if round < 3 {
+            spillway.restart();
+        }
+    }
+    assert_eq!((served, provider.stats().started), (5, 5));
+    comes_to(&spillway, &[("requests", 5)]);
+}
+
+#[test]
+fn a_call_that_is_under_way_when_its_process_is_killed_is_booked_as_it_was_estimated_and_marked() {
+    let provider = Provider::start();
+    let mut spillway = Setup::with(&provider).set("ledger", "limits = [\"1000 output tokens per day\"]").start();
+    provider.next(healthy().usage(10, 4));
+    assert_eq!(spillway.send(&asking("mock-small", 900)).status(), 200);
+    let gate = provider.gate();
+    provider.next(healthy().hold_head(&gate));
+    thread::scope(|scope| {
+        let address = spillway.address();
+        scope.spawn(move || {
+            // It is killed while it waits.
+            let _ = spillway_tests::http::Connection::open(address)
+                .and_then(|mut connection| connection.exchange(&asking("mock-small", 500)));
+        });
+        provider.wait_for_requests(2);
+        spillway.restart();
+    });
+    comes_to(&spillway, &[("requests", 2), ("output_tokens", 504), ("estimated_calls", 1)]);
+    let refused = spillway.send(&asking("mock-small", 497));
+    is_refused(&refused, "spillway_limit_exhausted", &["496 output tokens are left", "504 output tokens spent"]);
+    assert_eq!(spillway.send(&asking("mock-small", 496)).status(), 200);
+}
+
+#[test]
+fn money_is_counted_by_the_models_price_and_a_model_without_one_is_refused() {
+    let provider = Provider::start();
+    // In dollars per million tokens.
+    let prices = "[[price]]\nmodel = \"mock-small\"\ninput = 1\noutput = 10\n";
+    let setup =
+        Setup::with(&provider).set("prices", "file = \"prices.toml\"").set("ledger", "limits = [\"$0.01 per day\"]");
+    std::fs::write(setup.folder().join("prices.toml"), prices).expect("written");
+    let spillway = setup.start();
+    provider.always(healthy().usage(1_000, 100));
+    assert_eq!(spillway.send(&asking("mock-small", 500)).status(), 200);
+    let spent = eventually("it is booked", || {
+        let line = usage(&spillway, "model")["usage"].get(0).cloned()?;
+        (line["requests"] == 1).then_some(line)
+    });
+    assert_eq!((&spent["cost_usd"], &spent["model"]), (&json!("0.002"), &json!("mock-small")), "{spent}");
+    let refused = spillway.send(&asking("mock-small", 900));
+    is_refused(&refused, "spillway_limit_exhausted", &["$0.01 per day", "$0.008 are left", "$0.002 spent"]);
+    let unpriced = spillway.send(&asking("nobody-knows", 5));
+    assert_eq!(unpriced.status(), 403);
+    is_refused(&unpriced, "spillway_unpriced", &["whose price is not known", "[prices]"]);
+}
+
+#[test]
+fn groups_are_limited_one_within_the_other_and_who_is_in_the_way_is_named() {
+    let provider = Provider::start();
+    let spillway = Setup::with(&provider)
+        .set("groups.acme", "limits = [\"3 requests per day\"]")
+        .set("groups.search", "parent = \"acme\"\nlimits = [\"2 requests per day\"]")
+        .set("groups.chat", "parent = \"acme\"\nsoft_limits = [\"1 output tokens per day\"]")
+        .set("tenants.searcher", "group = \"search\"")
+        .set("tenants.chatter", "group = \"chat\"")
+        .start();
+    let by = |tenant: &str| spillway.send(&asking("mock-small", 5).header("x-spillway-tenant", tenant));
+    assert_eq!((by("searcher").status(), by("searcher").status()), (200, 200));
+    is_refused(&by("searcher"), "spillway_limit_exhausted", &["the group search", "[groups.search]"]);
+    assert_eq!(by("chatter").status(), 200);
+    is_refused(&by("chatter"), "spillway_limit_exhausted", &["the group acme", "[groups.acme]"]);
+    assert_eq!(by("nobody").status(), 200, "others are in no group");
+    spillway.log().wait_for(&["a soft limit is passed", "chat"]);
+    eventually("all is booked", || (usage(&spillway, "group")["total"]["requests"] == 4).then_some(()));
+    let lines = usage(&spillway, "group")["usage"].take();
+    let of = |group: Value| {
+        let lines = lines.as_array().expect("lines");
+        lines.iter().find(|line| line["group"] == group).map(|line| line["requests"].clone())
+    };
+    assert_eq!(
+        (of("search".into()), of("chat".into()), of(Value::Null)),
+        (Some(2.into()), Some(1.into()), Some(1.into()))
+    );
+}
+
+#[test]
+fn limits_that_only_watch_refuse_nobody_and_are_told() {
+    let provider = Provider::start();
+    let spillway = Setup::with(&provider).set("ledger", "limits = [\"1 requests per day\"]\nwatch_only = true").start();
+    for _ in 0..4 {
+        assert_eq!(spillway.send(&asking("mock-small", 5)).status(), 200);
+    }
+    spillway.log().wait_for(&["a limit would refuse calls, and only watches", "1 requests per day"]);
+    let ledger = spillway.status()["ledger"].take();
+    assert_eq!(ledger["would_have_refused"], 3, "{ledger}");
+}
+
+#[test]
+fn whoever_has_the_patience_waits_for_a_call_to_end_where_calls_in_flight_are_limited() {
+    let provider = Provider::start();
+    let spillway = Setup::with(&provider).set("ledger", "limits = [\"1 calls in flight\"]").start();
+    let gate = provider.gate();
+    provider.next(healthy().hold_head(&gate));
+    thread::scope(|scope| {
+        let first = scope.spawn(|| spillway.send(&asking("mock-small", 5)).status());
+        provider.wait_for_requests(1);
+        let second = scope.spawn(|| spillway.send(&asking("mock-small", 5)).status());
+        eventually("the second waits", || (spillway.status()["in_flight"] == 2).then_some(()));
+        assert_eq!(provider.stats().started, 1);
+        gate.open();
+        assert_eq!((first.join().expect("a status"), second.join().expect("a status")), (200, 200));
+    });
+}
+
+#[test]
+fn a_failed_call_costs_nothing_and_what_was_cut_is_estimated_and_marked() {
+    let provider = Provider::start();
+    let spillway = Setup::with(&provider).set("ledger", "enabled = true").start();
+    provider.next(respond(500));
+    provider.next(healthy().usage(8, 2));
+    assert_eq!(spillway.send(&asking("mock-small", 5)).status(), 200);
+    comes_to(&spillway, &[("requests", 1), ("calls", 1), ("input_tokens", 8), ("output_tokens", 2)]);
+    provider.next(healthy().usage(50, 50).after_events(4).cut());
+    let (_, mut connection) = spillway.open(&streaming("mock-small", 100));
+    assert!(connection.body().is_err(), "it was cut");
+    comes_to(&spillway, &[("requests", 2), ("calls", 2), ("estimated_calls", 1)]);
+    let spent = usage(&spillway, "model")["total"].take();
+    assert!(spent["output_tokens"].as_u64().is_some_and(|output| output > 2), "what was seen was made: {spent}");
+}
+
+/// Callers with sizes of all kinds at once against limits on all that can be limited: nothing is overspent.
+#[test]
+fn two_hundred_callers_at_once_overspend_nothing_and_each_refusal_is_right() {
+    const CALLERS: u64 = 200;
+    const CALLS: u64 = 5;
+    let provider = Provider::start();
+    let prices = "[[price]]\nmodel = \"mock-small\"\ninput = 1\noutput = 10\n";
+    let limits = "limits = [\"600 requests per day\", \"40000 output tokens per day\", \"$0.35 per day\", \"50 calls in flight\"]";
+    let setup = Setup::with(&provider)
+        .set("prices", "file = \"prices.toml\"")
+        .set("ledger", limits)
+        .set("upstreams.openai.limits", "patience = \"0s\"");
+    std::fs::write(setup.folder().join("prices.toml"), prices).expect("written");
+    let spillway = setup.start();
+    provider.always(healthy().usage(20, 30));
+    let refusals: BTreeMap<&str, AtomicU64> = ["requests per", "output tokens per", "$0.35", "calls in flight"]
+        .map(|words| (words, AtomicU64::new(0)))
+        .into();
+    let served = AtomicU64::new(0);
+    thread::scope(|scope| {
+        for caller in 0..CALLERS {
+            let (spillway, refusals, served) = (&spillway, &refusals, &served);
+            scope.spawn(move || {
+                let mut chance = Chance::seeded(caller);
+                let mut connection = spillway.connect();
+                for _ in 0..CALLS {
+                    let most = [1, 30, 100, 2_000, 50_000][chance.below(5)];
+                    let answer = connection.exchange(&asking("mock-small", most)).expect("an answer");
+                    if answer.status() == 200 {
+                        served.fetch_add(1, Ordering::Relaxed);
+                        continue;
+                    }
+                    assert_eq!(answer.status(), 429, "{}", answer.text());
+                    let said = answer.text();
+                    let known = refusals.iter().find(|(words, _)| said.contains(*words));
+                    known.unwrap_or_else(|| panic!("{said}")).1.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    let served = served.into_inner();
+    assert!(served > 0 && refusals["output tokens per"].load(Ordering::Relaxed) > 0, "{served} {refusals:?}");
+    comes_to(&spillway, &[("requests", served), ("input_tokens", served * 20), ("output_tokens", served * 30)]);
+    let ledger = spillway.status()["ledger"].take();
+    for limit in ledger["limits"].as_array().expect("limits") {
+        let figure = |name: &str| limit[name].as_f64().expect("a figure");
+        assert!(figure("spent") <= figure("amount") && figure("open") == 0.0, "{limit}");
+    }
+}
+
+/// Ten thousand requests of all kinds, some of which end badly, with restarts in between.
+#[test]
+fn through_cuts_cancels_retries_and_kills_the_ledger_is_the_providers_own() {
+    let requests: u64 = if std::env::var_os("SPILLWAY_LONG").is_some() { 10_000 } else { 600 };
+    let provider = Provider::start();
+    let mut spillway = Setup::with(&provider).set("ledger", "enabled = true").start();
+    let mut chance = Chance::seeded(26);
+    // What the provider has counted and told, and what it was not asked for or could not tell.
+    let (mut told, mut untold) = ((0_u64, 0_u64, 0_u64), 0_u64);
+    for number in 0..requests {
+        let (input, output) = (chance.below(1_000) as u64 + 1, chance.below(300) as u64 + 1);
+        let reply = healthy().usage(input, output);
+        let stream = chance.below(2) == 0;
+        let request = if stream { streaming("mock-small", 400) } else { asking("mock-small", 400) };
+        match chance.below(10) {
+            0 => {
+                provider.next(respond(503));
+                provider.next(reply);
+                assert_eq!(spillway.send(&request).status(), 200);
+                told = (told.0 + 1, told.1 + input, told.2 + output);
+            }
+            1 if stream => {
+                let cut: Reply = reply.after_events(3).cut();
+                provider.next(cut);
+                let (_, mut connection) = spillway.open(&request);
+                assert!(connection.body().is_err(), "it was cut");
+                untold += 1;
+            }
+            2 => {
+                let gate = provider.gate();
+                provider.next(reply.hold_head(&gate));
+                let before = provider.stats().started;
+                let mut connection = spillway.connect();
+                connection.send(&request).expect("sent");
+                provider.wait_until(|stats| stats.started > before);
+                // Its caller leaves.
+                drop(connection);
+                provider.wait_until(|stats| stats.in_flight() == 0);
+                untold += 1;
+            }
+            _ => {
+                provider.next(reply);
+                assert_eq!(spillway.send(&request).status(), 200);
+                told = (told.0 + 1, told.1 + input, told.2 + output);
+            }
+        }
+        if number % (requests / 3) == requests / 3 - 1 {
+            // What has ended within the last moment may be lost by a kill, and would be booked as estimated.
+            eventually("all is written", || {
+                (usage(&spillway, "model")["total"]["calls"] == told.0 + untold).then_some(())
+            });
+            spillway.restart();
+        }
+    }
+    comes_to(&spillway, &[("calls", told.0 + untold), ("estimated_calls", untold)]);
+    let total = usage(&spillway, "model")["total"].take();
+    let figure = |name: &str| total[name].as_u64().expect("a figure");
+    let reported = |what: &str| figure(&format!("{what}_tokens")) - figure(&format!("estimated_{what}_tokens"));
+    assert_eq!((reported("input"), reported("output")), (told.1, told.2), "{total:#}");
+}
