@@ -13,6 +13,7 @@ mod demo;
 pub mod dialect;
 pub(crate) mod downstream;
 pub(crate) mod jobs;
+pub(crate) mod keys;
 pub(crate) mod ledger;
 pub mod observe;
 pub mod policy;

@@ -3,7 +3,8 @@
 use clap::{CommandFactory, Parser, Subcommand};
 use spillway::cli::{
     self, CompletionsArguments, ConfigArguments, DemoArguments, DoctorArguments, EnvArguments, InitArguments,
-    ManArguments, PolicyArguments, PricesArguments, RunArguments, SimulateArguments, StatusArguments, UsageArguments,
+    KeyArguments, ManArguments, PolicyArguments, PricesArguments, RunArguments, SimulateArguments, StatusArguments,
+    UsageArguments,
 };
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -48,6 +49,8 @@ enum Command {
     },
     /// Show the configuration, and what can be configured.
     Config(ConfigArguments),
+    /// Make, list, rotate, revoke and import virtual keys, which callers show in the place of a provider's.
+    Key(KeyArguments),
     /// Show what the configuration would do in trouble, or would have done with recorded requests, and which setting to
     /// change.
     Simulate(SimulateArguments),
@@ -81,6 +84,7 @@ fn main() -> ExitCode {
         Command::Usage(arguments) => cli::usage(&arguments),
         Command::Config(arguments) => cli::config(arguments),
         Command::MockProvider { port } => cli::mock_provider(port),
+        Command::Key(arguments) => cli::key(arguments),
         Command::Simulate(arguments) => cli::simulate(&arguments),
         Command::Prices(arguments) => cli::prices(&arguments),
         Command::Policy(arguments) => cli::policy(arguments),
@@ -134,6 +138,7 @@ mod tests {
                 "doctor",
                 "check",
                 "config",
+                "key",
                 "simulate",
                 "prices",
                 "policy",

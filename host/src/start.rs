@@ -1,6 +1,7 @@
 //! Starts everything, listens, and ends in order.
 
 pub(crate) mod command;
+mod keys;
 mod prices;
 mod ready;
 mod secrets;
@@ -11,6 +12,7 @@ use crate::admin;
 use crate::config::{Config, LivePolicies, SpoolConfig};
 use crate::downstream::accept::{Entrances, accept};
 use crate::jobs::drain;
+use crate::keys::file::KeyFileError;
 use crate::ledger::{Ledger, LedgerError};
 use crate::observe::log::Log;
 use crate::observe::recording;
@@ -80,6 +82,9 @@ pub(crate) enum StartError {
     /// What is spent cannot be kept.
     #[error("what is spent cannot be kept, and limits hold only where it is: {0}")]
     Ledger(#[from] LedgerError),
+    /// The file of virtual keys cannot be used.
+    #[error("the file of virtual keys cannot be used: {0}")]
+    Keys(#[from] KeyFileError),
     /// The command to be served does not start.
     #[error("cannot start {}: {source}", program.display())]
     Command { program: std::ffi::OsString, source: io::Error },
@@ -152,7 +157,8 @@ pub(crate) fn run(config: Config, log: &Log, term: Term) -> Result<Option<ExitSt
         lock(&time).keep(&clock);
     }
     // What may be spent holds only where it is known what was: without it nobody is served.
-    let opened = config.keeps_ledger().then(|| Ledger::open(&config, clock)).transpose()?;
+    let keeps_ledger = config.keeps_ledger() || data_answers && config.key_file().exists();
+    let opened = keeps_ledger.then(|| Ledger::open(&config, clock)).transpose()?;
     // A disk that does not answer is not waited for by whoever looks after the circuits.
     let time = if data_answers { time } else { Arc::new(Mutex::new(SteadyTime::kept_in(None))) };
     let registry = Arc::new(Registry::new(clock));
@@ -172,6 +178,8 @@ pub(crate) fn run(config: Config, log: &Log, term: Term) -> Result<Option<ExitSt
     let ledger = opened.as_ref().map(|opened| Arc::clone(&opened.ledger));
     let app = App::new(config, clock, registry, ledger, spool.clone(), recorder, circuit_file.key.clone(), means);
     let app = Arc::new(app);
+    // Before what they have spent is known again.
+    let followed_keys = keys::open(&app, data_answers)?;
     let keeper = opened.map(|opened| opened.keep(|priced| priced.cost(&app.prices.load()).unwrap_or(0))).transpose()?;
     app.chains.all_makers().restore(maker_file.take(&circuit_file.key));
     circuit_file.restore(&app.upstreams, clock);
@@ -212,6 +220,10 @@ pub(crate) fn run(config: Config, log: &Log, term: Term) -> Result<Option<ExitSt
     if let Some(followed) = FollowedPrices::of(&app.config.prices.files()) {
         let app = Arc::clone(&app);
         thread("prices", move || prices::follow(app, followed))?;
+    }
+    {
+        let app = Arc::clone(&app);
+        thread("keys", move || keys::follow(app, followed_keys))?;
     }
     let in_files = secrets::in_files(&app);
     if !in_files.is_empty() {

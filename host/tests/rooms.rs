@@ -8,13 +8,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the bottom to the top. A room imports from those before it.
-const ORDER: [&str; 18] = [
+const ORDER: [&str; 19] = [
     "runtime",
     "dialect",
     "prices",
     "spool",
     "policy",
     "config",
+    "keys",
     "observe",
     "ledger",
     "upstream",

@@ -8,7 +8,7 @@
 
 use serde_json::json;
 use spillway_tests::asks::chat;
-use spillway_tests::http::Connection;
+use spillway_tests::http::{Connection, Request};
 use spillway_tests::provider::{Provider, respond};
 use spillway_tests::spillway::{Setup, Spillway, binary, policy_file};
 use spillway_tests::wait::eventually;
@@ -30,6 +30,7 @@ fn main() {
         return;
     }
     share_of_processor_time();
+    share_of_the_ledger();
     from_arrival_to_service();
     from_nothing_to_service();
 }
@@ -44,19 +45,23 @@ fn cpu_time(spillway: &Spillway) -> Duration {
     times.sum()
 }
 
-fn send(spillway: &Spillway, count: u32) {
+fn send(spillway: &Spillway, request: &Request, count: u32) {
     let mut connection = Connection::open(spillway.address()).unwrap();
     for _ in 0..count {
-        assert_eq!(connection.exchange(&chat()).unwrap().status(), 200);
+        assert_eq!(connection.exchange(request).unwrap().status(), 200);
     }
 }
 
 /// Processor time per request, in one round.
 fn round(spillway: &Spillway) -> Duration {
+    round_of(spillway, &chat())
+}
+
+fn round_of(spillway: &Spillway, request: &Request) -> Duration {
     let before = cpu_time(spillway);
     thread::scope(|scope| {
         for _ in 0..CLIENTS {
-            scope.spawn(|| send(spillway, REQUESTS_PER_ROUND / CLIENTS));
+            scope.spawn(|| send(spillway, request, REQUESTS_PER_ROUND / CLIENTS));
         }
     });
     (cpu_time(spillway) - before) / REQUESTS_PER_ROUND
@@ -88,6 +93,28 @@ fn share_of_processor_time() {
     println!("processor time of an idle second: {:?}", (cpu_time(&without) - before) / 2);
 }
 
+/// What it costs a request that somebody pays for it: an account of its group's and of all above it, with limits on all
+/// that can be limited, prices, and an entry in the ledger.
+fn share_of_the_ledger() {
+    let provider = Provider::start();
+    let all = ["requests", "input tokens", "output tokens", "tokens"].map(|what| format!("\"900000000 {what} per day\""));
+    let limits = format!("limits = [{}, \"$1000000 per month\", \"900 calls in flight\"]", all.join(", "));
+    let without = Setup::with(&provider).start();
+    let setup = Setup::with(&provider).set("ledger", &limits).set("groups.acme", &limits);
+    let setup = setup.set("groups.search", &format!("parent = \"acme\"\n{limits}"));
+    let setup = setup.set("tenants.search", "group = \"search\"").set("prices", "file = \"prices.toml\"");
+    fs::write(setup.folder().join("prices.toml"), "[[price]]\nmodel = \"*\"\ninput = 1\noutput = 10\n").unwrap();
+    let with = setup.start();
+    let (mut bare, mut kept) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        bare.push(round_of(&without, &chat().header("x-spillway-tenant", "search")));
+        kept.push(round_of(&with, &chat().header("x-spillway-tenant", "search")));
+    }
+    let (bare, kept) = (median(bare), median(kept));
+    let more = kept.as_secs_f64() - bare.as_secs_f64();
+    println!("processor time per request, nobody pays: {bare:?}; a ledger with groups, limits and prices: {kept:?} ({:+.1} µs)", more * 1e6);
+}
+
 fn from_arrival_to_service() {
     let provider = Provider::start();
     for name in ["default", "error-in-success", "latency-trip"] {
@@ -110,7 +137,7 @@ fn from_arrival_to_service() {
             }
             thread::scope(|scope| {
                 for _ in 0..WATCHERS {
-                    scope.spawn(|| send(&spillway, 1));
+                    scope.spawn(|| send(&spillway, &chat(), 1));
                 }
             });
             took.push(began.elapsed());

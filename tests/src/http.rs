@@ -407,9 +407,17 @@ impl Connection {
     /// # Errors
     /// The system's own.
     pub fn everything(&mut self) -> io::Result<String> {
+        Ok(String::from_utf8_lossy(&self.rest()?).into_owned())
+    }
+
+    /// The same, byte by byte.
+    ///
+    /// # Errors
+    /// The system's own.
+    pub fn rest(&mut self) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         (&mut self.stream).take(BODY_BYTES_MAX).read_to_end(&mut bytes)?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+        Ok(bytes)
     }
 
     fn line(&mut self) -> io::Result<String> {

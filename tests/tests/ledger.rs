@@ -354,10 +354,6 @@ fn through_cuts_cancels_retries_and_kills_the_ledger_is_the_providers_own() {
             }
         }
         if number % (requests / 3) == requests / 3 - 1 {
-            // What has ended within the last moment may be lost by a kill, and would be booked as estimated.
-            eventually("all is written", || {
-                (usage(&spillway, "model")["total"]["calls"] == told.0 + untold).then_some(())
-            });
             spillway.restart();
         }
     }

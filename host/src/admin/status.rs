@@ -4,11 +4,12 @@ mod ledger;
 
 pub(crate) use ledger::{LedgerStatus, LimitStatus};
 
+use crate::keys::summary::KeysSummary;
 use crate::observe::refusals::{RecentRefusal, fit_to_show};
 use crate::policy::PolicyStatus;
 use crate::proxy::app::App;
 use crate::proxy::chain::Chain;
-use crate::runtime::clock::milliseconds;
+use crate::runtime::clock::{milliseconds, wall_unix_ms};
 use crate::spool::Spool;
 use crate::upstream::Upstream;
 use crate::upstream::circuit::CircuitLook;
@@ -53,6 +54,9 @@ pub(crate) struct Status {
     /// `None` where none is kept.
     #[serde(default)]
     pub(crate) ledger: Option<LedgerStatus>,
+    /// `None` where there is none, and none is demanded.
+    #[serde(default)]
+    pub(crate) keys: Option<KeysStatus>,
     pub(crate) policies: Vec<PolicyStatus>,
     /// `None` where no spool is configured.
     #[serde(default)]
@@ -69,6 +73,16 @@ pub(crate) struct Status {
     /// The latest first.
     #[serde(default)]
     pub(crate) refusals: Vec<RecentRefusal>,
+}
+
+/// Virtual keys.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct KeysStatus {
+    /// Whether every caller shows one.
+    pub(crate) required: bool,
+    #[serde(flatten)]
+    pub(crate) summary: KeysSummary,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -238,6 +252,7 @@ impl Status {
                 .map(|(name, gate)| TenantStatus { name: name.to_owned(), limits: LimitsStatus::of(gate) })
                 .collect(),
             ledger: app.ledger.as_deref().map(LedgerStatus::of),
+            keys: KeysStatus::of(app),
             policies: app.policies.status(),
             queue,
             listen: app.means.listen.to_string(),
@@ -245,6 +260,14 @@ impl Status {
             now_unix_ms: app.clock.unix_ms(),
             refusals: app.refusals.look(),
         }
+    }
+}
+
+impl KeysStatus {
+    fn of(app: &App) -> Option<KeysStatus> {
+        let (keys, required) = (app.access.keys.all(), app.access.is_required());
+        let summary = || KeysSummary::of(keys.iter().map(|key| &key.record), wall_unix_ms());
+        (required || !keys.is_empty()).then(|| KeysStatus { required, summary: summary() })
     }
 }
 

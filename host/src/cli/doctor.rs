@@ -14,6 +14,7 @@ mod ports;
 mod reach;
 mod reached;
 mod shell;
+mod virtual_keys;
 
 use self::finding::{Finding, Report};
 use self::ports::Plane;
@@ -121,7 +122,10 @@ impl Checks {
         findings.extend(
             self.on_a_thread("data folder", move || {
                 let socket = config.server.unix_socket.as_ref().map(|path| ports::socket(path, runs));
-                socket.into_iter().chain([data::look(&config.spool, runs)]).collect()
+                let mut findings: Vec<Finding> = socket.into_iter().collect();
+                findings.push(data::look(&config.spool, runs));
+                findings.extend(virtual_keys::look(&config));
+                findings
             })
             .await,
         );

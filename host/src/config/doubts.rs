@@ -12,11 +12,10 @@ impl Config {
             let is_open = |route: &RouteConfig| {
                 route.open_to_local && route.targets.targets().any(|target| target.upstream == *name)
             };
-            if upstream.has_keys() && !self.server.has_access() && !self.routes.iter().any(|(_, route)| is_open(route))
-            {
+            if upstream.has_keys() && !self.has_access() && !self.routes.iter().any(|(_, route)| is_open(route)) {
                 doubts.push(format!(
-                    "upstreams.{name} has keys that nobody may spend: set server.access_key_env, access_key_file or \
-                     unix_socket, or say open_to_local = true in a route to it"
+                    "upstreams.{name} has keys that nobody may spend: make a virtual key (`spillway key new`), set \
+                     server.access_key_env, access_key_file or unix_socket, or say open_to_local = true in a route to it"
                 ));
             }
         }

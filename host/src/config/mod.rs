@@ -13,6 +13,7 @@ mod doubts;
 mod followed_secret;
 mod groups;
 mod hedge;
+mod keys;
 mod kind;
 mod ledger;
 mod limits;
@@ -46,6 +47,7 @@ pub(crate) use declared::declared;
 pub use followed_secret::{FollowedSecret, Look};
 pub use groups::GroupConfig;
 pub use hedge::HedgeConfig;
+pub use keys::KeysConfig;
 pub(crate) use ledger::allowances;
 pub use ledger::{LedgerConfig, Unpriced, Zone};
 pub use limits::{Limits, Quota};
@@ -80,6 +82,9 @@ use std::path::{Path, PathBuf};
 /// The file that is read when none is named, if it exists.
 pub const DEFAULT_FILE: &str = "spillway.toml";
 
+/// The name of the file of virtual keys in the data folder, unless another is named.
+const KEY_FILE_NAME: &str = "keys.json";
+
 /// Everything Spillway is told.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -103,6 +108,8 @@ pub struct Config {
     pub groups: BTreeMap<String, GroupConfig>,
     /// What tokens cost.
     pub prices: PricesConfig,
+    /// Virtual keys.
+    pub keys: KeysConfig,
     /// The durable queue, which may be switched off.
     pub spool: SpoolConfig,
     /// What is said and recorded.
@@ -151,18 +158,24 @@ impl Config {
         let server = Server::read(root.section("server"));
         let upstreams = upstream::read(root.section("upstreams"), server.request_timeout);
         let groups = groups::read(root.section("groups"));
+        let (keys, spool) = (KeysConfig::read(root.section("keys")), SpoolConfig::read(root.section("spool")));
+        // Whoever only looks may be about to make the first key. A disk is asked only where that matters.
+        let has_access = server.has_access()
+            || root.purpose() == Purpose::Look
+            || upstreams.values().any(UpstreamConfig::has_keys) && has_keys(&keys, &spool);
         let config = Config {
             file: None,
             admin: Admin::read(root.section("admin")),
             policies: Policies::read(root.section("policies"), &upstreams),
-            routes: Routes::read(root.section("routes"), &upstreams, server.has_access()),
+            routes: Routes::read(root.section("routes"), &upstreams, has_access),
             server,
             upstreams,
             tenants: tenants::read(root.section("tenants"), &groups),
             ledger: LedgerConfig::read(root.section("ledger")),
             groups,
             prices: PricesConfig::read(root.section("prices")),
-            spool: SpoolConfig::read(root.section("spool")),
+            keys,
+            spool,
             log,
         };
         let (listen, admin) = (config.server.listen, config.admin.listen);
@@ -176,7 +189,7 @@ impl Config {
     /// Whether what is spent is kept: it is asked for, or something is limited by it.
     pub fn keeps_ledger(&self) -> bool {
         let LedgerConfig { enabled, limits, soft_limits, .. } = &self.ledger;
-        *enabled || !limits.is_empty() || !soft_limits.is_empty() || !self.groups.is_empty()
+        *enabled || !limits.is_empty() || !soft_limits.is_empty() || !self.groups.is_empty() || self.keys.required
     }
 
     /// What tokens cost by it, and why a file of prices is not used, if it is not.
@@ -191,10 +204,30 @@ impl Config {
         }
     }
 
+    /// Where virtual keys are kept.
+    pub fn key_file(&self) -> PathBuf {
+        key_file(&self.keys, &self.spool)
+    }
+
+    /// Whether anybody can show that he may spend keys of Spillway's own.
+    pub fn has_access(&self) -> bool {
+        self.server.has_access() || has_keys(&self.keys, &self.spool)
+    }
+
     /// The durable queue, if there is one.
     pub fn spool(&self) -> Option<&SpoolConfig> {
         Some(&self.spool).filter(|spool| spool.enabled)
     }
+}
+
+/// Where virtual keys are kept.
+fn key_file(keys: &KeysConfig, spool: &SpoolConfig) -> PathBuf {
+    keys.file.clone().unwrap_or_else(|| spool.dir.join(KEY_FILE_NAME))
+}
+
+/// Whether there are virtual keys, or are to be.
+fn has_keys(keys: &KeysConfig, spool: &SpoolConfig) -> bool {
+    keys.required || key_file(keys, spool).exists()
 }
 
 /// The sections, in the order in which people read them.
@@ -210,6 +243,7 @@ impl Table for Config {
             ("ledger", LedgerConfig::describe()),
             ("groups", BTreeMap::<String, GroupConfig>::describe()),
             ("prices", PricesConfig::describe()),
+            ("keys", KeysConfig::describe()),
             ("spool", SpoolConfig::describe()),
             ("log", LogConfig::describe()),
         ];
@@ -231,6 +265,7 @@ impl Table for Config {
             ("ledger".into(), &self.ledger),
             ("groups".into(), &self.groups),
             ("prices".into(), &self.prices),
+            ("keys".into(), &self.keys),
             ("spool".into(), &self.spool),
             ("log".into(), &self.log),
         ]

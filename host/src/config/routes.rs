@@ -181,9 +181,9 @@ impl RouteConfig {
         if !has_access && !route.open_to_local && route.targets.targets().any(has_keys) {
             section.mistake(
                 "targets",
-                "its targets have keys of their own, which every process of this machine could spend: set \
-                 server.access_key_env or server.access_key_file, or server.unix_socket, for those who may; or \
-                 open_to_local = true here, if all may",
+                "its targets have keys of their own, which every process of this machine could spend: make a \
+                 virtual key for each of those who may (`spillway key new`), or set server.access_key_env or \
+                 server.access_key_file, or server.unix_socket; or open_to_local = true here, if all may",
             );
         }
         section.finish();

@@ -18,6 +18,10 @@ pub(crate) const ACCESS_KEY_HEADER: &str = "x-spillway-access-key";
 /// it has said nothing.
 pub(crate) const MAY_SPEND_HEADER: &str = "x-spillway-may-spend";
 
+/// The mark of a job whose caller has shown a virtual key, with that key's id. As with [`MAY_SPEND_HEADER`], whoever sends
+/// it has said nothing.
+pub(crate) const KEY_ID_HEADER: &str = "x-spillway-key-id";
+
 /// The header of a key of Anthropic's.
 pub(crate) const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 /// The header of a key of Azure's.
@@ -46,13 +50,17 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 ];
 
 /// Headers in which callers speak to Spillway.
-const OURS: [HeaderName; 5] = [
+const OURS: [HeaderName; 6] = [
     HeaderName::from_static("prefer"),
     HeaderName::from_static(TENANT_HEADER),
     HeaderName::from_static(PRIORITY_HEADER),
     HeaderName::from_static(ACCESS_KEY_HEADER),
     HeaderName::from_static(MAY_SPEND_HEADER),
+    HeaderName::from_static(KEY_ID_HEADER),
 ];
+
+/// Those of them that Spillway alone may say, or hear: they go no further although a signature covers them.
+const OURS_ALONE: [&str; 3] = [ACCESS_KEY_HEADER, MAY_SPEND_HEADER, KEY_ID_HEADER];
 
 /// Headers that hold a caller's credential, one per API.
 pub(crate) static CREDENTIALS: [HeaderName; 4] = [header::AUTHORIZATION, X_API_KEY, API_KEY, X_GOOG_API_KEY];
@@ -111,7 +119,7 @@ pub(crate) fn for_upstream(
     // Spillway answers `Expect` itself, and the others speak to Spillway.
     for name in [header::EXPECT, header::HOST].into_iter().chain(OURS) {
         let is_covered = signature.is_some_and(|signature| signature.covers(&name));
-        if !is_covered || name == header::HOST || name == ACCESS_KEY_HEADER || name == MAY_SPEND_HEADER {
+        if !is_covered || name == header::HOST || OURS_ALONE.contains(&name.as_str()) {
             headers.remove(name);
         }
     }

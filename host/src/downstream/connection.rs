@@ -30,6 +30,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use std::future::{Future, poll_fn};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -81,7 +82,8 @@ pub(crate) async fn serve(worker: Rc<Worker>, crowd: Rc<Crowd>, stream: Stream) 
         let place = Rc::clone(&switched);
         let service = service_fn(move |request| {
             let place = Rc::clone(&place);
-            answer(Rc::clone(&worker), served.begin(), request, served.entrance, is_one_too_many, place)
+            let origin = (served.entrance, served.address);
+            answer(Rc::clone(&worker), served.begin(), request, origin, is_one_too_many, place)
         });
         let mut connection = http1::Builder::new()
             .header_read_timeout(None)
@@ -139,7 +141,7 @@ async fn answer(
     worker: Rc<Worker>,
     under_way: Arc<UnderWay>,
     request: Request<Incoming>,
-    entrance: Entrance,
+    origin: (Entrance, Option<IpAddr>),
     is_one_too_many: bool,
     switched: Place,
 ) -> Result<Response<Answer>, BreakOff> {
@@ -152,7 +154,7 @@ async fn answer(
     } else {
         let body_timeout = worker.app.config.server.body_timeout;
         let request = Upload::of(request, body_timeout, Arc::clone(&under_way));
-        in_hand.over(serve::serve(worker, request, request_id, entrance)).await
+        in_hand.over(serve::serve(worker, request, request_id, origin)).await
     };
     if let Some(break_off) = response.extensions().get::<BreakOff>() {
         return Err(*break_off);

@@ -17,14 +17,19 @@ use crate::proxy::route::Route;
 use crate::proxy::target::Targets;
 use crate::proxy::trace::RequestTrace;
 use crate::proxy::worker::Worker;
-use crate::runtime::clock::random;
+use crate::runtime::clock::{random, wall_unix_ms};
 use crate::runtime::shortage::Shortage;
 use crate::runtime::upload::Upload;
+use crate::tenants::access::{Shown, Turned};
+use crate::tenants::callers::Rights;
+use crate::tenants::failures::Slowed;
 use crate::tenants::guard::Entrance;
 use crate::upstream::patience::Patience;
 use http::{HeaderValue, Method, Request, Response, header};
 use http_body::Body as _;
 use spillway_resilience::{ShedDecision, ShedSettings};
+use std::net::IpAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -35,7 +40,7 @@ pub(crate) async fn serve(
     worker: Rc<Worker>,
     request: Request<Upload>,
     request_id: String,
-    entrance: Entrance,
+    (entrance, address): (Entrance, Option<IpAddr>),
 ) -> Response<Body> {
     let mut trace = RequestTrace::begin(&request_id);
     let share = worker.app.take_on();
@@ -56,8 +61,21 @@ pub(crate) async fn serve(
         return answer;
     }
     let query = head.uri.query().unwrap_or_default();
-    if entrance == Entrance::Network && !worker.app.access.is_shown(&head.headers, query) {
-        return refused(RefusalKind::Stranger.into(), guess, "");
+    let look = worker.app.access.look(&head.headers, query, wall_unix_ms);
+    if let Err(turned) = worker.app.access.admit(&look.shown, entrance) {
+        // Whoever only waits is nothing that is in hand.
+        drop(share);
+        tell_of_key(&request_id, &look.shown, address);
+        let has_failed = turned == Turned::KeyRefused || matches!(look.shown, Shown::Nothing { has_credential: true });
+        let slowed = match address.filter(|_| has_failed) {
+            Some(address) => worker.app.failures.slow(address).await,
+            None => Slowed::Answer,
+        };
+        let mut response = refused(turned.into(), guess, "");
+        if slowed == Slowed::AnswerAndClose {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        return response;
     }
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
         return refused(RefusalKind::WrongMethod { allowed: METHODS }.into(), guess, "");
@@ -75,10 +93,11 @@ pub(crate) async fn serve(
     };
     let Route { upstream, mut line } = route;
     let dialect = line.dialect;
-    let shows_key = worker.app.access.take(&mut head.headers, &mut line.path_and_query);
-    let may_spend = shows_key || entrance == Entrance::UnixSocket;
+    worker.app.access.take(&look, &mut head.headers, &mut line.path_and_query);
+    let rights = Rights::of(look.shown, entrance);
+    let key = rights.key.clone();
     let query = line.path_and_query.split_once('?').map_or("", |(_, query)| query);
-    let caller = worker.app.callers.identify(&head.headers, query, may_spend);
+    let caller = worker.app.callers.identify(&head.headers, query, rights);
 
     // Shed what matters least while there is too much in hand.
     let load = worker.app.load(body.size_hint().lower());
@@ -104,15 +123,34 @@ pub(crate) async fn serve(
     trace.goes_to(&target.upstream, target.request.parameters.model.as_deref());
     trace.is_recorded(worker.app.recorder.as_ref(), target);
 
-    // Serve it now, or keep it if the caller likes that better than an error.
+    // Serve it now, or keep it if the caller likes that better than an error; for as long as its key counts.
+    let served = pin!(serve_now_or_later(&worker, &targets, preference, trace));
+    let Some(key) = key else { return served.await };
+    tokio::select! {
+        biased;
+        () = key.revoked() => {
+            let dialect = targets.first().request.dialect;
+            refuse(&worker.app, RefusalKind::KeyRefused.into(), dialect, &upstream.name, &request_id, library)
+        }
+        response = served => response,
+    }
+}
+
+async fn serve_now_or_later(
+    worker: &Rc<Worker>,
+    targets: &Targets,
+    preference: Preference,
+    trace: RequestTrace,
+) -> Response<Body> {
+    let target = targets.first();
     match worker.app.spool.as_ref().filter(|_| preference.respond_async && target.may_be_kept()) {
-        Some(spool) => serve_or_keep(&worker, spool, &targets, preference, trace).await,
+        Some(spool) => serve_or_keep(worker, spool, targets, preference, trace).await,
         None => {
             let config = &target.upstream.config;
             let patience = Patience::of(config.limits.patience, config.circuit_patience());
-            match attempts(&worker, &targets, patience, trace).await {
+            match attempts(worker, targets, patience, trace).await {
                 Ok(response) => response,
-                Err(unserved) => unserved.into_response(&worker),
+                Err(unserved) => unserved.into_response(worker),
             }
         }
     }
@@ -139,6 +177,17 @@ pub(crate) fn request_id<B>(request: &Request<B>) -> String {
     };
     let given = request.headers().get("x-request-id").and_then(|id| id.to_str().ok()).filter(plain);
     given.map_or_else(|| format!("req_{:016x}", random()), str::to_owned)
+}
+
+/// Says in the log what callers are not told: which key it was that they have shown, and why it counts for nothing.
+fn tell_of_key(request_id: &str, shown: &Shown, address: Option<IpAddr>) {
+    let (key, why) = match shown {
+        Shown::Void(key, void) => (key.as_ref().map(|key| key.id()), void.as_str()),
+        Shown::Nothing { has_credential: true } => (None, "unknown"),
+        Shown::Nothing { has_credential: false } | Shown::AccessKey | Shown::Key(_) => (None, "none is shown"),
+    };
+    let address = address.map_or_else(|| "the Unix socket".to_owned(), |address| address.to_string());
+    tracing::warn!(request_id, key = key.unwrap_or("-"), why, from = address, "a key is not taken");
 }
 
 /// Refuses, and tells of it. The upstream is empty where nobody knows yet where the request goes.

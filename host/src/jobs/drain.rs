@@ -1,8 +1,9 @@
 //! Serves what the spool keeps: the same attempt loop, behind the same breakers and limits as live traffic.
 
-use crate::dialect::headers::MAY_SPEND_HEADER;
+use crate::dialect::headers::{KEY_ID_HEADER, MAY_SPEND_HEADER};
 use crate::dialect::{Operation, compression};
 use crate::jobs::convert::{dialect_of, headers_of, stored};
+use crate::keys::table::Key;
 use crate::proxy::app::App;
 use crate::proxy::attempts::attempts;
 use crate::proxy::body::Body;
@@ -14,8 +15,9 @@ use crate::proxy::target::{Target, Targets};
 use crate::proxy::trace::RequestTrace;
 use crate::proxy::unserved::Unserved;
 use crate::proxy::worker::Worker;
-use crate::runtime::clock::{Clock, milliseconds, random};
+use crate::runtime::clock::{Clock, milliseconds, random, wall_unix_ms};
 use crate::spool::{ClaimedJob, Lease, Spool, StoreError, StoredResponse};
+use crate::tenants::callers::Rights;
 use crate::upstream::patience::Patience;
 use bytes::Bytes;
 use http::{Method, Response};
@@ -23,6 +25,7 @@ use http_body_util::BodyExt;
 use spillway_resilience::{Backoff, CircuitState, Jitter, Priority};
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::future::pending;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -154,10 +157,20 @@ async fn serve(worker: &Rc<Worker>, spool: &Spool, claimed: ClaimedJob, share: L
     let mut headers = headers_of(&job.headers);
     // It was seen when the job was kept; what shows it is not kept with it.
     let may_spend = headers.remove(MAY_SPEND_HEADER).is_some();
+    let key = match headers.remove(KEY_ID_HEADER) {
+        None => None,
+        Some(id) => match app.access.keys.of_id(id.to_str().unwrap_or_default(), wall_unix_ms()) {
+            Ok(key) => Some(key),
+            Err(void) => {
+                let reason = format!("the key with which it was sent counts no more: it is {}", void.as_str());
+                return bury(spool, &lease, reason, None, app.clock).await;
+            }
+        },
+    };
     // Whoever fetches the answer may not take it as the request would have.
     compression::ask_for_none(&mut headers);
     let query = job.path_and_query.split_once('?').map_or("", |(_, query)| query);
-    let mut caller = app.callers.identify(&headers, query, may_spend);
+    let mut caller = app.callers.identify(&headers, query, Rights { may_spend, key: key.clone() });
     // Whoever waits for an answer now comes before whoever fetches it later.
     caller.priority = Priority::Low;
     let request = InboundRequest::new(
@@ -178,15 +191,32 @@ async fn serve(worker: &Rc<Worker>, spool: &Spool, claimed: ClaimedJob, share: L
         let result = attempts(worker, &targets, patience, trace).await;
         settle(worker, spool, targets.first(), &lease, counted, result).await;
     };
-    until_the_end(app, spool, &lease, work).await;
+    until_the_end(app, spool, &lease, key.as_deref(), work).await;
 }
 
-/// Serves a leased job, but when the process ends in order, gives it back: that is no failure of the job's.
-pub(crate) async fn until_the_end(app: &App, spool: &Spool, lease: &Lease, work: impl Future<Output = ()>) {
+/// Serves a leased job, but when the process ends in order, gives it back: that is no failure of the job's. When the key
+/// is revoked with which it was sent, it is given up.
+pub(crate) async fn until_the_end(
+    app: &App,
+    spool: &Spool,
+    lease: &Lease,
+    key: Option<&Key>,
+    work: impl Future<Output = ()>,
+) {
     let _held = app.begin_lease();
+    let revoked = async {
+        match key {
+            Some(key) => key.revoked().await,
+            None => pending().await,
+        }
+    };
     tokio::select! {
         biased;
         () = work => {}
+        () = revoked => {
+            let reason = "the key with which it was sent was revoked while it was being served".to_owned();
+            bury(spool, lease, reason, None, app.clock).await;
+        }
         () = app.leases_end() => {
             let reason = "Spillway ended while it was being served".to_owned();
             let now_ms = app.clock.unix_ms();

@@ -1,6 +1,6 @@
 //! Keeping a request that is not served now: the 202 that promises an answer, and what it promises.
 
-use crate::dialect::headers::{MAY_SPEND_HEADER, strip_hop_by_hop};
+use crate::dialect::headers::{KEY_ID_HEADER, MAY_SPEND_HEADER, strip_hop_by_hop};
 use crate::dialect::library::Library;
 use crate::dialect::preference::Preference;
 use crate::jobs::convert::stored;
@@ -144,7 +144,8 @@ async fn adopt(
                         drain::settle(&adopter, &spool, job.first(), &lease, 1, result).await;
                     }
                 };
-                drain::until_the_end(&adopter.app, &spool, &lease, work).await;
+                let key = job.first().request.caller.key.as_deref();
+                drain::until_the_end(&adopter.app, &spool, &lease, key, work).await;
             }
         }
     }));
@@ -175,6 +176,10 @@ fn new_job(app: &App, targets: &Targets) -> NewJob {
     headers.remove("prefer");
     // Only this says it: a caller's own word for it is none.
     headers.remove(MAY_SPEND_HEADER);
+    headers.remove(KEY_ID_HEADER);
+    if let Some(id) = request.caller.key.as_ref().and_then(|key| HeaderValue::from_str(key.id()).ok()) {
+        headers.insert(KEY_ID_HEADER, id);
+    }
     if request.caller.may_spend {
         headers.insert(MAY_SPEND_HEADER, HeaderValue::from_static("yes"));
     }

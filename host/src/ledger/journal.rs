@@ -1,7 +1,7 @@
 //! A worker's journal: each call is written down before it goes out, and what it came to behind it.
 //!
 //! What is handed to the system survives the end of the process, however sudden, so nothing is flushed to the disk for
-//! it. A call costs one write: what has ended is written with the next call, or after a moment.
+//! it. A call costs two short writes.
 
 use super::bell::Bell;
 use super::entry::{Booked, Closed, Entry, NAME_BYTES_MAX, Name, Opened};
@@ -20,8 +20,8 @@ use tokio::sync::Notify;
 const FILE_BYTES_MAX: u64 = 4 << 20;
 /// Most bytes that wait for a disk that takes none. Beyond it entries are lost, which is counted.
 const WAITING_BYTES_MAX: usize = 1 << 20;
-/// How long what has ended waits to be written: what is lost of it by a kill is booked as it was estimated.
-const WRITTEN_WITHIN: Duration = Duration::from_millis(20);
+/// How often it is tried again to write what a disk has not taken.
+const TRIED_AGAIN_AFTER: Duration = Duration::from_millis(200);
 /// Most names in one file; then it goes on in another.
 const NAMES_MAX: usize = 4 << 10;
 
@@ -46,7 +46,7 @@ pub(crate) struct Going {
 #[derive(Debug)]
 pub(crate) struct Journal {
     state: RefCell<State>,
-    /// Rung when something waits to be written.
+    /// Rung when a disk has not taken something.
     waits: Notify,
     bell: Arc<Bell>,
 }
@@ -68,7 +68,6 @@ struct State {
     next_call: u64,
     /// Whether the last write failed, which is told once.
     is_failing: bool,
-    is_ending: bool,
 }
 
 impl Journal {
@@ -85,7 +84,6 @@ impl Journal {
             names: HashMap::new(),
             next_call: 0,
             is_failing: false,
-            is_ending: false,
         };
         Rc::new(Journal { state: RefCell::new(state), waits: Notify::new(), bell })
     }
@@ -95,36 +93,34 @@ impl Journal {
         let mut state = self.state.borrow_mut();
         let number = state.next_call;
         state.next_call += 1;
-        state.write_opened(number, going);
+        state.take_opened(number, going, &self.bell);
         self.written(&mut state);
         number
     }
 
     /// It goes on, and has come to this already.
     pub(super) fn book(&self, number: u64, at_unix_s: i64, booked: Booked) {
-        self.write_later(&Entry::Booked { number, at_unix_s, booked });
+        self.write(&Entry::Booked { number, at_unix_s, booked });
     }
 
     /// It has ended.
     pub(super) fn close(&self, number: u64, booked: Option<Booked>) {
-        self.write_later(&Entry::Closed(Closed { number, booked }));
+        self.write(&Entry::Closed(Closed { number, booked }));
     }
 
-    /// Writes what has ended, a moment after it has, until `end`; from there on at once.
+    /// Writes what a disk has not taken, once it does; until `end`.
     pub(super) async fn keep_written(&self, end: impl Future<Output = ()>) {
         let kept = async {
             loop {
                 self.waits.notified().await;
-                tokio::time::sleep(WRITTEN_WITHIN).await;
+                tokio::time::sleep(TRIED_AGAIN_AFTER).await;
                 self.flush();
             }
         };
         tokio::select! {
             () = kept => {}
-            () = end => {}
+            () = end => self.flush(),
         }
-        self.state.borrow_mut().is_ending = true;
-        self.flush();
     }
 
     /// Writes what waits.
@@ -135,15 +131,10 @@ impl Journal {
         }
     }
 
-    fn write_later(&self, entry: &Entry) {
+    fn write(&self, entry: &Entry) {
         let mut state = self.state.borrow_mut();
-        let is_first = state.waiting.is_empty();
         state.take(entry, &self.bell);
-        if state.is_ending {
-            self.written(&mut state);
-        } else if is_first {
-            self.waits.notify_one();
-        }
+        self.written(&mut state);
     }
 
     fn written(&self, state: &mut State) {
@@ -172,14 +163,14 @@ impl Drop for Journal {
 }
 
 impl State {
-    fn write_opened(&mut self, number: u64, going: &Going) {
+    fn take_opened(&mut self, number: u64, going: &Going, bell: &Bell) {
         if self.length >= FILE_BYTES_MAX || self.names.len() > NAMES_MAX - Name::COUNT {
             self.begin_another();
         }
         let names = [0, 1, 2, 3, 4, 5].map(|index: usize| self.name(&going.names[index]));
         let &Going { at_unix_s, is_first, input, output, .. } = going;
-        Entry::Opened(Opened { number, at_unix_s, names, requests: is_first.into(), input, output })
-            .write(&mut self.waiting);
+        let opened = Opened { number, at_unix_s, names, requests: is_first.into(), input, output };
+        self.take(&Entry::Opened(opened), bell);
     }
 
     fn name(&mut self, name: &Arc<str>) -> u32 {

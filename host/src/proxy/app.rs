@@ -15,6 +15,7 @@ use crate::runtime::gauge::{Counted, Gauge};
 use crate::spool::Spool;
 use crate::tenants::access::Access;
 use crate::tenants::callers::Callers;
+use crate::tenants::failures::FailedAuthentications;
 use crate::tenants::guard::Guard;
 use crate::upstream::Upstream;
 use arc_swap::ArcSwap;
@@ -40,10 +41,12 @@ pub(crate) struct App {
     pub refusals: RecentRefusals,
     pub guard: Guard,
     pub callers: Callers,
-    /// Who may spend the keys that Spillway has.
+    /// Who may spend the keys that Spillway has, and who may call at all.
     pub access: Access,
     /// What tokens cost, by the files as they were last read.
     pub prices: ArcSwap<Prices>,
+    /// Who shows keys that count for nothing.
+    pub failures: FailedAuthentications,
     /// From which load on what is refused.
     pub shed: ShedSettings,
     /// What is spent, where that is kept.
@@ -124,7 +127,11 @@ impl App {
                 upstreams: config.upstreams.values().map(|upstream| upstream.url.clone()).collect(),
             },
             callers: Callers::new(&config, key, clock, ledger.clone()),
-            access: Access::new(config.server.access_key().and_then(|named| named.secret.as_ref())),
+            access: Access::new(
+                config.server.access_key().and_then(|named| named.secret.as_ref()),
+                config.keys.required,
+            ),
+            failures: FailedAuthentications::new(clock),
             prices: ArcSwap::from_pointee(prices),
             shed: ShedSettings::default(),
             held: Arc::new(HeldBytes::of_at_most(config.server.max_held)),

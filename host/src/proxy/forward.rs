@@ -64,6 +64,8 @@ pub(crate) struct Forward {
     /// Why its caller is given up.
     given_up: Option<&'static str>,
     completion: Option<Completion>,
+    /// Rings when its caller's key is revoked, if it has shown one.
+    revoked: Option<Pin<Box<dyn Future<Output = ()>>>>,
 }
 
 /// How the connection is aborted after a break.
@@ -109,6 +111,8 @@ impl Forward {
             Reader::Body(_) => Decoder::of(&held.headers),
             Reader::Unread => target.makers.as_ref().and_then(|_| Decoder::of(&held.headers)),
         };
+        let key = target.request.caller.key.as_ref();
+        let revoked = key.map(|key| Box::pin(key.revoked()) as Pin<Box<dyn Future<Output = ()>>>);
         let config = &target.upstream.config;
         // A comment among compressed bytes would be none.
         let keep_alive = match reader {
@@ -137,6 +141,7 @@ impl Forward {
             resets: false,
             given_up: None,
             completion: None,
+            revoked,
         };
         if forward.has_content {
             completion.content_began();
@@ -330,18 +335,9 @@ impl Forward {
     /// The answer will never be whole: says so in the stream, and then aborts the connection. In what is compressed
     /// nothing can be said: it breaks off as the provider's did.
     fn broke(&mut self, fault: Fault) {
-        if let (Reader::Events(events), Some(completion)) = (&self.reader, &self.completion) {
+        if let Some(completion) = &self.completion {
             let upstream = completion.target.upstream.name.to_string();
-            let refusal = Refusal::from(RefusalKind::StreamCut { upstream, fault });
-            // The caller has seen the status of the answer that broke.
-            let seen = (refusal.code(), completion.record.status.unwrap_or(0));
-            completion.worker.app.note_refusal(seen, completion.target.names(), &refusal.reason());
-            if !self.is_compressed {
-                if self.is_open {
-                    self.ready.push_back(Bytes::from_static(events.dialect().framing().end()));
-                }
-                self.ready.push_back(refusal.into_event(events.dialect(), &completion.target.request.id));
-            }
+            self.tell(RefusalKind::StreamCut { upstream, fault }.into());
         }
         self.upstream = None;
         self.broken = None;
@@ -350,6 +346,36 @@ impl Forward {
         // A reset takes from a caller what it has not read yet, and in a stream that is what says that it broke.
         self.resets = !matches!(self.reader, Reader::Events(_)) && cause.as_ref().is_some_and(|cause| was_reset(cause));
         self.settle(End::Broken(fault, cause));
+    }
+
+    /// Its caller's key was revoked: it ends here, as one that its caller has left does, and the caller hears of it.
+    fn cut(&mut self) {
+        self.tell(RefusalKind::KeyRefused.into());
+        (self.upstream, self.broken) = (None, None);
+        self.abort = Abort::AfterFlush;
+        self.settle(End::Abandoned(Some("its key was revoked")));
+    }
+
+    /// Says in a stream, in its API's words, why it ends here.
+    fn tell(&mut self, refusal: Refusal) {
+        let (Reader::Events(events), Some(completion)) = (&self.reader, &self.completion) else { return };
+        // The caller has seen the status of the answer that ends.
+        let seen = (refusal.code(), completion.record.status.unwrap_or(0));
+        completion.worker.app.note_refusal(seen, completion.target.names(), &refusal.reason());
+        if self.is_compressed {
+            return;
+        }
+        if self.is_open {
+            self.ready.push_back(Bytes::from_static(events.dialect().framing().end()));
+        }
+        self.ready.push_back(refusal.into_event(events.dialect(), &completion.target.request.id));
+    }
+
+    /// Whether its caller's key was revoked while more of it is to come.
+    fn poll_revoked(&mut self, context: &mut Context<'_>) -> bool {
+        let is_under_way = self.completion.is_some() && self.abort == Abort::No;
+        let revoked = self.revoked.as_mut().filter(|_| is_under_way);
+        revoked.is_some_and(|revoked| revoked.as_mut().poll(context).is_ready())
     }
 
     fn settle(&mut self, end: End) {
@@ -396,6 +422,9 @@ impl http_body::Body for Forward {
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
         let this = &mut *self;
+        if this.poll_revoked(context) {
+            this.cut();
+        }
         loop {
             if let Some(bytes) = this.ready.pop_front() {
                 this.end_if_delivered();

@@ -15,6 +15,7 @@ pub(crate) mod hold;
 pub(crate) mod load_share;
 pub(crate) mod makers;
 pub(crate) mod out;
+mod permission;
 pub(crate) mod permits;
 pub(crate) mod refusal;
 pub(crate) mod request;

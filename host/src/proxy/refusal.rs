@@ -8,6 +8,7 @@ mod words;
 use crate::ledger::Standing;
 use crate::runtime::causes::ErrorChain;
 use crate::runtime::shortage::Shortage;
+use crate::tenants::access::Turned;
 use crate::tenants::guard::Unwelcome;
 use crate::upstream::said::Said;
 use http::StatusCode;
@@ -114,6 +115,17 @@ pub(crate) enum RefusalKind {
     AccessRequired { route: String },
     /// Other machines may call, so that every caller shows the access key, and this one does not.
     Stranger,
+    /// Every caller shows a key, and this one shows nothing.
+    KeyRequired,
+    /// What is shown as a key counts for nothing: callers are not told why.
+    KeyRefused,
+    /// The key that is shown counts, and not for this.
+    KeyForbids {
+        /// What is asked for, in a sentence's words.
+        what: String,
+        /// What may be asked for, in a sentence's words.
+        allowed: String,
+    },
     /// The request comes from where none should come from.
     Forbidden { reason: String },
     /// The job's state does not allow it.
@@ -195,6 +207,16 @@ impl From<Unwelcome> for Refusal {
     }
 }
 
+impl From<Turned> for Refusal {
+    fn from(turned: Turned) -> Self {
+        match turned {
+            Turned::KeyRequired => RefusalKind::KeyRequired.into(),
+            Turned::KeyRefused => RefusalKind::KeyRefused.into(),
+            Turned::Stranger => RefusalKind::Stranger.into(),
+        }
+    }
+}
+
 impl From<RefusalKind> for Refusal {
     fn from(kind: RefusalKind) -> Self {
         Refusal { kind, retry_after: None, tried: None }
@@ -229,6 +251,9 @@ impl Refusal {
             RefusalKind::NoSuchJob { .. } | RefusalKind::SpoolOff => "spillway_no_such_job",
             RefusalKind::WrongMethod { .. } => "spillway_wrong_method",
             RefusalKind::AccessRequired { .. } | RefusalKind::Stranger => "spillway_access_required",
+            RefusalKind::KeyRequired => "spillway_key_required",
+            RefusalKind::KeyRefused => "spillway_key_refused",
+            RefusalKind::KeyForbids { .. } => "spillway_key_forbids",
             RefusalKind::Forbidden { .. } => "spillway_forbidden",
             RefusalKind::Conflict { .. } => "spillway_conflict",
             RefusalKind::SpoolFull { .. } => "spillway_spool_full",
@@ -273,8 +298,11 @@ impl Refusal {
                 StatusCode::NOT_FOUND
             }
             RefusalKind::WrongMethod { .. } => StatusCode::METHOD_NOT_ALLOWED,
-            RefusalKind::AccessRequired { .. } | RefusalKind::Stranger => StatusCode::UNAUTHORIZED,
-            RefusalKind::Forbidden { .. } => StatusCode::FORBIDDEN,
+            RefusalKind::AccessRequired { .. }
+            | RefusalKind::Stranger
+            | RefusalKind::KeyRequired
+            | RefusalKind::KeyRefused => StatusCode::UNAUTHORIZED,
+            RefusalKind::Forbidden { .. } | RefusalKind::KeyForbids { .. } => StatusCode::FORBIDDEN,
             RefusalKind::Conflict { .. } => StatusCode::CONFLICT,
             RefusalKind::Defect => StatusCode::INTERNAL_SERVER_ERROR,
         }

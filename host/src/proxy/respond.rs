@@ -54,8 +54,11 @@ impl Refusal {
             RefusalKind::NoSuchRoute { .. } | RefusalKind::NoSuchJob { .. } | RefusalKind::SpoolOff => {
                 ErrorKind::NotFound
             }
-            RefusalKind::AccessRequired { .. } | RefusalKind::Stranger => ErrorKind::Unauthenticated,
-            RefusalKind::Forbidden { .. } => ErrorKind::Forbidden,
+            RefusalKind::AccessRequired { .. }
+            | RefusalKind::Stranger
+            | RefusalKind::KeyRequired
+            | RefusalKind::KeyRefused => ErrorKind::Unauthenticated,
+            RefusalKind::Forbidden { .. } | RefusalKind::KeyForbids { .. } => ErrorKind::Forbidden,
             RefusalKind::Conflict { .. } => ErrorKind::Conflict,
         }
     }

@@ -7,6 +7,7 @@ use crate::observe::recording::Arrival;
 use crate::proxy::candidate::{Candidate, TokensInFlight};
 use crate::proxy::chain::{Chains, Plan};
 use crate::proxy::makers::{Maker, Makers};
+use crate::proxy::permission;
 use crate::proxy::refusal::{Refusal, RefusalKind};
 use crate::proxy::request::{InboundBody, InboundRequest, READABLE_BYTES_MAX};
 use crate::runtime::clock::{milliseconds, wall_unix_ms};
@@ -39,10 +40,14 @@ impl Targets {
     /// Those of the route that takes the request, or else the upstream alone that its line asks for.
     ///
     /// # Errors
-    /// When none of them can be asked for the request, or its caller may not spend what it would cost.
+    /// When none of them can be asked for the request, or its caller may not spend what it would cost, or has shown a key
+    /// that is for something else.
     pub(crate) fn find(chains: &Chains, request: InboundRequest, upstream: Arc<Upstream>) -> Result<Targets, Refusal> {
         let asked = Arc::clone(&upstream);
-        let Some(plan) = chains.plan(&request, &upstream) else {
+        let plan = chains.plan(&request, &upstream);
+        let route = plan.as_ref().and_then(|plan| plan.chain.name.as_deref());
+        permission::check(&request, route.unwrap_or(&asked.name))?;
+        let Some(plan) = plan else {
             let mut target = Target::of(Rc::new(request), upstream)?;
             target.makers = chains.makers().cloned();
             return Ok(Targets { first: Rc::new(target), plan: None, asked });

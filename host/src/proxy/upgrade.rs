@@ -39,8 +39,10 @@ const LEAVING_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a goodbye of ours may take to leave.
 const GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The close with which a server goes away (RFC 6455, section 7.4.1): its last frame, unmasked.
+/// The code with which a server closes that goes away (RFC 6455, section 7.4.1).
 const GOING_AWAY: u16 = 1001;
+/// The code with which one closes that may not go on with this caller.
+const POLICY_VIOLATION: u16 = 1008;
 
 /// A connection to be relayed, once the caller has been told.
 #[derive(Debug)]
@@ -78,6 +80,7 @@ impl Relay {
     async fn relay(self, from_caller: CallersBytes, mut to_caller: BytesToCaller, ahead: Bytes) -> Parting {
         let Relay { provider, session } = self;
         let (idle_timeout, app) = (session.idle_timeout(), session.app());
+        let key = session.key();
         let end_of_provider = provider.end.clone();
         let (session, movement) = (RefCell::new(session), Movement::begin());
         let (out_is_midway, in_is_midway) = (Cell::new(false), Cell::new(false));
@@ -115,6 +118,12 @@ impl Relay {
             _ended = both => None,
             () = movement.silence(idle_timeout) => Some(Cause::Silence),
             () = app.sockets_end() => Some(Cause::Drain),
+            () = async {
+                match &key {
+                    Some(key) => key.revoked().await,
+                    None => pending().await,
+                }
+            } => Some(Cause::Revoked),
             cause = async {
                 leaving.notified().await;
                 if !session.borrow().is_websocket() {
@@ -136,10 +145,11 @@ impl Relay {
         let parting = match cause {
             Cause::Ended(_) => Parting::Close,
             // A goodbye must not stand within what is under way.
-            Cause::Silence | Cause::Drain if session.may_say_goodbye() && !in_is_midway.get() => {
-                say_goodbye(&mut to_caller).await
+            Cause::Silence | Cause::Drain | Cause::Revoked if session.may_say_goodbye() && !in_is_midway.get() => {
+                let code = if cause == Cause::Revoked { POLICY_VIOLATION } else { GOING_AWAY };
+                say_goodbye(&mut to_caller, code).await
             }
-            Cause::Lost(_) | Cause::Silence | Cause::Drain => Parting::Reset,
+            Cause::Lost(_) | Cause::Silence | Cause::Drain | Cause::Revoked => Parting::Reset,
         };
         if matches!(cause, Cause::Lost(Side::Caller)) {
             end_of_provider.reset_on_close();
@@ -149,9 +159,9 @@ impl Relay {
     }
 }
 
-/// Closes a WebSocket as a server that goes away.
-async fn say_goodbye(to_caller: &mut BytesToCaller) -> Parting {
-    let [high, low] = GOING_AWAY.to_be_bytes();
+/// Closes a WebSocket with this code: our last frame, unmasked, as a server's are.
+async fn say_goodbye(to_caller: &mut BytesToCaller, code: u16) -> Parting {
+    let [high, low] = code.to_be_bytes();
     let goodbye = async {
         to_caller.write_all(&[0x88, 2, high, low]).await?;
         to_caller.flush().await?;

@@ -49,6 +49,11 @@ impl FingerprintKey {
         self.of("tenant:", name.as_bytes())
     }
 
+    /// Of a virtual key, by its public name. It is none that a tenant has.
+    pub(crate) fn of_key(&self, id: &str) -> u64 {
+        self.of("key:", id.as_bytes())
+    }
+
     /// Of what something is called that lives at a provider, or of a signature.
     pub(crate) fn of_reference(&self, reference: &str) -> u64 {
         self.of("reference:", reference.as_bytes())

@@ -2,16 +2,20 @@
 
 use crate::config::{Config, Quota, TenantConfig};
 use crate::dialect::headers::{self, PRIORITY_HEADER, TENANT_HEADER};
+use crate::keys::table::Key;
 use crate::ledger::{Ledger, Payer};
 use crate::runtime::clock::Clock;
 use crate::runtime::fingerprint::FingerprintKey;
+use crate::tenants::access::Shown;
+use crate::tenants::guard::Entrance;
 use crate::upstream::gate::AdmissionGate;
 use crate::upstream::limiter;
+use arc_swap::ArcSwap;
 use http::HeaderMap;
 use spillway_resilience::{
     AdaptiveLimitSettings, AdmissionQueue, Bulkhead, Concurrency, FairQueueSettings, Priority, Tenant,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
@@ -29,8 +33,11 @@ pub(crate) struct Caller {
     pub priority: Priority,
     /// Tells its credential from others.
     pub credential: u64,
-    /// Whether it may spend the keys that Spillway has: it has shown the access key, or come through the Unix socket.
+    /// Whether it may spend the keys that Spillway has: it has shown the access key or a virtual one, or come through
+    /// the Unix socket.
     pub may_spend: bool,
+    /// The virtual key that it has shown.
+    pub key: Option<Arc<Key>>,
     /// The way past its tenant's own limits, when it has any.
     pub gate: Option<Arc<AdmissionGate>>,
     /// From whose purse it is paid, where a ledger is kept.
@@ -46,6 +53,27 @@ impl Caller {
     }
 }
 
+/// What a caller has shown of its rights.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rights {
+    /// Whether it may spend the keys that Spillway has.
+    pub may_spend: bool,
+    /// The virtual key that it has shown.
+    pub key: Option<Arc<Key>>,
+}
+
+impl Rights {
+    /// Of whoever shows this, and has come in here.
+    pub(crate) fn of(shown: Shown, entrance: Entrance) -> Rights {
+        let is_at_home = entrance == Entrance::UnixSocket;
+        match shown {
+            Shown::Key(key) => Rights { may_spend: true, key: Some(key) },
+            Shown::AccessKey => Rights { may_spend: true, key: None },
+            Shown::Nothing { .. } | Shown::Void(..) => Rights { may_spend: is_at_home, key: None },
+        }
+    }
+}
+
 /// All tenants that are configured. Whoever is none of them has a share like everybody's, by the name it gives, or
 /// else by its credential.
 #[derive(Debug)]
@@ -54,6 +82,11 @@ pub(crate) struct Callers {
     configured: BTreeMap<String, Configured>,
     /// Who pays for those that belong nowhere.
     everybody: Option<Arc<Payer>>,
+    ledger: Option<Arc<Ledger>>,
+    /// Who pays for each key's, by the key's id.
+    of_keys: ArcSwap<HashMap<String, Arc<Payer>>>,
+    /// Whether whoever says of which tenant it is is believed: not where it has to show that.
+    are_believed: bool,
 }
 
 #[derive(Debug)]
@@ -87,50 +120,72 @@ impl Callers {
             (name.clone(), Configured { name: Arc::from(name.as_str()), config: config.clone(), tenant, gate, payer })
         });
         let configured = configured.collect();
-        Callers { key, configured, everybody }
+        let are_believed = !config.keys.required;
+        Callers { key, configured, everybody, ledger, of_keys: ArcSwap::default(), are_believed }
     }
 
-    /// Who made a request with these headers and this query, and may spend Spillway's keys or not.
+    /// Who made a request with these headers and this query, and these rights.
     ///
-    /// A tenant's configured priority is also the highest that its requests may ask for.
-    pub(crate) fn identify(&self, headers: &HeaderMap, query: &str, may_spend: bool) -> Caller {
+    /// A tenant's configured priority is also the highest that its requests may ask for, and so is a key's. Whoever
+    /// shows a key is of the key's tenant, whatever else it says.
+    pub(crate) fn identify(&self, headers: &HeaderMap, query: &str, rights: Rights) -> Caller {
+        let Rights { may_spend, key } = rights;
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
         let credential = self.key.of_credential(headers::credential(headers, query));
         let asked = text(PRIORITY_HEADER)
             .and_then(|word| Priority::ALL.into_iter().find(|priority| priority.as_str().eq_ignore_ascii_case(word)));
-        let Some(name) = text(TENANT_HEADER).filter(|name| !name.is_empty()) else {
-            let tenant = Tenant::new(credential);
-            let priority = asked.unwrap_or_default();
-            let payer = self.everybody.clone();
-            return Caller { tenant, name: None, priority, credential, may_spend, gate: None, payer };
+        let of_key = key.as_ref().and_then(|key| key.priority);
+        let priority = |of_tenant: Option<Priority>| {
+            // The lowest of those that bind it: the order is that of service.
+            let highest = of_tenant.max(of_key);
+            asked.or(highest).unwrap_or_default().max(highest.unwrap_or(Priority::High))
         };
-        match self.configured.get(name) {
-            Some(Configured { name, config, tenant, gate, payer }) => {
-                let highest = config.priority.unwrap_or(Priority::High);
-                Caller {
-                    tenant: *tenant,
-                    name: Some(Arc::clone(name)),
-                    priority: asked.or(config.priority).unwrap_or_default().max(highest),
-                    credential,
-                    may_spend,
-                    gate: gate.clone(),
-                    payer: payer.clone(),
-                }
+        let said = match &key {
+            Some(key) => key.record.tenant.as_deref().or(key.record.group.as_deref()),
+            None => text(TENANT_HEADER).filter(|name| self.are_believed && !name.is_empty()),
+        };
+        let configured = said.and_then(|name| self.configured.get(name));
+        let (tenant, name) = match (configured, said, &key) {
+            (Some(Configured { name, tenant, .. }), _, _) => (*tenant, Some(Arc::clone(name))),
+            (None, Some(name), _) => {
+                let name = name.get(..name.floor_char_boundary(NAME_BYTES_MAX)).unwrap_or(name);
+                (Tenant::new(self.key.of_tenant(name)), Some(Arc::from(name)))
             }
-            None => {
-                // Header values that are text are ASCII, so any byte is a boundary.
-                let name: &str = name.get(..NAME_BYTES_MAX).unwrap_or(name);
-                Caller {
-                    tenant: Tenant::new(self.key.of_tenant(name)),
-                    name: Some(Arc::from(name)),
-                    priority: asked.unwrap_or_default(),
-                    credential,
-                    may_spend,
-                    gate: None,
-                    payer: self.everybody.clone(),
-                }
-            }
+            (None, None, Some(key)) => (Tenant::new(self.key.of_key(key.id())), Some(Arc::clone(&key.label))),
+            (None, None, None) => (Tenant::new(credential), None),
+        };
+        Caller {
+            tenant,
+            name,
+            priority: priority(configured.and_then(|tenant| tenant.config.priority)),
+            credential,
+            may_spend,
+            gate: configured.and_then(|tenant| tenant.gate.clone()),
+            payer: self.payer(key.as_deref(), configured),
+            key,
         }
+    }
+
+    /// Who pays: the key that was shown, or else the group of the tenant.
+    fn payer(&self, key: Option<&Key>, tenant: Option<&Configured>) -> Option<Arc<Payer>> {
+        let everybody = self.everybody.as_ref()?;
+        let of_key = key.and_then(|key| self.of_keys.load().get(key.id()).cloned());
+        of_key.or_else(|| tenant?.payer.clone()).or_else(|| Some(Arc::clone(everybody)))
+    }
+
+    /// These are the keys from here on: what each may spend, where that is kept. Answers those whose limits do not
+    /// hold, because it is not.
+    pub(crate) fn take_keys(&self, keys: &[Arc<Key>]) -> Vec<Arc<Key>> {
+        let Some(ledger) = &self.ledger else {
+            return keys.iter().filter(|key| key.has_limits()).map(Arc::clone).collect();
+        };
+        let payer = |key: &Arc<Key>| {
+            let (limits, soft) = key.limits();
+            let payer = ledger.accounts.key(&Arc::from(key.id()), key.record.group.as_deref(), limits, soft);
+            (key.id().to_owned(), payer)
+        };
+        self.of_keys.store(Arc::new(keys.iter().map(payer).collect()));
+        Vec::new()
     }
 
     /// The tenants with limits of their own, for the status page.
@@ -143,6 +198,9 @@ impl Callers {
 mod tests {
     use super::*;
     use crate::config::parse;
+    use crate::keys::record::KeyRecord;
+    use crate::keys::record::tests::record;
+    use crate::keys::table::KeyTable;
     use http::{HeaderName, HeaderValue};
     use std::path::Path;
 
@@ -157,7 +215,7 @@ mod tests {
         for (name, value) in pairs {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        callers().identify(&headers, "", false)
+        callers().identify(&headers, "", Rights::default())
     }
 
     #[test]
@@ -187,5 +245,52 @@ mod tests {
         let named = caller(&[("authorization", "Bearer one"), (TENANT_HEADER, "elsewhere")]);
         assert_ne!(named.tenant.id, with("Bearer one"));
         assert_eq!(named.name.as_deref(), Some("elsewhere"));
+    }
+
+    #[test]
+    fn whoever_shows_a_key_is_of_the_keys_tenant_and_no_more_important_than_that() {
+        let table = KeyTable::default();
+        let text = |text: &str| Some(text.to_owned());
+        table.replace(vec![
+            record("k_1", "one"),
+            KeyRecord { name: text("two"), ..record("k_2", "two") },
+            KeyRecord { group: text("batch"), priority: text("high"), ..record("k_3", "three") },
+            KeyRecord { group: text("batch"), tenant: text("shop"), priority: text("low"), ..record("k_4", "four") },
+            KeyRecord { group: text("elsewhere"), ..record("k_5", "five") },
+        ]);
+        let callers = callers();
+        let with = |id, priority| {
+            let mut headers = HeaderMap::new();
+            headers.insert(TENANT_HEADER, HeaderValue::from_static("batch"));
+            headers.insert(PRIORITY_HEADER, HeaderValue::from_static(priority));
+            let key = table.of_id(id, 0).expect("a key");
+            callers.identify(&headers, "", Rights { may_spend: true, key: Some(key) })
+        };
+        for (id, asks, name, priority, has_gate) in [
+            ("k_1", "high", "k_1", Priority::High, false),
+            ("k_1", "unsaid", "k_1", Priority::Normal, false),
+            ("k_2", "low", "two", Priority::Low, false),
+            ("k_3", "high", "batch", Priority::Normal, true),
+            ("k_3", "unsaid", "batch", Priority::Normal, true),
+            ("k_4", "high", "shop", Priority::Low, false),
+            ("k_4", "unsaid", "shop", Priority::Low, false),
+            ("k_5", "high", "elsewhere", Priority::High, false),
+        ] {
+            let caller = with(id, asks);
+            assert_eq!((caller.name.as_deref(), caller.priority), (Some(name), priority), "{id} asks for {asks}");
+            assert_eq!((caller.gate.is_some(), caller.may_spend), (has_gate, true), "{id}");
+        }
+        assert_ne!(with("k_1", "low").tenant.id, with("k_2", "low").tenant.id);
+    }
+
+    #[test]
+    fn where_keys_are_demanded_nobody_says_which_tenant_he_is() {
+        let text = "[keys]\nrequired = true\n[tenants.batch]\nmax_in_flight = 2\n";
+        let config = parse(text, Path::new("")).expect("valid");
+        let callers = Callers::new(&config, FingerprintKey::from_bytes([1; 32]), Clock::start(), None);
+        let mut headers = HeaderMap::new();
+        headers.insert(TENANT_HEADER, HeaderValue::from_static("batch"));
+        let caller = callers.identify(&headers, "", Rights { may_spend: true, key: None });
+        assert_eq!((caller.name, caller.gate.is_some()), (None, false));
     }
 }

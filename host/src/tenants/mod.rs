@@ -2,4 +2,5 @@
 
 pub(crate) mod access;
 pub(crate) mod callers;
+pub(crate) mod failures;
 pub(crate) mod guard;

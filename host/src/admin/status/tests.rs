@@ -42,6 +42,9 @@ fn it_is_read_and_written_with_the_keys_that_others_rely_on() {
             "tokens_in_flight": 1_024, "conversations": 12, "served_share": 0.97,
         }]}],
         "tenants": [{"name": "batch", "limits": limits}],
+        "keys": {
+            "required": true, "valid": 2, "expired": 1, "revoked": 1, "expire_soon": ["shop"], "next_expiry_unix_ms": 13,
+        },
         "policies": [{
             "name": "default", "source": "module", "state": "serving", "quarantined_after": null, "sha256": "cd",
             "version": "0.1.0", "summary": "judges", "hooks": ["classify", "trip"], "swaps": 1, "calls": 10, "faults": 1,
@@ -60,7 +63,7 @@ fn it_is_read_and_written_with_the_keys_that_others_rely_on() {
     let mut uncounted = status.clone();
     uncounted["queue"] = json!({"error": "its disk does not answer", "troubles": ["nothing can be kept"]});
     let mut without = status.clone();
-    without["queue"] = Value::Null;
+    (without["queue"], without["keys"]) = (Value::Null, Value::Null);
     for status in [status, uncounted, without] {
         let text = serde_json::to_string_pretty(&status).expect("JSON");
         let read: Status = serde_json::from_str(&text).expect("a status");

@@ -1,7 +1,7 @@
 //! The page: a pure function of the status and of the width of the terminal.
 
 use super::troubles::{Trouble, is_used_up, is_well, of_limit, troubles};
-use crate::admin::status::{CircuitStatus, LimitsStatus, QueueStatus, RouteStatus, Status, TargetStatus};
+use crate::admin::status::{CircuitStatus, KeysStatus, LimitsStatus, QueueStatus, RouteStatus, Status, TargetStatus};
 use crate::observe::refusals::{RecentRefusal, fit_to_show};
 use crate::policy::PolicyStatus;
 use crate::runtime::screen::{ASIDE, GOOD, HEADING, counted, rows, span, styled};
@@ -71,6 +71,7 @@ fn well(status: &Status) -> Vec<(&'static str, String)> {
     let of_ledger = status.ledger.iter().flat_map(|ledger| &ledger.limits).filter(|limit| !is_used_up(limit));
     lines.extend(of_ledger.map(|limit| ("ledger", of_limit(limit))));
     lines.extend(status.routes.iter().map(|route| ("route", of_route(route, status))));
+    lines.extend(status.keys.as_ref().map(|keys| ("keys", of_keys(keys))));
     lines.extend(queue(status.queue.as_ref()).map(|said| ("queue", said)));
     let policies: Vec<String> =
         status.policies.iter().filter(|policy| policy.quarantined_after.is_none()).map(of_policy).collect();
@@ -83,6 +84,16 @@ fn well(status: &Status) -> Vec<(&'static str, String)> {
         lines.push(("refusals", "none since it runs".to_owned()));
     }
     lines
+}
+
+/// How virtual keys stand, and what is to happen to them next.
+fn of_keys(keys: &KeysStatus) -> String {
+    let demanded = if keys.required { "; every caller shows one" } else { "" };
+    let soon = match &keys.summary.expire_soon[..] {
+        [] => String::new(),
+        soon => format!("; these expire within a week: {}", soon.join(", ")),
+    };
+    format!("{}{demanded}{soon}", keys.summary.told())
 }
 
 /// What is left of limits; `None` where none are configured.

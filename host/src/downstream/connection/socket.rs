@@ -6,7 +6,7 @@ use crate::runtime::upload::UnderWay;
 use crate::tenants::guard::Entrance;
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
-use std::net::Shutdown;
+use std::net::{IpAddr, Shutdown};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,6 +21,8 @@ pub(crate) struct Line {
     stream: RefCell<Stream>,
     /// Through which it has come in.
     pub entrance: Entrance,
+    /// From where; `None` through the Unix socket.
+    pub address: Option<IpAddr>,
     /// What the request under way holds while it lasts.
     under_way: Arc<UnderWay>,
     /// When the last request ended, or the connection began.
@@ -53,6 +55,7 @@ impl Line {
     pub(crate) fn new(stream: Stream, port: Entrance) -> Rc<Self> {
         Rc::new(Line {
             entrance: stream.entrance(port),
+            address: stream.address(),
             stream: RefCell::new(stream),
             under_way: Arc::default(),
             idle_since: Cell::new(Instant::now()),

@@ -6,7 +6,7 @@ use crate::tenants::guard::Entrance;
 use crate::upstream::client::keepalive;
 use socket2::SockRef;
 use std::io::{self, IoSlice};
-use std::net::Shutdown;
+use std::net::{IpAddr, Shutdown};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -28,6 +28,14 @@ impl Stream {
         match self {
             Stream::Tcp(_) => port,
             Stream::Unix(_) => Entrance::UnixSocket,
+        }
+    }
+
+    /// From where it comes, if through the port.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        match self {
+            Stream::Tcp(stream) => stream.peer_addr().ok().map(|address| address.ip()),
+            Stream::Unix(_) => None,
         }
     }
 

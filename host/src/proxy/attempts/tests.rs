@@ -7,6 +7,7 @@ use crate::proxy::request::{InboundBody, InboundRequest};
 use crate::proxy::route::RequestLine;
 use crate::runtime::clock::Clock;
 use crate::runtime::fingerprint::FingerprintKey;
+use crate::tenants::callers::Rights;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use http_body_util::BodyExt;
@@ -82,7 +83,7 @@ async fn served_by(first: &Provider, second: &Provider) -> (u16, String, String)
         path_and_query: "/v1/chat/completions".into(),
     };
     let body = InboundBody::Whole(Bytes::from_static(br#"{"model":"m","messages":[]}"#));
-    let caller = app.callers.identify(&HeaderMap::new(), "", false);
+    let caller = app.callers.identify(&HeaderMap::new(), "", Rights::default());
     let deadline = Instant::now() + Duration::from_secs(60);
     let head = (Method::POST, HeaderMap::new());
     let request = InboundRequest::new(line, head, body, "id".into(), caller, deadline, app.take_on());

@@ -95,6 +95,9 @@ fn remedy(kind: &RefusalKind) -> Option<Remedy> {
         | RefusalKind::WrongMethod { .. }
         | RefusalKind::AccessRequired { .. }
         | RefusalKind::Stranger
+        | RefusalKind::KeyRequired
+        | RefusalKind::KeyRefused
+        | RefusalKind::KeyForbids { .. }
         | RefusalKind::Forbidden { .. }
         | RefusalKind::Conflict { .. }
         | RefusalKind::Defect => None,

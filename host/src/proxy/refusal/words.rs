@@ -195,6 +195,23 @@ impl Refusal {
                                       provider's key; or where Spillway has that, give it to your SDK as the API key. \
                                       Whoever runs Spillway knows it (server.access_key_env or server.access_key_file)."
                 .into(),
+            RefusalKind::KeyRequired => {
+                "Spillway did not call anybody: every caller shows a key of Spillway's, and the \
+                                         request shows none. Give one to your SDK as its API key, or send it as \
+                                         x-spillway-access-key. Whoever runs Spillway makes them: `spillway key new`."
+                    .into()
+            }
+            RefusalKind::KeyRefused => "Spillway did not go on with the request: the key that it shows is none that \
+                                        counts here. Is it whole, and the last one that you were given? Whoever runs \
+                                        Spillway sees why in its log, and makes another with `spillway key new` or \
+                                        `spillway key rotate`."
+                .into(),
+            RefusalKind::KeyForbids { what, allowed } => format!(
+                "Spillway did not call anybody: the key that the request shows is not for {}. It is for {}. Whoever runs \
+                 Spillway can make one that is for more: `spillway key new`.",
+                clause(what),
+                clause(allowed)
+            ),
             RefusalKind::Forbidden { reason } => format!("Spillway refuses the request: {}.", clause(reason)),
             RefusalKind::Conflict { reason } => format!("{}.", clause(reason)),
             RefusalKind::SpoolFull { kept } => {

@@ -25,6 +25,8 @@ pub(super) enum Cause {
     Silence,
     /// The process is about to end.
     Drain,
+    /// The caller's key was revoked.
+    Revoked,
 }
 
 /// A connection that has ended.
@@ -81,12 +83,12 @@ impl Meaning {
     /// | the provider, without the goodbye or without a byte, or lost | broken | broken |
     /// | the caller, by a goodbye, or where there are none by its last byte | over, and nothing is known | over |
     /// | the caller, without the goodbye, or lost | left | left |
-    /// | silence, or the end of the process | cut | cut |
+    /// | silence, the end of the process, or its key's | cut | cut |
     pub(super) fn of(past: &Past) -> Meaning {
         let is_callers = match (past.goodbye, past.cause) {
             (Some((side, _)), _) => side == Side::Caller,
             (None, Cause::Ended(side) | Cause::Lost(side)) => side == Side::Caller,
-            (None, Cause::Silence | Cause::Drain) => false,
+            (None, Cause::Silence | Cause::Drain | Cause::Revoked) => false,
         };
         if let (Some(error), false, false) = (&past.error, past.is_proven, is_callers) {
             return Meaning::Failed(error.clone());
@@ -99,6 +101,7 @@ impl Meaning {
             (Some((Side::Caller, _)), _) => Meaning::of_callers_goodbye(past),
             (None, Cause::Silence) => Meaning::Cut("nothing came from either side for server.socket_idle_timeout"),
             (None, Cause::Drain) => Meaning::Cut("Spillway ends"),
+            (None, Cause::Revoked) => Meaning::Cut("its key was revoked"),
             (None, Cause::Lost(Side::Caller)) => Meaning::Left,
             (None, Cause::Lost(Side::Provider)) => Meaning::Broken(Fault::Reset),
             (None, Cause::Ended(Side::Caller)) if past.has_goodbyes => Meaning::Left,
@@ -118,7 +121,7 @@ impl Meaning {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Cause::{Drain, Ended, Lost, Silence};
+    use Cause::{Drain, Ended, Lost, Revoked, Silence};
     use Side::{Caller, Provider};
 
     fn websocket(cause: Cause, goodbye: Option<(Side, Option<u16>)>) -> Past {
@@ -149,7 +152,7 @@ mod tests {
             let past = Past { is_proven: true, ..past };
             assert_eq!(Meaning::of(&past), after, "{past:?}");
         }
-        for cause in [Silence, Drain] {
+        for cause in [Silence, Drain, Revoked] {
             assert!(matches!(Meaning::of(&websocket(cause, None)), Meaning::Cut(_)), "{cause:?}");
         }
     }

@@ -1,6 +1,7 @@
 //! What is known of a relayed connection while it lasts, and what is settled at its end.
 
 use crate::dialect::{Dialect, EventKind, Usage, upgrade};
+use crate::keys::table::Key;
 use crate::observe::metrics::OpenSocket;
 use crate::proxy::app::App;
 use crate::proxy::completion::{Completion, End};
@@ -84,6 +85,11 @@ impl Session {
     /// How long it may be silent in both directions.
     pub(super) fn idle_timeout(&self) -> Duration {
         self.completion.worker.app.config.server.socket_idle_timeout
+    }
+
+    /// The key that its caller has shown.
+    pub(super) fn key(&self) -> Option<Arc<Key>> {
+        self.completion.target.request.caller.key.clone()
     }
 
     pub(super) fn app(&self) -> Arc<App> {
@@ -241,7 +247,7 @@ impl Session {
             (Some((side, None)), _) => format!(", closed by {}", name(side)),
             (None, Cause::Ended(side)) => format!(", ended by {}", name(side)),
             (None, Cause::Lost(side)) => format!(", {} was lost", name(side)),
-            (None, Cause::Silence | Cause::Drain) => String::new(),
+            (None, Cause::Silence | Cause::Drain | Cause::Revoked) => String::new(),
         });
         told
     }
