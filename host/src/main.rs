@@ -2,9 +2,9 @@
 
 use clap::{CommandFactory, Parser, Subcommand};
 use spillway::cli::{
-    self, CompletionsArguments, ConfigArguments, DemoArguments, DoctorArguments, EnvArguments, InitArguments,
-    KeyArguments, ManArguments, PolicyArguments, PricesArguments, RunArguments, SimulateArguments, StatusArguments,
-    UsageArguments,
+    self, AdminArguments, CompletionsArguments, ConfigArguments, DemoArguments, DoctorArguments, EnvArguments,
+    InitArguments, KeyArguments, ManArguments, PolicyArguments, PricesArguments, RunArguments, SimulateArguments,
+    StatusArguments, UsageArguments,
 };
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -58,6 +58,8 @@ enum Command {
     Prices(PricesArguments),
     /// Make, build, check, try, compare and promote policies.
     Policy(PolicyArguments),
+    /// Make tokens for operators who ask from another machine.
+    Admin(AdminArguments),
     /// Serve as a provider without a key, which fails when told to: to try Spillway, policies and applications with.
     MockProvider {
         /// The port of 127.0.0.1 to listen on; 0 is any that is free.
@@ -88,6 +90,7 @@ fn main() -> ExitCode {
         Command::Simulate(arguments) => cli::simulate(&arguments),
         Command::Prices(arguments) => cli::prices(&arguments),
         Command::Policy(arguments) => cli::policy(arguments),
+        Command::Admin(arguments) => cli::admin(&arguments),
         Command::Completions(arguments) => cli::completions(arguments, Arguments::command()),
         Command::Man(arguments) => cli::man(arguments, Arguments::command()),
     }
@@ -142,6 +145,7 @@ mod tests {
                 "simulate",
                 "prices",
                 "policy",
+                "admin",
                 "mock-provider",
                 "completions"
             ]

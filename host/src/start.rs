@@ -1,5 +1,6 @@
 //! Starts everything, listens, and ends in order.
 
+mod certificate;
 pub(crate) mod command;
 mod keys;
 mod prices;
@@ -27,6 +28,7 @@ use crate::runtime::heartbeat::{Places, Pulse};
 use crate::runtime::owner::Owner;
 use crate::runtime::signals::{Signals, Word};
 use crate::runtime::sync::{Mutex, lock};
+use crate::runtime::tls::served::ServedError;
 use crate::runtime::{descriptors, port, unix_socket};
 use crate::spool::{OpenError, Spool, SpoolSettings};
 use crate::state::circuit_file::CircuitFile;
@@ -76,6 +78,9 @@ pub(crate) enum StartError {
     /// The Unix socket cannot be made.
     #[error("cannot listen on {path} (server.unix_socket): {reason}")]
     UnixSocket { path: PathBuf, reason: String },
+    /// The certificate or its key cannot serve.
+    #[error("server.tls: {0}")]
+    Tls(#[from] ServedError),
     /// The system refuses what the spool needs.
     #[error("{0}")]
     Spool(#[from] OpenError),
@@ -137,6 +142,8 @@ pub(crate) fn run(config: Config, log: &Log, term: Term) -> Result<Option<ExitSt
     let admin_listener = admin_listener.map_err(|error| cannot_listen(config.admin.listen, "admin.listen", &error))?;
     let admin_address = admin_listener.local_addr()?;
 
+    let (tls, followed) = certificate::serve(&config.server.tls)?.unzip();
+
     // The spool first: it makes the data folder private, or says why it cannot, before anything else lies in it. A
     // folder that cannot be opened keeps nobody from being served, and one that does not answer is not touched again.
     let folder = config.spool().map(|spool| &*spool.dir);
@@ -174,7 +181,7 @@ pub(crate) fn run(config: Config, log: &Log, term: Term) -> Result<Option<ExitSt
         .map(|path| recording::start(path).map_err(|source| StartError::Recording { path: path.clone(), source }));
     // The writer goes last, with all that was recorded until then.
     let (recorder, _writer) = recording.transpose()?.unzip();
-    let means = Means { log_lines_lost: log.lost(), connections_max, listen };
+    let means = Means { log_lines_lost: log.lost(), connections_max, listen, tls: tls.clone() };
     let ledger = opened.as_ref().map(|opened| Arc::clone(&opened.ledger));
     let app = App::new(config, clock, registry, ledger, spool.clone(), recorder, circuit_file.key.clone(), means);
     let app = Arc::new(app);
@@ -229,6 +236,10 @@ pub(crate) fn run(config: Config, log: &Log, term: Term) -> Result<Option<ExitSt
     if !in_files.is_empty() {
         let app = Arc::clone(&app);
         thread("secrets", move || secrets::follow(app, in_files))?;
+    }
+
+    if let Some((served, followed)) = tls.zip(followed) {
+        thread("certificate", move || certificate::follow(served, followed))?;
     }
 
     let control = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

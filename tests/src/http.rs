@@ -5,12 +5,15 @@ use crate::socket::Socket;
 use crate::wait::DEADLINE;
 use bytes::Bytes;
 use http_body_util::Full;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::Value;
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Largest answer read. No test's answer comes near it.
@@ -96,7 +99,17 @@ impl Request {
     /// # Errors
     /// When path or headers are none.
     pub(crate) fn to_hyper(&self, address: SocketAddr) -> Result<hyper::Request<Full<Bytes>>, hyper::http::Error> {
-        let mut request = hyper::Request::builder().method(self.method).uri(format!("http://{address}{}", self.path));
+        self.to_hyper_at("http", address)
+    }
+
+    /// The same in a URL of this scheme.
+    pub(crate) fn to_hyper_at(
+        &self,
+        scheme: &str,
+        address: SocketAddr,
+    ) -> Result<hyper::Request<Full<Bytes>>, hyper::http::Error> {
+        let mut request =
+            hyper::Request::builder().method(self.method).uri(format!("{scheme}://{address}{}", self.path));
         for (name, value) in &self.headers {
             request = request.header(name, value);
         }
@@ -224,6 +237,22 @@ impl Connection {
         Self::over(Socket::Unix(UnixStream::connect(path)?), SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)))
     }
 
+    /// Connects, and agrees on TLS: by these settings, with whoever has this name.
+    ///
+    /// # Errors
+    /// The system's own, and those of a handshake that fails.
+    pub fn open_tls(address: SocketAddr, tls: &Arc<ClientConfig>, name: &str) -> io::Result<Self> {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(DEADLINE))?;
+        let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
+        let mut tls = ClientConnection::new(Arc::clone(tls), name).map_err(io::Error::other)?;
+        while tls.is_handshaking() {
+            tls.complete_io(&mut stream)?;
+        }
+        Self::over(Socket::Tls(Box::new(StreamOwned::new(tls, stream))), address)
+    }
+
     fn over(stream: Socket, address: SocketAddr) -> io::Result<Self> {
         stream.set_read_timeout(Some(DEADLINE))?;
         Ok(Self { stream: BufReader::new(stream), address, rest: Rest::Nothing, partial: Vec::new() })
@@ -243,7 +272,9 @@ impl Connection {
     /// # Errors
     /// The system's own.
     pub fn send_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.get_mut().write_all(bytes)
+        let socket = self.stream.get_mut();
+        socket.write_all(bytes)?;
+        socket.flush()
     }
 
     /// What goes over the wire for a request.
@@ -267,8 +298,8 @@ impl Connection {
     ///
     /// # Errors
     /// The system's own.
-    pub fn finish_sending(&self) -> io::Result<()> {
-        self.stream.get_ref().shutdown(Shutdown::Write)
+    pub fn finish_sending(&mut self) -> io::Result<()> {
+        self.stream.get_mut().shutdown(Shutdown::Write)
     }
 
     /// Reads the head of the next answer.

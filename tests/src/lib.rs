@@ -17,6 +17,8 @@ pub mod commands;
 #[cfg(target_os = "linux")]
 pub mod http;
 #[cfg(target_os = "linux")]
+pub mod http2;
+#[cfg(target_os = "linux")]
 pub mod ledger;
 #[cfg(target_os = "linux")]
 pub mod load;

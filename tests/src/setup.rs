@@ -1,6 +1,7 @@
 //! What a Spillway is started with: the binary, the policies and a configuration in a folder of its own.
 #![expect(clippy::panic, reason = "a test that cannot be set up fails, and panics are how tests fail")]
 
+use crate::certificates::Identity;
 use crate::clocks::Clocks;
 use crate::provider::Provider;
 use std::collections::BTreeMap;
@@ -8,6 +9,7 @@ use std::env;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -34,6 +36,17 @@ pub fn policy_file(name: &str) -> PathBuf {
     file.unwrap_or_else(|| {
         panic!("no {name}.wasm in {folders:?}; `cargo xtask test` builds policies before their tests")
     })
+}
+
+/// Writes a certificate and its key as `certificate.pem` and `key.pem` into a folder, the key for its owner alone.
+///
+/// # Panics
+/// When they cannot be written.
+pub fn write_pair(folder: &Path, identity: &Identity) {
+    let written = fs::write(folder.join("certificate.pem"), &identity.pem)
+        .and_then(|()| fs::write(folder.join("key.pem"), &identity.key_pem))
+        .and_then(|()| fs::set_permissions(folder.join("key.pem"), fs::Permissions::from_mode(0o600)));
+    written.unwrap_or_else(|error| panic!("the certificate cannot be written: {error}"));
 }
 
 /// A path relative to the folder of the profile's binaries.
@@ -108,6 +121,16 @@ impl Setup {
         self.environment.extend(clocks.environment());
         self.clocks = Some(clocks);
         self
+    }
+
+    /// Has it speak TLS with this certificate, in `certificate.pem` and `key.pem` of its folder.
+    ///
+    /// # Panics
+    /// When they cannot be written.
+    #[must_use]
+    pub fn with_certificate(self, identity: &Identity) -> Self {
+        write_pair(self.folder(), identity);
+        self.set("server.tls", "certificate = \"certificate.pem\"\nkey = \"key.pem\"")
     }
 
     /// The folder in which configuration, spool and policies lie.

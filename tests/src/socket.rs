@@ -1,5 +1,6 @@
-//! What a connection of the tests' client runs over: TCP, or a Unix socket.
+//! What a connection of the tests' client runs over: TCP, encrypted or not, or a Unix socket.
 
+use rustls::{ClientConnection, StreamOwned};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -8,6 +9,7 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(crate) enum Socket {
     Tcp(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
     Unix(UnixStream),
 }
 
@@ -15,6 +17,7 @@ impl Socket {
     pub(crate) fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         match self {
             Socket::Tcp(stream) => stream.set_read_timeout(timeout),
+            Socket::Tls(stream) => stream.sock.set_read_timeout(timeout),
             Socket::Unix(stream) => stream.set_read_timeout(timeout),
         }
     }
@@ -22,13 +25,20 @@ impl Socket {
     pub(crate) fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         match self {
             Socket::Tcp(stream) => stream.set_write_timeout(timeout),
+            Socket::Tls(stream) => stream.sock.set_write_timeout(timeout),
             Socket::Unix(stream) => stream.set_write_timeout(timeout),
         }
     }
 
-    pub(crate) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+    /// Closes halves of it; over TLS that is said before.
+    pub(crate) fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
         match self {
             Socket::Tcp(stream) => stream.shutdown(how),
+            Socket::Tls(stream) => {
+                stream.conn.send_close_notify();
+                stream.flush()?;
+                stream.sock.shutdown(how)
+            }
             Socket::Unix(stream) => stream.shutdown(how),
         }
     }
@@ -38,6 +48,7 @@ impl Read for Socket {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         match self {
             Socket::Tcp(stream) => stream.read(into),
+            Socket::Tls(stream) => stream.read(into),
             Socket::Unix(stream) => stream.read(into),
         }
     }
@@ -47,6 +58,7 @@ impl Write for Socket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Socket::Tcp(stream) => stream.write(bytes),
+            Socket::Tls(stream) => stream.write(bytes),
             Socket::Unix(stream) => stream.write(bytes),
         }
     }
@@ -54,6 +66,7 @@ impl Write for Socket {
     fn flush(&mut self) -> io::Result<()> {
         match self {
             Socket::Tcp(stream) => stream.flush(),
+            Socket::Tls(stream) => stream.flush(),
             Socket::Unix(stream) => stream.flush(),
         }
     }

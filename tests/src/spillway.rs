@@ -1,8 +1,9 @@
 //! A real Spillway process in a folder of its own, with its log, its status and its metrics.
 #![expect(clippy::panic, reason = "a Spillway that does not start is a failed test, and panics are how tests fail")]
 
-pub use crate::setup::{Setup, binary, policy_file};
+pub use crate::setup::{Setup, binary, policy_file, write_pair};
 
+use crate::certificates::Authority;
 use crate::clocks::Clocks;
 use crate::http::{Connection, Head, Request, Response, get};
 use crate::log::Log;
@@ -212,6 +213,14 @@ impl Spillway {
     #[track_caller]
     pub fn connect(&self) -> Connection {
         Connection::open(self.address()).unwrap_or_else(|error| panic!("Spillway refuses to connect: {error}"))
+    }
+
+    /// A new connection to it over TLS, as somebody who believes this authority and speaks HTTP/1.1.
+    ///
+    /// # Errors
+    /// When the handshake fails.
+    pub fn connect_tls(&self, authority: &Authority) -> io::Result<Connection> {
+        Connection::open_tls(self.address(), &authority.client(&[b"http/1.1"]), "localhost")
     }
 
     /// Sends a request on a connection of its own and reads the whole answer.

@@ -1,10 +1,12 @@
 //! The control plane's own address: probes, metrics and status.
 
 pub(crate) mod status;
+pub(crate) mod tokens;
 
-use crate::downstream::accept::{ACCEPT_PAUSE, Complaint};
+use crate::downstream::accept::ACCEPT_PAUSE;
 use crate::proxy::app::App;
 use crate::proxy::refusal::Refusal;
+use crate::runtime::complaint::Complaint;
 use crate::spool::Spool;
 use crate::tenants::guard::{Entrance, Guard};
 use bytes::Bytes;
@@ -18,8 +20,13 @@ use serde_json::json;
 use status::Status;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use tokens::Tokens;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 
 /// What there is to see, for whoever comes without knowing.
 const INDEX: &str = "Spillway's control plane\n\n\
@@ -28,8 +35,18 @@ const INDEX: &str = "Spillway's control plane\n\n\
     /status   circuits, policies, limits and queue, as JSON\n\
     /metrics  the same as figures, for Prometheus\n";
 
+/// Most connections of operators on other machines. More are closed: those that ask are few, and ask often.
+const CONNECTIONS_MAX: usize = 128;
+/// How long a handshake may take there.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Serves until the task is aborted.
 pub(crate) async fn serve(app: Arc<App>, listener: TcpListener) {
+    let admin = &app.config.admin;
+    let tokens = Arc::new(Tokens::of(admin));
+    let tls =
+        app.means.tls.as_ref().filter(|_| admin.speaks_tls()).map(|tls| TlsAcceptor::from(Arc::clone(&tls.operators)));
+    let places = admin.is_beyond_this_machine().then(|| Arc::new(Semaphore::new(CONNECTIONS_MAX)));
     let mut complaint = Complaint::default();
     loop {
         let stream = match listener.accept().await {
@@ -42,26 +59,48 @@ pub(crate) async fn serve(app: Arc<App>, listener: TcpListener) {
                 continue;
             }
         };
-        let app = Arc::clone(&app);
+        let place = places.as_ref().map(|places| Arc::clone(places).try_acquire_owned());
+        let Ok(place) = place.transpose() else { continue };
+        let (app, tokens, tls) = (Arc::clone(&app), Arc::clone(&tokens), tls.clone());
         tokio::spawn(async move {
-            let service = service_fn(move |request| {
-                let app = Arc::clone(&app);
-                async move { Ok::<_, Infallible>(answer(&app, &request).await) }
-            });
-            let connection =
-                http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "an admin connection ended early");
+            let _place = place;
+            match tls {
+                None => connected(app, tokens, stream).await,
+                Some(tls) => match timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
+                    Ok(Ok(stream)) => connected(app, tokens, stream).await,
+                    Ok(Err(error)) => tracing::debug!(%error, "an operator could not agree on TLS"),
+                    Err(_) => tracing::debug!("an operator did not agree on TLS in time"),
+                },
             }
         });
     }
 }
 
-async fn answer(app: &App, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+/// Serves a connection until its end.
+async fn connected<S: AsyncRead + AsyncWrite + Unpin>(app: Arc<App>, tokens: Arc<Tokens>, stream: S) {
+    let service = service_fn(move |request| {
+        let (app, tokens) = (Arc::clone(&app), Arc::clone(&tokens));
+        async move { Ok::<_, Infallible>(answer(&app, &tokens, &request).await) }
+    });
+    let connection = http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "an admin connection ended early");
+    }
+}
+
+async fn answer(app: &App, tokens: &Tokens, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     // Pages have no business here either, and there is no setting that would let them in.
-    if let Err(refusal) = Guard::default().check(request.uri(), request.headers(), Entrance::Port) {
+    let entrance = if app.config.admin.is_beyond_this_machine() { Entrance::Network } else { Entrance::Port };
+    if let Err(refusal) = Guard::default().check(request.uri(), request.headers(), entrance) {
         let refusal = Refusal::from(refusal);
         return problem(refusal.status(), &refusal.reason());
+    }
+    // Whoever sends traffic elsewhere when this one cannot serve is no operator, and learns nothing else.
+    let is_probe = matches!(request.uri().path(), "/livez" | "/readyz" | "/healthz");
+    if !is_probe && let Err(denied) = tokens.check(request.method(), request.headers()) {
+        let mut response = problem(denied.status(), denied.reason());
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        return response;
     }
     if request.method() != Method::GET && request.method() != Method::HEAD {
         return problem(StatusCode::METHOD_NOT_ALLOWED, "This path has only GET.");
@@ -69,7 +108,7 @@ async fn answer(app: &App, request: &Request<Incoming>) -> Response<Full<Bytes>>
     match request.uri().path() {
         "/" => text(StatusCode::OK, "text/plain; charset=utf-8", INDEX.to_owned()),
         "/livez" => text(StatusCode::OK, "text/plain; charset=utf-8", "alive\n".to_owned()),
-        "/readyz" | "/healthz" => ready(app),
+        "/readyz" | "/healthz" => ready(app, tokens.check(request.method(), request.headers()).is_ok()),
         "/status" => match serde_json::to_string_pretty(&Status::of(app).await) {
             Ok(status) => text(StatusCode::OK, "application/json", status + "\n"),
             Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
@@ -83,12 +122,13 @@ async fn answer(app: &App, request: &Request<Incoming>) -> Response<Full<Bytes>>
 }
 
 /// Ready is who can serve live traffic: whoever is told otherwise sends it elsewhere. What does not keep it from that
-/// is told below, a line each.
-fn ready(app: &App) -> Response<Full<Bytes>> {
+/// is told below, a line each, to whoever may see how things stand.
+fn ready(app: &App, may_see: bool) -> Response<Full<Bytes>> {
     if app.is_draining() {
         return text(StatusCode::SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", "draining\n".into());
     }
-    let troubles = app.spool.iter().flat_map(Spool::troubles).map(|trouble| format!("spool: {trouble}\n"));
+    let troubles =
+        app.spool.iter().filter(|_| may_see).flat_map(Spool::troubles).map(|trouble| format!("spool: {trouble}\n"));
     let body = ["ready\n".to_owned()].into_iter().chain(troubles).collect();
     text(StatusCode::OK, "text/plain; charset=utf-8", body)
 }

@@ -10,6 +10,7 @@ use crate::policy::PolicyStatus;
 use crate::proxy::app::App;
 use crate::proxy::chain::Chain;
 use crate::runtime::clock::{milliseconds, wall_unix_ms};
+use crate::runtime::tls::served::Served;
 use crate::spool::Spool;
 use crate::upstream::Upstream;
 use crate::upstream::circuit::CircuitLook;
@@ -19,7 +20,7 @@ use crate::upstream::lanes::LaneLook;
 use serde::{Deserialize, Serialize};
 use spillway_resilience::{Dimension, Mode};
 use std::borrow::Cow;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// How long the status waits for the spool's counts, on a disk that hangs.
 pub(crate) const COUNT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -64,6 +65,9 @@ pub(crate) struct Status {
     /// Where callers reach it.
     #[serde(default)]
     pub(crate) listen: String,
+    /// The certificate that callers are shown; `None` where TLS is not spoken.
+    #[serde(default)]
+    pub(crate) certificate: Option<CertificateStatus>,
     /// The file of its configuration; `None` where it runs by the defaults.
     #[serde(default)]
     pub(crate) configuration: Option<String>,
@@ -83,6 +87,23 @@ pub(crate) struct KeysStatus {
     pub(crate) required: bool,
     #[serde(flatten)]
     pub(crate) summary: KeysSummary,
+}
+
+/// The certificate that callers are shown.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct CertificateStatus {
+    /// For whom it speaks.
+    pub(crate) names: Vec<String>,
+    /// How long it is still valid, in seconds; 0 once it has expired.
+    pub(crate) left_s: u64,
+}
+
+impl CertificateStatus {
+    fn of(tls: &Served) -> CertificateStatus {
+        let pair = tls.pair();
+        CertificateStatus { names: pair.names.clone(), left_s: pair.left(SystemTime::now()).as_secs() }
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -256,6 +277,7 @@ impl Status {
             policies: app.policies.status(),
             queue,
             listen: app.means.listen.to_string(),
+            certificate: app.means.tls.as_deref().map(CertificateStatus::of),
             configuration: app.config.file.as_ref().map(|file| file.display().to_string()),
             now_unix_ms: app.clock.unix_ms(),
             refusals: app.refusals.look(),

@@ -11,6 +11,7 @@ mod keys;
 mod machine;
 mod policies;
 mod ports;
+mod prices;
 mod reach;
 mod reached;
 mod shell;
@@ -19,6 +20,7 @@ mod virtual_keys;
 use self::finding::{Finding, Report};
 use self::ports::Plane;
 use self::reached::Reached;
+use crate::cli::running::AdminAddress;
 use crate::config::Config;
 use crate::runtime::screen;
 use std::path::{Path, PathBuf};
@@ -95,24 +97,31 @@ impl Checks {
             let config = Arc::clone(&self.config);
             self.on_a_thread("policies", move || policies::look(&config))
         };
+        let prices = {
+            let config = Arc::clone(&self.config);
+            self.on_a_thread("prices", move || prices::look(&config))
+        };
         let shell = {
             let config = Arc::clone(&self.config);
             self.on_a_thread("this shell", move || shell::look(&config))
         };
         let building = self.on_a_thread("own policies", || vec![machine::building()]);
-        let (here, policies, upstreams, shell, building) =
-            tokio::join!(self.here(), policies, self.upstreams(), shell, building);
+        let (here, policies, prices, upstreams, shell, building) =
+            tokio::join!(self.here(), policies, prices, self.upstreams(), shell, building);
         let clocks = upstreams.iter().filter_map(|reached| reached.outcome.as_ref().ok()?.clock_ahead_ms);
         let clock = clock::finding(&clocks.collect::<Vec<_>>());
         let upstreams = upstreams.iter().flat_map(Reached::findings);
-        let all = here.into_iter().chain(policies).chain([clock]).chain(upstreams).chain(shell).chain(building);
+        let all =
+            here.into_iter().chain(policies).chain(prices).chain([clock]).chain(upstreams).chain(shell).chain(building);
         all.collect()
     }
 
     /// The addresses, and then the folder, which the Spillway holds that answers there.
     async fn here(&self) -> Vec<Finding> {
         let (listen, admin) = (self.config.server.listen, self.config.admin.listen);
-        let ports = async { tokio::join!(ports::look(Plane::Data, listen), ports::look(Plane::Admin, admin)) };
+        let asked = AdminAddress::of(&self.config);
+        let ports =
+            async { tokio::join!(ports::look(Plane::Data, listen, &asked), ports::look(Plane::Admin, admin, &asked)) };
         let Ok((data, control)) = timeout_at(self.deadline, ports).await else {
             return vec![out_of_time("server.listen")];
         };

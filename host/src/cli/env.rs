@@ -1,6 +1,7 @@
 //! `spillway env`: the settings that send the official SDKs through Spillway.
 
-use super::{running, with_config};
+use super::running::{self, AdminAddress};
+use super::with_config;
 use crate::config::Purpose;
 use crate::runtime::screen;
 use crate::start::command::ADMIN_VARIABLE;
@@ -23,7 +24,7 @@ pub struct EnvArguments {
 /// Where the Spillway listens that serves this command alone, if one does and no other was asked for.
 fn serves_this_command(is_told_otherwise: bool) -> Option<SocketAddr> {
     let admin = std::env::var(ADMIN_VARIABLE).ok().filter(|_| !is_told_otherwise)?;
-    running::status(admin.parse().ok()?).ok()?.status.listen.parse().ok()
+    running::status(&AdminAddress::parse(&admin).ok()?).ok()?.status.listen.parse().ok()
 }
 
 /// Prints them for a shell.
@@ -31,7 +32,7 @@ pub fn run(arguments: EnvArguments) -> ExitCode {
     with_config(arguments.config.as_deref(), Purpose::Look, |config| {
         let variable = |name: &str| std::env::var(name).ok();
         let shell = arguments.shell.unwrap_or_else(|| Shell::of(variable));
-        if !config.server.listen.ip().is_loopback() {
+        if config.server.is_beyond_this_machine() {
             screen::complain(
                 "Each caller shows the access key: in the header x-spillway-access-key, or in place of the API key where \
                  Spillway has the provider's own.\n",

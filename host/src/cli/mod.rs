@@ -1,5 +1,6 @@
 //! The command line: one file per command, one folder per family of them.
 
+mod admin;
 mod check;
 mod completions;
 mod config;
@@ -19,6 +20,7 @@ mod simulate;
 mod status;
 mod usage;
 
+pub use admin::{AdminArguments, run as admin};
 pub use check::run as check;
 pub use completions::{CompletionsArguments, run as completions};
 pub use config::{ConfigArguments, run as config};

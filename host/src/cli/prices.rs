@@ -6,14 +6,12 @@ use crate::dialect::Tier;
 use crate::prices::{Date, Dollars, Factor, Prices, Quote, Rates, Source};
 use crate::runtime::screen::{self, ASIDE, COMMAND, DOUBTFUL, HEADING, counted, styled};
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
 /// Names that are told where none is meant exactly.
 const NAMES_MAX: usize = 12;
-/// A table that is older than this may well be wrong: providers change prices every few months.
-const OLD_DAYS: u32 = 180;
 /// Tokens for which prices are said.
 const MILLION: u128 = 1_000_000;
 
@@ -141,20 +139,24 @@ fn page(model: &str, upstreams: &[&str], quote: &Quote<'_>, today: Date) -> Stri
         text.push_str(&format!("with the upstream's factor of {}\n", quote.factor().get()));
     }
     text.push_str(&styled(ASIDE, quote.source()));
-    if let Source::BuiltIn { as_of, .. } = quote.source() {
-        text.push_str(&age(as_of, today));
-    }
+    // Of a copy of LiteLLM's table its file says how old it is; the operator's own prices are as old as he lets them be.
+    let of_file = |file: &Path| Some(Date::of(file.metadata().ok()?.modified().ok()?));
+    let as_of = match quote.source() {
+        Source::BuiltIn { as_of, .. } => Some(as_of),
+        Source::LiteLlm { file } => of_file(file),
+        Source::Own { .. } | Source::Free => None,
+    };
+    text.push_str(&as_of.map(|as_of| age(as_of, today)).unwrap_or_default());
     text.push('\n');
     text
 }
 
 /// How old a table is, with a word where it may be too old.
 fn age(as_of: Date, today: Date) -> String {
-    let days = today.days_since(as_of);
-    let said = format!(" ({} old)", counted(days.into(), "day"));
-    match days {
-        0..OLD_DAYS => styled(ASIDE, said),
-        _ => format!("{}; prices.litellm_file names a newer table", styled(DOUBTFUL, said)),
+    let said = format!(" ({} old)", counted(today.days_since(as_of).into(), "day"));
+    match as_of.is_old(today) {
+        false => styled(ASIDE, said),
+        true => format!("{}; prices.litellm_file names a newer table", styled(DOUBTFUL, said)),
     }
 }
 

@@ -31,7 +31,7 @@ pub fn run(arguments: StatusArguments) -> ExitCode {
 
 fn look(arguments: &StatusArguments, config: &Config) -> ExitCode {
     let admin = arguments.admin.address(config);
-    match running::status(admin) {
+    match running::status(&admin) {
         Ok(told) => {
             screen::print(&if arguments.json { told.text } else { page::page(&told.status, screen::columns()) });
             ExitCode::SUCCESS
@@ -47,7 +47,7 @@ fn look(arguments: &StatusArguments, config: &Config) -> ExitCode {
         }
         Err(unanswered) => {
             screen::complain(&format!("spillway: {unanswered}.\n"));
-            let is_argument = matches!(unanswered, Unanswered::Stranger(..));
+            let is_argument = matches!(unanswered, Unanswered::Stranger(..) | Unanswered::NoToken(..));
             if is_argument { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }

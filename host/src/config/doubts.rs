@@ -37,6 +37,19 @@ impl Config {
     /// Who can call from elsewhere, and what lies open on the way.
     fn doubt_reach(&self, doubts: &mut Vec<String>) {
         let server = &self.server;
+        doubts.extend(server.tls.doubts());
+        if server.trusted_proxies.iter().any(|network| network.prefix_len() == 0) {
+            doubts.push(
+                "server.trusted_proxies: everybody is believed in whose name he asks; name the proxies' own addresses"
+                    .to_owned(),
+            );
+        }
+        if self.admin.plaintext && !self.admin.is_beyond_this_machine() {
+            doubts.push(format!(
+                "admin.plaintext means nothing: this machine's own processes alone reach {}",
+                self.admin.listen
+            ));
+        }
         if !server.is_beyond_this_machine() {
             if server.plaintext {
                 doubts.push(format!(
@@ -46,10 +59,10 @@ impl Config {
             }
             return;
         }
-        if is_of_the_internet(server.listen.ip()) {
+        if is_of_the_internet(server.listen.ip()) && !server.tls.is_on() {
             doubts.push(format!(
                 "server.listen: {} is an address of the internet, and nothing on the way to it is encrypted, neither \
-                 prompts nor credentials; listen on a loopback address, and have a proxy on this machine speak TLS",
+                 prompts nor credentials; name a certificate in [server.tls]",
                 server.listen
             ));
         }

@@ -472,32 +472,6 @@ impl Kind<SocketAddr> for Address {
     }
 }
 
-/// An address that this machine's own processes alone reach, and a port; what to say of any other.
-pub(super) struct Loopback(pub(super) &'static str);
-
-impl Kind<SocketAddr> for Loopback {
-    fn read(&self, section: &Section<'_>, key: &'static str) -> Option<SocketAddr> {
-        let address = Address.read(section, key)?;
-        if !address.ip().is_loopback() {
-            section.mistake(key, self.0);
-            return None;
-        }
-        Some(address)
-    }
-
-    fn write(&self, value: &SocketAddr) -> Option<Value> {
-        Address.write(value)
-    }
-
-    fn words(&self) -> String {
-        "loopback address and port".to_owned()
-    }
-
-    fn schema(&self) -> serde_json::Value {
-        Kind::<SocketAddr>::schema(&Address)
-    }
-}
-
 /// A file or a folder.
 pub(super) struct File;
 

@@ -25,6 +25,7 @@ mod pattern;
 mod policies;
 mod prices;
 mod proxy;
+mod reach;
 mod reader;
 mod reference;
 mod retry;
@@ -36,9 +37,10 @@ mod server;
 mod show;
 mod spool;
 mod tenants;
+mod tls;
 mod upstream;
 
-pub use admin::Admin;
+pub use admin::{Admin, AdminToken, AdminTokens, Role};
 pub use allowance::{Limit, amount_in_words, dollars_in_words};
 pub use base_url::BaseUrl;
 pub use breaker::BreakerConfig;
@@ -59,6 +61,7 @@ pub use pattern::Pattern;
 pub use policies::Policies;
 pub use prices::{PricesConfig, UpstreamPrices};
 pub use proxy::{Proxy, ProxyConfig, ProxyKind};
+pub use reach::ForwardedHeader;
 pub use reader::Mistake;
 pub use reference::reference;
 pub use retry::RetryConfig;
@@ -69,6 +72,7 @@ pub use server::Server;
 pub use show::Shown;
 pub use spool::SpoolConfig;
 pub use tenants::TenantConfig;
+pub use tls::TlsConfig;
 pub(crate) use upstream::known_url;
 pub use upstream::{DEFAULT_POLICY, UpstreamConfig};
 
@@ -155,17 +159,18 @@ fn parse_for(purpose: Purpose, text: &str, folder: &Path) -> Result<Config, Vec<
 impl Config {
     fn read(root: &Section<'_>) -> Config {
         let log = LogConfig::read(root.section("log"));
-        let server = Server::read(root.section("server"));
+        let keys = KeysConfig::read(root.section("keys"));
+        let server = Server::read(root.section("server"), keys.required);
         let upstreams = upstream::read(root.section("upstreams"), server.request_timeout);
         let groups = groups::read(root.section("groups"));
-        let (keys, spool) = (KeysConfig::read(root.section("keys")), SpoolConfig::read(root.section("spool")));
+        let spool = SpoolConfig::read(root.section("spool"));
         // Whoever only looks may be about to make the first key. A disk is asked only where that matters.
         let has_access = server.has_access()
             || root.purpose() == Purpose::Look
             || upstreams.values().any(UpstreamConfig::has_keys) && has_keys(&keys, &spool);
         let config = Config {
             file: None,
-            admin: Admin::read(root.section("admin")),
+            admin: Admin::read(root.section("admin"), server.tls.is_on()),
             policies: Policies::read(root.section("policies"), &upstreams),
             routes: Routes::read(root.section("routes"), &upstreams, has_access),
             server,

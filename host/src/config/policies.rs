@@ -76,7 +76,7 @@ impl Policies {
     }
 }
 
-fn sha256(text: &str) -> Result<Sha256Sum, String> {
+pub(super) fn sha256(text: &str) -> Result<Sha256Sum, String> {
     Sha256Sum::from_hex(text).ok_or_else(|| format!("\"{text}\" is no SHA-256: 64 hexadecimal digits"))
 }
 

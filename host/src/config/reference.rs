@@ -29,7 +29,7 @@ spillway config schema > spillway.schema.json
 #:schema ./spillway.schema.json
 ```
 
-A **duration** is a text with its units: `"500ms"`, `"30s"`, `"1h30m"`; from a millisecond to a year. A **size** likewise: `"64KiB"`, `"32MiB"`, `"1GiB"`. The policies' own tables, which policies carry an interpreter, and what stands in files of keys are followed while Spillway serves; everything else needs a restart.
+A **duration** is a text with its units: `"500ms"`, `"30s"`, `"1h30m"`; from a millisecond to a year. A **size** likewise: `"64KiB"`, `"32MiB"`, `"1GiB"`. The policies' own tables, which policies carry an interpreter, and what stands in files of keys and of prices are followed while Spillway serves; everything else needs a restart.
 "#;
 
 /// The reference, in Markdown.

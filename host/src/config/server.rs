@@ -1,14 +1,17 @@
 //! `[server]`: where callers reach Spillway, and how much and how long it bears with them.
 
-use super::kind::{Address, FileOrNone, Flag, List, Maybe, Size, Time, Whole};
+use super::TlsConfig;
+use super::kind::{Address, FileOrNone, Flag, List, Maybe, Size, Time, Whole, Word};
+use super::reach::{ForwardedHeader, network};
 use super::reader::Section;
 use super::secret::{Named, NamedSecret, OneSecret, Secret};
 use super::section::section;
-use crate::runtime::unix_socket;
+use crate::runtime::{port, unix_socket};
 use http::Uri;
 use http::uri::{Authority, Parts};
+use ipnet::IpNet;
 use spillway_resilience::ShedSettings;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -22,14 +25,23 @@ pub(super) const REQUEST_TIMEOUT: &str = "server.request_timeout";
 section! {
     /// Where callers reach Spillway, and how much and how long it bears with them.
     pub struct Server {
-        /// Where callers reach Spillway. A loopback address is reached by this machine's own processes alone; any
-        /// other, such as `"0.0.0.0:4141"` in a container, takes `plaintext = true` and an access key.
+        /// Where callers reach Spillway. A loopback address is reached by this machine's own processes alone. Any other,
+        /// such as `"0.0.0.0:4141"`, takes a key that every caller shows on every path, and one of `[server.tls]`,
+        /// `behind_tls_proxy` and `plaintext`.
         listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 4141)), Address;
         /// Whether other machines may call, though nothing on the way here is encrypted, neither prompts nor
-        /// credentials: for a network of containers, or another one that is trusted. Every caller then shows the access
-        /// key, on every path.
+        /// credentials: for a network of containers, or another one that is trusted.
         // Whoever listens elsewhere by mistake should not find out from a stranger's bill.
         plaintext: bool = false, Flag;
+        /// Whether a proxy speaks TLS to callers, and passes on to Spillway what they send: one of `trusted_proxies`.
+        /// What comes from elsewhere is refused.
+        behind_tls_proxy: bool = false, Flag;
+        /// The addresses of proxies in front of Spillway, such as `"10.0.0.0/8"`. They alone are believed in whose name
+        /// they ask.
+        trusted_proxies: Vec<IpNet> = Vec::new(), List("addresses and networks", network);
+        /// The header in which they say so. In it the last address counts that is none of theirs.
+        forwarded_header: ForwardedHeader = ForwardedHeader::XForwardedFor,
+            Word(&ForwardedHeader::ALL, ForwardedHeader::as_str);
         /// A Unix socket beside it, which belongs to this user alone (mode 0600). Whoever reaches it may spend the keys
         /// that Spillway has, and may give any `Host`.
         unix_socket: Option<PathBuf> = None, FileOrNone;
@@ -78,12 +90,18 @@ section! {
         // No page has a reason to spend the user's key.
         allowed_origins: Vec<String> = Vec::new(), List("origins", origin);
     }
+    tables {
+        /// TLS for callers.
+        tls: TlsConfig;
+    }
 }
 
 impl Server {
-    pub(super) fn read(section: Section<'_>) -> Server {
+    /// Reads it. `are_keys_required` says that whoever calls shows a key of `[keys]` in any case.
+    pub(super) fn read(section: Section<'_>, are_keys_required: bool) -> Server {
         let mut server = Server::fresh(section.folder());
         server.take(&section);
+        server.tls = TlsConfig::read(section.section("tls"));
         let room = server.max_held as f64 * ShedSettings::DEFAULT_NORMAL;
         if room < server.max_body as f64 {
             section.mistake(
@@ -114,42 +132,16 @@ impl Server {
                 section.mistake(key, message);
             }
         }
+        // What is wrong with a key is said of the key alone.
         let has_said_key = section.has("access_key_env") || section.has("access_key_file");
-        if server.is_beyond_this_machine() && !(server.plaintext && has_said_key) {
-            let lacks = match (server.plaintext, has_said_key) {
-                (true, _) => "an access key (access_key_env or access_key_file)",
-                (false, true) => "plaintext = true",
-                (false, false) => "plaintext = true and an access key (access_key_env or access_key_file)",
-            };
-            section.mistake(
-                "listen",
-                format!(
-                    "{} is reached by other machines, and nothing on the way here is encrypted. For this machine \
-                     alone, listen on \"127.0.0.1:{port}\". For others, have a proxy on this machine speak TLS to \
-                     them in front of that address; or, in a container's or another trusted network, set {lacks} \
-                     in [server]",
-                    server.listen,
-                    port = server.listen.port(),
-                ),
-            );
-        }
+        server.check_reach(&section, has_said_key || are_keys_required);
         section.finish();
         server
     }
 
-    /// Whether callers on other machines reach Spillway.
-    pub fn is_beyond_this_machine(&self) -> bool {
-        !self.listen.ip().is_loopback()
-    }
-
     /// Where this machine's own processes reach it: a wildcard address is none to connect to.
     pub fn local_address(&self) -> SocketAddr {
-        let ip = match self.listen.ip() {
-            IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
-            IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
-            ip => ip,
-        };
-        SocketAddr::new(ip, self.listen.port())
+        port::local(self.listen)
     }
 
     /// Whether anybody can show that he may spend keys of Spillway's own.
@@ -245,38 +237,6 @@ mod tests {
         assert!(found[1].starts_with("line 3: server.access_key_file: there is one access key"), "{}", found[1]);
         let found = mistakes("access_key_env = \"SPILLWAY_UNSET\"", folder.path());
         assert!(found[0].contains("is not set"), "{}", found[0]);
-    }
-
-    #[test]
-    fn whoever_lets_other_machines_in_says_so_and_has_an_access_key() {
-        let folder = tempfile::tempdir().expect("a folder");
-        fs::write(folder.path().join("key"), "canary-0123456789\n").expect("written");
-        let key = "access_key_file = \"key\"";
-        let all = "plaintext = true and an access key (access_key_env or access_key_file) in [server]";
-        let only_key = "set an access key (access_key_env or access_key_file) in [server]";
-        for address in ["0.0.0.0:4141", "[::]:4141", "10.1.2.3:4141", "[fd00::1]:4141"] {
-            let listen = format!("listen = \"{address}\"\n");
-            let lacking = [
-                (String::new(), all),
-                ("plaintext = true\n".to_owned(), only_key),
-                (format!("{key}\n"), "set plaintext = true in [server]"),
-                ("unix_socket = \"socket\"\nplaintext = true\n".to_owned(), only_key),
-            ];
-            // Where there are none, that is a mistake as well.
-            let lacking = lacking.into_iter().filter(|(rest, _)| unix_socket::EXIST || !rest.contains("unix_socket"));
-            for (rest, said) in lacking {
-                let found = mistakes(&format!("{listen}{rest}"), folder.path());
-                assert_eq!(found.len(), 1, "{found:#?}");
-                assert!(found[0].starts_with("line 2: server.listen: ") && found[0].contains(said), "{}", found[0]);
-                assert!(found[0].contains("\"127.0.0.1:4141\"") && found[0].contains("TLS"), "{}", found[0]);
-            }
-            let config = parse(&format!("[server]\n{listen}plaintext = true\n{key}"), folder.path());
-            assert!(config.expect("all is said").server.is_beyond_this_machine(), "{address}");
-        }
-        // What is wrong with the key is said of the key alone.
-        let text = "listen = \"0.0.0.0:4141\"\nplaintext = true\naccess_key_env = \"SPILLWAY_UNSET\"";
-        let found = mistakes(text, folder.path());
-        assert!(found.len() == 1 && found[0].starts_with("line 4: server.access_key_env"), "{found:#?}");
     }
 
     #[test]

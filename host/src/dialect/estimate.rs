@@ -5,14 +5,13 @@
 //! JSON counts by its bytes.
 
 mod families;
-mod learned;
+pub mod learned;
 mod media;
 mod text;
 
 use crate::dialect::{Dialect, Parameters, lenient};
-pub use learned::{Learned, Parts};
-
 use families::{Detail, Family, family};
+use learned::Parts;
 use media::{DOCUMENT_ELSEWHERE, IMAGE_ELSEWHERE, Kind, Medium};
 use serde::Deserializer as _;
 use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};

@@ -1,39 +1,21 @@
 //! Accepting callers' connections.
 
+use crate::downstream::connection;
+use crate::downstream::connection::crowd::Crowd;
+use crate::downstream::connection::handshake::Handshakes;
 use crate::downstream::connection::stream::Stream;
-use crate::downstream::connection::{self, crowd::Crowd};
 use crate::proxy::worker::Worker;
+use crate::runtime::complaint::Complaint;
 use crate::runtime::{port, unix_socket};
 use std::io;
-use std::mem::take;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 /// How long to leave it when a connection cannot be accepted.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How often to say so, while it goes on.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
-
-/// Something that may go wrong many times a second, and is said now and then.
-#[derive(Debug, Default)]
-pub(crate) struct Complaint {
-    said: Option<Instant>,
-    unsaid: u64,
-}
-
-impl Complaint {
-    /// How often it went wrong unsaid, if it is to be said.
-    pub(crate) fn is_due(&mut self, now: Instant) -> Option<u64> {
-        if self.said.is_some_and(|said| now.saturating_duration_since(said) < COMPLAIN_EVERY) {
-            self.unsaid += 1;
-            return None;
-        }
-        self.said = Some(now);
-        Some(take(&mut self.unsaid))
-    }
-}
 
 /// Where callers come in.
 #[derive(Debug)]
@@ -64,14 +46,15 @@ struct Listeners {
 }
 
 impl Listeners {
-    /// The next connection, through whichever of them it comes.
-    async fn accept(&self) -> io::Result<Stream> {
+    /// The next connection, through whichever of them it comes, and the address at its other end, if it has one.
+    async fn accept(&self) -> io::Result<(Stream, Option<IpAddr>)> {
+        let of_port = |(stream, peer): (TcpStream, SocketAddr)| (Stream::Tcp(stream), Some(peer.ip().to_canonical()));
         let Some(unix_socket) = &self.unix_socket else {
-            return self.port.accept().await.map(|(stream, _)| Stream::Tcp(stream));
+            return self.port.accept().await.map(of_port);
         };
         tokio::select! {
-            accepted = self.port.accept() => accepted.map(|(stream, _)| Stream::Tcp(stream)),
-            accepted = unix_socket.accept() => accepted.map(|(stream, _)| Stream::Unix(stream)),
+            accepted = self.port.accept() => accepted.map(of_port),
+            accepted = unix_socket.accept() => accepted.map(|(stream, _)| (Stream::Unix(stream), None)),
         }
     }
 }
@@ -85,7 +68,7 @@ pub(crate) async fn accept(worker: Rc<Worker>, entrances: Entrances) {
             return;
         }
     };
-    let crowd = Rc::new(Crowd::default());
+    let (crowd, handshakes) = (Rc::new(Crowd::default()), Rc::new(Handshakes::default()));
     let mut complaint = Complaint::default();
     let mut crowded = pin!(worker.app.crowded.notified());
     loop {
@@ -101,8 +84,9 @@ pub(crate) async fn accept(worker: Rc<Worker>, entrances: Entrances) {
             () = connection::drain_begun(&worker.app, &worker.pulse) => break,
         };
         match accepted {
-            Ok(stream) => {
-                tokio::task::spawn_local(connection::serve(Rc::clone(&worker), Rc::clone(&crowd), stream));
+            Ok((stream, peer)) => {
+                let (worker, crowd, handshakes) = (Rc::clone(&worker), Rc::clone(&crowd), Rc::clone(&handshakes));
+                tokio::task::spawn_local(connection::serve(worker, crowd, handshakes, stream, peer));
             }
             Err(error) => {
                 // Out of file descriptors, most likely: closing connections will help, accepting faster will not.
@@ -124,19 +108,4 @@ pub(crate) async fn accept(worker: Rc<Worker>, entrances: Entrances) {
         worker.app.idle().await;
     }
     worker.pulse.at_rest().await;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_goes_wrong_all_the_time_is_said_now_and_then_with_how_often_it_was_not() {
-        let (began, mut complaint) = (Instant::now(), Complaint::default());
-        let mut is_due = |ms: u64| complaint.is_due(began + Duration::from_millis(ms));
-        assert_eq!(is_due(0), Some(0));
-        assert_eq!((1..100).filter_map(|tenth| is_due(tenth * 100)).count(), 0);
-        assert_eq!(is_due(10_000), Some(99));
-        assert_eq!(is_due(20_000), Some(0));
-    }
 }

@@ -24,6 +24,7 @@ use crate::tenants::access::{Shown, Turned};
 use crate::tenants::callers::Rights;
 use crate::tenants::failures::Slowed;
 use crate::tenants::guard::Entrance;
+use crate::tenants::origin::Origin;
 use crate::upstream::patience::Patience;
 use http::{HeaderValue, Method, Request, Response, header};
 use http_body::Body as _;
@@ -40,23 +41,31 @@ pub(crate) async fn serve(
     worker: Rc<Worker>,
     request: Request<Upload>,
     request_id: String,
-    (entrance, address): (Entrance, Option<IpAddr>),
+    origin: Origin,
 ) -> Response<Body> {
     let mut trace = RequestTrace::begin(&request_id);
     let share = worker.app.take_on();
     let (mut head, body) = request.into_parts();
+    let entrance = origin.entrance;
+    let address = worker.app.proxies.address(origin, &head.headers);
+    // Where this machine alone calls, it tells nobody apart.
+    let told = address.as_ref().ok().copied().flatten().filter(|_| entrance == Entrance::Network);
+    trace.comes_from(told);
 
     // Accept.
     let library = Library::of(&head.headers);
     let refused = |refusal: Refusal, dialect: Dialect, upstream: &str| {
-        let mut response = refuse(&worker.app, refusal, dialect, upstream, &request_id, library);
+        let mut response = refuse(&worker.app, refusal, dialect, upstream, (&request_id, told), library);
         trace.insert_headers(response.headers_mut());
         response
     };
     let guess = Dialect::recognise(head.uri.path(), &head.headers).unwrap_or(Dialect::OpenAi);
-    if let Err(unwelcome) = worker.app.guard.check(&head.uri, &head.headers, entrance) {
-        return refused(unwelcome.into(), guess, "");
-    }
+    let welcome = worker.app.guard.check(&head.uri, &head.headers, entrance);
+    let address = match welcome.and(address) {
+        Ok(address) => address,
+        Err(unwelcome) => return refused(unwelcome.into(), guess, ""),
+    };
+    worker.app.proxies.take(&mut head.headers);
     if let Some(answer) = cors::preflight(&head, METHODS) {
         return answer;
     }
@@ -130,7 +139,7 @@ pub(crate) async fn serve(
         biased;
         () = key.revoked() => {
             let dialect = targets.first().request.dialect;
-            refuse(&worker.app, RefusalKind::KeyRefused.into(), dialect, &upstream.name, &request_id, library)
+            refuse(&worker.app, RefusalKind::KeyRefused.into(), dialect, &upstream.name, (&request_id, told), library)
         }
         response = served => response,
     }
@@ -196,11 +205,11 @@ fn refuse(
     refusal: Refusal,
     dialect: Dialect,
     upstream: &str,
-    request_id: &str,
+    (request_id, caller): (&str, Option<IpAddr>),
     library: Library,
 ) -> Response<Body> {
     let (code, why) = (refusal.code(), refusal.reason());
-    tracing::info!(request_id, code, why, "refused");
+    tracing::info!(request_id, caller = caller.map(tracing::field::display), code, why, "refused");
     let response = refusal.into_response(dialect, request_id, Audience::of(library));
     app.note_refusal((code, response.status().as_u16()), (upstream, None), &why);
     response

@@ -4,6 +4,7 @@
 
 use crate::observe::recording::Recordings;
 use crate::policy::{self, PolicyStatus};
+use crate::runtime::tls::served::Served;
 use crate::spool::Spool;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
@@ -18,7 +19,7 @@ use spillway_resilience::CircuitState;
 use spillway_sdk::Class;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// How a request ended, as its caller saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -221,6 +222,20 @@ impl Collector for SpoolTroubles {
     }
 }
 
+/// Reads how long the certificate is still valid when it is asked for.
+#[derive(Debug)]
+struct Certificate(Arc<Served>);
+
+impl Collector for Certificate {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let help = "How long the certificate that callers are shown is still valid; 0 once it has expired";
+        let unit = Some(&Unit::Seconds);
+        let encoder = encoder.encode_descriptor("tls_certificate_left", help, unit, MetricType::Gauge)?;
+        let left = self.0.pair().left(SystemTime::now());
+        ConstGauge::new(i64::try_from(left.as_secs()).unwrap_or(i64::MAX)).encode(encoder)
+    }
+}
+
 fn labels(upstream: &str, name: &'static str, value: &str) -> Labels {
     vec![("upstream", upstream.to_owned()), (name, value.to_owned())]
 }
@@ -229,6 +244,11 @@ impl Metrics {
     /// Shows the policies too.
     pub(crate) fn show_policies(&mut self, policies: Arc<policy::Registry>) {
         self.registry.register_collector(Box::new(Policies(policies)));
+    }
+
+    /// Shows how long the certificate is still valid too.
+    pub(crate) fn show_certificate(&mut self, tls: Arc<Served>) {
+        self.registry.register_collector(Box::new(Certificate(tls)));
     }
 
     /// Shows what is wrong with the spool too.

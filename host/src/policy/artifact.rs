@@ -34,7 +34,8 @@ impl Sha256Sum {
         Sha256Sum(Sha256::digest(bytes).into())
     }
 
-    pub(super) fn bytes(self) -> [u8; 32] {
+    /// Its bytes.
+    pub(crate) fn bytes(self) -> [u8; 32] {
         self.0
     }
 

@@ -1,5 +1,5 @@
 //! The table that comes along: those rows and keys of LiteLLM's that are of use here, and corrections to it.
-//! `cargo xtask prices` makes it anew.
+//! `host/examples/price_table.rs` makes it anew.
 
 use super::date::Date;
 use super::litellm::Table;

@@ -25,6 +25,12 @@ impl Date {
         self.days.saturating_sub(earlier.days)
     }
 
+    /// Whether prices of this day may well be wrong by another: providers change theirs every few months.
+    pub fn is_old(self, today: Date) -> bool {
+        const OLD_DAYS: u32 = 180;
+        today.days_since(self) >= OLD_DAYS
+    }
+
     fn midnight(self) -> Option<SystemTime> {
         SystemTime::UNIX_EPOCH.checked_add(DAY.checked_mul(self.days)?)
     }

@@ -12,11 +12,13 @@ use crate::proxy::load_share::{HeldBytes, LoadShare};
 use crate::runtime::clock::Clock;
 use crate::runtime::fingerprint::FingerprintKey;
 use crate::runtime::gauge::{Counted, Gauge};
+use crate::runtime::tls::served::Served;
 use crate::spool::Spool;
 use crate::tenants::access::Access;
 use crate::tenants::callers::Callers;
 use crate::tenants::failures::FailedAuthentications;
 use crate::tenants::guard::Guard;
+use crate::tenants::origin::Proxies;
 use crate::upstream::Upstream;
 use arc_swap::ArcSwap;
 use prometheus_client::metrics::counter::Counter;
@@ -40,6 +42,8 @@ pub(crate) struct App {
     /// What was refused of late.
     pub refusals: RecentRefusals,
     pub guard: Guard,
+    /// The proxies in front of Spillway, who are believed in whose name they ask.
+    pub proxies: Proxies,
     pub callers: Callers,
     /// Who may spend the keys that Spillway has, and who may call at all.
     pub access: Access,
@@ -83,6 +87,8 @@ pub(crate) struct Means {
     pub connections_max: u64,
     /// Where callers reach it.
     pub listen: SocketAddr,
+    /// TLS towards callers and operators, where a certificate is configured.
+    pub tls: Option<Arc<Served>>,
 }
 
 impl App {
@@ -99,6 +105,9 @@ impl App {
         let mut metrics = Metrics::default();
         metrics.show_log(&means.log_lines_lost);
         metrics.show_policies(Arc::clone(&policies));
+        if let Some(tls) = &means.tls {
+            metrics.show_certificate(Arc::clone(tls));
+        }
         if let Some(spool) = &spool {
             metrics.show_spool(spool.clone());
         }
@@ -126,6 +135,7 @@ impl App {
                 origins: config.server.allowed_origins.clone(),
                 upstreams: config.upstreams.values().map(|upstream| upstream.url.clone()).collect(),
             },
+            proxies: Proxies::of(&config.server),
             callers: Callers::new(&config, key, clock, ledger.clone()),
             access: Access::new(
                 config.server.access_key().and_then(|named| named.secret.as_ref()),

@@ -1,6 +1,7 @@
 //! A request as its caller made it, read once and never changed.
 
-use crate::dialect::estimate::{Estimate, Parts};
+use crate::dialect::estimate::Estimate;
+use crate::dialect::estimate::learned::Parts;
 use crate::dialect::library::{Library, RETRY_COUNT};
 use crate::dialect::{Dialect, Operation, Parameters, compression, headers, query, upgrade};
 use crate::proxy::load_share::LoadShare;

@@ -11,6 +11,7 @@ use crate::runtime::clock::milliseconds;
 use crate::spool::JobId;
 use crate::upstream::Upstream;
 use http::{HeaderMap, HeaderValue};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,8 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub(crate) struct RequestTrace {
     request_id: String,
+    /// The address of its caller, where other machines call.
+    caller: Option<IpAddr>,
     began: Instant,
     upstream: String,
     model: Option<String>,
@@ -60,6 +63,7 @@ impl RequestTrace {
     pub(crate) fn begin(request_id: &str) -> RequestTrace {
         RequestTrace {
             request_id: request_id.to_owned(),
+            caller: None,
             began: Instant::now(),
             upstream: String::new(),
             model: None,
@@ -72,6 +76,11 @@ impl RequestTrace {
             recorded: None,
             ended: false,
         }
+    }
+
+    /// From which address it comes, where that tells its callers apart.
+    pub(crate) fn comes_from(&mut self, caller: Option<IpAddr>) {
+        self.caller = caller;
     }
 
     /// Where the request goes. From here on its end is counted there.
@@ -238,6 +247,7 @@ impl RequestTrace {
         let fallback_from = self.route.as_ref().and_then(|route| route.fallback_from.as_deref());
         tracing::info!(
             request_id,
+            caller = self.caller.map(tracing::field::display),
             upstream,
             model,
             route,

@@ -2,7 +2,7 @@
 
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
 /// Listens on an address that nobody else listens on. `backlog` connections may wait to be accepted.
 ///
@@ -10,6 +10,16 @@ use std::net::{SocketAddr, TcpListener};
 /// When it is taken, or not ours to take.
 pub(crate) fn listen(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
     open(address, backlog, Sharing::Alone)
+}
+
+/// Where this machine's own processes reach an address that is listened on: a wildcard is none to connect to.
+pub(crate) fn local(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
 }
 
 /// Listens on an address for so many workers, each with a listener of its own; with port 0 all have the one that the

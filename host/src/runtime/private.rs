@@ -41,6 +41,14 @@ pub(crate) fn is_open(path: &Path) -> io::Result<bool> {
     system::is_open(path)
 }
 
+/// Whether every user of this machine may be able to read a file, beyond those that share a group with it.
+///
+/// # Errors
+/// When it cannot be asked.
+pub(crate) fn is_open_to_all(path: &Path) -> io::Result<bool> {
+    system::is_open_to_all(path)
+}
+
 /// Shuts others out of a file, where the system has a way.
 ///
 /// # Errors
@@ -86,6 +94,10 @@ mod unix {
         Ok(metadata(path)?.mode() & 0o077 != 0)
     }
 
+    pub(super) fn is_open_to_all(path: &Path) -> io::Result<bool> {
+        Ok(metadata(path)?.mode() & 0o007 != 0)
+    }
+
     pub(super) fn shut(path: &Path, mode: u32) -> io::Result<()> {
         set_permissions(path, Permissions::from_mode(mode))
     }
@@ -110,6 +122,10 @@ mod windows {
         let path = path.canonicalize()?;
         let profile = home_dir().and_then(|profile| profile.canonicalize().ok());
         Ok(!profile.is_some_and(|profile| path.starts_with(profile)))
+    }
+
+    pub(super) fn is_open_to_all(path: &Path) -> io::Result<bool> {
+        is_open(path)
     }
 
     pub(super) fn shut(_path: &Path, _mode: u32) -> io::Result<()> {

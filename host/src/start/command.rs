@@ -2,7 +2,7 @@
 //! told before.
 
 use super::shell::{VARIABLES, variables};
-use crate::config::{BaseUrl, Config, UpstreamConfig, known_url};
+use crate::config::{BaseUrl, Config, TlsConfig, UpstreamConfig, known_url};
 use crate::runtime::child::{CommandLine, Running};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -23,6 +23,9 @@ pub(crate) fn adapt(config: &mut Config, variable: impl Fn(&str) -> Option<Strin
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let usual = config.server.local_address();
     (config.server.listen, config.admin.listen) = (any, any);
+    // No certificate speaks for such a port, and nobody is in between.
+    config.server.tls = TlsConfig::default();
+    config.server.behind_tls_proxy = false;
     config.spool.enabled = false;
     if config.file.is_none() {
         // What is compiled would lie in whatever folder the command is called from.

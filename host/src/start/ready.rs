@@ -108,9 +108,13 @@ impl Ready {
         let mut block = format!("\n{}\n\n", styled(HEADING.fg_color(GOOD.get_fg_color()), "Spillway is ready."));
         let mut row =
             |name: &str, said: String| block.push_str(&format!("  {} {said}\n", styled(ASIDE, format!("{name:<14}"))));
-        let at = match self.listen.ip().is_loopback() {
-            true => format!("http://{}", self.listen),
-            false => format!("http://{}, for other machines too: each caller shows the access key", self.listen),
+        let scheme = if config.server.tls.is_on() { "https" } else { "http" };
+        let at = match config.server.is_beyond_this_machine() {
+            false => format!("{scheme}://{}", self.listen),
+            true if config.server.behind_tls_proxy => {
+                format!("{scheme}://{}, for its proxies alone: each caller shows a key", self.listen)
+            }
+            true => format!("{scheme}://{}, for other machines too: each caller shows a key", self.listen),
         };
         row(
             "listens at",
@@ -119,7 +123,12 @@ impl Ready {
                 Some(path) => format!("{at}, and the socket {}", path.display()),
             },
         );
-        row("admin address", format!("http://{}", self.admin));
+        let of_admin = match (config.admin.is_beyond_this_machine(), config.admin.speaks_tls()) {
+            (false, _) => format!("http://{}", self.admin),
+            (true, false) => format!("http://{}, for other machines too: with a token", self.admin),
+            (true, true) => format!("https://{}, for other machines too: with a token", self.admin),
+        };
+        row("admin address", of_admin);
         row("how it stands", styled(COMMAND, self.command("status")));
         row(
             "configuration",

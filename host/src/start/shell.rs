@@ -54,13 +54,21 @@ impl Shell {
 
 /// One variable for each SDK whose API an upstream of its name speaks.
 fn base_urls(config: &Config, local: SocketAddr) -> Vec<(&'static str, String)> {
-    let base = format!("http://{local}");
+    let base = config.server.tls.url(local);
     let is_served = |dialect: Dialect| {
         let serves = |upstream: &UpstreamConfig| upstream.dialect == dialect;
         config.upstreams.get(dialect.as_str()).is_some_and(serves)
     };
     let served = VARIABLES.into_iter().filter(|(dialect, ..)| is_served(*dialect));
     served.map(|(dialect, variable, suffix)| (variable, format!("{base}/{}{suffix}", dialect.as_str()))).collect()
+}
+
+/// What stands for `local` in a URL, as lists of hosts have it.
+fn host(config: &Config, local: SocketAddr) -> String {
+    match config.server.tls.is_on() {
+        true => config.server.tls.host(local).trim_matches(['[', ']']).to_owned(),
+        false => local.ip().to_string(),
+    }
 }
 
 /// The variables that send the official SDKs to `local`, with what goes through no proxy already; `variable` answers the
@@ -70,10 +78,10 @@ pub(super) fn variables(
     local: SocketAddr,
     variable: impl Fn(&str) -> Option<String>,
 ) -> impl Iterator<Item = (&'static str, String)> {
-    let host = local.ip();
+    let host = host(config, local);
     let known = ["no_proxy", "NO_PROXY"].into_iter().filter_map(variable).find(|value| !value.is_empty());
     let known = known.unwrap_or_default();
-    let hosts = match known.split(',').any(|one| one.trim() == host.to_string()) {
+    let hosts = match known.split(',').any(|one| one.trim() == host) {
         true => known,
         false if known.is_empty() => format!("{host},localhost"),
         false => format!("{host},localhost,{known}"),
@@ -90,7 +98,7 @@ pub(crate) fn exports(
     variable: impl Fn(&str) -> Option<String>,
 ) -> String {
     let urls = base_urls(config, local);
-    let host = local.ip();
+    let host = host(config, local);
     // Some read the one in small letters first, some know only the other. What is there already is not added again: the
     // same is evaluated in every shell within a shell.
     let no_proxy = match shell {

@@ -4,3 +4,4 @@ pub(crate) mod access;
 pub(crate) mod callers;
 pub(crate) mod failures;
 pub(crate) mod guard;
+pub(crate) mod origin;

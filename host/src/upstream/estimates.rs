@@ -1,6 +1,6 @@
 //! What an upstream's own counts have taught about the estimates of requests to it, model by model.
 
-use crate::dialect::estimate::{Learned, Parts};
+use crate::dialect::estimate::learned::{Learned, Parts};
 use crate::runtime::sync::lock;
 use std::collections::HashMap;
 use std::sync::Mutex;

@@ -56,6 +56,14 @@ pub(crate) fn of(workspace: &Workspace, packages: &[Package], musl_licence: &Pat
             cpe: None,
             text: None,
         },
+        // No code, but theirs: what host/src/prices/table.json is made of.
+        Other {
+            name: "LiteLLM prices",
+            version: None,
+            licence: "MIT",
+            cpe: None,
+            text: Some(workspace.root.join("host/src/prices/LICENSE-litellm")),
+        },
     ];
     for (name, licence, package, header, word) in IN_CRATES {
         let Some(package) = packages.iter().find(|one| one.id.0 == package) else { continue };

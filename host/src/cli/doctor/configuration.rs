@@ -38,7 +38,8 @@ fn findings(config: &Config) -> Vec<Finding> {
     let routes = config.routes.0.len();
     let said = format!("{from}; upstreams: {}; routes: {routes}", upstreams.join(", "));
     let doubtful = |doubt| Finding::doubtful(AREA, doubt, "Is this meant?");
-    [Finding::well(AREA, said)].into_iter().chain(doubts.into_iter().map(doubtful)).collect()
+    let certificate = config.server.tls.said().map(|said| Finding::well("server.tls", said));
+    [Finding::well(AREA, said)].into_iter().chain(certificate).chain(doubts.into_iter().map(doubtful)).collect()
 }
 
 /// The upstreams that somebody wants: the file names them, a route leads to them, or the environment has a key of

@@ -1,7 +1,8 @@
 //! The addresses that Spillway listens on: free, held by a Spillway that answers, or by somebody else.
 
 use super::finding::Finding;
-use crate::cli::running;
+use crate::cli::running::{self, AdminAddress};
+use crate::runtime::port::local;
 use crate::runtime::unix_socket;
 use crate::upstream::client::Trust;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -56,14 +57,14 @@ impl Port {
     }
 }
 
-/// Looks at an address, and asks who is there if it is taken.
-pub(super) async fn look(plane: Plane, address: SocketAddr) -> Port {
+/// Looks at an address, and asks who is there if it is taken; whoever has the admin address, as operators ask.
+pub(super) async fn look(plane: Plane, address: SocketAddr, admin: &AdminAddress) -> Port {
     if address.port() == 0 {
         return Port::Any;
     }
     match bind(address) {
         Ok(()) => Port::Free,
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => ask(plane, address).await,
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => ask(plane, address, admin).await,
         Err(error) => {
             let is_permission = error.kind() == io::ErrorKind::PermissionDenied;
             Port::Refused { is_permission, why: error.to_string() }
@@ -79,11 +80,12 @@ fn bind(address: SocketAddr) -> io::Result<()> {
     socket.bind(&address.into())
 }
 
-async fn ask(plane: Plane, address: SocketAddr) -> Port {
+async fn ask(plane: Plane, address: SocketAddr, admin: &AdminAddress) -> Port {
     match plane {
         Plane::Data => ask_for_refusal(address).await.unwrap_or(Port::Other),
         Plane::Admin => {
-            let told = spawn_blocking(move || running::status(address)).await;
+            let admin = admin.clone();
+            let told = spawn_blocking(move || running::status(&admin)).await;
             let Ok(Ok(told)) = told else { return Port::Other };
             let status: serde_json::Value = serde_json::from_str(&told.text).unwrap_or_default();
             Port::Spillway(status["version"].as_str().map(str::to_owned))
@@ -95,7 +97,7 @@ async fn ask(plane: Plane, address: SocketAddr) -> Port {
 async fn ask_for_refusal(address: SocketAddr) -> reqwest::Result<Port> {
     let tls = (*Trust::with(&[]).config()).clone();
     let client = reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy().timeout(ANSWER_MAX).build()?;
-    let response = client.get(format!("http://{address}/spillway/")).send().await?;
+    let response = client.get(format!("http://{}/spillway/", local(address))).send().await?;
     Ok(if response.headers().contains_key(REFUSAL_HEADER) { Port::Spillway(None) } else { Port::Other })
 }
 

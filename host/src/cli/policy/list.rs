@@ -26,7 +26,7 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments, config: &Config) -> Result<Answer, Failure> {
     let admin = arguments.admin.address(config);
-    if let Some(policies) = running::policies(admin)? {
+    if let Some(policies) = running::policies(&admin)? {
         return match arguments.json {
             true => Answer::json(&json!({"running": true, "admin": admin, "policies": policies}), true),
             false => Ok(Answer::well(in_service(&policies))),

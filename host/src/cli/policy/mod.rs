@@ -114,7 +114,7 @@ pub(super) enum Failure {
 impl From<Unanswered> for Failure {
     fn from(unanswered: Unanswered) -> Failure {
         match unanswered {
-            Unanswered::Stranger(..) => Failure::Usage(unanswered.to_string()),
+            Unanswered::Stranger(..) | Unanswered::NoToken(..) => Failure::Usage(unanswered.to_string()),
             Unanswered::Nobody(..) | Unanswered::Slow(_) | Unanswered::System(..) => {
                 Failure::Bad(unanswered.to_string())
             }

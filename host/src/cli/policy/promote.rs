@@ -3,10 +3,9 @@
 use super::shadow::in_words;
 use super::subject::{Subject, engine};
 use super::{Answer, Failure, progress};
-use crate::cli::running::{self, AdminArgument};
+use crate::cli::running::{self, AdminAddress, AdminArgument};
 use crate::config::Config;
 use crate::policy::{PREVIOUS_SUFFIX, PolicyStatus, SHADOW_SUFFIX, Sha256Sum, promotion};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -51,7 +50,7 @@ pub(super) fn promote(arguments: &PromoteArguments, config: &Config) -> Result<A
         return Err(nothing_changed(format!("{} would not be served: {reason}", candidate.display())));
     }
     let mut text = String::new();
-    if let Some(policy) = running::policy(admin, name)?
+    if let Some(policy) = running::policy(&admin, name)?
         && let Some(shadow) = policy.and_then(|policy| policy.shadow)
     {
         text = in_words(name, &shadow);
@@ -63,13 +62,13 @@ pub(super) fn promote(arguments: &PromoteArguments, config: &Config) -> Result<A
             ));
         }
     }
-    let before = serving(admin, name)?;
+    let before = serving(&admin, name)?;
     promotion::promote(&config.policies.dir, name).map_err(|error| Failure::Bad(error.to_string()))?;
     let back = match file(config, name, PREVIOUS_SUFFIX)?.exists() {
         true => format!("`spillway policy rollback {name}` goes back"),
         false => format!("deleting {} goes back to the built-in policy", file(config, name, "")?.display()),
     };
-    text.push_str(&followed(admin, name, subject.sha256, before, config)?);
+    text.push_str(&followed(&admin, name, subject.sha256, before, config)?);
     text.push_str(&format!("; {back}.\n"));
     Ok(Answer::well(text))
 }
@@ -82,9 +81,9 @@ pub(super) fn roll_back(arguments: &RollbackArguments, config: &Config) -> Resul
         return Err(Failure::Bad(promotion::PromotionError::NoPrevious(previous).to_string()));
     }
     let subject = Subject::read(&previous, config, None)?;
-    let before = serving(admin, name)?;
+    let before = serving(&admin, name)?;
     promotion::roll_back(&config.policies.dir, name).map_err(|error| Failure::Bad(error.to_string()))?;
-    let mut text = followed(admin, name, subject.sha256, before, config)?;
+    let mut text = followed(&admin, name, subject.sha256, before, config)?;
     text.push_str(&format!(". What was promoted is the candidate again, {name}{SHADOW_SUFFIX}.wasm.\n"));
     Ok(Answer::well(text))
 }
@@ -98,13 +97,13 @@ fn file(config: &Config, name: &str, suffix: &str) -> Result<PathBuf, Failure> {
 }
 
 /// The policy as the running Spillway has it; `None` when none runs.
-fn serving(admin: SocketAddr, name: &str) -> Result<Option<PolicyStatus>, Failure> {
+fn serving(admin: &AdminAddress, name: &str) -> Result<Option<PolicyStatus>, Failure> {
     Ok(running::policy(admin, name)?.map(Option::unwrap_or_default))
 }
 
 /// Waits until the running Spillway serves this file, and says so.
 fn followed(
-    admin: SocketAddr,
+    admin: &AdminAddress,
     name: &str,
     sha256: Sha256Sum,
     before: Option<PolicyStatus>,

@@ -20,7 +20,7 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments, config: &Config) -> Result<Answer, Failure> {
     let (name, admin) = (&arguments.name, arguments.admin.address(config));
-    let policies = running::policies(admin)?.ok_or_else(|| {
+    let policies = running::policies(&admin)?.ok_or_else(|| {
         Failure::Bad(format!(
             "no Spillway answers at {admin}, and a candidate is compared on live traffic; \
              `spillway policy replay` compares on recorded requests"

@@ -1,9 +1,10 @@
 //! A caller's socket: hyper reads and writes through it, and on the way it notes for how long the caller has been
 //! silent, in which direction.
 
+use crate::downstream::connection::encrypted::Written;
 use crate::downstream::connection::stream::Stream;
 use crate::runtime::upload::UnderWay;
-use crate::tenants::guard::Entrance;
+use crate::tenants::origin::Origin;
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Shutdown};
@@ -14,17 +15,22 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+/// What a caller sends before the first request over HTTP/2 (RFC 9113, section 3.4): 24 bytes, and the head of a frame.
+const PREFACE_BYTES: usize = 24 + 9;
+
 /// A connection as far as its bytes are concerned, shared by hyper and by whoever watches over it. One thread has it,
 /// and none of its borrows lasts longer than a call of the system.
 #[derive(Debug)]
 pub(crate) struct Line {
     stream: RefCell<Stream>,
-    /// Through which it has come in.
-    pub entrance: Entrance,
-    /// From where; `None` through the Unix socket.
-    pub address: Option<IpAddr>,
-    /// What the request under way holds while it lasts.
+    /// Where it comes from.
+    pub origin: Origin,
+    /// Whether requests come over it side by side, by HTTP/2.
+    pub is_http2: bool,
+    /// What each request under way holds while it lasts.
     under_way: Arc<UnderWay>,
+    /// What has not come of that with which HTTP/2 begins, in bytes.
+    preface_left: Cell<usize>,
     /// When the last request ended, or the connection began.
     idle_since: Cell<Instant>,
     /// When the first byte of a head came whose last has not come.
@@ -37,6 +43,8 @@ pub(crate) struct Line {
     has_ended: Cell<bool>,
     /// Whether our own last byte is sent.
     has_shut: Cell<bool>,
+    /// Whether the caller takes back more requests than anybody has a reason to.
+    is_flooded: Cell<bool>,
 }
 
 /// What a connection is in the middle of.
@@ -51,23 +59,26 @@ pub(crate) enum Stage {
 }
 
 impl Line {
-    /// A connection that has just begun; `port` is what those that come through the port have come through.
-    pub(crate) fn new(stream: Stream, port: Entrance) -> Rc<Self> {
+    /// A connection that has just begun.
+    pub(crate) fn new(stream: Stream, origin: Origin) -> Rc<Self> {
+        let is_http2 = stream.is_http2();
         Rc::new(Line {
-            entrance: stream.entrance(port),
-            address: stream.address(),
+            origin,
+            is_http2,
             stream: RefCell::new(stream),
             under_way: Arc::default(),
+            preface_left: Cell::new(if is_http2 { PREFACE_BYTES } else { 0 }),
             idle_since: Cell::new(Instant::now()),
             head_since: Cell::new(None),
             blocked_since: Cell::new(None),
             is_ahead: Cell::new(false),
             has_ended: Cell::new(false),
             has_shut: Cell::new(false),
+            is_flooded: Cell::new(false),
         })
     }
 
-    /// A request has come. It is under way for as long as what is returned lives.
+    /// A request has come. It is under way for as long as what is returned lives; those that come side by side share it.
     pub(crate) fn begin(&self) -> Arc<UnderWay> {
         self.head_since.set(None);
         self.idle_since.set(Instant::now());
@@ -103,6 +114,21 @@ impl Line {
         self.blocked_since.get()
     }
 
+    /// The caller takes back more requests than anybody has a reason to.
+    pub(crate) fn flood(&self) {
+        self.is_flooded.set(true);
+    }
+
+    /// Whether it does.
+    pub(crate) fn is_flooded(&self) -> bool {
+        self.is_flooded.get()
+    }
+
+    /// Why what is under way ends, unless its caller has left.
+    pub(crate) fn given_up(&self) -> Option<&'static str> {
+        self.under_way.given_up()
+    }
+
     /// Says to those who hold what is under way why it ends.
     pub(crate) fn give_up(&self, why: &'static str) {
         self.under_way.give_up(why);
@@ -123,7 +149,7 @@ impl Line {
         if self.is_ahead.get() {
             return Poll::Pending;
         }
-        match ready!(self.stream.borrow().poll_peek(context))? {
+        match ready!(self.stream.borrow_mut().poll_peek(context))? {
             0 => Poll::Ready(Ok(())),
             _ => {
                 self.is_ahead.set(true);
@@ -150,7 +176,7 @@ impl Line {
     /// Closes it from outside. Whoever serves it sees its end.
     pub(crate) fn close(&self) {
         // This fails only for a connection that is closed already.
-        let _ = self.stream.borrow().shut(Shutdown::Both);
+        let _ = self.stream.borrow_mut().shut(Shutdown::Both);
     }
 
     /// Has it reset when it is closed, so that nobody takes what has arrived for all, and the kernel keeps nothing that
@@ -162,7 +188,7 @@ impl Line {
 
     /// Sends last words, and then no more; no words where the end of an answer has not been sent.
     pub(crate) fn end_with(&self, words: &[u8]) {
-        let stream = self.stream.borrow();
+        let mut stream = self.stream.borrow_mut();
         if self.blocked_since.get().is_none() {
             // Whoever has no room for them does not hear them.
             let _ = stream.try_write(words);
@@ -176,19 +202,27 @@ impl Line {
         let (before, room) = (into.filled().len(), into.remaining());
         ready!(Pin::new(&mut *self.stream.borrow_mut()).poll_read(context, into))?;
         self.is_ahead.set(false);
-        if into.filled().len() == before && room > 0 {
+        let read = into.filled().len() - before;
+        if read == 0 && room > 0 {
             self.has_ended.set(true);
+        } else if self.is_http2 {
+            // Requests tell themselves when they come; frames come without any as well.
+            self.preface_left.set(self.preface_left.get().saturating_sub(read));
+            let begins = self.preface_left.get() > 0;
+            self.head_since.set(begins.then(|| self.head_since.get().unwrap_or_else(Instant::now)));
         } else if matches!(self.stage(), Stage::Idle(_)) {
             self.head_since.set(Some(Instant::now()));
         }
         Poll::Ready(Ok(()))
     }
 
-    fn note_write(&self, written: &Poll<io::Result<usize>>) {
-        match written {
-            Poll::Pending if self.blocked_since.get().is_none() => self.blocked_since.set(Some(Instant::now())),
-            Poll::Pending => {}
-            Poll::Ready(_) => self.blocked_since.set(None),
+    /// Something was written, or waits for the kernel to have room.
+    fn note_write(&self, written: Written) {
+        if written.moves {
+            self.blocked_since.set(None);
+        }
+        if written.waits && self.blocked_since.get().is_none() {
+            self.blocked_since.set(Some(Instant::now()));
         }
     }
 }
@@ -205,8 +239,9 @@ impl AsyncRead for Socket {
 
 impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut *self.0.stream.borrow_mut()).poll_write(context, bytes);
-        self.0.note_write(&written);
+        let mut stream = self.0.stream.borrow_mut();
+        let written = Pin::new(&mut *stream).poll_write(context, bytes);
+        self.0.note_write(stream.written(&written));
         written
     }
 
@@ -215,8 +250,9 @@ impl AsyncWrite for Socket {
         context: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut *self.0.stream.borrow_mut()).poll_write_vectored(context, pieces);
-        self.0.note_write(&written);
+        let mut stream = self.0.stream.borrow_mut();
+        let written = Pin::new(&mut *stream).poll_write_vectored(context, pieces);
+        self.0.note_write(stream.written(&written));
         written
     }
 
@@ -225,7 +261,12 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.0.stream.borrow_mut()).poll_flush(context)
+        let mut stream = self.0.stream.borrow_mut();
+        let flushed = Pin::new(&mut *stream).poll_flush(context);
+        if let Stream::Tls(stream) = &mut *stream {
+            self.0.note_write(stream.written());
+        }
+        flushed
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,5 +1,6 @@
-//! A caller's stream of bytes: over TCP, or over the Unix socket.
+//! A caller's stream of bytes: over TCP, encrypted or not, or over the Unix socket.
 
+use crate::downstream::connection::encrypted::{Encrypted, Written};
 use crate::downstream::connection::peer;
 use crate::runtime::unix_socket;
 use crate::tenants::guard::Entrance;
@@ -18,6 +19,8 @@ use tokio::net::TcpStream;
 pub(crate) enum Stream {
     /// Through the port.
     Tcp(TcpStream),
+    /// Through the port, encrypted.
+    Tls(Box<Encrypted>),
     /// Through the file.
     Unix(unix_socket::Stream),
 }
@@ -26,15 +29,24 @@ impl Stream {
     /// Through which it has come in; `port` is what the port is.
     pub(crate) fn entrance(&self, port: Entrance) -> Entrance {
         match self {
-            Stream::Tcp(_) => port,
+            Stream::Tcp(_) | Stream::Tls(_) => port,
             Stream::Unix(_) => Entrance::UnixSocket,
         }
     }
 
-    /// From where it comes, if through the port.
-    pub(crate) fn address(&self) -> Option<IpAddr> {
+    /// Whether it speaks HTTP/2.
+    pub(crate) fn is_http2(&self) -> bool {
         match self {
-            Stream::Tcp(stream) => stream.peer_addr().ok().map(|address| address.ip()),
+            Stream::Tls(stream) => stream.is_http2(),
+            Stream::Tcp(_) | Stream::Unix(_) => false,
+        }
+    }
+
+    /// The connection that the kernel has, if it is one over TCP.
+    fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Stream::Tcp(stream) => Some(stream),
+            Stream::Tls(stream) => Some(stream.tcp()),
             Stream::Unix(_) => None,
         }
     }
@@ -42,7 +54,7 @@ impl Stream {
     /// Has what is written sent at once: delayed acknowledgements and Nagle's algorithm together would cost each small
     /// event 40 ms.
     pub(crate) fn send_at_once(&self) {
-        if let Stream::Tcp(stream) = self {
+        if let Some(stream) = self.tcp() {
             let _ = stream.set_nodelay(true);
         }
     }
@@ -50,16 +62,17 @@ impl Stream {
     /// Has a caller on another machine noticed that is gone without a word, though nobody sends anything: what goes on
     /// for it is paid for. One on this machine cannot go without one.
     pub(crate) fn ask_whether_it_lives(&self) {
-        if let Stream::Tcp(stream) = self {
+        if let Some(stream) = self.tcp() {
             // Without it such a caller is noticed when its answer cannot be sent.
             let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive());
         }
     }
 
     /// Whether the caller has sent something, or that it sends no more: then there are 0 bytes.
-    pub(crate) fn poll_peek(&self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_peek(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         match self {
             Stream::Tcp(stream) => stream.poll_peek(context, &mut ReadBuf::new(&mut [0])),
+            Stream::Tls(stream) => stream.poll_peek(context),
             Stream::Unix(stream) => unix_socket::poll_peek(stream, context),
         }
     }
@@ -69,6 +82,7 @@ impl Stream {
     pub(crate) fn is_held(&self) -> Option<bool> {
         match self {
             Stream::Tcp(stream) => peer::is_held(stream),
+            Stream::Tls(stream) => peer::is_held(stream.tcp()),
             Stream::Unix(stream) => Some(unix_socket::is_held(stream)),
         }
     }
@@ -78,14 +92,24 @@ impl Stream {
     pub(crate) fn unread_bytes(&self) -> Option<u64> {
         match self {
             Stream::Tcp(stream) => peer::unread_bytes(stream),
+            Stream::Tls(stream) => peer::unread_bytes(stream.tcp()),
             Stream::Unix(_) => None,
         }
     }
 
+    /// What has become of what was just written, or of what had waited before it.
+    pub(crate) fn written(&mut self, written: &Poll<io::Result<usize>>) -> Written {
+        match self {
+            Stream::Tls(stream) => stream.written(),
+            Stream::Tcp(_) | Stream::Unix(_) => Written { moves: written.is_ready(), waits: written.is_pending() },
+        }
+    }
+
     /// Writes as much as there is room for.
-    pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+    pub(crate) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Stream::Tcp(stream) => stream.try_write(bytes),
+            Stream::Tls(stream) => stream.try_write(bytes),
             Stream::Unix(stream) => stream.try_write(bytes),
         }
     }
@@ -94,7 +118,10 @@ impl Stream {
     ///
     /// # Errors
     /// When it has ended already.
-    pub(crate) fn shut(&self, how: Shutdown) -> io::Result<()> {
+    pub(crate) fn shut(&mut self, how: Shutdown) -> io::Result<()> {
+        if let Stream::Tls(stream) = self {
+            stream.say_end();
+        }
         self.socket().shutdown(how)
     }
 
@@ -109,6 +136,7 @@ impl Stream {
     fn socket(&self) -> SockRef<'_> {
         match self {
             Stream::Tcp(stream) => SockRef::from(stream),
+            Stream::Tls(stream) => SockRef::from(stream.tcp()),
             Stream::Unix(stream) => SockRef::from(stream),
         }
     }
@@ -118,6 +146,7 @@ impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_read(context, into),
+            Stream::Tls(stream) => Pin::new(&mut **stream).poll_read(context, into),
             Stream::Unix(stream) => Pin::new(stream).poll_read(context, into),
         }
     }
@@ -127,6 +156,7 @@ impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
+            Stream::Tls(stream) => Pin::new(&mut **stream).poll_write(context, bytes),
             Stream::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
         }
     }
@@ -138,6 +168,7 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(context, pieces),
+            Stream::Tls(stream) => Pin::new(&mut **stream).poll_write_vectored(context, pieces),
             Stream::Unix(stream) => Pin::new(stream).poll_write_vectored(context, pieces),
         }
     }
@@ -145,6 +176,7 @@ impl AsyncWrite for Stream {
     fn is_write_vectored(&self) -> bool {
         match self {
             Stream::Tcp(stream) => stream.is_write_vectored(),
+            Stream::Tls(stream) => stream.is_write_vectored(),
             Stream::Unix(stream) => stream.is_write_vectored(),
         }
     }
@@ -152,6 +184,7 @@ impl AsyncWrite for Stream {
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_flush(context),
+            Stream::Tls(stream) => Pin::new(&mut **stream).poll_flush(context),
             Stream::Unix(stream) => Pin::new(stream).poll_flush(context),
         }
     }
@@ -159,6 +192,7 @@ impl AsyncWrite for Stream {
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
+            Stream::Tls(stream) => Pin::new(&mut **stream).poll_shutdown(context),
             Stream::Unix(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }
@@ -179,7 +213,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_sends_no_more_through_the_unix_socket_is_told_from_who_has_gone() {
-        let (ours, mut theirs) = pair();
+        let (mut ours, mut theirs) = pair();
         assert_eq!(ours.is_held(), Some(true));
         theirs.write_all(b"a").expect("written");
         assert_eq!(poll_fn(|context| ours.poll_peek(context)).await.expect("a byte"), 1);
@@ -192,7 +226,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_end_is_seen_when_it_comes() {
-        let (ours, theirs) = pair();
+        let (mut ours, theirs) = pair();
         let peeked = poll_fn(|context| ours.poll_peek(context));
         tokio::pin!(peeked);
         tokio::select! {

@@ -72,8 +72,12 @@ async fn served_by(first: &Provider, second: &Provider) -> (u16, String, String)
     );
     let config = config::parse(&text, Path::new("")).expect("it is a configuration");
     let clock = Clock::start();
-    let means =
-        Means { log_lines_lost: Counter::default(), connections_max: 16, listen: ([127, 0, 0, 1], 4141).into() };
+    let means = Means {
+        log_lines_lost: Counter::default(),
+        connections_max: 16,
+        listen: ([127, 0, 0, 1], 4141).into(),
+        tls: None,
+    };
     let registry = Arc::new(Registry::new(clock));
     let app = Arc::new(App::new(config, clock, registry, None, None, None, FingerprintKey::generate(), means));
     let worker = Worker::new(Arc::clone(&app), Arc::default());
