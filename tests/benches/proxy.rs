@@ -97,7 +97,8 @@ fn share_of_processor_time() {
 /// that can be limited, prices, and an entry in the ledger.
 fn share_of_the_ledger() {
     let provider = Provider::start();
-    let all = ["requests", "input tokens", "output tokens", "tokens"].map(|what| format!("\"900000000 {what} per day\""));
+    let all =
+        ["requests", "input tokens", "output tokens", "tokens"].map(|what| format!("\"900000000 {what} per day\""));
     let limits = format!("limits = [{}, \"$1000000 per month\", \"900 calls in flight\"]", all.join(", "));
     let without = Setup::with(&provider).start();
     let setup = Setup::with(&provider).set("ledger", &limits).set("groups.acme", &limits);
@@ -112,7 +113,10 @@ fn share_of_the_ledger() {
     }
     let (bare, kept) = (median(bare), median(kept));
     let more = kept.as_secs_f64() - bare.as_secs_f64();
-    println!("processor time per request, nobody pays: {bare:?}; a ledger with groups, limits and prices: {kept:?} ({:+.1} µs)", more * 1e6);
+    println!(
+        "processor time per request, nobody pays: {bare:?}; a ledger with groups, limits and prices: {kept:?} ({:+.1} µs)",
+        more * 1e6
+    );
 }
 
 fn from_arrival_to_service() {

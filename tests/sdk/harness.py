@@ -132,14 +132,23 @@ class Spillway(Process):
             return False
 
     def metric(self, name: str) -> float:
-        """A figure, by its name and labels; 0 where it is not told."""
+        """The sum of all figures of this name that have these labels, whatever others they have."""
         with _direct.open(f"{self.admin_url}/metrics", timeout=DEADLINE_S) as response:
             lines = response.read().decode().splitlines()
-        return next((float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(f"{name} ")), 0.0)
+        wanted_name, wanted_labels = _series(name)
+        told = (line.rsplit(" ", 1) for line in lines if line.startswith(wanted_name))
+        figures = ((_series(series), float(value)) for series, value in told)
+        return sum(value for (name, labels), value in figures if name == wanted_name and wanted_labels <= labels)
 
     def job(self, location: str) -> dict:
         """A job as its status page shows it."""
         return http("GET", self.url + location)
+
+
+def _series(series: str) -> tuple[str, set[str]]:
+    """A series' name, and its labels with their values."""
+    name, _, labels = series.partition("{")
+    return name, {label.strip('"') for label in labels.rstrip("}").split('",') if label}
 
 
 def _ready_line(line: str):

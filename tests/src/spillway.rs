@@ -290,15 +290,14 @@ impl Spillway {
         named(&self.status()["policies"], name)
     }
 
-    /// The value of a metric, named with its labels as they stand in the text; 0 if it is not there.
+    /// The value of a metric, named with labels as they stand in the text: the sum of all series of this name that have
+    /// these labels, whatever others they have; 0 if there is none.
     ///
     /// # Panics
     /// When the admin port does not answer.
     #[track_caller]
     pub fn metric(&self, name: &str) -> f64 {
-        let text = self.admin(&get("/metrics")).text();
-        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
-        value.unwrap_or(0.0)
+        sum_of(&self.admin(&get("/metrics")).text(), name)
     }
 
     /// Waits until an upstream's own circuit is in this state.
@@ -469,6 +468,23 @@ impl Drop for Stopped {
         // Fails only for a thread that has ended.
         let _ = ptrace::detach(self.0, None);
     }
+}
+
+/// The sum of all series of a name that have these labels, whatever others they have.
+fn sum_of(exposition: &str, series: &str) -> f64 {
+    let parts = |series: &str| {
+        let (name, labels) = series.split_once('{').unwrap_or((series, ""));
+        let labels = labels.trim_end_matches('}').split("\",").map(|label| label.trim_end_matches('"').to_owned());
+        (name.to_owned(), labels.filter(|label| !label.is_empty()).collect::<Vec<_>>())
+    };
+    let (name, labels) = parts(series);
+    let values = exposition.lines().filter(|line| line.starts_with(&name)).filter_map(|line| {
+        let (told, value) = line.rsplit_once(' ')?;
+        let (told_name, told_labels) = parts(told);
+        let is_meant = told_name == name && labels.iter().all(|label| told_labels.contains(label));
+        is_meant.then(|| value.parse::<f64>().ok())?
+    });
+    values.fold(0.0, |sum, value| sum + value)
 }
 
 fn named(list: &Value, name: &str) -> Value {

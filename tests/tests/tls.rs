@@ -103,6 +103,9 @@ fn other_machines_are_let_in_where_a_key_is_demanded_and_somebody_encrypts() {
     let setup = Setup::bare().set("server", "listen = \"0.0.0.0:0\"").with_certificate(&authority.certify("localhost"));
     let ended = setup.run_to_end(&["check"]);
     assert!(ended.code == Some(2) && ended.stderr.contains("an access key"), "{}", ended.stderr);
+    let setup = Setup::bare().set("server", "listen = \"0.0.0.0:0\"").set("keys", "required = true");
+    let ended = setup.with_certificate(&authority.certify("localhost")).run_to_end(&["check"]);
+    assert_eq!(ended.code, Some(0), "a virtual key is one as well: {}", ended.stderr);
 }
 
 #[test]

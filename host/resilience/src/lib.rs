@@ -68,7 +68,9 @@ pub use decide::{
 pub use fair_queue::{FairQueue, FairQueueSettings, Full, Granted, Tenant, Ticket, Turn};
 pub use hedge::{Hedge, HedgeSettings, NoHedge, Race, when_to_hedge};
 pub use histogram::Histogram;
-pub use limiter::{Ceiling, Dimension, Exceeded, Limiter, Refused, Reported, Reservation, Settlement, reserve_all};
+pub use limiter::{
+    Ceiling, Dimension, Exceeded, LimitStanding, Limiter, Refused, Reported, Reservation, Settlement, reserve_all,
+};
 pub use load_trial::LoadTrial;
 pub use pacer::{Pacer, PacerSettings, Pause, ServedLog};
 pub use promptness::Promptness;

@@ -88,6 +88,17 @@ pub enum Ceiling {
     Provider,
 }
 
+/// How a limit stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitStanding {
+    /// The limit itself: its largest burst, which is what it refills in a minute.
+    pub limit: u64,
+    /// What is left of it, down to nothing where calls took more than was there.
+    pub remaining: u64,
+    /// The time until all of it is there again, if nobody takes anything.
+    pub reset_in: Duration,
+}
+
 /// What a call turned out to cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settlement {
@@ -213,6 +224,16 @@ impl Limiter {
             Dimension::Tokens => &self.tokens,
         };
         quota.map(|quota| quota.available(now))
+    }
+
+    /// How a limit stands now; `None` without one.
+    #[must_use]
+    pub fn standing(&self, dimension: Dimension, now: Timestamp) -> Option<LimitStanding> {
+        let quota = match dimension {
+            Dimension::Requests => &self.requests,
+            Dimension::Tokens => &self.tokens,
+        };
+        quota.map(|quota| quota.standing(now))
     }
 
     /// Reservations that are not settled, lost ones included until they expire.

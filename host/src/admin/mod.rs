@@ -10,7 +10,7 @@ use crate::runtime::complaint::Complaint;
 use crate::spool::Spool;
 use crate::tenants::guard::{Entrance, Guard};
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -114,11 +114,26 @@ async fn answer(app: &App, tokens: &Tokens, request: &Request<Incoming>) -> Resp
             Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
         },
         "/metrics" => {
-            let metrics = app.metrics.text(app.requests_in_flight());
-            text(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", metrics)
+            let in_flight = app.requests_in_flight();
+            match wants_older_text(request.headers()) {
+                true => {
+                    let older = "text/plain; version=0.0.4; charset=utf-8";
+                    text(StatusCode::OK, older, app.metrics.older_text(in_flight))
+                }
+                false => {
+                    let open_metrics = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+                    text(StatusCode::OK, open_metrics, app.metrics.text(in_flight))
+                }
+            }
         }
         path => problem(StatusCode::NOT_FOUND, &format!("There is no {path} here; / lists what there is.")),
     }
+}
+
+/// Whether who asks for metrics takes the text from before OpenMetrics, and says nothing of the latter.
+fn wants_older_text(headers: &HeaderMap) -> bool {
+    let accepted = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    accepted.contains("text/plain") && !accepted.contains("openmetrics")
 }
 
 /// Ready is who can serve live traffic: whoever is told otherwise sends it elsewhere. What does not keep it from that

@@ -19,6 +19,7 @@ mod ledger;
 mod limits;
 mod live;
 mod log;
+mod metrics;
 mod pacing;
 mod path_template;
 mod pattern;
@@ -55,6 +56,7 @@ pub use ledger::{LedgerConfig, Unpriced, Zone};
 pub use limits::{Limits, Quota};
 pub use live::LivePolicies;
 pub use log::{LogConfig, LogFormat};
+pub use metrics::MetricsConfig;
 pub use pacing::PacingConfig;
 pub use path_template::PathTemplate;
 pub use pattern::Pattern;
@@ -116,6 +118,8 @@ pub struct Config {
     pub keys: KeysConfig,
     /// The durable queue, which may be switched off.
     pub spool: SpoolConfig,
+    /// What the figures tell apart.
+    pub metrics: MetricsConfig,
     /// What is said and recorded.
     pub log: LogConfig,
 }
@@ -181,6 +185,7 @@ impl Config {
             prices: PricesConfig::read(root.section("prices")),
             keys,
             spool,
+            metrics: MetricsConfig::read(root.section("metrics")),
             log,
         };
         let (listen, admin) = (config.server.listen, config.admin.listen);
@@ -250,6 +255,7 @@ impl Table for Config {
             ("prices", PricesConfig::describe()),
             ("keys", KeysConfig::describe()),
             ("spool", SpoolConfig::describe()),
+            ("metrics", MetricsConfig::describe()),
             ("log", LogConfig::describe()),
         ];
         Description { doc: String::new(), keys: Vec::new(), tables: Tables::These(tables) }
@@ -272,6 +278,7 @@ impl Table for Config {
             ("prices".into(), &self.prices),
             ("keys".into(), &self.keys),
             ("spool".into(), &self.spool),
+            ("metrics".into(), &self.metrics),
             ("log".into(), &self.log),
         ]
     }

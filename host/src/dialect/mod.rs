@@ -16,6 +16,7 @@ pub(crate) mod paths;
 pub(crate) mod plain;
 pub(crate) mod preference;
 pub(crate) mod query;
+pub(crate) mod rate_headers;
 pub(crate) mod signature;
 pub(crate) mod sse;
 pub(crate) mod static_answer;

@@ -111,7 +111,7 @@ pub(crate) async fn serve(
     // Shed what matters least while there is too much in hand.
     let load = worker.app.load(body.size_hint().lower());
     if let ShedDecision::Shed { retry_after } = worker.app.shed.decide(load, caller.priority) {
-        upstream.metrics.request(RequestOutcome::Shed);
+        upstream.metrics.refused_unread(RequestOutcome::Shed);
         let refusal = Refusal::after(RefusalKind::Overloaded { priority: caller.priority }, retry_after);
         return refused(refusal, dialect, &upstream.name);
     }
@@ -124,12 +124,13 @@ pub(crate) async fn serve(
         Ok(targets) => targets,
         Err(refusal) => {
             let shed = matches!(refusal.kind, RefusalKind::Overloaded { .. });
-            upstream.metrics.request(if shed { RequestOutcome::Shed } else { RequestOutcome::Refused });
+            let outcome = if shed { RequestOutcome::Shed } else { RequestOutcome::Refused };
+            upstream.metrics.refused_unread(outcome);
             return refused(refusal, dialect, &upstream.name);
         }
     };
     let target = targets.first();
-    trace.goes_to(&target.upstream, target.request.parameters.model.as_deref());
+    trace.goes_to(target);
     trace.is_recorded(worker.app.recorder.as_ref(), target);
 
     // Serve it now, or keep it if the caller likes that better than an error; for as long as its key counts.

@@ -248,7 +248,7 @@ fn refuse(app: &App, targets: &Targets, refusal: Refusal, mut trace: RequestTrac
 fn begin(targets: &Targets) -> RequestTrace {
     let target = targets.first();
     let mut trace = RequestTrace::begin(&target.request.id);
-    trace.goes_to(&target.upstream, target.request.parameters.model.as_deref());
+    trace.goes_to(target);
     trace
 }
 

@@ -7,7 +7,6 @@ use crate::runtime::sync::lock;
 use jiff::tz::TimeZone;
 use spillway_resilience::{
     AccountId, Allowance, Amounts, Asked, Beyond, Calendar, Exhausted, Force, Held, Measure, Period, Purse, Reserved,
-    Used,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -257,13 +256,6 @@ impl Accounts {
         let State { purse, calendar, owners, .. } = &mut *state;
         let above = purse.standing_above(payer.account, *calendar);
         above.into_iter().map(|exhausted| self.owned(owners, exhausted)).collect()
-    }
-
-    /// What was used by a payer in a period's present window.
-    pub(crate) fn used(&self, payer: &Payer, period: Period) -> Used {
-        let mut state = self.at_present();
-        let State { purse, calendar, .. } = &mut *state;
-        purse.used(payer.account, period, *calendar)
     }
 
     /// Calls that would have been refused by limits that only watch.

@@ -1,6 +1,6 @@
 //! What a call waits for before it goes out: circuits, its tenant's limits, lanes, and the limits of its upstream.
 
-use crate::observe::metrics::RequestOutcome;
+use crate::observe::metrics::{RequestOutcome, WaitedFor};
 use crate::proxy::permits::Permits;
 use crate::proxy::refusal::{Owner, Refusal, RefusalKind};
 use crate::proxy::spending::Expense;
@@ -67,7 +67,7 @@ pub(super) async fn admit(
 
         // The tenant's own limits.
         if let (None, Some(gate)) = (&*tenant.charge, &target.request.caller.gate) {
-            let permit = wait_at(gate, target, tenant.patience, clock, trace, "its tenant's limit").await;
+            let permit = wait_at(gate, target, tenant.patience, clock, trace, WaitedFor::TenantLimit).await;
             *tenant.charge = Some(permit.map_err(|away| Obstruction::OfTenant(limited(tenant_of(target), &away)))?);
         }
 
@@ -84,7 +84,7 @@ pub(super) async fn admit(
         }
 
         // The limits: a quota that is overrun is refused by the provider anyway, and costs a call.
-        let permit = wait_at(&upstream.gate, target, patience.limits, clock, trace, "the limit").await;
+        let permit = wait_at(&upstream.gate, target, patience.limits, clock, trace, WaitedFor::UpstreamLimit).await;
         let owner = || Owner::Upstream(upstream.name.to_string());
         let permit = permit.map_err(|away| Obstruction::OfUpstream(limited(owner(), &away)))?;
 
@@ -120,7 +120,7 @@ impl Places {
         let demand = Demand { tokens: 0, ..target.demand() };
         let permit = patience::enter_again(&lane.gate, demand, former, patience, clock).await;
         if began.elapsed() >= WAIT_WORTH_TELLING {
-            trace.waited("its turn", began.elapsed());
+            trace.waited(WaitedFor::Lane, began.elapsed(), &target.upstream);
         }
         let permit = permit?;
         if let (None, Some(ticket)) = (former, permit.ticket()) {
@@ -144,12 +144,12 @@ async fn wait_at(
     patience: Instant,
     clock: Clock,
     trace: &mut RequestTrace,
-    what: &str,
+    waited_for: WaitedFor,
 ) -> Result<AdmissionPermit, TurnedAway> {
     let began = Instant::now();
     let result = patience::enter(gate, target.demand(), patience, clock).await;
     if began.elapsed() >= WAIT_WORTH_TELLING {
-        trace.waited(what, began.elapsed());
+        trace.waited(waited_for, began.elapsed(), &target.upstream);
     }
     result
 }
@@ -192,7 +192,7 @@ async fn wait_for_allowance(
         let standing = match Expense::reserve(worker, target, tenant.is_first) {
             Ok(expense) => {
                 if let Some(began) = began {
-                    trace.waited("its ledger's limit", began.elapsed());
+                    trace.waited(WaitedFor::Allowance, began.elapsed(), &target.upstream);
                 }
                 return Ok(expense);
             }
@@ -248,6 +248,6 @@ async fn wait_for_circuit(
         () = clock.sleep(wait) => {}
         () = target.upstream.circuits.changed() => {}
     }
-    trace.waited("the circuit", began.elapsed());
+    trace.waited(WaitedFor::Circuit, began.elapsed(), &target.upstream);
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! A response of the provider's on the point of becoming the caller's.
 
 use crate::dialect::headers::strip_hop_by_hop;
+use crate::proxy::allowance_left::tell_what_is_left;
 use crate::proxy::body::Body;
 use crate::proxy::completion::Completion;
 use crate::proxy::forward::Forward;
@@ -20,6 +21,7 @@ pub(crate) fn answer(mut held: BufferedResponse, completion: Completion, is_fina
     headers.clone_from(&held.headers);
     strip_hop_by_hop(headers);
     completion.trace.insert_headers(headers);
+    tell_what_is_left(headers, &completion.target, completion.worker.app.ledger.as_deref());
     if is_final {
         headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
     }

@@ -102,7 +102,7 @@ impl App {
         key: FingerprintKey,
         means: Means,
     ) -> Self {
-        let mut metrics = Metrics::default();
+        let mut metrics = Metrics::new(&config.metrics, config.tenants.keys().map(String::as_str));
         metrics.show_log(&means.log_lines_lost);
         metrics.show_policies(Arc::clone(&policies));
         if let Some(tls) = &means.tls {
@@ -121,7 +121,7 @@ impl App {
         let circuit_changed = Arc::new(Notify::new());
         let upstreams = config.upstreams.iter().map(|(name, upstream)| {
             let slot = policies.slot(&upstream.policy);
-            let counters = Arc::new(metrics.upstream(name));
+            let counters = metrics.upstream(name);
             let changed = Arc::clone(&circuit_changed);
             let upstream = Upstream::new(name, upstream.clone(), slot, counters, &key, clock, changed);
             (name.clone(), Arc::new(upstream))

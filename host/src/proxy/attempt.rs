@@ -1,5 +1,6 @@
 //! One call to one upstream: sent within its timeouts, and held until its first content says what it is worth.
 
+use crate::observe::metrics::CallFault;
 use crate::observe::recording::Note;
 use crate::policy::{Judged, Record};
 use crate::proxy::hold::{Begun, BufferedResponse, hold, is_nothing, json_of_event, prefix_of};
@@ -125,7 +126,8 @@ impl Attempt<'_> {
             Some(held) if held.switched.is_some() => worker.judge.borrow().success(),
             _ => worker.judge.borrow_mut().classify(&target.upstream.policy, facts),
         };
-        target.upstream.metrics.attempt(judged.verdict.class);
+        let fault = record.fault.map(|fault| CallFault::of(fault, record.phase));
+        target.upstream.metrics.attempt(target.model.as_deref(), judged.verdict.class, fault);
         target.upstream.learn(&record, &judged.verdict);
         let note = worker
             .app
@@ -250,8 +252,7 @@ async fn begin(
         };
         if was_used_before && (unanswered.unsent.is_some() || unanswered.was_closed_as_unused && target.is_repeatable())
         {
-            // Those beside it have been unused for longer.
-            client.forget_unused();
+            client.was_closed_under_call();
             progress.phase.set(Phase::Connecting);
             unsent = unanswered.unsent;
             continue;

@@ -1,6 +1,6 @@
 //! The attempt loop: the order in which a request is let out, sent, judged, and sent again.
 
-use crate::observe::metrics::RequestOutcome;
+use crate::observe::metrics::{RequestOutcome, WaitedFor};
 use crate::policy::Record;
 use crate::proxy::admission::{Obstruction, Tenants, admit};
 use crate::proxy::answer::answer;
@@ -181,7 +181,7 @@ impl Run<'_> {
             let wait = held_back(target, clock);
             if !wait.is_zero() {
                 clock.sleep(wait).await;
-                self.trace.waited("a retry", wait);
+                self.trace.waited(WaitedFor::Retry, wait, upstream);
             }
         }
 
@@ -363,7 +363,7 @@ impl Run<'_> {
                         Ok((token, wait)) => {
                             retry = Some(token);
                             if !wait.is_zero() {
-                                self.trace.waited("a retry", wait);
+                                self.trace.waited(WaitedFor::Retry, wait, upstream);
                                 clock.sleep(wait).await;
                             }
                             continue;
@@ -435,7 +435,7 @@ impl Run<'_> {
                     self.token = Some(token);
                     if !wait.is_zero() {
                         clock.sleep(wait).await;
-                        self.trace.waited("a retry", wait);
+                        self.trace.waited(WaitedFor::Retry, wait, &stop.target.upstream);
                     }
                     return Some(stop);
                 }

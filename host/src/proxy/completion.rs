@@ -1,7 +1,7 @@
 //! What is settled when an answer has ended, exactly once, whatever ended it.
 
 use crate::dialect::Usage;
-use crate::observe::metrics::RequestOutcome;
+use crate::observe::metrics::{CallFault, RequestOutcome};
 use crate::policy::Record;
 use crate::proxy::attempt::Attempted;
 use crate::proxy::permits::Charges;
@@ -77,13 +77,14 @@ impl Completion {
 
     /// The first content is on its way to the caller.
     pub(super) fn content_began(&mut self) {
-        if self.outcome != RequestOutcome::Answered || self.verdict.class != Class::Success {
+        if !self.is_counted_as_served() {
             return;
         }
         let upstream = &self.target.upstream;
         let duration = self.record.first_content.get().unwrap_or_else(|| self.record.began.elapsed());
         self.record.first_content.set(Some(duration));
-        upstream.metrics.first_content(duration);
+        upstream.metrics.first_content(self.target.model.as_deref(), duration);
+        self.trace.content_began();
         let is_first = self.target.request.is_first(self.record.number);
         let first_sent = is_first.then(|| self.worker.app.clock.at(self.record.began));
         upstream.served(self.target.subject(), duration, first_sent);
@@ -94,6 +95,11 @@ impl Completion {
         if let Some(probe) = self.circuits.take_if(|circuits| circuits.is_probe()) {
             conclude(&self.worker, &self.target, probe, &self.record, self.consequence(None, None));
         }
+    }
+
+    /// Whether it is an answer that was asked for, and not an error on its way to the caller.
+    fn is_counted_as_served(&self) -> bool {
+        self.outcome == RequestOutcome::Answered && self.verdict.class == Class::Success
     }
 
     /// The connection that was asked for serves: its circuits need not wait for its end, which may be an hour away.
@@ -117,8 +123,20 @@ impl Completion {
 
     /// So many tokens were used while the answer goes on. What is booked so is not told again at its end.
     pub(super) fn uses(&mut self, usage: Usage) {
-        self.target.upstream.metrics.tokens(usage.input, usage.output);
+        self.tell_usage(&usage);
         self.charges.book(usage);
+    }
+
+    /// Tells the figures what was used, and what that costs where somebody keeps a ledger.
+    fn tell_usage(&self, usage: &Usage) {
+        let (metrics, about) = (&self.target.upstream.metrics, self.target.about());
+        metrics.uses(about, usage);
+        if let Some(expense) = &self.charges.expense {
+            match expense.price_of(usage) {
+                Some(pico_dollars) => metrics.cost(about, pico_dollars),
+                None => metrics.unpriced(about, usage),
+            }
+        }
     }
 
     /// What the verdict so far means, where the attempt has ended with this fault and has cost so many tokens.
@@ -131,11 +149,18 @@ impl Completion {
     pub(super) fn settle(mut self, end: End, usage: Option<Usage>) {
         let metrics = &self.target.upstream.metrics;
         if let Some(usage) = usage {
-            metrics.tokens(usage.input, usage.output);
+            self.tell_usage(&usage);
             if matches!(end, End::Whole) {
                 let target = &self.target;
                 target.upstream.estimates.learn(target.model.as_deref(), &target.request.input, usage.input);
             }
+        }
+        let model = self.target.model.as_deref();
+        match &end {
+            End::Whole if self.is_counted_as_served() => metrics.answered(model, self.record.began.elapsed()),
+            End::Failed(_) => metrics.broke(model, CallFault::ErrorInAnswer),
+            End::Broken(fault, _) => metrics.broke(model, CallFault::of(*fault, Phase::Committed)),
+            End::Whole | End::Abandoned(_) => {}
         }
         let fault = match end {
             End::Broken(fault, _) => Some(fault),

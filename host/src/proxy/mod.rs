@@ -1,6 +1,7 @@
 //! A request and its calls upstream, from the attempt loop to the end of its answer.
 
 pub(crate) mod admission;
+mod allowance_left;
 pub(crate) mod answer;
 pub(crate) mod app;
 pub(crate) mod attempt;

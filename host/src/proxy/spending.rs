@@ -88,8 +88,13 @@ impl Expense {
         }
     }
 
+    /// What this usage costs, in pico-dollars; `None` where nobody here knows.
+    pub(super) fn price_of(&self, usage: &Usage) -> Option<u128> {
+        self.quote.as_ref().map(|quote| quote.cost(usage))
+    }
+
     fn cost(&self, usage: Usage, mark: Mark) -> Cost {
-        let pico_dollars = self.quote.as_ref().map_or(0, |quote| quote.cost(&usage));
+        let pico_dollars = self.price_of(&usage).unwrap_or(0);
         Cost {
             booked: Booked { mark, counts: usage.into(), tier: usage.tier.number(), length: Length::of(usage.input) },
             pico_dollars,

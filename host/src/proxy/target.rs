@@ -3,6 +3,7 @@
 use crate::dialect::estimate::Estimate;
 use crate::dialect::signature::Signature;
 use crate::dialect::{Operation, compression, headers, kept, upgrade, with_model};
+use crate::observe::metrics::About;
 use crate::observe::recording::Arrival;
 use crate::proxy::candidate::{Candidate, TokensInFlight};
 use crate::proxy::chain::{Chains, Plan};
@@ -148,6 +149,11 @@ impl Target {
     /// The model that is asked for there: the route's, or the caller's.
     pub(crate) fn asked_model(&self) -> Option<Arc<str>> {
         self.model.clone().or_else(|| self.request.parameters.model.as_deref().map(Arc::from))
+    }
+
+    /// The model that is asked for there, and the tenant that asks: whom its figures are about.
+    pub(crate) fn about(&self) -> About<'_> {
+        About { model: self.model.as_deref(), tenant: self.request.caller.name.as_deref() }
     }
 
     /// How its request came, for whoever records it; `None` for a job's.

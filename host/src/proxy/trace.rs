@@ -1,6 +1,6 @@
 //! One record per request that says why it ended as it did. It becomes one line of the log, and a few headers.
 
-use crate::observe::metrics::{RequestOutcome, UpstreamMetrics};
+use crate::observe::metrics::{About, Ended, RequestOutcome, UpstreamMetrics, WaitedFor};
 use crate::observe::recording::{Arrival, FORM, Recorder, Unserved};
 use crate::policy::Record;
 use crate::policy::{By, Judged};
@@ -31,6 +31,17 @@ pub(crate) struct RequestTrace {
     judged_by: Option<Arc<By>>,
     /// Time spent upstream and waiting: all the rest is Spillway's own.
     elsewhere: Duration,
+    /// Time spent waiting for limits, lanes and circuits.
+    waited: Duration,
+    /// Time from its arrival to its first content.
+    first_content: Option<Duration>,
+    /// Calls beyond the first at the same target, and calls of another target.
+    retries: u32,
+    fallbacks: u32,
+    /// Which of a route's targets was called last.
+    called_last: Option<Arc<str>>,
+    /// The name of the tenant that asks.
+    tenant: Option<Arc<str>>,
     /// Where the end is counted; a job's is not, since its request was counted when it was kept.
     counted: Option<Arc<UpstreamMetrics>>,
     /// Where its end is recorded if it ends without an attempt, and how it came.
@@ -72,6 +83,12 @@ impl RequestTrace {
             attempts: 0,
             judged_by: None,
             elsewhere: Duration::ZERO,
+            waited: Duration::ZERO,
+            first_content: None,
+            retries: 0,
+            fallbacks: 0,
+            called_last: None,
+            tenant: None,
             counted: None,
             recorded: None,
             ended: false,
@@ -84,10 +101,11 @@ impl RequestTrace {
     }
 
     /// Where the request goes. From here on its end is counted there.
-    pub(crate) fn goes_to(&mut self, upstream: &Upstream, model: Option<&str>) {
-        self.upstream = upstream.name.to_string();
-        self.model = model.map(str::to_owned);
-        self.counted = Some(Arc::clone(&upstream.metrics));
+    pub(crate) fn goes_to(&mut self, target: &Target) {
+        self.upstream = target.upstream.name.to_string();
+        self.model.clone_from(&target.request.parameters.model);
+        self.tenant.clone_from(&target.request.caller.name);
+        self.counted = Some(Arc::clone(&target.upstream.metrics));
     }
 
     /// If the request ends without an attempt, that is recorded here.
@@ -149,8 +167,7 @@ impl RequestTrace {
 
     /// An attempt ended, and this is what it was worth.
     fn attempt(&mut self, record: &Record, judged: &Judged) {
-        self.attempts += 1;
-        self.elsewhere += record.elapsed;
+        self.called(record.elapsed);
         self.judged_by = Some(Arc::clone(&judged.by));
         let verdict = &judged.verdict;
         let mut step =
@@ -159,10 +176,24 @@ impl RequestTrace {
         self.tell(&step);
     }
 
+    /// A call was made, and has taken so long.
+    fn called(&mut self, elapsed: Duration) {
+        self.elsewhere += elapsed;
+        let here = self.route.as_ref().map(|route| &route.target);
+        match self.called_last.as_ref() == here {
+            _ if self.attempts == 0 => {}
+            true => self.retries += 1,
+            false => self.fallbacks += 1,
+        }
+        if self.called_last.as_ref() != here {
+            self.called_last = here.cloned();
+        }
+        self.attempts += 1;
+    }
+
     /// An attempt ended without any doing of the upstream's.
     fn attempt_ended(&mut self, what: Elsewhere, elapsed: Duration) {
-        self.attempts += 1;
-        self.elsewhere += elapsed;
+        self.called(elapsed);
         let by = match what {
             Elsewhere::BodyBroken | Elsewhere::BodyLate | Elsewhere::Impatient => "by its caller".to_owned(),
             Elsewhere::Short(shortage) => format!("because {shortage},"),
@@ -170,10 +201,19 @@ impl RequestTrace {
         self.tell(&format!("attempt {} ended {by} after {} ms", self.attempts, elapsed.as_millis()));
     }
 
-    /// The request waited.
-    pub(crate) fn waited(&mut self, for_what: &str, wait: Duration) {
+    /// The request waited for something at this upstream.
+    pub(crate) fn waited(&mut self, waited_for: WaitedFor, wait: Duration, upstream: &Upstream) {
         self.elsewhere += wait;
-        self.tell(&format!("waited {} ms for {for_what}", wait.as_millis()));
+        if waited_for != WaitedFor::Retry {
+            self.waited += wait;
+        }
+        upstream.metrics.waited(waited_for, wait);
+        self.tell(&format!("waited {} ms for {}", wait.as_millis(), waited_for.in_words()));
+    }
+
+    /// The first content is on its way to the caller.
+    pub(crate) fn content_began(&mut self) {
+        self.first_content = Some(self.began.elapsed());
     }
 
     /// Something happened that explains the end.
@@ -222,10 +262,20 @@ impl RequestTrace {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
+        let took = self.began.elapsed();
         if let Some(metrics) = &self.counted {
-            metrics.request(outcome);
+            metrics.ended(&Ended {
+                about: About { model: self.model.as_deref(), tenant: self.tenant.as_deref() },
+                outcome,
+                status,
+                took,
+                first_content: self.first_content,
+                waited: self.waited,
+                retries: self.retries,
+                fallbacks: self.fallbacks,
+            });
         }
-        let duration_ms = milliseconds(self.began.elapsed());
+        let duration_ms = milliseconds(took);
         if let Some((recorder, arrival)) = self.recorded.take().filter(|_| self.attempts == 0) {
             recorder.unserved(Unserved {
                 form: FORM,

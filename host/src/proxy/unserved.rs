@@ -6,6 +6,7 @@ use crate::dialect::preference::Preference;
 use crate::dialect::static_answer::{StaticAnswer, static_answer};
 use crate::observe::metrics::RequestOutcome;
 use crate::policy::Record;
+use crate::proxy::allowance_left::tell_what_is_left;
 use crate::proxy::answer::answer;
 use crate::proxy::attempt::{Attempted, Elsewhere, EndedElsewhere};
 use crate::proxy::body::Body;
@@ -243,6 +244,7 @@ impl Unserved {
         let status = if lost { 0 } else { response.status().as_u16() };
         worker.app.note_refusal((code, status), target.names(), &reason);
         trace.insert_headers(response.headers_mut());
+        tell_what_is_left(response.headers_mut(), &target, worker.app.ledger.as_deref());
         if is_of_several {
             speak_for_all(response.headers_mut(), is_final_everywhere, wait);
             insert_tried(response.headers_mut(), tried.as_ref());

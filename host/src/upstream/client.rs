@@ -23,6 +23,7 @@ use self::pool::{Connected, Pool, UNUSED_MAX};
 use self::stream::{Bottom, Stream, encrypted};
 use self::through::{refused, through_socks, to_proxy, tunnelled};
 use crate::config::{Proxy, ProxyKind, UpstreamConfig};
+use crate::observe::metrics::{OpenConnection, PoolMetrics};
 use crate::runtime::causes::ErrorChain;
 use crate::runtime::clock::Clock;
 use crate::runtime::shortage::Shortage;
@@ -41,6 +42,7 @@ use std::error::Error;
 use std::fmt;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -60,12 +62,13 @@ struct Inner {
     clock: Clock,
     destination: Destination,
     pool: RefCell<Pool<Sender>>,
+    metrics: Arc<PoolMetrics>,
     /// Whether somebody closes what nobody uses.
     is_swept: Cell<bool>,
 }
 
-/// What sends over a connection, and decides how it ends.
-type Sender = (SendRequest<RequestBody>, AbruptEnd);
+/// What sends over a connection, decides how it ends, and counts it as open.
+type Sender = (SendRequest<RequestBody>, AbruptEnd, OpenConnection);
 
 impl Connected for Sender {
     fn is_closed(&self) -> bool {
@@ -90,9 +93,10 @@ pub(crate) struct Unanswered {
 
 impl Client {
     /// A client without connections yet.
-    pub(crate) fn of(config: &UpstreamConfig, trust: Trust, clock: Clock) -> Self {
+    pub(crate) fn of(config: &UpstreamConfig, trust: Trust, clock: Clock, metrics: Arc<PoolMetrics>) -> Self {
         let destination = Destination::of(config, trust, clock);
-        Client(Rc::new(Inner { clock, destination, pool: RefCell::default(), is_swept: Cell::new(false) }))
+        let pool = RefCell::new(Pool::counted_by(Arc::clone(&metrics)));
+        Client(Rc::new(Inner { clock, destination, pool, metrics, is_swept: Cell::new(false) }))
     }
 
     /// A connection that was used before. Whoever can send only once gets none that may be dead.
@@ -101,8 +105,8 @@ impl Client {
         let now = self.0.clock.now();
         let kept = self.0.pool.borrow_mut().take(unused_max, now)?;
         let unused = now.saturating_since(kept.since);
-        let (sender, end) = kept.connection;
-        Some(Connection { sender, end, made: kept.made, unused, client: self.clone() })
+        let (sender, end, counted) = kept.connection;
+        Some(Connection { sender, end, counted, made: kept.made, unused, client: self.clone() })
     }
 
     /// A new connection.
@@ -123,7 +127,8 @@ impl Client {
                 tracing::debug!(%error, "a connection to an upstream ended early");
             }
         });
-        Ok(Connection { sender, end, made, unused: Duration::ZERO, client: self.clone() })
+        let counted = self.0.metrics.opened();
+        Ok(Connection { sender, end, counted, made, unused: Duration::ZERO, client: self.clone() })
     }
 
     /// What a proxy that is asked by whole URLs says of itself rather than of the upstream.
@@ -131,6 +136,12 @@ impl Client {
         let destination = &self.0.destination;
         let proxy = destination.asked_by_url().filter(|_| status == StatusCode::PROXY_AUTHENTICATION_REQUIRED)?;
         Some(refused(proxy, &destination.target, status))
+    }
+
+    /// A connection turned out to be closed just when it was used again. Those beside it have been unused for longer.
+    pub(crate) fn was_closed_under_call(&self) {
+        self.0.metrics.closed_under_call();
+        self.forget_unused();
     }
 
     /// What was unused is not to be trusted: one of them has turned out to be dead.
@@ -163,6 +174,7 @@ async fn sweep(client: Weak<Inner>) {
 pub(crate) struct Connection {
     sender: SendRequest<RequestBody>,
     end: AbruptEnd,
+    counted: OpenConnection,
     made: Timestamp,
     unused: Duration,
     client: Client,
@@ -185,16 +197,16 @@ impl Connection {
         self.client.0.destination.address(&mut request);
         match self.sender.try_send_request(request).await {
             Ok(mut response) => {
-                let Connection { mut sender, end, made, client, .. } = self;
+                let Connection { mut sender, end, counted, made, client, .. } = self;
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                     response.extensions_mut().insert(end);
                 } else if sender.is_ready() {
                     // A short answer has come as a whole, with its head.
-                    client.put((sender, end), made);
+                    client.put((sender, end, counted), made);
                 } else {
                     tokio::task::spawn_local(async move {
                         if sender.ready().await.is_ok() {
-                            client.put((sender, end), made);
+                            client.put((sender, end, counted), made);
                         }
                     });
                 }

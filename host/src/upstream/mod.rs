@@ -127,7 +127,7 @@ impl Upstream {
 
     /// A client of it, without connections yet.
     pub(crate) fn client(&self) -> Client {
-        Client::of(&self.config, self.trust.clone(), self.clock)
+        Client::of(&self.config, self.trust.clone(), self.clock, Arc::clone(&self.metrics.pool))
     }
 
     /// The way to it.

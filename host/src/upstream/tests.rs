@@ -22,9 +22,10 @@ fn upstream(more: &str) -> (Arc<Upstream>, Clock) {
         "[upstreams.openai.limits]\ntokens_per_minute = {TOKENS}\nrequests_per_minute = {TOKENS}\n\
          [upstreams.openai.concurrency]\n{more}\n"
     );
-    let config = parse(&text, Path::new("")).expect("valid").upstreams.remove("openai").expect("an upstream");
+    let mut config = parse(&text, Path::new("")).expect("valid");
     let slot = Registry::new(clock).slot("default");
-    let metrics = Arc::new(Metrics::default().upstream("openai"));
+    let metrics = Metrics::new(&config.metrics, []).upstream("openai");
+    let config = config.upstreams.remove("openai").expect("an upstream");
     let fingerprints = FingerprintKey::from_bytes([1; 32]);
     (Arc::new(Upstream::new("openai", config, slot, metrics, &fingerprints, clock, Arc::default())), clock)
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Ceiling, Limiter, Reported};
+use super::{Ceiling, LimitStanding, Limiter, Reported};
 use crate::bucket::{TokenBucket, Wait};
 use crate::time::{Timestamp, micros};
 
@@ -81,6 +81,14 @@ impl Quota {
     pub(super) fn drain(&mut self, reset_in: Duration, now: Timestamp) {
         self.own.drain(now);
         self.drained_until = self.drained_until.max(now.saturating_add(reset_in.min(Limiter::RESET_MAX)));
+    }
+
+    /// How it stands: what could be granted now, and when all of it could.
+    pub(super) fn standing(&self, now: Timestamp) -> LimitStanding {
+        let limit = self.own.capacity();
+        let remaining = u64::try_from(self.available(now)).unwrap_or(0).min(limit);
+        let reset_in = self.check(limit, now).err().map_or(Duration::ZERO, |(wait, _)| wait);
+        LimitStanding { limit, remaining, reset_in }
     }
 
     /// Whole tokens that could be granted now; negative is debt.

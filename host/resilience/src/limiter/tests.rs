@@ -319,6 +319,21 @@ proptest! {
     }
 }
 
+#[test]
+fn a_limits_standing_says_what_is_left_and_when_all_of_it_is_there_again() {
+    let mut limiter = Limiter::new(None, Some(TokenBucket::new(600, 600, at(0))));
+    let standing = |limiter: &Limiter, now| limiter.standing(Dimension::Tokens, at(now)).unwrap();
+    let after = |secs, remaining| LimitStanding { limit: 600, remaining, reset_in: Duration::from_secs(secs) };
+    assert_eq!(limiter.standing(Dimension::Requests, at(0)), None);
+    assert_eq!(standing(&limiter, 0), after(0, 600));
+    let reservation = limiter.reserve(100, at(0)).unwrap();
+    assert_eq!(standing(&limiter, 0), after(10, 500));
+    assert_eq!(standing(&limiter, 4_000_000), after(6, 540));
+    // What was used beyond all that was there must be refilled as well.
+    limiter.settle(reservation, Settlement::Used(700), at(4_000_000));
+    assert_eq!(standing(&limiter, 4_000_000), after(66, 0));
+}
+
 proptest! {
     /// Whatever the provider reports, what is granted fits its view and the own bucket, and the
     /// wait of a refusal is honest.

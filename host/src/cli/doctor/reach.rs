@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use rustls::CertificateError;
 use spillway_sdk::Fault;
 use std::error::Error;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::net::lookup_host;
 use tokio::time::timeout;
@@ -83,7 +84,7 @@ async fn exchange(upstream: &UpstreamConfig, way: &Way, took: &mut Took) -> Resu
     }
     let trust = Trust::with(upstream.authorities());
     let began = Instant::now();
-    let connected = Client::of(upstream, trust.clone(), Clock::start()).connect().await;
+    let connected = Client::of(upstream, trust.clone(), Clock::start(), Arc::default()).connect().await;
     connected.map_err(|trouble| Failure { cause: cause_of(&trouble), sentence: trouble.to_string() })?;
     took.connection = Some(began.elapsed());
     let client = client(upstream, way, &trust).map_err(unasked)?;

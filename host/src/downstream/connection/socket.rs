@@ -7,7 +7,7 @@ use crate::runtime::upload::UnderWay;
 use crate::tenants::origin::Origin;
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
-use std::net::{IpAddr, Shutdown};
+use std::net::Shutdown;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;

@@ -7,7 +7,7 @@ use crate::tenants::guard::Entrance;
 use crate::upstream::client::keepalive;
 use socket2::SockRef;
 use std::io::{self, IoSlice};
-use std::net::{IpAddr, Shutdown};
+use std::net::Shutdown;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;

@@ -4,7 +4,9 @@
 //! balancer moved. So it is not kept for long, and not for ever however much it is used. Both are measured by a clock
 //! that goes on while the machine sleeps.
 
+use crate::observe::metrics::{Closed, PoolMetrics};
 use spillway_resilience::Timestamp;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long an unused connection is kept. Shorter than what providers and load balancers keep it for, so that it is
@@ -25,6 +27,7 @@ pub(super) trait Connected {
 #[derive(Debug)]
 pub(super) struct Pool<T> {
     kept: Vec<Kept<T>>,
+    metrics: Arc<PoolMetrics>,
 }
 
 /// An unused connection.
@@ -37,22 +40,24 @@ pub(super) struct Kept<T> {
     pub(super) since: Timestamp,
 }
 
-impl<T> Default for Pool<T> {
-    fn default() -> Self {
-        Pool { kept: Vec::new() }
-    }
-}
-
 impl<T: Connected> Pool<T> {
+    /// An empty one, whose connections are counted here.
+    pub(super) fn counted_by(metrics: Arc<PoolMetrics>) -> Pool<T> {
+        Pool { kept: Vec::new(), metrics }
+    }
+
     /// Keeps a connection that is unused from `now` on, if it is worth it.
     pub(super) fn put(&mut self, connection: T, made: Timestamp, now: Timestamp) {
         self.prune(now);
         let kept = Kept { connection, made, since: now };
-        if !kept.is_of_use(now) {
+        self.metrics.rests();
+        if let Some(why) = kept.is_of_no_use(now) {
+            self.metrics.closed(why);
             return;
         }
         if self.kept.len() >= KEPT_MAX {
             self.kept.remove(0);
+            self.metrics.closed(Closed::Unused);
         }
         self.kept.push(kept);
     }
@@ -60,33 +65,46 @@ impl<T: Connected> Pool<T> {
     /// The connection that was used last, if it was so within `unused_max`.
     pub(super) fn take(&mut self, unused_max: Duration, now: Timestamp) -> Option<Kept<T>> {
         while let Some(kept) = self.kept.pop() {
-            if kept.is_of_use(now) {
-                if now.saturating_since(kept.since) > unused_max {
-                    self.kept.push(kept);
-                    return None;
-                }
-                return Some(kept);
+            if let Some(why) = kept.is_of_no_use(now) {
+                self.metrics.closed(why);
+                continue;
             }
+            if now.saturating_since(kept.since) > unused_max {
+                self.kept.push(kept);
+                return None;
+            }
+            self.metrics.reused();
+            return Some(kept);
         }
         None
     }
 
     /// Closes those that are too old. Answers whether any is left.
     pub(super) fn prune(&mut self, now: Timestamp) -> bool {
-        self.kept.retain(|kept| kept.is_of_use(now));
+        let metrics = &self.metrics;
+        self.kept.retain(|kept| {
+            let why = kept.is_of_no_use(now);
+            why.into_iter().for_each(|why| metrics.closed(why));
+            why.is_none()
+        });
         !self.kept.is_empty()
     }
 
     /// Closes all: one of them has turned out to be dead, and they share a fate.
     pub(super) fn clear(&mut self) {
-        self.kept.clear();
+        self.kept.drain(..).for_each(|_| self.metrics.closed(Closed::Suspect));
     }
 }
 
 impl<T: Connected> Kept<T> {
-    fn is_of_use(&self, now: Timestamp) -> bool {
+    /// Why it is not to be used again, if it is not.
+    fn is_of_no_use(&self, now: Timestamp) -> Option<Closed> {
         let (unused, age) = (now.saturating_since(self.since), now.saturating_since(self.made));
-        unused < UNUSED_MAX && age < AGE_MAX && !self.connection.is_closed()
+        match unused < UNUSED_MAX && age < AGE_MAX {
+            _ if self.connection.is_closed() => Some(Closed::ByUpstream),
+            true => None,
+            false => Some(Closed::Unused),
+        }
     }
 }
 
@@ -118,7 +136,7 @@ mod tests {
 
     #[test]
     fn the_one_that_was_used_last_is_used_first() {
-        let mut pool = Pool::default();
+        let mut pool = Pool::counted_by(Arc::default());
         pool.put(open("first"), at(0), at(1));
         pool.put(open("second"), at(0), at(2));
         assert_eq!(taken(&mut pool, 3), Some("second"));
@@ -128,7 +146,7 @@ mod tests {
 
     #[test]
     fn what_was_unused_for_too_long_or_has_grown_old_is_not_used_again() {
-        let mut pool = Pool::default();
+        let mut pool = Pool::counted_by(Arc::default());
         pool.put(open("unused"), at(0), at(1));
         assert_eq!(taken(&mut pool, 50), Some("unused"));
         pool.put(open("unused"), at(0), at(1));
@@ -141,7 +159,7 @@ mod tests {
 
     #[test]
     fn what_was_closed_is_not_used_again() {
-        let (mut pool, closed) = (Pool::default(), Rc::new(Cell::new(false)));
+        let (mut pool, closed) = (Pool::counted_by(Arc::default()), Rc::new(Cell::new(false)));
         pool.put(open("open"), at(0), at(0));
         pool.put(Wire("closed", Rc::clone(&closed)), at(0), at(0));
         closed.set(true);
@@ -151,7 +169,7 @@ mod tests {
 
     #[test]
     fn whoever_wants_a_fresh_one_gets_none_that_was_unused_and_leaves_it_to_others() {
-        let mut pool = Pool::default();
+        let mut pool = Pool::counted_by(Arc::default());
         pool.put(open("one"), at(0), at(0));
         assert!(pool.take(Duration::from_secs(1), at(2)).is_none());
         assert_eq!(taken(&mut pool, 2), Some("one"));
@@ -159,7 +177,7 @@ mod tests {
 
     #[test]
     fn no_more_are_kept_than_may_be() {
-        let mut pool = Pool::default();
+        let mut pool = Pool::counted_by(Arc::default());
         (0..=KEPT_MAX).for_each(|n| {
             pool.put(open(if n == 0 { "oldest" } else { "other" }), at(0), at(0));
         });
