@@ -72,6 +72,29 @@ fn retries_do_not_multiply_with_those_of_the_caller() {
 }
 
 #[test]
+fn nor_do_pauses_that_are_waited_for_here_where_the_caller_does_not_say_that_it_comes_again() {
+    let one = |api: usize| {
+        let api = APIS[api];
+        let provider = Provider::start();
+        let spillway = Setup::with(&provider).start();
+        provider.always(rate_limited().header("retry-after-ms", "200"));
+        let caller = Caller::new(Habit::Vercel);
+        let called = caller.call(spillway.address(), &(api.whole)(), 1).expect("a runtime");
+        assert_eq!((called.status(), called.attempts), (429, 3), "{}", api.name);
+        assert_eq!(provider.stats().started, 6, "{}: three pauses of ours, and two of the caller's", api.name);
+        // As soon as somebody is served, what comes is new.
+        provider.heal();
+        assert_eq!(caller.call(spillway.address(), &(api.whole)(), 1).expect("a runtime").status(), 200);
+        for _ in 0..3 {
+            provider.next(rate_limited().header("retry-after-ms", "200"));
+        }
+        let called = caller.call(spillway.address(), &(api.whole)(), 1).expect("a runtime");
+        assert_eq!((called.status(), called.attempts), (200, 1), "{}", api.name);
+    };
+    thread::scope(|scope| (0..3).for_each(|api| drop(scope.spawn(move || one(api)))));
+}
+
+#[test]
 fn an_attempt_that_took_long_is_not_repeated() {
     let provider = Provider::start();
     let spillway = Setup::with(&provider).set("upstreams.openai.retry", "quick_attempt_max = \"200ms\"").start();

@@ -12,7 +12,7 @@ use crate::proxy::hold::BufferedResponse;
 use crate::proxy::out::{Later, Out, Then, Word};
 use crate::proxy::permits::{Charges, Permits};
 use crate::proxy::refusal::{Refusal, RefusalKind};
-use crate::proxy::retry::{BudgetToken, grant, held_back, next};
+use crate::proxy::retry::{BudgetToken, grant, has_come_back, held_back, next};
 use crate::proxy::settle::{billed, settle};
 use crate::proxy::target::{Target, Targets};
 use crate::proxy::trace::RequestTrace;
@@ -326,7 +326,7 @@ impl Run<'_> {
                 pacing: consequence.pacing,
                 is_turn_of_use: consequence.pacing.is_some() && upstream.lanes.is_of_use(subject, self.came),
                 is_repeated_by_its_caller: target.request.is_repeated_by_its_caller(),
-                has_come_back: target.request.has_come_back(),
+                has_come_back: has_come_back(target, consequence.pacing),
                 is_no_evidence: verdict.class == Class::Ignored,
             };
             let refusal = refusal_for(target, record, verdict, consequence.hears);

@@ -6,7 +6,9 @@ use crate::proxy::worker::Worker;
 use crate::runtime::clock::{Clock, random};
 use crate::upstream::Upstream;
 use crate::upstream::verdict;
-use spillway_resilience::{FailedAttempt, NoRetry, Retry, RetrySettings, Spend, Step, may_retry, next_step};
+use spillway_resilience::{
+    FailedAttempt, NoRetry, Pacing, Reason, Retry, RetrySettings, Spend, Step, may_retry, next_step,
+};
 use spillway_sdk::AttemptFacts;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -61,7 +63,20 @@ pub(super) fn next(worker: &Worker, target: &Target, attempted: &mut Attempted, 
             note.backed_off(decided);
         }
     }
-    next_step(settings, failed, decided.map(verdict::decision), random())
+    let step = next_step(settings, failed, decided.map(verdict::decision), random());
+    if let (Step::GiveUp { reason: Reason::LeftToCaller, .. }, Some(likeness)) = (step, target.likeness()) {
+        target.upstream.lanes.left(target.subject(), likeness);
+    }
+    step
+}
+
+/// Whether a request that was refused in a lane, as its pacing says, has been sent before: its caller says so, or one
+/// like it was left to a caller there.
+pub(super) fn has_come_back(target: &Target, pacing: Option<Pacing>) -> bool {
+    let request = &target.request;
+    let may_not_say_so = pacing == Some(Pacing::Turn) && request.is_repeated_by_its_caller();
+    let is_known = |likeness| target.upstream.lanes.has_come_back(target.subject(), likeness);
+    request.has_come_back() || may_not_say_so && target.likeness().is_some_and(is_known)
 }
 
 /// The right to a retry after `wait`, or after a longer wait where retries are held back for a moment.

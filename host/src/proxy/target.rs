@@ -14,6 +14,7 @@ use crate::proxy::request::{InboundBody, InboundRequest, READABLE_BYTES_MAX};
 use crate::runtime::clock::{milliseconds, wall_unix_ms};
 use crate::upstream::Upstream;
 use crate::upstream::keys::Key;
+use crate::upstream::returns::Likeness;
 use crate::upstream::scope::Subject;
 use bytes::Bytes;
 use http::{HeaderMap, Method, header};
@@ -332,6 +333,12 @@ impl Target {
     /// By what a call there is told from others.
     pub(crate) fn subject(&self) -> Subject<'_> {
         Subject { model: self.model.as_deref(), credential: self.credential }
+    }
+
+    /// By what a request is known that comes again without saying so; `None` of one whose body is not at hand.
+    pub(crate) fn likeness(&self) -> Option<Likeness> {
+        let InboundBody::Whole(body) = &self.request.body else { return None };
+        Some(Likeness::of(self.credential, self.request.path(), body))
     }
 
     /// Where a credential may stand in what is sent.

@@ -5,6 +5,7 @@ use crate::runtime::clock::{Clock, random};
 use crate::runtime::sync::lock;
 use crate::upstream::gate::AdmissionGate;
 use crate::upstream::parts::Parts;
+use crate::upstream::returns::{Likeness, Returns};
 use crate::upstream::said::Said;
 use crate::upstream::scope::{Protects, Subject};
 use spillway_resilience::{AdmissionQueue, FairQueueSettings, Pacer, PacerSettings, Pause, ServedLog, Timestamp};
@@ -23,6 +24,7 @@ pub(crate) struct Lane {
     /// Where its callers wait.
     pub gate: Arc<AdmissionGate>,
     said: Mutex<Option<Arc<Said>>>,
+    returns: Mutex<Returns>,
 }
 
 impl Lane {
@@ -159,6 +161,26 @@ impl Lanes {
         self.of(subject).iter().any(is_of_use)
     }
 
+    /// A request that was refused is left to its caller, who sends it again by itself.
+    pub(crate) fn left(&self, subject: Subject<'_>, request: Likeness) {
+        let now = self.clock.now();
+        for lane in self.of(subject) {
+            lock(&lane.returns).left(request, now);
+        }
+    }
+
+    /// Whether such a request was left to its caller in one of a call's lanes, and nobody has been served there since.
+    pub(crate) fn has_come_back(&self, subject: Subject<'_>, request: Likeness) -> bool {
+        let has_served_since = |lane: &Lane, moment| {
+            lane.gate.look(|queue, _| queue.pacer().is_some_and(|pacer| pacer.has_served_since(moment)))
+        };
+        let has_come_back = |lane: &Arc<Lane>| {
+            let left = lock(&lane.returns).when_left(request);
+            left.is_some_and(|left| !has_served_since(lane, left))
+        };
+        self.of(subject).iter().any(has_come_back)
+    }
+
     /// Ends the lanes in which nobody is paced any more.
     pub(crate) fn tidy(&self) {
         self.lanes.tidy(|lane| lane.gate.rest());
@@ -186,7 +208,7 @@ impl Lanes {
         let make = || {
             let pacer = Pacer::new(self.settings, log().of(|key| protects.has_key(key)));
             let gate = Arc::new(AdmissionGate::new(AdmissionQueue::paced(pacer, self.queue), self.clock));
-            Lane { protects: protects.clone(), gate, said: Mutex::new(None) }
+            Lane { protects: protects.clone(), gate, said: Mutex::default(), returns: Mutex::default() }
         };
         self.lanes.find_or_make(protects, make, |lane| lane.gate.rest())
     }
@@ -257,6 +279,21 @@ mod tests {
         }
         let (before, after) = (before.wait(CALL), after.wait(CALL));
         assert!(after > before.mul_f64(0.9) && after < before.mul_f64(1.004), "{before:?} and {after:?}");
+    }
+
+    #[test]
+    fn who_was_left_to_its_caller_has_come_back_until_somebody_is_served() {
+        let lanes = lanes(Clock::start());
+        let (request, other) = (Likeness::of(7, "/", b"a"), Likeness::of(7, "/", b"b"));
+        lanes.left(CALL, request);
+        assert!(!lanes.has_come_back(CALL, request), "there is no lane in which anybody was refused");
+        assert!(tell(&lanes, &of_call()).is_some());
+        assert!(!lanes.has_come_back(CALL, request));
+        lanes.left(CALL, request);
+        assert!(lanes.has_come_back(CALL, request));
+        assert!(!lanes.has_come_back(CALL, other) && !lanes.has_come_back(OTHER_KEY, request));
+        lanes.served(CALL);
+        assert!(!lanes.has_come_back(CALL, request));
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub(crate) mod keys;
 pub(crate) mod lanes;
 pub(crate) mod parts;
 pub(crate) mod patience;
+pub(crate) mod returns;
 pub(crate) mod said;
 pub(crate) mod scope;
 pub(crate) mod verdict;
