@@ -18,6 +18,9 @@ from driver.processes import environment
 # What a call gives where a client's process has ended, which is never as it should be.
 ENDED = "driver.ClientEnded"
 
+# What a call gives that has not ended by the deadline of its step.
+STILL_WAITING = "driver.StillWaiting"
+
 # A line of a client's may hold an answer of 5 MB, escaped.
 LINE_MAX_BYTES = 64 << 20
 
@@ -115,7 +118,7 @@ class Running:
         try:
             answer = await asyncio.wait_for(self._waiting[number], step.deadline_s)
         except TimeoutError:
-            answer = failed("driver.StillWaiting", f"the client still waits after {step.deadline_s:g} s")
+            answer = failed(STILL_WAITING, f"the client still waits after {step.deadline_s:g} s")
         finally:
             del self._waiting[number]
         answer.setdefault("seconds", loop.time() - started)

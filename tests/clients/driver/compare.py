@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from driver.cases import Case
-from driver.client import ENDED
+from driver.client import ENDED, STILL_WAITING
 from driver.meant import reason_for
 
 # How much longer a call may take through Spillway than directly: this part of it, or this many seconds if that is more.
@@ -92,7 +92,7 @@ def judged(client: str, case: Case, direct: list[StepRun], through: list[StepRun
     better = meant = False
     for number, (one, other) in enumerate(zip(direct, through, strict=True)):
         found = differences_of(number, one, other)
-        if ENDED in (one.error.get("class"), other.error.get("class")):
+        if has_ceased(one) or other.error.get("class") == ENDED:
             differences.append(Difference(number, "client", one.error.get("message"), other.error.get("message")))
             continue
         if not found:
@@ -115,6 +115,12 @@ def judged(client: str, case: Case, direct: list[StepRun], through: list[StepRun
     return Outcome(case, verdict, differences, direct, through)
 
 
+def has_ceased(run: StepRun) -> bool:
+    """Whether a client that calls the provider itself does so no more: its process has ended, or waits for itself."""
+    kind = run.error.get("class")
+    return kind == ENDED or kind == STILL_WAITING and run.calls == 0
+
+
 def differences_of(step: int, direct: StepRun, through: StepRun) -> list[Difference]:
     found = [
         Difference(step, name, plain(direct.answer.get(name)), plain(through.answer.get(name)))
@@ -125,10 +131,12 @@ def differences_of(step: int, direct: StepRun, through: StepRun) -> list[Differe
         one, other = plain(direct.error.get(name)), plain(through.error.get(name))
         if one != other:
             found.append(Difference(step, f"error.{name}", one, other))
-    if through.left != direct.left:
-        found.append(Difference(step, "left", direct.left, through.left))
-    if through.calls > direct.calls:
-        found.append(Difference(step, "calls", direct.calls, through.calls))
+    # Who leaves at once may be gone before the provider is asked, or a moment later.
+    if direct.left is None or direct.calls > 0:
+        if through.left != direct.left:
+            found.append(Difference(step, "left", direct.left, through.left))
+        if through.calls > direct.calls:
+            found.append(Difference(step, "calls", direct.calls, through.calls))
     sent, arrived = asked(direct), asked(through)
     if sent and arrived and sent != arrived:
         found.append(Difference(step, "request", sent, arrived))

@@ -54,10 +54,17 @@ class Comparison(unittest.TestCase):
         ended = {**BAD, "error": {**ERROR, "class": "driver.ClientEnded"}}
         self.assertEqual(verdict(ran(ended), ran(ended)), "different")
 
+    def test_nor_is_one_that_waits_without_having_called(self) -> None:
+        waits = {**BAD, "error": {**ERROR, "class": "driver.StillWaiting"}}
+        for calls, expected in [(0, "different"), (1, "same")]:
+            self.assertEqual(verdict(ran(waits, calls), ran(waits, calls)), expected)
+
     def test_what_an_application_leaves_has_to_be_left_at_the_provider_too(self) -> None:
         for left, expected in [(1, "same"), (0, "different")]:
             direct, through = [StepRun(GOOD, [REQUEST], 1)], [StepRun(GOOD, [REQUEST], left)]
             self.assertEqual(verdict(direct, through), expected)
+        # Unless it has left before anybody was asked.
+        self.assertEqual(verdict([StepRun(GOOD, [], 0)], [StepRun(GOOD, [REQUEST], 1)]), "same")
 
     def test_more_calls_and_more_time_are_differences(self) -> None:
         self.assertEqual(verdict(ran(GOOD, 1), ran(GOOD, 2)), "different")

@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from typing import Any
 
 # Its table of prices is read from the package; nothing is asked of the network.
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 
 import litellm  # noqa: E402
+import openai  # noqa: E402
+from litellm.llms.custom_httpx.http_handler import HTTPHandler  # noqa: E402
 
 from protocol import PNG_BASE64, TOOL_DESCRIPTION, TOOL_NAME, TOOL_PARAMETERS, Request, Seen, left_early, serve  # noqa: E402
 
 litellm.suppress_debug_info = True
 litellm.telemetry = False
+# What this imports would else be imported by the first calls, all at once, and by some of them half.
+openai.OpenAI(api_key="none").close()
+
+
+@contextlib.contextmanager
+def own_pool(request: Request) -> Iterator[dict[str, Any]]:
+    """The argument by which a call has a pool of connections of its own.
+
+    All calls to Anthropic and Gemini would share one, those of other cases too. A stream that was left in the middle
+    is given back to it whenever the garbage is collected: where that happens while the same thread holds the pool's
+    lock, all calls wait for ever.
+    """
+    if request.dialect == "openai":
+        yield {}
+        return
+    client = HTTPHandler()
+    try:
+        yield {"client": client}
+    finally:
+        client.close()
 
 
 def arguments(request: Request) -> dict[str, Any]:
@@ -52,7 +76,8 @@ def chat_arguments(request: Request) -> dict[str, Any]:
 def whole(request: Request, seen: Seen) -> None:
     made = chat_arguments(request)
     seen.start()
-    answer = litellm.completion(**made)
+    with own_pool(request) as pool:
+        answer = litellm.completion(**made, **pool)
     for choice in answer.choices:
         seen.say(choice.message.content, choice.index)
         seen.finish = choice.finish_reason
@@ -63,7 +88,12 @@ def whole(request: Request, seen: Seen) -> None:
 
 
 def stream(request: Request, seen: Seen) -> None:
-    made = chat_arguments(request)
+    with own_pool(request) as pool:
+        read_stream(request, pool, seen)
+
+
+def read_stream(request: Request, pool: dict[str, Any], seen: Seen) -> None:
+    made = {**chat_arguments(request), **pool}
     calls: dict[int, list[str]] = {}
     seen.start()
     for chunk in litellm.completion(**made, stream=True, stream_options={"include_usage": True}):
