@@ -1,4 +1,4 @@
-"""A Spillway with its defaults in front of a provider, both real processes."""
+"""A Spillway in front of a provider, both real processes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,17 @@ from typing import Any
 READY_DEADLINE_S = 30
 POLL_S = 0.02
 STOP_DEADLINE_S = 10
+
+# Tight for what they stop, and nothing that an agent at its task may trip over.
+GUARDS = """[guards]
+max_tokens_per_request = 400_000
+max_turns_per_conversation = 40
+max_tokens_per_conversation = 4_000_000
+max_tokens_per_hour = 10_000_000
+max_repeats = 3
+growth_alarm = 4
+warn_only = []
+"""
 
 
 class Server:
@@ -48,15 +59,19 @@ class Server:
 
 
 class Spillway(Server):
-    """Only its addresses and those of the providers are configured."""
+    """Only its addresses, those of the providers and guards are configured."""
 
     def __init__(self, binary: str, provider: str, folder: Path):
         config = folder / "spillway.toml"
         upstreams = "".join(f'[upstreams.{name}]\nurl = "{provider}"\n' for name in ("openai", "anthropic", "gemini"))
         own = '[server]\nlisten = "127.0.0.1:0"\n[admin]\nlisten = "127.0.0.1:0"\n[log]\nformat = "json"\n'
-        config.write_text(own + upstreams)
+        config.write_text(own + upstreams + GUARDS)
         super().__init__("spillway", [binary, "run", "--config", str(config)], folder)
         self.url = "http://" + self.wait_for(lambda line: _event(line, "Spillway is ready").get("listen"))
+
+    def tripped(self) -> list[str]:
+        """What it has logged of guards that have something against a request."""
+        return [line for line in self.lines() if '"guard":' in line]
 
     def requests(self) -> list[dict[str, Any]]:
         """What it has logged of each request that has ended."""

@@ -97,6 +97,7 @@ def let_do(agent: Agent, installed: Installed, binary: str, model: Model, situat
         # Where the environment names a provider's address, the Spillway of one command calls there.
         runner = [binary, "run", "--log-file", str(log), "--"] if through and agent.by_run else []
         spillway = Spillway(binary, provider, folder) if through and not agent.by_run else None
+        tripped: list[str] = []
 
         def rewritten(text: str) -> str:
             return document.at(text, spillway.url) if spillway else document.without_spillway(text, provider)
@@ -110,11 +111,14 @@ def let_do(agent: Agent, installed: Installed, binary: str, model: Model, situat
         took = time.monotonic() - began
         if spillway:
             spillway.stop()
+            tripped = spillway.tripped()
+            output += "".join(f"\n{line}" for line in tripped)
             output += "".join(f"\nSpillway: {event.get('status')} {event.get('why')}" for event in spillway.requests())
         path = work / FILE
         is_done = code == 0 and path.exists() and path.read_text().strip() == WORD
         # An agent that found a way around Spillway would show nothing; each call's line names its upstream.
         is_done &= not through or "upstream" in log.read_text()
+        is_done &= not tripped
         return Run(is_done, took, model.script.calls, f"exit {code}\n{output}")
 
 

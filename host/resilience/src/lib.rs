@@ -20,6 +20,7 @@
 //! | May anything be retried at all? | [`RetryBudget`] |
 //! | Who is asked first, of several that may serve it? | [`order`], with an [`Affinity`] |
 //! | Is the next one asked after a failure? | [`onward`], and [`rules_out`] |
+//! | Does a caller behave like an agent that has run away? | [`RunawaySettings`], with what is [`Recent`] |
 
 #![forbid(unsafe_code)]
 
@@ -43,6 +44,7 @@ mod load_trial;
 mod pacer;
 mod promptness;
 mod purse;
+mod runaway;
 mod shed;
 mod time;
 mod window;
@@ -77,6 +79,10 @@ pub use promptness::Promptness;
 pub use purse::{
     AccountId, Allowance, Amounts, Asked, Beyond, Calendar, Exhausted, Force, Held, Measure, Period, Purse, Reserved,
     Span, Used,
+};
+pub use runaway::{
+    Conversation, Growth, GuardKind, GuardSet, Hour, OfConversation, OfRow, Recent, Repetition, RunawaySettings,
+    Tripped,
 };
 pub use shed::{Load, Priority, ShedDecision, ShedSettings};
 pub use time::Timestamp;

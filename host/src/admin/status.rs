@@ -5,6 +5,7 @@ mod ledger;
 pub(crate) use ledger::{LedgerStatus, LimitStatus};
 
 use crate::keys::summary::KeysSummary;
+use crate::observe::guards::GuardFinding;
 use crate::observe::refusals::{RecentRefusal, fit_to_show};
 use crate::policy::PolicyStatus;
 use crate::proxy::app::App;
@@ -77,6 +78,9 @@ pub(crate) struct Status {
     /// The latest first.
     #[serde(default)]
     pub(crate) refusals: Vec<RecentRefusal>,
+    /// What guards against runaway agents have found, of each that has found something.
+    #[serde(default)]
+    pub(crate) guards: Vec<GuardFinding>,
 }
 
 /// Virtual keys.
@@ -281,6 +285,7 @@ impl Status {
             configuration: app.config.file.as_ref().map(|file| file.display().to_string()),
             now_unix_ms: app.clock.unix_ms(),
             refusals: app.refusals.look(),
+            guards: app.runaway.findings.look(),
         }
     }
 }

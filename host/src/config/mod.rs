@@ -12,9 +12,11 @@ mod declared;
 mod doubts;
 mod followed_secret;
 mod groups;
+mod guards;
 mod hedge;
 mod keys;
 mod kind;
+mod labels;
 mod ledger;
 mod limits;
 mod live;
@@ -49,8 +51,10 @@ pub use concurrency::ConcurrencyConfig;
 pub(crate) use declared::declared;
 pub use followed_secret::{FollowedSecret, Look};
 pub use groups::GroupConfig;
+pub use guards::{GuardsConfig, OwnGuards};
 pub use hedge::HedgeConfig;
 pub use keys::KeysConfig;
+pub use labels::{KEY_BYTES_MAX, KEYS_MAX, LabelsConfig, is_label_key};
 pub(crate) use ledger::allowances;
 pub use ledger::{LedgerConfig, Unpriced, Zone};
 pub use limits::{Limits, Quota};
@@ -116,6 +120,10 @@ pub struct Config {
     pub prices: PricesConfig,
     /// Virtual keys.
     pub keys: KeysConfig,
+    /// What stops agents that run away.
+    pub guards: GuardsConfig,
+    /// By what callers may have their cost told apart.
+    pub labels: LabelsConfig,
     /// The durable queue, which may be switched off.
     pub spool: SpoolConfig,
     /// What the figures tell apart.
@@ -172,6 +180,7 @@ impl Config {
         let has_access = server.has_access()
             || root.purpose() == Purpose::Look
             || upstreams.values().any(UpstreamConfig::has_keys) && has_keys(&keys, &spool);
+        let guards = GuardsConfig::read(root.section("guards"));
         let config = Config {
             file: None,
             admin: Admin::read(root.section("admin"), server.tls.is_on()),
@@ -179,11 +188,13 @@ impl Config {
             routes: Routes::read(root.section("routes"), &upstreams, has_access),
             server,
             upstreams,
-            tenants: tenants::read(root.section("tenants"), &groups),
+            tenants: tenants::read(root.section("tenants"), &groups, &guards),
             ledger: LedgerConfig::read(root.section("ledger")),
             groups,
             prices: PricesConfig::read(root.section("prices")),
             keys,
+            guards,
+            labels: LabelsConfig::read(root.section("labels")),
             spool,
             metrics: MetricsConfig::read(root.section("metrics")),
             log,
@@ -254,6 +265,8 @@ impl Table for Config {
             ("groups", BTreeMap::<String, GroupConfig>::describe()),
             ("prices", PricesConfig::describe()),
             ("keys", KeysConfig::describe()),
+            ("guards", GuardsConfig::describe()),
+            ("labels", LabelsConfig::describe()),
             ("spool", SpoolConfig::describe()),
             ("metrics", MetricsConfig::describe()),
             ("log", LogConfig::describe()),
@@ -277,6 +290,8 @@ impl Table for Config {
             ("groups".into(), &self.groups),
             ("prices".into(), &self.prices),
             ("keys".into(), &self.keys),
+            ("guards".into(), &self.guards),
+            ("labels".into(), &self.labels),
             ("spool".into(), &self.spool),
             ("metrics".into(), &self.metrics),
             ("log".into(), &self.log),

@@ -64,8 +64,9 @@ fn write_table(text: &mut String, path: &[&str], table: &dyn Table, said: Option
     if !path.is_empty() && (said.is_some() || defaults) {
         let names: Vec<String> = path.iter().map(|name| quoted(name)).collect();
         let keys: Vec<_> = table.entries().into_iter().filter(|(key, _)| defaults || is_said(key)).collect();
-        // A table that holds others alone needs no heading.
-        if !keys.is_empty() || table.tables().is_empty() {
+        // A table that holds others alone needs no heading, but one that says nothing has its name to say.
+        let is_empty = table.tables().is_empty() || said.is_some_and(|said| said.is_empty());
+        if !keys.is_empty() || is_empty {
             let _ = writeln!(text, "\n[{}]", names.join("."));
         }
         for (key, value) in keys {

@@ -2,6 +2,7 @@
 
 use super::concurrency::IN_FLIGHT;
 use super::groups::GroupConfig;
+use super::guards::{GuardsConfig, OwnGuards};
 use super::kind::{Maybe, Text, Whole, Word};
 use super::limits::{QUOTA_MAX, Quota};
 use super::reader::Section;
@@ -27,16 +28,30 @@ section! {
         /// Most calls of its own in flight.
         max_in_flight: Option<u32> = None, Maybe(IN_FLIGHT);
     }
+    tables {
+        /// What stops its agents when they run away.
+        guards: OwnGuards;
+    }
 }
 
 /// Every tenant of whom something is said.
-pub(super) fn read(section: Section<'_>, groups: &BTreeMap<String, GroupConfig>) -> BTreeMap<String, TenantConfig> {
+pub(super) fn read(
+    section: Section<'_>,
+    groups: &BTreeMap<String, GroupConfig>,
+    guards: &GuardsConfig,
+) -> BTreeMap<String, TenantConfig> {
     let named = section.named_sections();
-    named.into_iter().map(|(name, section)| (name.clone(), TenantConfig::read(&name, section, groups))).collect()
+    let read = |(name, section): (String, _)| (name.clone(), TenantConfig::read(&name, section, groups, guards));
+    named.into_iter().map(read).collect()
 }
 
 impl TenantConfig {
-    fn read(name: &str, section: Section<'_>, groups: &BTreeMap<String, GroupConfig>) -> TenantConfig {
+    fn read(
+        name: &str,
+        section: Section<'_>,
+        groups: &BTreeMap<String, GroupConfig>,
+        guards: &GuardsConfig,
+    ) -> TenantConfig {
         let plain = name.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') && name == name.trim();
         if name.is_empty() || !plain {
             section.mistake("", "a tenant is named in a header: its name has visible ASCII characters only");
@@ -48,6 +63,7 @@ impl TenantConfig {
         {
             section.mistake("group", format!("there is no [groups.{group}]"));
         }
+        tenant.guards = OwnGuards::read(section.section("guards"), guards);
         section.finish();
         tenant
     }

@@ -1,12 +1,16 @@
 //! By what one conversation is told from others: turns of the same one are served best where the last was, since what
 //! they repeat is cached there.
 
+use super::headers::CONVERSATION_HEADER;
 use super::{Dialect, has_key, raw};
 use http::HeaderMap;
 use sha2::{Digest, Sha256};
+use std::hash::Hasher;
 
 /// Headers in which clients name their session, those first that mean nothing else.
-const SESSION_HEADERS: [&str; 9] = [
+const SESSION_HEADERS: [&str; 10] = [
+    // Whoever knows Spillway says it to Spillway.
+    CONVERSATION_HEADER,
     // Claude Code.
     "x-claude-code-session-id",
     // OpenCode, at its own gateway and elsewhere; Fireworks asks for the latter.
@@ -23,6 +27,12 @@ const SESSION_HEADERS: [&str; 9] = [
     // OpenCode and others.
     "x-session-id",
 ];
+
+/// What a client may say in another way each time that it asks for the same: of itself, and how it takes the answer.
+const NOT_ASKED: [&str; 6] = ["metadata", "user", "safety_identifier", "prompt_cache_key", "stream", "stream_options"];
+
+/// What stands in the user of Anthropic's metadata where it names a session of Claude Code's.
+const SESSION_OF_USER: &[u8] = b"session_";
 
 /// How deep marks of caches stand in what is repeated: in an object of a list.
 const MARKS_DEPTH: u32 = 2;
@@ -52,19 +62,73 @@ pub(crate) fn conversation(dialect: Dialect, path: &str, headers: &HeaderMap, bo
             return Some(hash(Teller::CacheKey, key.as_bytes()));
         }
     }
-    let mut sessions = SESSION_HEADERS.iter().filter_map(|name| headers.get(*name));
-    if let Some(session) = sessions.find(|session| !session.is_empty()) {
-        return Some(hash(Teller::Session, session.as_bytes()));
+    if let Some(session) = session(headers) {
+        return Some(hash(Teller::Session, session));
     }
     let said = said.or_else(|| read(body))?;
-    if let Some(user) = meant(said.metadata.and_then(|metadata| raw::member(metadata, "user_id"))) {
+    if let Some(user) = said.user() {
         return Some(hash(Teller::User, user.as_bytes()));
     }
-    let id = said.conversation.map(|named| raw::member(named, "id").unwrap_or(named));
-    if let Some(id) = meant(id) {
+    if let Some(id) = said.id() {
         return Some(hash(Teller::Id, id.as_bytes()));
     }
     said.beginning(path)
+}
+
+/// By what a request is told from others of its caller.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Told {
+    /// A hash of the name that its client gives to the conversation: in a header that means nothing else, in Claude
+    /// Code's metadata, or as the id of a conversation that is kept at the provider.
+    pub named: Option<[u8; 32]>,
+    /// A hash of what the conversation begins with, and how many bytes have been said in it so far. What it begins with
+    /// may be another's beginning too. `None` where earlier turns are kept at the provider, and are not in the request.
+    pub begun: Option<([u8; 32], usize)>,
+}
+
+/// By what a request is told from others of its caller, by its conversation's beginning only where that is `wanted`; and
+/// what it asks for, as far as it would be said again if the same were asked for: that goes into `asked`.
+pub(crate) fn told(
+    dialect: Dialect,
+    path: &str,
+    headers: &HeaderMap,
+    body: &[u8],
+    wanted: bool,
+    mut asked: Option<&mut impl Hasher>,
+) -> Told {
+    if let Some(asked) = &mut asked {
+        asked.write(path.as_bytes());
+    }
+    let read = Said::read(body, |key, value| {
+        if let Some(asked) = asked.as_mut().filter(|_| !NOT_ASKED.contains(&key)) {
+            asked.write(key.as_bytes());
+            asked.write(value.as_bytes());
+        }
+    });
+    let session = session(headers).map(|session| hash(Teller::Session, session));
+    let Some(said) = read else {
+        if let Some(asked) = &mut asked {
+            asked.write(body);
+        }
+        return Told { named: session, begun: None };
+    };
+    let user = || {
+        let user = said.user().filter(|user| memchr::memmem::find(user.as_bytes(), SESSION_OF_USER).is_some())?;
+        Some(hash(Teller::User, user.as_bytes()))
+    };
+    let id = || said.id().map(|id| hash(Teller::Id, id.as_bytes()));
+    let named = session.or_else(user).or_else(id);
+    let is_kept = said.id().is_some() || meant(said.previous).is_some();
+    let length = said.turns.map_or(0, |(turns, _)| turns.len());
+    let is_read = wanted && dialect != Dialect::Other && !is_kept && named.is_none();
+    let begun = if is_read { said.beginning(path).map(|hash| (hash, length)) } else { None };
+    Told { named, begun }
+}
+
+/// What names a client's session in its headers.
+fn session(headers: &HeaderMap) -> Option<&[u8]> {
+    let mut sessions = SESSION_HEADERS.iter().filter_map(|name| headers.get(*name));
+    sessions.find(|session| !session.is_empty()).map(|session| session.as_bytes())
 }
 
 /// The text that is written there, still as JSON; `None` for an empty one and for anything else.
@@ -86,6 +150,8 @@ struct Said<'b> {
     cache_key: Option<&'b str>,
     metadata: Option<&'b str>,
     conversation: Option<&'b str>,
+    /// The answer that this request goes on from, which is kept at the provider.
+    previous: Option<&'b str>,
     /// What the system says.
     system: Option<&'b str>,
     /// The tools, or functions, and contents that are cached under a name.
@@ -97,19 +163,39 @@ struct Said<'b> {
 
 impl<'b> Said<'b> {
     fn of(body: &'b [u8]) -> Option<Said<'b>> {
+        Said::read(body, |_, _| ())
+    }
+
+    /// As [`Said::of`]; shows each member of the body to `see` on the way.
+    fn read(body: &'b [u8], mut see: impl FnMut(&str, &'b str)) -> Option<Said<'b>> {
         let mut said = Said::default();
-        raw::members(body, |key, value| match key {
-            "prompt_cache_key" => said.cache_key = Some(value),
-            "metadata" => said.metadata = Some(value),
-            "conversation" => said.conversation = Some(value),
-            "system" | "instructions" | "systemInstruction" | "system_instruction" => said.system = Some(value),
-            "tools" | "functions" => said.tools = Some(value),
-            "cachedContent" | "cached_content" => said.cached = Some(value),
-            "messages" | "input" => said.turns = Some((value, "content")),
-            "contents" => said.turns = Some((value, "parts")),
-            _ => {}
+        raw::members(body, |key, value| {
+            see(key, value);
+            match key {
+                "prompt_cache_key" => said.cache_key = Some(value),
+                "metadata" => said.metadata = Some(value),
+                "conversation" => said.conversation = Some(value),
+                "previous_response_id" => said.previous = Some(value),
+                "system" | "instructions" | "systemInstruction" | "system_instruction" => said.system = Some(value),
+                "tools" | "functions" => said.tools = Some(value),
+                "cachedContent" | "cached_content" => said.cached = Some(value),
+                "messages" | "input" => said.turns = Some((value, "content")),
+                "contents" => said.turns = Some((value, "parts")),
+                _ => {}
+            }
         })?;
         Some(said)
+    }
+
+    /// The user of Anthropic's metadata.
+    fn user(&self) -> Option<&'b str> {
+        meant(raw::member(self.metadata?, "user_id"))
+    }
+
+    /// The conversation that is kept at the provider.
+    fn id(&self) -> Option<&'b str> {
+        let named = self.conversation?;
+        meant(Some(raw::member(named, "id").unwrap_or(named)))
     }
 
     /// The hash of what it begins with, up to the user's first words.

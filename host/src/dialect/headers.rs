@@ -11,6 +11,11 @@ pub(crate) const TENANT_HEADER: &str = "x-spillway-tenant";
 /// The header in which a caller says how much its request matters.
 pub(crate) const PRIORITY_HEADER: &str = "x-spillway-priority";
 
+/// The header in which a caller names the conversation that a request belongs to.
+pub(crate) const CONVERSATION_HEADER: &str = "x-spillway-conversation";
+/// The header in which a caller says what a request is for, by which its cost is told from others'.
+pub(crate) const LABEL_HEADER: &str = "x-spillway-label";
+
 /// The header in which a caller shows the access key, where its own credential stands in the usual place.
 pub(crate) const ACCESS_KEY_HEADER: &str = "x-spillway-access-key";
 
@@ -50,10 +55,12 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 ];
 
 /// Headers in which callers speak to Spillway.
-const OURS: [HeaderName; 6] = [
+const OURS: [HeaderName; 8] = [
     HeaderName::from_static("prefer"),
     HeaderName::from_static(TENANT_HEADER),
     HeaderName::from_static(PRIORITY_HEADER),
+    HeaderName::from_static(CONVERSATION_HEADER),
+    HeaderName::from_static(LABEL_HEADER),
     HeaderName::from_static(ACCESS_KEY_HEADER),
     HeaderName::from_static(MAY_SPEND_HEADER),
     HeaderName::from_static(KEY_ID_HEADER),

@@ -14,6 +14,7 @@ use crate::proxy::refusal::advice::Audience;
 use crate::proxy::refusal::{Refusal, RefusalKind};
 use crate::proxy::request::InboundRequest;
 use crate::proxy::route::Route;
+use crate::proxy::runaway;
 use crate::proxy::target::Targets;
 use crate::proxy::trace::RequestTrace;
 use crate::proxy::worker::Worker;
@@ -120,7 +121,8 @@ pub(crate) async fn serve(
     let server = &worker.app.config.server;
     let bounds = (server.max_body, server.request_timeout);
     let received = InboundRequest::receive(line, head, body, request_id.clone(), caller, bounds, share).await;
-    let targets = match received.and_then(|request| Targets::find(&worker.app.chains, request, Arc::clone(&upstream))) {
+    let found = received.and_then(|request| Targets::find(&worker.app.chains, request, Arc::clone(&upstream)));
+    let targets = match found.and_then(|targets| runaway::guard(&worker.app, targets.first()).map(|()| targets)) {
         Ok(targets) => targets,
         Err(refusal) => {
             let shed = matches!(refusal.kind, RefusalKind::Overloaded { .. });
@@ -131,6 +133,7 @@ pub(crate) async fn serve(
     };
     let target = targets.first();
     trace.goes_to(target);
+    trace.is_for(worker.app.callers.labels.text(target.request.caller.label));
     trace.is_recorded(worker.app.recorder.as_ref(), target);
 
     // Serve it now, or keep it if the caller likes that better than an error; for as long as its key counts.

@@ -11,6 +11,7 @@ use crate::proxy::load_share::LoadShare;
 use crate::proxy::refusal::advice::Audience;
 use crate::proxy::request::{InboundBody, InboundRequest};
 use crate::proxy::route::RequestLine;
+use crate::proxy::runaway;
 use crate::proxy::target::{Target, Targets};
 use crate::proxy::trace::RequestTrace;
 use crate::proxy::unserved::Unserved;
@@ -171,6 +172,7 @@ async fn serve(worker: &Rc<Worker>, spool: &Spool, claimed: ClaimedJob, share: L
     compression::ask_for_none(&mut headers);
     let query = job.path_and_query.split_once('?').map_or("", |(_, query)| query);
     let mut caller = app.callers.identify(&headers, query, Rights { may_spend, key: key.clone() });
+    trace.is_for(app.callers.labels.text(caller.label));
     // Whoever waits for an answer now comes before whoever fetches it later.
     caller.priority = Priority::Low;
     let request = InboundRequest::new(
@@ -186,6 +188,7 @@ async fn serve(worker: &Rc<Worker>, spool: &Spool, claimed: ClaimedJob, share: L
         Ok(targets) => targets,
         Err(refusal) => return bury(spool, &lease, refusal.reason(), None, app.clock).await,
     };
+    runaway::follow(app, targets.first());
     let work = async {
         let patience = Patience::of(targets.first().upstream.config.limits.patience, Duration::ZERO);
         let result = attempts(worker, &targets, patience, trace).await;

@@ -18,13 +18,15 @@ pub(crate) use self::pool::{OpenConnection, PoolMetrics};
 pub(crate) use self::upstream::{About, Ended, OpenSocket, UpstreamMetrics};
 pub(crate) use self::words::{CallFault, Closed, RequestOutcome, SocketEnd, WaitedFor};
 
-use self::collectors::{Certificate, Policies, SpoolTroubles};
+use self::collectors::{Certificate, Guards, LabelsLeftOut, Policies, SpoolTroubles};
 use self::exposition::Figures;
 use self::figures::TenantFigures;
 use self::histogram::{Histogram, OVERHEAD};
 use self::names::{Named, Room};
 use self::upstream::{Common, Rare};
 use crate::config::MetricsConfig;
+use crate::observe::guards::GuardFindings;
+use crate::observe::labels;
 use crate::observe::recording::Recordings;
 use crate::policy;
 use crate::runtime::sync::lock;
@@ -114,6 +116,16 @@ impl Metrics {
     /// Shows how long the certificate is still valid too.
     pub(crate) fn show_certificate(&mut self, tls: Arc<Served>) {
         self.registry.register_collector(Box::new(Certificate(tls)));
+    }
+
+    /// Shows what the guards against runaway agents have found too.
+    pub(crate) fn show_guards(&mut self, findings: Arc<GuardFindings>) {
+        self.registry.register_collector(Box::new(Guards(findings)));
+    }
+
+    /// Shows what was wrong with labels too.
+    pub(crate) fn show_labels(&mut self, labels: Arc<labels::Labels>) {
+        self.registry.register_collector(Box::new(LabelsLeftOut(labels)));
     }
 
     /// Shows what is wrong with the spool too.

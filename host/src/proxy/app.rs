@@ -19,6 +19,7 @@ use crate::tenants::callers::Callers;
 use crate::tenants::failures::FailedAuthentications;
 use crate::tenants::guard::Guard;
 use crate::tenants::origin::Proxies;
+use crate::tenants::runaway::RunawayGuards;
 use crate::upstream::Upstream;
 use arc_swap::ArcSwap;
 use prometheus_client::metrics::counter::Counter;
@@ -51,6 +52,8 @@ pub(crate) struct App {
     pub prices: ArcSwap<Prices>,
     /// Who shows keys that count for nothing.
     pub failures: FailedAuthentications,
+    /// Against agents that run away.
+    pub runaway: RunawayGuards,
     /// From which load on what is refused.
     pub shed: ShedSettings,
     /// What is spent, where that is kept.
@@ -118,6 +121,10 @@ impl App {
         if let Some(why) = why_not {
             tracing::error!(why, "a file of prices cannot be used; what comes along takes its place");
         }
+        let runaway = RunawayGuards::new(config.guards.settings());
+        metrics.show_guards(Arc::clone(&runaway.findings));
+        let callers = Callers::new(&config, key.clone(), clock, ledger.clone());
+        metrics.show_labels(Arc::clone(&callers.labels));
         let circuit_changed = Arc::new(Notify::new());
         let upstreams = config.upstreams.iter().map(|(name, upstream)| {
             let slot = policies.slot(&upstream.policy);
@@ -128,7 +135,7 @@ impl App {
         });
         let upstreams = upstreams.collect();
         App {
-            chains: Chains::new(&config, &upstreams, &metrics, key.clone(), clock),
+            chains: Chains::new(&config, &upstreams, &metrics, key, clock),
             upstreams,
             guard: Guard {
                 hosts: config.server.allowed_hosts.clone(),
@@ -136,12 +143,13 @@ impl App {
                 upstreams: config.upstreams.values().map(|upstream| upstream.url.clone()).collect(),
             },
             proxies: Proxies::of(&config.server),
-            callers: Callers::new(&config, key, clock, ledger.clone()),
+            callers,
             access: Access::new(
                 config.server.access_key().and_then(|named| named.secret.as_ref()),
                 config.keys.required,
             ),
             failures: FailedAuthentications::new(clock),
+            runaway,
             prices: ArcSwap::from_pointee(prices),
             shed: ShedSettings::default(),
             held: Arc::new(HeldBytes::of_at_most(config.server.max_held)),

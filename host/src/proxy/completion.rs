@@ -5,6 +5,7 @@ use crate::observe::metrics::{CallFault, RequestOutcome};
 use crate::policy::Record;
 use crate::proxy::attempt::Attempted;
 use crate::proxy::permits::Charges;
+use crate::proxy::runaway;
 use crate::proxy::settle::{Ending, conclude};
 use crate::proxy::spending::Ended;
 use crate::proxy::target::Target;
@@ -125,6 +126,7 @@ impl Completion {
     pub(super) fn uses(&mut self, usage: Usage) {
         self.tell_usage(&usage);
         self.charges.book(usage);
+        runaway::uses(&self.worker.app, &self.target, usage.total());
     }
 
     /// Tells the figures what was used, and what that costs where somebody keeps a ledger.
@@ -171,6 +173,10 @@ impl Completion {
         let is_whole = matches!(end, End::Whole | End::Failed(_));
         let ended = Ended { settlement: consequence.settlement, usage, is_whole };
         std::mem::take(&mut self.charges).settle(&ended, consequence.feedback);
+        // What failed is rightly sent again.
+        if self.verdict.class == Class::Success {
+            runaway::answered(&self.worker.app, &self.target, consequence.settlement);
+        }
         let outcome = match end {
             End::Whole => self.outcome,
             End::Failed(error) => {

@@ -23,6 +23,7 @@ pub(crate) mod request;
 pub(crate) mod respond;
 pub(crate) mod retry;
 pub(crate) mod route;
+pub(crate) mod runaway;
 pub(crate) mod settle;
 mod spending;
 pub(crate) mod target;

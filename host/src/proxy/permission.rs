@@ -56,6 +56,7 @@ mod tests {
     use crate::keys::record::KeyRecord;
     use crate::keys::record::tests::record;
     use crate::keys::table::KeyTable;
+    use crate::observe::labels::Label;
     use crate::proxy::load_share::{HeldBytes, LoadShare};
     use crate::proxy::request::InboundBody;
     use crate::proxy::route::RequestLine;
@@ -69,7 +70,18 @@ mod tests {
 
     fn caller(key: Option<Arc<Key>>) -> Caller {
         let (tenant, priority) = (Tenant::new(1), Priority::Normal);
-        Caller { tenant, name: None, priority, credential: 0, may_spend: true, key, gate: None, payer: None }
+        Caller {
+            tenant,
+            name: None,
+            priority,
+            credential: 0,
+            may_spend: true,
+            key,
+            gate: None,
+            payer: None,
+            label: Label::default(),
+            guards: None,
+        }
     }
 
     fn share() -> LoadShare {

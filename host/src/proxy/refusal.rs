@@ -12,7 +12,7 @@ use crate::tenants::access::Turned;
 use crate::tenants::guard::Unwelcome;
 use crate::upstream::said::Said;
 use http::StatusCode;
-use spillway_resilience::{Dimension, Priority};
+use spillway_resilience::{Dimension, GuardKind, Priority, Tripped};
 use spillway_sdk::Fault;
 use std::fmt;
 use std::sync::Arc;
@@ -139,6 +139,8 @@ pub(crate) enum RefusalKind {
     },
     /// The spool cannot promise anything.
     SpoolUnavailable { reason: String },
+    /// A guard against runaway agents has something against it.
+    Runaway { tripped: Tripped },
     /// A defect of Spillway's own.
     Defect,
 }
@@ -258,6 +260,14 @@ impl Refusal {
             RefusalKind::Conflict { .. } => "spillway_conflict",
             RefusalKind::SpoolFull { .. } => "spillway_spool_full",
             RefusalKind::SpoolUnavailable { .. } => "spillway_spool_unavailable",
+            RefusalKind::Runaway { tripped } => match tripped.guard {
+                GuardKind::TokensPerRequest => "spillway_guard_max_tokens_per_request",
+                GuardKind::TurnsPerConversation => "spillway_guard_max_turns_per_conversation",
+                GuardKind::TokensPerConversation => "spillway_guard_max_tokens_per_conversation",
+                GuardKind::TokensPerHour => "spillway_guard_max_tokens_per_hour",
+                GuardKind::Repeats => "spillway_guard_max_repeats",
+                GuardKind::Growth => "spillway_guard_growth_alarm",
+            },
             RefusalKind::Defect => "spillway_internal_error",
         }
     }
@@ -303,6 +313,12 @@ impl Refusal {
             | RefusalKind::KeyRequired
             | RefusalKind::KeyRefused => StatusCode::UNAUTHORIZED,
             RefusalKind::Forbidden { .. } | RefusalKind::KeyForbids { .. } => StatusCode::FORBIDDEN,
+            // What time mends is a limit like others. Anything else no SDK may send again by itself, and of what SDKs do
+            // not send again this is what no agent takes for something else, such as a login that has expired.
+            RefusalKind::Runaway { tripped } => match tripped.guard {
+                GuardKind::TokensPerHour => StatusCode::TOO_MANY_REQUESTS,
+                _ => StatusCode::BAD_REQUEST,
+            },
             RefusalKind::Conflict { .. } => StatusCode::CONFLICT,
             RefusalKind::Defect => StatusCode::INTERNAL_SERVER_ERROR,
         }

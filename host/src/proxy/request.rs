@@ -10,12 +10,13 @@ use crate::proxy::route::RequestLine;
 use crate::runtime::clock::wall_unix_ms;
 use crate::runtime::upload::{Upload, UploadError};
 use crate::tenants::callers::Caller;
+use crate::tenants::runaway::Trail;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Version, request};
 use http_body_util::BodyExt;
 use spillway_resilience::ShedSettings;
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -62,6 +63,8 @@ pub(crate) struct InboundRequest {
     pub deadline: Instant,
     /// Whether the deadline is the caller's own wish, and so no fault of an upstream's when it passes.
     pub deadline_is_callers: bool,
+    /// Where the guards against runaway agents count what it uses, if any is on.
+    pub trail: OnceCell<Trail>,
     /// It is in hand for as long as this lives, its answer included.
     _share: LoadShare,
 }
@@ -135,6 +138,7 @@ impl InboundRequest {
             came_unix_ms: None,
             deadline,
             deadline_is_callers: false,
+            trail: OnceCell::new(),
             _share: share,
         };
         if let Some(readable) = request.readable() {

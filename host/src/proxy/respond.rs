@@ -9,6 +9,7 @@ use crate::runtime::clock::milliseconds;
 use bytes::Bytes;
 use http::{HeaderValue, Response, header};
 use serde_json::Value;
+use spillway_resilience::GuardKind;
 use spillway_sdk::{Fault, wait};
 use std::time::{Duration, SystemTime};
 
@@ -51,6 +52,10 @@ impl Refusal {
             RefusalKind::BodyTooLarge { .. } => ErrorKind::TooLarge,
             RefusalKind::BodyLate { .. } => ErrorKind::Late,
             RefusalKind::BadRequest { .. } | RefusalKind::WrongMethod { .. } => ErrorKind::Invalid,
+            RefusalKind::Runaway { tripped } if tripped.guard == GuardKind::TokensPerHour => {
+                ErrorKind::RateLimited { of: "tokens" }
+            }
+            RefusalKind::Runaway { .. } => ErrorKind::Invalid,
             RefusalKind::NoSuchRoute { .. } | RefusalKind::NoSuchJob { .. } | RefusalKind::SpoolOff => {
                 ErrorKind::NotFound
             }
@@ -85,6 +90,7 @@ impl Refusal {
             }
             RefusalKind::Unreachable { fault, .. } => *fault == Fault::Tls,
             RefusalKind::Exhausted { standing } => standing.ends_after().is_none(),
+            RefusalKind::Runaway { tripped } => tripped.guard != GuardKind::TokensPerHour,
             _ => false,
         }
     }

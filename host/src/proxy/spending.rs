@@ -49,7 +49,7 @@ impl Expense {
             tenant: caller.name.clone().unwrap_or_default(),
             upstream: Arc::clone(&target.upstream.name),
             model: target.asked_model().unwrap_or_default(),
-            label: Arc::default(),
+            label: worker.app.callers.labels.text(caller.label),
         };
         let reads_answer = target.request.operation == Operation::Generate;
         let quote = if reads_answer { books.quote(worker, &subject) } else { None };

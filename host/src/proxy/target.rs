@@ -166,7 +166,7 @@ impl Target {
         let allowed = request.deadline.saturating_duration_since(Instant::now()) + so_far;
         Some(Arrival {
             came_unix_ms,
-            tenant: caller.name.as_deref().map_or_else(|| format!("{:016x}", caller.credential), str::to_owned),
+            tenant: caller.title(),
             tokens_max: self.estimate.total,
             has_come_back: request.has_come_back(),
             allowed_ms: milliseconds(allowed),

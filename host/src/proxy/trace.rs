@@ -24,6 +24,8 @@ pub(crate) struct RequestTrace {
     began: Instant,
     upstream: String,
     model: Option<String>,
+    /// What its caller says that it is for.
+    label: Arc<str>,
     route: Option<RouteTrace>,
     /// What happened, in a few words each.
     steps: String,
@@ -78,6 +80,7 @@ impl RequestTrace {
             began: Instant::now(),
             upstream: String::new(),
             model: None,
+            label: Arc::default(),
             route: None,
             steps: String::new(),
             attempts: 0,
@@ -106,6 +109,11 @@ impl RequestTrace {
         self.model.clone_from(&target.request.parameters.model);
         self.tenant.clone_from(&target.request.caller.name);
         self.counted = Some(Arc::clone(&target.upstream.metrics));
+    }
+
+    /// What its caller says that it is for.
+    pub(crate) fn is_for(&mut self, label: Arc<str>) {
+        self.label = label;
     }
 
     /// If the request ends without an attempt, that is recorded here.
@@ -294,6 +302,7 @@ impl RequestTrace {
         let outcome = outcome.as_str();
         let route = self.route.as_ref().map(|route| &*route.name);
         let target = self.route.as_ref().map(|route| &*route.target);
+        let label = Some(&*self.label).filter(|label| !label.is_empty());
         let fallback_from = self.route.as_ref().and_then(|route| route.fallback_from.as_deref());
         tracing::info!(
             request_id,
@@ -303,6 +312,7 @@ impl RequestTrace {
             route,
             target,
             fallback_from,
+            label,
             outcome,
             status,
             attempts,

@@ -4,6 +4,7 @@ use crate::config::{Config, Quota, TenantConfig};
 use crate::dialect::headers::{self, PRIORITY_HEADER, TENANT_HEADER};
 use crate::keys::table::Key;
 use crate::ledger::{Ledger, Payer};
+use crate::observe::labels::{Label, Labels};
 use crate::runtime::clock::Clock;
 use crate::runtime::fingerprint::FingerprintKey;
 use crate::tenants::access::Shown;
@@ -13,7 +14,7 @@ use crate::upstream::limiter;
 use arc_swap::ArcSwap;
 use http::HeaderMap;
 use spillway_resilience::{
-    AdaptiveLimitSettings, AdmissionQueue, Bulkhead, Concurrency, FairQueueSettings, Priority, Tenant,
+    AdaptiveLimitSettings, AdmissionQueue, Bulkhead, Concurrency, FairQueueSettings, Priority, RunawaySettings, Tenant,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -42,9 +43,23 @@ pub(crate) struct Caller {
     pub gate: Option<Arc<AdmissionGate>>,
     /// From whose purse it is paid, where a ledger is kept.
     pub payer: Option<Arc<Payer>>,
+    /// What it says that its request is for.
+    pub label: Label,
+    /// What stops it where it runs away, if that differs from what stops everybody.
+    pub guards: Option<Arc<RunawaySettings>>,
 }
 
 impl Caller {
+    /// What it is called where people read it: its tenant's name, or else its credential's fingerprint.
+    pub(crate) fn title(&self) -> String {
+        self.name.as_deref().map_or_else(|| format!("{:016x}", self.credential), str::to_owned)
+    }
+
+    /// What whoever is counted by keys calls it: its key's name, or else its title.
+    pub(crate) fn title_of_key(&self) -> String {
+        self.key.as_deref().map_or_else(|| self.title(), |key| key.label.to_string())
+    }
+
     /// A conversation of this caller's tenant as a number: two tenants that name theirs alike have two.
     pub(crate) fn of_conversation(&self, conversation: &[u8]) -> u64 {
         let mut hasher = DefaultHasher::new();
@@ -87,6 +102,8 @@ pub(crate) struct Callers {
     of_keys: ArcSwap<HashMap<String, Arc<Payer>>>,
     /// Whether whoever says of which tenant it is is believed: not where it has to show that.
     are_believed: bool,
+    /// What requests may be labelled with.
+    pub labels: Arc<Labels>,
 }
 
 #[derive(Debug)]
@@ -96,12 +113,14 @@ struct Configured {
     tenant: Tenant,
     gate: Option<Arc<AdmissionGate>>,
     payer: Option<Arc<Payer>>,
+    guards: Option<Arc<RunawaySettings>>,
 }
 
 impl Callers {
     /// The tenants of a configuration.
     pub(crate) fn new(config: &Config, key: FingerprintKey, clock: Clock, ledger: Option<Arc<Ledger>>) -> Self {
         let everybody = ledger.as_ref().map(|ledger| Arc::clone(ledger.accounts.everybody()));
+        let of_all = config.guards.settings();
         let configured = config.tenants.iter().map(|(name, config)| {
             let limited = config.quota() != Quota::default() || config.max_in_flight.is_some();
             let gate = limited.then(|| {
@@ -117,11 +136,16 @@ impl Callers {
             let tenant = Tenant { id: key.of_tenant(name), weight: config.weight };
             let group = config.group.as_deref().zip(ledger.as_ref());
             let payer = group.and_then(|(group, ledger)| ledger.accounts.group(group)).or(everybody.as_ref()).cloned();
-            (name.clone(), Configured { name: Arc::from(name.as_str()), config: config.clone(), tenant, gate, payer })
+            let guards = config.guards.0.settings();
+            let guards = (guards != of_all).then(|| Arc::new(guards));
+            let configured =
+                Configured { name: Arc::from(name.as_str()), config: config.clone(), tenant, gate, payer, guards };
+            (name.clone(), configured)
         });
         let configured = configured.collect();
+        let labels = Arc::new(Labels::new(&config.labels));
         let are_believed = !config.keys.required;
-        Callers { key, configured, everybody, ledger, of_keys: ArcSwap::default(), are_believed }
+        Callers { key, configured, everybody, ledger, of_keys: ArcSwap::default(), are_believed, labels }
     }
 
     /// Who made a request with these headers and this query, and these rights.
@@ -132,6 +156,7 @@ impl Callers {
         let Rights { may_spend, key } = rights;
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
         let credential = self.key.of_credential(headers::credential(headers, query));
+        let label = self.labels.intern(headers);
         let asked = text(PRIORITY_HEADER)
             .and_then(|word| Priority::ALL.into_iter().find(|priority| priority.as_str().eq_ignore_ascii_case(word)));
         let of_key = key.as_ref().and_then(|key| key.priority);
@@ -162,6 +187,8 @@ impl Callers {
             may_spend,
             gate: configured.and_then(|tenant| tenant.gate.clone()),
             payer: self.payer(key.as_deref(), configured),
+            label,
+            guards: configured.and_then(|tenant| tenant.guards.clone()),
             key,
         }
     }

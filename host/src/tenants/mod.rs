@@ -5,3 +5,4 @@ pub(crate) mod callers;
 pub(crate) mod failures;
 pub(crate) mod guard;
 pub(crate) mod origin;
+pub(crate) mod runaway;

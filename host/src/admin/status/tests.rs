@@ -59,6 +59,10 @@ fn it_is_read_and_written_with_the_keys_that_others_rely_on() {
             "times": 3, "first_at_unix_ms": 9, "last_at_unix_ms": 11, "code": "spillway_circuit_open", "status": 503,
             "upstream": "openai", "model": null, "message": "Spillway did not call openai",
         }],
+        "guards": [{
+            "guard": "max_repeats", "refused": 3, "would_have_refused": 0, "last_at_unix_ms": 10, "caller": "shop",
+            "message": "the same request has come 6 times in a row, and may come 3 times",
+        }],
     });
     let mut uncounted = status.clone();
     uncounted["queue"] = json!({"error": "its disk does not answer", "troubles": ["nothing can be kept"]});

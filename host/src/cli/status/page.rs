@@ -1,6 +1,6 @@
 //! The page: a pure function of the status and of the width of the terminal.
 
-use super::troubles::{Trouble, is_used_up, is_well, of_limit, troubles};
+use super::troubles::{Trouble, is_recent, is_used_up, is_well, of_limit, times_found, troubles};
 use crate::admin::status::{CircuitStatus, KeysStatus, LimitsStatus, QueueStatus, RouteStatus, Status, TargetStatus};
 use crate::observe::refusals::{RecentRefusal, fit_to_show};
 use crate::policy::PolicyStatus;
@@ -78,6 +78,8 @@ fn well(status: &Status) -> Vec<(&'static str, String)> {
     if !policies.is_empty() {
         lines.push(("policies", policies.join(", ")));
     }
+    let past = status.guards.iter().filter(|finding| !is_recent(finding, status.now_unix_ms));
+    lines.extend(past.map(|finding| ("guard", format!("{}: {}, not lately", finding.guard, times_found(finding)))));
     let configuration = status.configuration.clone().unwrap_or_else(|| "none: it runs by the defaults".to_owned());
     lines.push(("configuration", configuration));
     if status.refusals.is_empty() {

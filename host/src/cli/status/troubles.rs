@@ -4,6 +4,7 @@ use crate::admin::status::{
     CircuitStatus, LaneStatus, LedgerStatus, LimitStatus, LimitsStatus, QueueStatus, Status, UpstreamStatus,
 };
 use crate::config::DEFAULT_POLICY;
+use crate::observe::guards::GuardFinding;
 use crate::policy::PolicyStatus;
 use crate::runtime::screen::{BAD, DOUBTFUL, counted, span};
 use anstyle::Style;
@@ -13,6 +14,9 @@ use std::time::Duration;
 const IN_A_ROW_TOLD: u32 = 3;
 /// The share of failing calls from which on a circuit that is closed is told of, in hundredths.
 const FAILING_PERCENT_TOLD: u64 = 10;
+
+/// What a guard has found is to be looked at for so long.
+const FINDING_TOLD: Duration = Duration::from_secs(3_600);
 
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +53,8 @@ pub(super) fn troubles(status: &Status) -> Vec<Trouble> {
     );
     status.ledger.iter().for_each(|ledger| of_ledger(ledger, &mut troubles));
     of_queue(status.queue.as_ref(), &mut troubles);
+    let recent = status.guards.iter().filter(|finding| is_recent(finding, status.now_unix_ms));
+    troubles.extend(recent.map(|finding| of_guard(finding, status.now_unix_ms)));
     status.policies.iter().for_each(|policy| of_policy(policy, &mut troubles));
     // Those of one kind stay in their order.
     troubles.sort_by_key(|trouble| trouble.style != BAD);
@@ -217,6 +223,25 @@ fn of_queue(queue: Option<&QueueStatus>, troubles: &mut Vec<Trouble>) {
         }
     };
     troubles.extend(all.iter().map(|said| Trouble::bad("queue", said)));
+}
+
+/// Whether what a guard has found is to be looked at.
+pub(super) fn is_recent(finding: &GuardFinding, now_unix_ms: u64) -> bool {
+    Duration::from_millis(now_unix_ms.saturating_sub(finding.last_at_unix_ms)) <= FINDING_TOLD
+}
+
+/// How often a guard has found something.
+pub(super) fn times_found(finding: &GuardFinding) -> String {
+    let refused = (finding.refused > 0).then(|| format!("refused {}", counted(finding.refused, "request")));
+    let watched = (finding.would_have_refused > 0)
+        .then(|| format!("would have refused {}, and only warns", counted(finding.would_have_refused, "request")));
+    refused.into_iter().chain(watched).collect::<Vec<_>>().join("; ")
+}
+
+fn of_guard(finding: &GuardFinding, now_unix_ms: u64) -> Trouble {
+    let ago = span(Duration::from_millis(now_unix_ms.saturating_sub(finding.last_at_unix_ms)));
+    let (times, caller, message) = (times_found(finding), &finding.caller, &finding.message);
+    Trouble::doubtful(format!("guard {}", finding.guard), format!("{times}; {ago} ago one of {caller}: {message}"))
 }
 
 fn of_policy(policy: &PolicyStatus, troubles: &mut Vec<Trouble>) {

@@ -144,3 +144,80 @@ fn what_has_no_beginning_is_no_conversation() {
         assert_eq!(of(dialect, path, body), None, "{path} {body}");
     }
 }
+
+/// What tells a request from others, and a hash of what it asks for.
+fn told_of(dialect: Dialect, path: &str, headers: &HeaderMap, body: &str) -> (Told, u64) {
+    let mut asked = std::hash::DefaultHasher::new();
+    let told = told(dialect, path, headers, body.as_bytes(), true, Some(&mut asked));
+    (told, asked.finish())
+}
+
+#[test]
+fn a_growing_conversation_has_one_beginning_and_says_more_each_time() {
+    let turns = |count: usize, of: &dyn Fn(&str, usize) -> String| -> String {
+        (0..count).map(|turn| of(if turn % 2 == 0 { "user" } else { "assistant" }, turn)).collect::<Vec<_>>().join(",")
+    };
+    let message = |role: &str, turn: usize| format!(r#"{{"role":"{role}","content":"turn {turn}"}}"#);
+    let content = |role: &str, turn: usize| {
+        let role = if role == "user" { role } else { "model" };
+        format!(r#"{{"role":"{role}","parts":[{{"text":"turn {turn}"}}]}}"#)
+    };
+    let none = HeaderMap::new();
+    for (dialect, path, key, of) in [
+        (Dialect::OpenAi, CHAT, "messages", &message as &dyn Fn(&str, usize) -> String),
+        (Dialect::OpenAi, RESPONSES, "input", &message),
+        (Dialect::Anthropic, MESSAGES, "messages", &message),
+        (Dialect::Gemini, GENERATE, "contents", &content),
+    ] {
+        let body = |count| format!(r#"{{"model":"m","tools":[],"{key}":[{}]}}"#, turns(count, of));
+        let all: Vec<(Told, u64)> = (1..6).map(|count| told_of(dialect, path, &none, &body(count))).collect();
+        let begun: Vec<_> = all.iter().filter_map(|(told, _)| told.begun).collect();
+        assert_eq!(begun.len(), all.len(), "{path}");
+        assert!(begun.windows(2).all(|two| two[0].0 == two[1].0 && two[0].1 < two[1].1), "{path}");
+        assert!(all.iter().all(|(told, _)| told.named.is_none()), "{path}");
+        let asked: HashSet<u64> = all.iter().map(|(_, asked)| *asked).collect();
+        assert_eq!(asked.len(), all.len(), "{path}");
+    }
+}
+
+#[test]
+fn what_only_a_client_names_alone_tells_a_conversation_and_not_what_many_share() {
+    let none = HeaderMap::new();
+    let of = |headers: &HeaderMap, more: &str| {
+        told_of(Dialect::OpenAi, RESPONSES, headers, &format!(r#"{{{more}"input":"Say hello."}}"#)).0
+    };
+    let is_named = |told: Told| (told.named.is_some(), told.begun.is_some());
+    assert_eq!(is_named(of(&headers(&[("x-spillway-conversation", "one")]), "")), (true, false));
+    assert_eq!(is_named(of(&headers(&[("x-claude-code-session-id", "one")]), "")), (true, false));
+    assert_eq!(is_named(of(&none, r#""conversation":"conv_1","#)), (true, false));
+    assert_eq!(is_named(of(&none, r#""metadata":{"user_id":"user_1_account__session_2"},"#)), (true, false));
+    // A person, and a prefix, have many conversations.
+    assert_eq!(is_named(of(&none, r#""metadata":{"user_id":"jane"},"#)), (false, true));
+    assert_eq!(is_named(of(&none, r#""prompt_cache_key":"k","#)), (false, true));
+    // What was said before is not in the request.
+    assert_eq!(is_named(of(&none, r#""previous_response_id":"resp_1","#)), (false, false));
+    assert_eq!(is_named(of(&none, r#""previous_response_id":null,"#)), (false, true));
+}
+
+#[test]
+fn the_same_is_asked_for_however_the_answer_comes_and_whoever_it_is_for() {
+    let none = HeaderMap::new();
+    let asked = |path: &str, body: &str| told_of(Dialect::OpenAi, path, &none, body).1;
+    let plain = asked(CHAT, r#"{"model":"m","messages":[{"role":"user","content":"a"}]}"#);
+    for same in [
+        r#"{"model":"m","messages":[{"role":"user","content":"a"}],"stream":true,"stream_options":{}}"#,
+        r#"{"user":"jane","model":"m","metadata":{"trace":"1"},"messages":[{"role":"user","content":"a"}]}"#,
+    ] {
+        assert_eq!(asked(CHAT, same), plain, "{same}");
+    }
+    for other in [
+        r#"{"model":"n","messages":[{"role":"user","content":"a"}]}"#,
+        r#"{"model":"m","messages":[{"role":"user","content":"b"}]}"#,
+        r#"{"model":"m","messages":[{"role":"user","content":"a"}],"seed":2}"#,
+        "no JSON",
+    ] {
+        assert_ne!(asked(CHAT, other), plain, "{other}");
+    }
+    assert_ne!(asked(GENERATE, "{}"), asked("/v1beta/models/h:generateContent", "{}"));
+    assert_ne!(asked(CHAT, "no JSON"), asked(CHAT, "nor this"));
+}

@@ -1,5 +1,7 @@
 //! Figures that others keep, read when they are asked for.
 
+use crate::observe::guards::GuardFindings;
+use crate::observe::labels::{LabelTroubles, Labels};
 use crate::policy::{self, PolicyStatus};
 use crate::runtime::tls::served::Served;
 use crate::spool::Spool;
@@ -62,5 +64,39 @@ impl Collector for Certificate {
         let encoder = encoder.encode_descriptor("tls_certificate_left", help, unit, MetricType::Gauge)?;
         let left = self.0.pair().left(SystemTime::now());
         ConstGauge::new(i64::try_from(left.as_secs()).unwrap_or(i64::MAX)).encode(encoder)
+    }
+}
+
+/// Reads what the guards have found when it is asked for, of those that have found nothing too.
+#[derive(Debug)]
+pub(super) struct Guards(pub(super) Arc<GuardFindings>);
+
+impl Collector for Guards {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let help = "What guards against runaway agents have found, by guard and by whether it was refused";
+        let mut family = encoder.encode_descriptor("guard_findings", help, None, MetricType::Counter)?;
+        for finding in self.0.all() {
+            for (outcome, count) in [("refused", finding.refused), ("would_have_refused", finding.would_have_refused)] {
+                let labels = [("guard", &*finding.guard), ("outcome", outcome)];
+                ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads what was wrong with labels when it is asked for.
+#[derive(Debug)]
+pub(super) struct LabelsLeftOut(pub(super) Arc<Labels>);
+
+impl Collector for LabelsLeftOut {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let LabelTroubles { malformed, keys_left_out } = self.0.troubles();
+        let help = "Parts of x-spillway-label that count for nothing, by why";
+        let mut family = encoder.encode_descriptor("labels_left_out", help, None, MetricType::Counter)?;
+        for (why, count) in [("malformed", malformed), ("key_beyond_bound", keys_left_out)] {
+            ConstCounter::new(count).encode(family.encode_family(&[("why", why)])?)?;
+        }
+        Ok(())
     }
 }

@@ -140,6 +140,9 @@ fn every_metric_is_documented_and_nothing_else_is() {
     metrics.show_log(&Counter::default());
     metrics.show_policies(Arc::new(policy::Registry::new(Clock::start())));
     metrics.show_recordings(&Recordings::default());
+    metrics.show_guards(Arc::default());
+    let labels = parse("", Path::new("")).expect("the defaults").labels;
+    metrics.show_labels(Arc::new(labels::Labels::new(&labels)));
     let _upstream = metrics.upstream("openai");
     metrics.route("chain").fallback("first", "second");
     metrics.show_jobs(&BTreeMap::from([("queued", 1)]), Duration::ZERO);

@@ -100,6 +100,7 @@ fn remedy(kind: &RefusalKind) -> Option<Remedy> {
         | RefusalKind::KeyForbids { .. }
         | RefusalKind::Forbidden { .. }
         | RefusalKind::Conflict { .. }
+        | RefusalKind::Runaway { .. }
         | RefusalKind::Defect => None,
     }
 }

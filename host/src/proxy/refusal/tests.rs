@@ -6,7 +6,7 @@ use crate::runtime::causes::ErrorChain;
 use crate::runtime::shortage::Shortage;
 use crate::upstream::said::Said;
 use http::StatusCode;
-use spillway_resilience::{Dimension, Priority};
+use spillway_resilience::{Dimension, GuardKind, Priority, Tripped};
 use spillway_sdk::Fault;
 use std::collections::BTreeSet;
 use std::mem::discriminant;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How many kinds there are. One more needs a sample below, and gets its line in `advice` from the compiler.
-const KINDS: usize = 26;
+const KINDS: usize = 27;
 
 const LIBRARIES: [Library; 6] = [
     Library::Official { retries: "max_retries" },
@@ -82,6 +82,10 @@ fn samples() -> Vec<RefusalKind> {
         RefusalKind::SpoolUnavailable { reason: "its disk did not answer within 5s.".into() },
         RefusalKind::Defect,
     ];
+    for guard in GuardKind::ALL {
+        let tripped = Tripped { guard, figure: 1_200_000, limit: 1_000_000, is_news: true };
+        samples.push(RefusalKind::Runaway { tripped });
+    }
     for owner in owners() {
         samples.push(RefusalKind::LimitExceeded { owner: owner.clone(), dimension: Dimension::Tokens, limit: 100 });
         samples.push(RefusalKind::Saturated { owner, what: "10 calls are in flight".into() });

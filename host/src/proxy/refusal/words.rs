@@ -4,8 +4,9 @@ use super::advice::{Audience, advice};
 use super::{Refusal, RefusalKind};
 use crate::config::{Limit, amount_in_words};
 use crate::ledger::{Standing, Whose};
+use crate::observe::guards::found;
 use crate::runtime::causes::ErrorChain;
-use spillway_resilience::{Exhausted, Measure};
+use spillway_resilience::{Exhausted, GuardKind, Measure};
 use spillway_sdk::Fault;
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -222,6 +223,22 @@ impl Refusal {
                     "Spillway can neither keep a request nor find one that is kept: {}. Whoever runs it sees at \
                      /readyz when that is over.",
                     clause(reason)
+                )
+            }
+            RefusalKind::Runaway { tripped } => {
+                let remedy = match tripped.guard {
+                    GuardKind::TokensPerRequest | GuardKind::Growth => "Send less, or ask for a shorter answer",
+                    GuardKind::TurnsPerConversation | GuardKind::TokensPerConversation => {
+                        "Begin another conversation (with another first message, or another name in \
+                         x-spillway-conversation)"
+                    }
+                    GuardKind::TokensPerHour => "Look what uses that much",
+                    GuardKind::Repeats => "Ask for something else, or not at all for ten minutes",
+                };
+                let (guard, found) = (tripped.guard, found(tripped));
+                format!(
+                    "Spillway has refused the request, which looks like that of an agent that has run away: {found} \
+                     (guards.{guard}). {remedy}; or, if it is meant, have whoever runs Spillway raise guards.{guard}."
                 )
             }
             RefusalKind::Defect => {
