@@ -19,7 +19,7 @@ use crate::observe::log::Log;
 use crate::observe::recording;
 use crate::policy::{Bell, Registry, Role, Runtime, watch_folder};
 use crate::prices::FollowedPrices;
-use crate::proxy::app::{App, Means};
+use crate::proxy::app::{App, Means, Stores};
 use crate::proxy::chain::Chains;
 use crate::proxy::worker::Worker;
 use crate::runtime::child::{CommandLine, Running};
@@ -183,7 +183,8 @@ pub(crate) fn run(config: Config, log: &Log, term: Term) -> Result<Option<ExitSt
     let (recorder, _writer) = recording.transpose()?.unzip();
     let means = Means { log_lines_lost: log.lost(), connections_max, listen, tls: tls.clone() };
     let ledger = opened.as_ref().map(|opened| Arc::clone(&opened.ledger));
-    let app = App::new(config, clock, registry, ledger, spool.clone(), recorder, circuit_file.key.clone(), means);
+    let stores = Stores { ledger, spool: spool.clone(), recorder };
+    let app = App::new(config, clock, registry, stores, circuit_file.key.clone(), means);
     let app = Arc::new(app);
     // Before what they have spent is known again.
     let followed_keys = keys::open(&app, data_answers)?;

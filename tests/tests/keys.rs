@@ -405,7 +405,7 @@ fn doctor_and_status_tell_of_keys() {
         // Lines are as long as the terminal is wide.
         ended(&mut command).stdout.split_whitespace().collect::<Vec<_>>().join(" ")
     };
-    let status = told(&["status"]);
+    let status = told(&["status", "--admin", &spillway.admin_address().to_string()]);
     assert!(
         status.contains("1 valid, 1 revoked; every caller shows one; these expire within a week: soon"),
         "{status}"

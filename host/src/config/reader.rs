@@ -13,7 +13,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 /// Longest duration that makes sense to write down, and short enough to be added to any instant.
-const DURATION_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+const DURATION_MAX: Duration = Duration::from_secs(2 * 365 * 24 * 3600);
 
 /// One thing wrong with a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -331,7 +331,7 @@ impl<'a> Section<'a> {
                 let duration = wait::duration(text);
                 match duration {
                     None => self.mistake(key, format!("expected {expected}, found \"{text}\"")),
-                    Some(long) if long > DURATION_MAX => self.mistake(key, "must not be longer than a year"),
+                    Some(long) if long > DURATION_MAX => self.mistake(key, "must not be longer than two years"),
                     Some(_) => {}
                 }
                 duration.filter(|duration| *duration <= DURATION_MAX)

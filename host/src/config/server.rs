@@ -1,8 +1,8 @@
 //! `[server]`: where callers reach Spillway, and how much and how long it bears with them.
 
 use super::TlsConfig;
+use super::forwarded::{ForwardedHeader, network};
 use super::kind::{Address, FileOrNone, Flag, List, Maybe, Size, Time, Whole, Word};
-use super::reach::{ForwardedHeader, network};
 use super::reader::Section;
 use super::secret::{Named, NamedSecret, OneSecret, Secret};
 use super::section::section;

@@ -81,7 +81,10 @@ impl KeyFile {
     /// When it cannot be read.
     pub(super) fn bytes(&self) -> Result<Option<Vec<u8>>, KeyFileError> {
         let found = match fs::metadata(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            // Nor is there one where something else stands in its folder's place.
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(None);
+            }
             found => found.map_err(|error| self.wrong(error.to_string()))?,
         };
         // A pipe could be waited for without end.

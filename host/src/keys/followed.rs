@@ -98,7 +98,7 @@ impl FollowedKeys {
     }
 
     /// What is in it, if that is not what was.
-    fn read(&self) -> Result<Option<(Vec<u8>, Vec<KeyRecord>)>, KeyFileError> {
+    fn read(&self) -> Result<Option<Changed>, KeyFileError> {
         match self.file.bytes()? {
             None if self.held.is_none() => Ok(None),
             // Nobody revokes all keys by losing the file.
@@ -111,6 +111,9 @@ impl FollowedKeys {
         }
     }
 }
+
+/// What is in a file, and the keys in that.
+type Changed = (Vec<u8>, Vec<KeyRecord>);
 
 fn stamp_of(file: &KeyFile) -> Option<Stamp> {
     fs::metadata(file.path()).ok().map(|found| Stamp::of(&found))

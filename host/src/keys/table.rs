@@ -177,8 +177,11 @@ impl KeyTable {
         // First nobody begins with it any more, and then what has begun ends.
         self.state.store(Arc::clone(&state));
         let is_out = |id: &String| state.by_id.get(id).is_none_or(|key| key.record.revoked_unix_ms.is_some());
-        let out = before.by_id.iter().filter(|(id, key)| !key.is_revoked() && is_out(id));
-        out.map(|(_, key)| key.revoked.send_replace(true)).count()
+        let out: Vec<_> = before.by_id.iter().filter(|(id, key)| !key.is_revoked() && is_out(id)).collect();
+        for (_, key) in &out {
+            key.revoked.send_replace(true);
+        }
+        out.len()
     }
 
     /// Nobody has read yet which there are: none counts, and none that begins as ours do is taken for another's.

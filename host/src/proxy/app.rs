@@ -81,6 +81,14 @@ pub(crate) struct App {
     pub means: Means,
 }
 
+/// Where things are written that are to last, as far as they are.
+#[derive(Debug, Default)]
+pub(crate) struct Stores {
+    pub ledger: Option<Arc<Ledger>>,
+    pub spool: Option<Spool>,
+    pub recorder: Option<Recorder>,
+}
+
 /// What the process has to work with.
 #[derive(Debug)]
 pub(crate) struct Means {
@@ -99,9 +107,7 @@ impl App {
         config: Config,
         clock: Clock,
         policies: Arc<Registry>,
-        ledger: Option<Arc<Ledger>>,
-        spool: Option<Spool>,
-        recorder: Option<Recorder>,
+        Stores { ledger, spool, recorder }: Stores,
         key: FingerprintKey,
         means: Means,
     ) -> Self {

@@ -7,6 +7,7 @@ pub(crate) mod app;
 pub(crate) mod attempt;
 pub(crate) mod attempts;
 pub(crate) mod body;
+mod books;
 pub(crate) mod candidate;
 pub(crate) mod chain;
 pub(crate) mod completion;

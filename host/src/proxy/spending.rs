@@ -3,17 +3,12 @@
 use crate::config::Unpriced;
 use crate::dialect::{Operation, Tier, Usage};
 use crate::ledger::{Booked, Cost, Hold, Length, Mark, Standing, Subject};
-use crate::prices::{Date, OwnedQuote, Prices};
+use crate::prices::OwnedQuote;
 use crate::proxy::target::Target;
 use crate::proxy::worker::Worker;
 use spillway_resilience::{Amounts, Asked, Settlement};
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
-
-/// Most prices that a worker remembers. Beyond it all are looked up again.
-const REMEMBERED_MAX: usize = 1_024;
 
 /// What is reserved for a call, and what its tokens cost.
 #[derive(Debug)]
@@ -52,7 +47,7 @@ impl Expense {
             label: worker.app.callers.labels.text(caller.label),
         };
         let reads_answer = target.request.operation == Operation::Generate;
-        let quote = if reads_answer { books.quote(worker, &subject) } else { None };
+        let quote = if reads_answer { books.quote(&worker.app, &subject) } else { None };
         let asked = match reads_answer {
             true => most_of(target, quote.as_deref(), worker.app.config.ledger.unpriced),
             false => Asked { amounts: Amounts { requests: is_first.into(), ..Amounts::default() }, is_unpriced: false },
@@ -110,42 +105,5 @@ fn most_of(target: &Target, quote: Option<&OwnedQuote>, unpriced: Unpriced) -> A
     Asked {
         amounts: Amounts { requests: 1, input_tokens: input, output_tokens: output, cost_pico_dollars },
         is_unpriced: quote.is_none() && unpriced == Unpriced::Refuse,
-    }
-}
-
-/// What a worker needs to keep the ledger: its journal, and the prices that it has looked up.
-#[derive(Debug)]
-pub(crate) struct Books {
-    pub journal: Rc<crate::ledger::Journal>,
-    quotes: std::cell::RefCell<Quotes>,
-}
-
-#[derive(Debug, Default)]
-struct Quotes {
-    /// By which prices, and of which day, they are.
-    prices: Option<(Arc<Prices>, Date)>,
-    found: HashMap<(Arc<str>, Arc<str>), Option<Rc<OwnedQuote>>>,
-}
-
-impl Books {
-    pub(super) fn new(journal: Rc<crate::ledger::Journal>) -> Books {
-        Books { journal, quotes: std::cell::RefCell::default() }
-    }
-
-    /// What the tokens of a call cost; `None` where nobody here knows.
-    fn quote(&self, worker: &Worker, subject: &Subject) -> Option<Rc<OwnedQuote>> {
-        let today = Date::of(UNIX_EPOCH + Duration::from_millis(worker.app.clock.unix_ms()));
-        let prices = worker.app.prices.load();
-        let mut quotes = self.quotes.borrow_mut();
-        let are_current =
-            quotes.prices.as_ref().is_some_and(|(known, day)| Arc::ptr_eq(known, &prices) && *day == today);
-        if !are_current || quotes.found.len() >= REMEMBERED_MAX {
-            *quotes = Quotes { prices: Some((Arc::clone(&prices), today)), found: HashMap::new() };
-        }
-        let about = (Arc::clone(&subject.upstream), Arc::clone(&subject.model));
-        let found = quotes.found.entry(about).or_insert_with_key(|(upstream, model)| {
-            prices.price(upstream, model, today).map(|quote| Rc::new(quote.to_owned()))
-        });
-        found.clone()
     }
 }

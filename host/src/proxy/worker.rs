@@ -2,7 +2,7 @@
 
 use crate::policy::Judge;
 use crate::proxy::app::App;
-use crate::proxy::spending::Books;
+use crate::proxy::books::Books;
 use crate::runtime::heartbeat::Pulse;
 use crate::upstream::Upstream;
 use crate::upstream::client::Client;

@@ -91,7 +91,7 @@ impl Origin {
     fn of(address: IpAddr) -> Origin {
         match address.to_canonical() {
             // No network of IPv6 is one of these: its last 64 bits are zeros, and those of no address here are.
-            IpAddr::V4(address) => Origin(u128::from(address.to_ipv6_mapped().to_bits())),
+            IpAddr::V4(address) => Origin(address.to_ipv6_mapped().to_bits()),
             IpAddr::V6(address) => Origin(address.to_bits() >> IPV6_PREFIX_BITS << IPV6_PREFIX_BITS),
         }
     }

@@ -42,6 +42,13 @@ fn it_is_read_and_written_with_the_keys_that_others_rely_on() {
             "tokens_in_flight": 1_024, "conversations": 12, "served_share": 0.97,
         }]}],
         "tenants": [{"name": "batch", "limits": limits}],
+        "ledger": {
+            "limits": [{
+                "of": "group team", "limit": "$500 per month", "force": "refuse", "amount": 500.0, "spent": 1.5,
+                "open": 0.25, "left": "$498.25", "refills_in_ms": 14,
+            }],
+            "would_have_refused": 0, "trouble": null, "lost": 0,
+        },
         "keys": {
             "required": true, "valid": 2, "expired": 1, "revoked": 1, "expire_soon": ["shop"], "next_expiry_unix_ms": 13,
         },
@@ -54,7 +61,8 @@ fn it_is_read_and_written_with_the_keys_that_others_rely_on() {
             "troubles": [], "queued": 1, "running": 2, "done": 3, "dead": 4, "cancelled": 5, "expired": 6,
             "stored_bytes": 7, "oldest_queued_age_ms": null,
         },
-        "listen": "127.0.0.1:4141", "configuration": "spillway.toml", "now_unix_ms": 12,
+        "listen": "127.0.0.1:4141", "certificate": {"names": ["spillway.example"], "left_s": 60},
+        "configuration": "spillway.toml", "now_unix_ms": 12,
         "refusals": [{
             "times": 3, "first_at_unix_ms": 9, "last_at_unix_ms": 11, "code": "spillway_circuit_open", "status": 503,
             "upstream": "openai", "model": null, "message": "Spillway did not call openai",

@@ -91,8 +91,7 @@ mod tests {
     #[test]
     fn models_that_routes_name_are_looked_for() {
         let text = "[upstreams.vllm]\nurl = \"http://127.0.0.1:1\"\n[upstreams.own]\nurl = \"http://127.0.0.1:2\"\n\
-            prices = { free = true }\n[routes.a]\ntargets = [{ upstream = \"vllm\", model = \"mine\" }, \
-            { upstream = \"own\", model = \"mine\" }, { upstream = \"openai\", model = \"gpt-5\" }]\n";
+            prices = { free = true }\n[routes.a]\ntargets = [\"vllm/mine\", \"own/mine\", \"openai/gpt-5\"]\n";
         let config = crate::config::look(text, std::path::Path::new("")).expect("valid");
         let found = look(&config);
         assert!(found[0].said.contains(": mine at vllm; it counts"), "{found:?}");

@@ -105,11 +105,11 @@ mod tests {
     #[test]
     fn what_a_setting_means_and_its_default_are_the_declarations_words() {
         let mut draft = Draft::default();
-        draft.table("admin");
-        draft.explained("listen");
+        draft.table("spool");
+        draft.explained("max_jobs");
         let text = draft.finish();
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!((lines[0], lines[2]), ("[admin]", "#listen = \"127.0.0.1:4142\""), "{text}");
+        assert_eq!((lines[0], lines[2]), ("[spool]", "#max_jobs = 100000"), "{text}");
         let said = lines[1].strip_prefix("# ").expect("a comment");
         assert!(crate::config::reference().contains(said), "the reference says it in other words: {said}");
     }

@@ -109,6 +109,7 @@ impl Learned {
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "these counts are small")]
 mod tests {
     use super::*;
     use proptest::prelude::*;

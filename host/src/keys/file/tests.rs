@@ -144,3 +144,11 @@ proptest! {
         prop_assert!(file.parse(piece).is_err());
     }
 }
+
+#[test]
+fn where_its_folder_is_none_there_is_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let other = folder.path().join("data");
+    fs::write(&other, "something else").unwrap();
+    assert!(KeyFile::at(other.join("keys.json")).bytes().unwrap().is_none());
+}

@@ -141,6 +141,7 @@ mod tests {
     }
 
     /// The exact quantile: the value that a share `q` of all do not exceed.
+    #[expect(clippy::cast_possible_truncation, reason = "a rank is small")]
     fn exact(q: f64, sorted: &[Duration]) -> f64 {
         let rank = (q * sorted.len() as f64).ceil().max(1.0);
         sorted[rank as usize - 1].as_secs_f64()

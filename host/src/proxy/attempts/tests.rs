@@ -2,7 +2,7 @@ use super::*;
 use crate::config;
 use crate::dialect::{Dialect, Operation};
 use crate::policy::Registry;
-use crate::proxy::app::{App, Means};
+use crate::proxy::app::{App, Means, Stores};
 use crate::proxy::request::{InboundBody, InboundRequest};
 use crate::proxy::route::RequestLine;
 use crate::runtime::clock::Clock;
@@ -79,7 +79,7 @@ async fn served_by(first: &Provider, second: &Provider) -> (u16, String, String)
         tls: None,
     };
     let registry = Arc::new(Registry::new(clock));
-    let app = Arc::new(App::new(config, clock, registry, None, None, None, FingerprintKey::generate(), means));
+    let app = Arc::new(App::new(config, clock, registry, Stores::default(), FingerprintKey::generate(), means));
     let worker = Worker::new(Arc::clone(&app), Arc::default());
     let line = RequestLine {
         dialect: Dialect::OpenAi,
