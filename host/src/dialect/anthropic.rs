@@ -27,7 +27,10 @@ pub(super) fn read_request(body: &[u8]) -> Parameters {
     let read = lenient::members(body, |key, value| match key {
         "model" => asked.model = Scalar::read(value).text(),
         "stream" => asked.streaming = Scalar::read(value).is(true),
-        "speed" if Scalar::read(value).text().as_deref() == Some("fast") => asked.tier = Tier::Fast,
+        "speed" => {
+            let is_fast = Scalar::read(value).text().as_deref() == Some("fast");
+            asked.tier = if is_fast { Tier::Fast } else { Tier::Standard };
+        }
         "max_tokens" => asked.output_tokens_max = Scalar::read(value).whole_number(),
         _ => {}
     });

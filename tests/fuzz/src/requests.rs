@@ -9,7 +9,7 @@ use crate::dialect::library::Library;
 use crate::dialect::plain::wants_more_than_text;
 use crate::dialect::preference::Preference;
 use crate::dialect::signature::Signature;
-use crate::dialect::{Dialect, Operation, Parameters, compression, headers, query, with_model};
+use crate::dialect::{Dialect, Operation, Parameters, Tier, compression, headers, query, with_model};
 use crate::message::Message;
 use bytes::Bytes;
 use serde_json::Value;
@@ -93,6 +93,16 @@ fn is_object(body: &[u8]) -> bool {
     serde_json::from_slice::<serde_json::Map<String, Value>>(body).is_ok()
 }
 
+/// The tier that a word of OpenAI's asks for; the usual one for any other word.
+fn openais_tier(said: &Value) -> Tier {
+    let word = said.as_str().unwrap_or_default();
+    if word == "fast" {
+        return Tier::Priority;
+    }
+    let word = word.trim_start_matches("ON_DEMAND_").trim_start_matches("SERVICE_TIER_").to_ascii_lowercase();
+    Tier::ALL.into_iter().find(|tier| tier.as_str() == word).unwrap_or_default()
+}
+
 /// What a reader finds who has parsed all of it, where it is an object; of keys that stand twice the last one counts.
 /// `None` where a request of this dialect is read by other things than its body.
 fn read_plainly(dialect: Dialect, path: &str, json: &Value) -> Option<Parameters> {
@@ -111,6 +121,7 @@ fn read_plainly(dialect: Dialect, path: &str, json: &Value) -> Option<Parameters
             model: text(&json["model"]).or(in_path),
             streaming: json["stream"] == true,
             output_tokens_max: number(&json["max_tokens"]),
+            tier: if json["speed"] == "fast" { Tier::Fast } else { Tier::Standard },
             ..Parameters::default()
         }),
         Dialect::OpenAi => {
@@ -128,6 +139,7 @@ fn read_plainly(dialect: Dialect, path: &str, json: &Value) -> Option<Parameters
                 prompts: if embeds { prompts(&json["input"]) } else { prompts(&json["prompt"]) },
                 output_tokens_max: if embeds { Some(0) } else { bound.map(|bound| bound.saturating_mul(alternatives)) },
                 usage_withheld: streaming && is_withheld,
+                tier: openais_tier(&json["service_tier"]),
             };
             Some(if json.is_object() { asked } else { Parameters { model: in_path, ..Parameters::default() } })
         }

@@ -57,7 +57,10 @@ pub fn check(bytes: &[u8]) {
             .collect();
         assert_eq!(passed_on, bytes, "{dialect:?}: other bytes are passed on");
         for (event, _) in &whole.events {
-            assert!(event.as_ref().is_some_and(|event| dialect.framing().is_closed(event)), "{event:?} is cut out before its end");
+            assert!(
+                event.as_ref().is_some_and(|event| dialect.framing().is_closed(event)),
+                "{event:?} is cut out before its end"
+            );
         }
         let stripped = told(dialect, true, &[bytes]);
         assert_eq!(
