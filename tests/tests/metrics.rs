@@ -8,8 +8,12 @@ use spillway_tests::provider::{Failure, Provider, fail, healthy, model, respond,
 use spillway_tests::spillway::{Setup, Spillway};
 use spillway_tests::wait::eventually;
 use std::thread;
+use std::time::{Duration, Instant};
 
 const NO_RETRIES: &str = "max_attempts = 1";
+
+/// Well above the shortest wait that is told.
+const WORTH_TELLING: Duration = Duration::from_millis(20);
 
 fn faults(spillway: &Spillway, fault: &str) -> f64 {
     spillway.metric(&format!("spillway_faults_total{{upstream=\"openai\",fault=\"{fault}\"}}"))
@@ -98,6 +102,11 @@ fn waits_are_told_by_tenant_and_by_what_was_waited_for() {
         provider.wait_for_requests(1);
         let second = scope.spawn(|| spillway.send(&by("shop", chat())).status());
         eventually("the second waits", || (spillway.upstream("openai")["limits"]["waiting"] == 1).then_some(()));
+        // A wait that nobody notices is not told, and nothing else here takes as long as one that is.
+        let waiting = Instant::now();
+        eventually("it has waited for long enough to be told", || {
+            (waiting.elapsed() >= WORTH_TELLING).then_some(())
+        });
         gate.open();
         assert_eq!((first.join().expect("sent"), second.join().expect("sent")), (200, 200));
     });
