@@ -165,6 +165,9 @@ pub(crate) fn run(config: Config, log: &Log, term: Term) -> Result<Option<ExitSt
     }
     // What may be spent holds only where it is known what was: without it nobody is served.
     let keeps_ledger = config.keeps_ledger() || data_answers && config.key_file().exists();
+    if keeps_ledger && !data_answers {
+        return Err(LedgerError::Silent(config.spool.dir.clone()).into());
+    }
     let opened = keeps_ledger.then(|| Ledger::open(&config, clock)).transpose()?;
     // A disk that does not answer is not waited for by whoever looks after the circuits.
     let time = if data_answers { time } else { Arc::new(Mutex::new(SteadyTime::kept_in(None))) };

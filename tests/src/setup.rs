@@ -3,6 +3,8 @@
 
 use crate::certificates::Identity;
 use crate::clocks::Clocks;
+#[cfg(target_os = "linux")]
+use crate::disk::Disk;
 use crate::provider::Provider;
 use std::collections::BTreeMap;
 use std::env;
@@ -121,6 +123,17 @@ impl Setup {
         self.environment.extend(clocks.environment());
         self.clocks = Some(clocks);
         self
+    }
+
+    /// Puts a disk under its data folder that can be let hang while it runs.
+    #[cfg(target_os = "linux")]
+    #[must_use]
+    pub fn with_disk_to_hang(mut self) -> (Self, Disk) {
+        let data = self.folder().canonicalize().unwrap_or_else(|error| panic!("the test's folder: {error}"));
+        let disk = Disk::of(&data.join("data"), &data);
+        self.environment.extend(disk.environment());
+        self.add("spool", "dir = \"data\"");
+        (self, disk)
     }
 
     /// Has it speak TLS with this certificate, in `certificate.pem` and `key.pem` of its folder.

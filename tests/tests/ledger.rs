@@ -5,13 +5,13 @@
 use serde_json::{Value, json};
 use spillway_tests::asks::{APIS, chat_with};
 use spillway_tests::chance::Chance;
-use spillway_tests::http::{Request, Response};
+use spillway_tests::http::{Connection, Request, Response};
 use spillway_tests::provider::{Provider, Reply, healthy, respond};
 use spillway_tests::spillway::{Setup, Spillway, run_to_end};
 use spillway_tests::wait::eventually;
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Mutex;
 use std::thread;
+use std::time::Instant;
 
 /// What `spillway usage` answers.
 fn usage(spillway: &Spillway, by: &str) -> Value {
@@ -148,8 +148,8 @@ fn a_call_that_is_under_way_when_its_process_is_killed_is_booked_as_it_was_estim
         let address = spillway.address();
         scope.spawn(move || {
             // It is killed while it waits.
-            let _ = spillway_tests::http::Connection::open(address)
-                .and_then(|mut connection| connection.exchange(&asking("mock-small", 500)));
+            let _ =
+                Connection::open(address).and_then(|mut connection| connection.exchange(&asking("mock-small", 500)));
         });
         provider.wait_for_requests(2);
         spillway.restart();
@@ -158,6 +158,63 @@ fn a_call_that_is_under_way_when_its_process_is_killed_is_booked_as_it_was_estim
     let refused = spillway.send(&asking("mock-small", 497));
     is_refused(&refused, "spillway_limit_exhausted", &["496 output tokens are left", "504 output tokens spent"]);
     assert_eq!(spillway.send(&asking("mock-small", 496)).status(), 200);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_disk_that_hangs_holds_up_nobody_and_what_is_spent_meanwhile_is_known_after_a_kill() {
+    let provider = Provider::start();
+    let setup = Setup::with(&provider).set("ledger", "limits = [\"30 requests per day\"]");
+    let (setup, disk) = setup.with_disk_to_hang();
+    let mut spillway = setup.start();
+    let mut before = spillway.connect();
+    let ask = |connection: &mut Connection| connection.exchange(&asking("mock-small", 5)).expect("an answer").status();
+    for _ in 0..3 {
+        assert_eq!(ask(&mut before), 200);
+    }
+    comes_to(&spillway, &[("requests", 3)]);
+    disk.hang();
+    let mut connections: Vec<Connection> = (0..7).map(|_| spillway.connect()).chain([before]).collect();
+    for _ in 0..3 {
+        assert!(connections.iter_mut().all(|connection| ask(connection) == 200));
+    }
+    let hangs = |spillway: &Spillway| {
+        let trouble = spillway.status()["ledger"]["trouble"].take();
+        trouble.as_str().is_some_and(|trouble| trouble.contains("has not answered")).then_some(())
+    };
+    eventually("it is told that the disk hangs", || hangs(&spillway));
+    spillway.log().wait_for(&["the ledger's disk does not answer"]);
+    let gate = provider.gate();
+    provider.next(healthy().hold_head(&gate));
+    thread::scope(|scope| {
+        let address = spillway.address();
+        scope.spawn(move || {
+            // It is killed while it waits.
+            let _ = Connection::open(address).and_then(|mut connection| connection.exchange(&asking("mock-small", 5)));
+        });
+        provider.wait_for_requests(28);
+        spillway.kill();
+    });
+    disk.answer();
+    spillway.restart();
+    comes_to(&spillway, &[("requests", 28), ("estimated_calls", 1)]);
+    let mut last = spillway.connect();
+    assert_eq!([ask(&mut last), ask(&mut last), ask(&mut last)], [200, 200, 429]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_disk_that_hangs_does_not_keep_a_process_from_ending() {
+    let provider = Provider::start();
+    let (setup, disk) = Setup::with(&provider).set("ledger", "enabled = true").with_disk_to_hang();
+    let mut spillway = setup.start();
+    disk.hang();
+    assert_eq!(spillway.send(&asking("mock-small", 5)).status(), 200);
+    spillway.terminate();
+    spillway.wait_for_exit();
+    disk.answer();
+    spillway.restart();
+    comes_to(&spillway, &[("requests", 1)]);
 }
 
 #[test]
@@ -257,6 +314,45 @@ fn a_failed_call_costs_nothing_and_what_was_cut_is_estimated_and_marked() {
     assert!(spent["output_tokens"].as_u64().is_some_and(|output| output > 2), "what was seen was made: {spent}");
 }
 
+/// A call that was served, as its caller knows it.
+struct Served {
+    sent: Instant,
+    most: u64,
+}
+
+/// Checks a refusal by the rule: what is spent and reserved, and what this call may cost, are more than the limit; and
+/// that by figures which those calls explain that were sent before it was refused.
+#[track_caller]
+fn is_right(text: &str, refused: Instant, served: &[Served]) {
+    let before = || served.iter().filter(|call| call.sent < refused);
+    // All that they can have reserved or spent, whatever had become of them at that moment. A prompt is 20 tokens, and
+    // may have been estimated as fifty.
+    let (limit, explained) = [
+        ("600 requests per day", 600.0, before().count() as f64),
+        ("40000 output tokens per day", 40_000.0, before().map(|call| call.most.max(30)).sum::<u64>() as f64),
+        ("$0.35 per day", 0.35, before().map(|call| (50 + 10 * call.most.max(30)) as f64 / 1e6).sum()),
+        ("50 calls in flight", 50.0, before().count() as f64),
+    ]
+    .into_iter()
+    .find_map(|(limit, amount, explained)| text.contains(limit).then_some((amount, explained)))
+    .expect(text);
+    if text.contains("calls are in flight") {
+        assert!(explained >= limit, "{explained} were sent: {text}");
+        return;
+    }
+    let [left, spent, reserved, asked] = ["this call: ", " are left (", " spent, ", "may take "].map(|before| {
+        let (_, behind) = text.split_once(before).expect(text);
+        let is_of_figure = |sign: char| sign.is_ascii_digit() || matches!(sign, '$' | '.');
+        let figure = behind.split(|sign| !is_of_figure(sign)).next().unwrap_or_default();
+        figure.trim_matches(['$', '.']).parse::<f64>().expect(text)
+    });
+    // Figures of money are rounded when they are told.
+    let same = |one: f64, other: f64| (one - other).abs() <= 0.000_2 * limit;
+    assert!(same(left, limit - spent - reserved), "{text}");
+    assert!(asked > left || same(asked, left), "it would have fitted: {text}");
+    assert!(spent + reserved <= explained || same(spent + reserved, explained), "nobody has spent that: {text}");
+}
+
 /// Callers with sizes of all kinds at once against limits on all that can be limited: nothing is overspent.
 #[test]
 fn two_hundred_callers_at_once_overspend_nothing_and_each_refusal_is_right() {
@@ -272,33 +368,33 @@ fn two_hundred_callers_at_once_overspend_nothing_and_each_refusal_is_right() {
     std::fs::write(setup.folder().join("prices.toml"), prices).expect("written");
     let spillway = setup.start();
     provider.always(healthy().usage(20, 30));
-    let refusals: BTreeMap<&str, AtomicU64> = ["requests per", "output tokens per", "$0.35", "calls in flight"]
-        .map(|words| (words, AtomicU64::new(0)))
-        .into();
-    let served = AtomicU64::new(0);
+    let (served, refused) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
     thread::scope(|scope| {
         for caller in 0..CALLERS {
-            let (spillway, refusals, served) = (&spillway, &refusals, &served);
+            let (spillway, served, refused) = (&spillway, &served, &refused);
             scope.spawn(move || {
                 let mut chance = Chance::seeded(caller);
                 let mut connection = spillway.connect();
                 for _ in 0..CALLS {
                     let most = [1, 30, 100, 2_000, 50_000][chance.below(5)];
+                    let sent = Instant::now();
                     let answer = connection.exchange(&asking("mock-small", most)).expect("an answer");
-                    if answer.status() == 200 {
-                        served.fetch_add(1, Ordering::Relaxed);
-                        continue;
+                    match answer.status() {
+                        200 => served.lock().expect("no panic").push(Served { sent, most }),
+                        429 => refused.lock().expect("no panic").push((Instant::now(), answer.text())),
+                        status => panic!("{status}: {}", answer.text()),
                     }
-                    assert_eq!(answer.status(), 429, "{}", answer.text());
-                    let said = answer.text();
-                    let known = refusals.iter().find(|(words, _)| said.contains(*words));
-                    known.unwrap_or_else(|| panic!("{said}")).1.fetch_add(1, Ordering::Relaxed);
                 }
             });
         }
     });
-    let served = served.into_inner();
-    assert!(served > 0 && refusals["output tokens per"].load(Ordering::Relaxed) > 0, "{served} {refusals:?}");
+    let (served, refused) = (served.into_inner().expect("no panic"), refused.into_inner().expect("no panic"));
+    for (received, text) in &refused {
+        is_right(text, *received, &served);
+    }
+    let of_tokens = refused.iter().filter(|(_, text)| text.contains("output tokens per")).count();
+    assert!(!served.is_empty() && of_tokens > 0, "{} served, {of_tokens} refused", served.len());
+    let served = served.len() as u64;
     comes_to(&spillway, &[("requests", served), ("input_tokens", served * 20), ("output_tokens", served * 30)]);
     let ledger = spillway.status()["ledger"].take();
     for limit in ledger["limits"].as_array().expect("limits") {

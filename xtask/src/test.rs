@@ -33,7 +33,7 @@ pub(crate) fn run_steps(workspace: &Workspace, options: Options) -> Result<(), S
     step("policies", || policies::build(workspace, Source::Any, options.consent, &[POLICIES, GUESTS]))?;
     step("binaries", || run(&mut workspace.build_binaries()))?;
     step("generator of hostile files", || run(&mut workspace.build_smith()))?;
-    step("clocks that can be moved", || run(&mut workspace.build_moved_clock()))?;
+    step("clocks that can be moved, and a disk that can hang", || run(&mut workspace.build_preloaded()))?;
     step("Rust tests", || {
         let mut cargo = workspace.with_products(workspace.cargo(), Profile::Release);
         cargo.args(["test", "--release", "--workspace"]);

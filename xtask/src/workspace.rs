@@ -76,6 +76,7 @@ impl Workspace {
             .env("SPILLWAY_GUESTS", self.target.join(GUESTS.place))
             .env("SPILLWAY_MOCK_PROVIDER", self.binary("mock-provider", profile))
             .env("SPILLWAY_MOVED_CLOCK_LIBRARY", self.binary("libspillway_moved_clock.so", Profile::Release))
+            .env("SPILLWAY_HANGING_DISK_LIBRARY", self.binary("libspillway_hanging_disk.so", Profile::Release))
             .env("SPILLWAY_SMITH", self.binary("spillway-smith", Profile::Release));
         command
     }
@@ -93,10 +94,11 @@ impl Workspace {
         cargo
     }
 
-    /// The library that moves the clocks under a process. It depends on nothing, so selecting it alone compiles nothing else.
-    pub(crate) fn build_moved_clock(&self) -> Command {
+    /// The libraries that are loaded in front of a process: one moves its clocks, one lets its disk hang. They depend on
+    /// nothing, so selecting them alone compiles nothing else.
+    pub(crate) fn build_preloaded(&self) -> Command {
         let mut cargo = self.cargo();
-        cargo.args(["build", "--release", "--package", "spillway-moved-clock"]);
+        cargo.args(["build", "--release", "--package", "spillway-moved-clock", "--package", "spillway-hanging-disk"]);
         cargo
     }
 

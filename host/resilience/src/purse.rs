@@ -226,14 +226,12 @@ impl Purse {
     pub fn reserve(&mut self, account: AccountId, asked: &Asked, windows: Calendar) -> Result<Reserved, Exhausted> {
         let windows = self.roll(windows);
         let beyond = self.check(account, asked, windows)?;
-        let mut next = Some(account);
-        while let Some(above) = next.and_then(|id| self.accounts.get_mut(id.0 as usize)) {
+        self.each_above(account, |above| {
             above.in_flight += 1;
             for sum in &mut above.sums {
                 sum.used.open = sum.used.open.plus(&asked.amounts);
             }
-            next = above.parent;
-        }
+        });
         let starts_unix_s = Period::ALL.map(|period| windows.of(period).starts_unix_s);
         Ok(Reserved { reservation: Held { account, amounts: asked.amounts, starts_unix_s }, beyond })
     }
@@ -241,27 +239,24 @@ impl Purse {
     /// Settles with what it did cost. That counts in the windows in which it was reserved, as far as they are not over.
     pub fn settle(&mut self, held: Held, spent: &Amounts) {
         let Held { account, amounts, starts_unix_s } = held;
-        self.each_of(account, &starts_unix_s, |used| {
-            used.open = used.open.minus(&amounts);
-            used.spent = used.spent.plus(spent);
-        });
-        let mut next = Some(account);
-        while let Some(above) = next.and_then(|id| self.accounts.get_mut(id.0 as usize)) {
+        self.each_above(account, |above| {
             above.in_flight = above.in_flight.saturating_sub(1);
-            next = above.parent;
-        }
+            above.change(&starts_unix_s, |used| {
+                used.open = used.open.minus(&amounts);
+                used.spent = used.spent.plus(spent);
+            });
+        });
     }
 
     /// Counts what was spent beyond any reservation, by a call that goes on for long.
     pub fn spend(&mut self, account: AccountId, spent: &Amounts, windows: Calendar) {
         let windows = self.roll(windows);
-        let starts_unix_s = Period::ALL.map(|period| windows.of(period).starts_unix_s);
-        let mut next = Some(account);
-        while let Some(above) = next.and_then(|id| self.accounts.get_mut(id.0 as usize)) {
+        self.each_above(account, |above| {
             above.roll(windows);
-            next = above.parent;
-        }
-        self.each_of(account, &starts_unix_s, |used| used.spent = used.spent.plus(spent));
+            for sum in &mut above.sums {
+                sum.used.spent = sum.used.spent.plus(spent);
+            }
+        });
     }
 
     /// What was used of a period's window.
@@ -281,18 +276,16 @@ impl Purse {
     }
 
     /// What an account allows, each with how it stands for who asks for nothing.
-    pub fn standing(&mut self, account: AccountId, windows: Calendar) -> Vec<Exhausted> {
+    pub fn standing(&mut self, account: AccountId, windows: Calendar) -> impl Iterator<Item = Exhausted> {
         let windows = self.roll(windows);
-        let Some(found) = self.accounts.get_mut(account.0 as usize) else { return Vec::new() };
-        found.roll(windows);
-        let asked = Asked::default();
-        (0..found.allowances.len()).map(|index| found.look(account, index, &asked, windows)).collect()
-    }
-
-    /// All allowances from an account to the top, each with how it stands.
-    pub fn standing_above(&mut self, account: AccountId, windows: Calendar) -> Vec<Exhausted> {
-        let chain: Vec<AccountId> = self.chain(Some(account)).collect();
-        chain.into_iter().flat_map(|account| self.standing(account, windows)).collect()
+        let mut found = self.accounts.get_mut(account.0 as usize);
+        if let Some(found) = &mut found {
+            found.roll(windows);
+        }
+        found.into_iter().flat_map(move |found| {
+            let found = &*found;
+            (0..found.allowances.len()).map(move |index| found.look(account, index, &Asked::default(), windows))
+        })
     }
 
     /// The account, and those above it.
@@ -342,20 +335,11 @@ impl Purse {
         }))
     }
 
-    /// Changes what was used, of the account and of all above it, in those windows that are not over.
-    fn each_of(
-        &mut self,
-        account: AccountId,
-        starts_unix_s: &[i64; Period::ALL.len()],
-        mut change: impl FnMut(&mut Used),
-    ) {
+    /// Changes the account and all above it.
+    fn each_above(&mut self, account: AccountId, mut change: impl FnMut(&mut Account)) {
         let mut next = Some(account);
         while let Some(above) = next.and_then(|id| self.accounts.get_mut(id.0 as usize)) {
-            for (sum, start) in above.sums.iter_mut().zip(starts_unix_s) {
-                if sum.starts_unix_s == *start {
-                    change(&mut sum.used);
-                }
-            }
+            change(above);
             next = above.parent;
         }
     }
@@ -372,6 +356,15 @@ impl Account {
             let starts_unix_s = windows.of(period).starts_unix_s;
             if sum.starts_unix_s != starts_unix_s {
                 *sum = Sum { starts_unix_s, used: Used::default() };
+            }
+        }
+    }
+
+    /// Changes what was used, in those of the windows with these starts that are not over.
+    fn change(&mut self, starts_unix_s: &[i64; Period::ALL.len()], mut change: impl FnMut(&mut Used)) {
+        for (sum, start) in self.sums.iter_mut().zip(starts_unix_s) {
+            if sum.starts_unix_s == *start {
+                change(&mut sum.used);
             }
         }
     }

@@ -142,8 +142,9 @@ fn ready(app: &App, may_see: bool) -> Response<Full<Bytes>> {
     if app.is_draining() {
         return text(StatusCode::SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", "draining\n".into());
     }
-    let troubles =
-        app.spool.iter().filter(|_| may_see).flat_map(Spool::troubles).map(|trouble| format!("spool: {trouble}\n"));
+    let of_spool = app.spool.iter().flat_map(Spool::troubles).map(|trouble| format!("spool: {trouble}\n"));
+    let of_ledger = app.ledger.iter().filter_map(|ledger| Some(format!("ledger: {}\n", ledger.trouble()?)));
+    let troubles = of_spool.chain(of_ledger).filter(|_| may_see);
     let body = ["ready\n".to_owned()].into_iter().chain(troubles).collect();
     text(StatusCode::OK, "text/plain; charset=utf-8", body)
 }

@@ -2,11 +2,12 @@
 
 use super::with_config;
 use crate::config::{Config, Purpose, dollars_in_words};
-use crate::ledger::{Dimension, Line, Question, Store, Sums, ask, folder};
+use crate::keys::file::KeyFile;
+use crate::ledger::{Dimension, Line, Name, Question, Store, Sums, ask, folder};
 use crate::runtime::screen::{self, ASIDE, COMMAND, DOUBTFUL, styled};
 use comfy_table::CellAlignment;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -71,10 +72,11 @@ fn show(arguments: &UsageArguments, config: &Config) -> ExitCode {
     let asked = Store::look(&folder).and_then(|store| store.map(|store| ask(&store, &question, &prices)).transpose());
     match asked {
         Ok(Some(lines)) => {
+            let keys = KeyNames::of(config);
             screen::print(&match (arguments.json, arguments.csv) {
-                (true, _) => format!("{:#}\n", as_json(&question, &lines)),
-                (false, true) => csv(&question, &lines),
-                (false, false) => page(&question, &lines),
+                (true, _) => format!("{:#}\n", as_json(&question, &lines, &keys)),
+                (false, true) => csv(&question, &lines, &keys),
+                (false, false) => page(&question, &lines, &keys),
             });
             ExitCode::SUCCESS
         }
@@ -101,6 +103,35 @@ fn unix_s(moment: SystemTime) -> i64 {
 
 type Lines = BTreeMap<Vec<String>, Line>;
 
+/// What people call keys, by their ids, which is all that the ledger knows.
+struct KeyNames(HashMap<String, String>);
+
+/// What a column is called that has the names of keys.
+const KEY_NAME: &str = "key_name";
+
+impl KeyNames {
+    /// None where the file cannot be read: `spillway key ls` says why.
+    fn of(config: &Config) -> KeyNames {
+        let keys = KeyFile::at(config.key_file()).read().unwrap_or_default();
+        KeyNames(keys.into_iter().filter_map(|key| Some((key.id, key.name?))).collect())
+    }
+
+    fn of_key(&self, id: &str) -> Option<&str> {
+        self.0.get(id).map(String::as_str)
+    }
+
+    /// A value as people read it.
+    fn titled(&self, dimension: Dimension, value: &str) -> String {
+        match (dimension == KEY, self.of_key(value)) {
+            _ if value.is_empty() => "–".to_owned(),
+            (true, Some(name)) => format!("{name} ({value})"),
+            _ => value.to_owned(),
+        }
+    }
+}
+
+const KEY: Dimension = Dimension::Of(Name::Key);
+
 fn total(lines: &Lines) -> Line {
     let mut total = Line::default();
     lines.values().for_each(|line| total.add(line));
@@ -116,7 +147,7 @@ fn by_cost(lines: &Lines) -> Vec<(&Vec<String>, &Line)> {
     sorted
 }
 
-fn page(question: &Question, lines: &Lines) -> String {
+fn page(question: &Question, lines: &Lines, keys: &KeyNames) -> String {
     let names = question.by.iter().map(|dimension| dimension.as_str());
     let mut table = screen::table(names.chain(["requests", "input", "cached", "output", "cost", ""]));
     let first_number = question.by.len();
@@ -137,10 +168,9 @@ fn page(question: &Question, lines: &Lines) -> String {
         ];
         table.add_row(names.into_iter().chain(figures));
     };
-    let named =
-        |names: &Vec<String>| names.iter().map(|name| if name.is_empty() { "–" } else { name }.to_owned()).collect();
     for (names, line) in by_cost(lines) {
-        row(named(names), line);
+        let titled = question.by.iter().zip(names).map(|(dimension, name)| keys.titled(*dimension, name));
+        row(titled.collect(), line);
     }
     if lines.len() != 1 {
         let names = std::iter::once(styled(ASIDE, "all")).chain((1..question.by.len()).map(|_| String::new()));
@@ -193,12 +223,13 @@ const COLUMNS: [(&str, Figure); 18] = [
     ("unpriced_output_tokens", |line| line.unpriced.counts.output.into()),
 ];
 
-fn as_json(question: &Question, lines: &Lines) -> Value {
+fn as_json(question: &Question, lines: &Lines, keys: &KeyNames) -> Value {
     let figures = |line: &Line| COLUMNS.map(|(name, of)| (name.to_owned(), of(line)));
     let row = |(names, line): (&Vec<String>, &Line)| {
-        let names = question.by.iter().zip(names).map(|(dimension, name)| {
+        let names = question.by.iter().zip(names).flat_map(|(dimension, name)| {
+            let title = (*dimension == KEY).then(|| (KEY_NAME.to_owned(), keys.of_key(name).into()));
             let name = if name.is_empty() { Value::Null } else { name.as_str().into() };
-            (dimension.as_str().to_owned(), name)
+            std::iter::once((dimension.as_str().to_owned(), name)).chain(title)
         });
         names.chain(figures(line)).collect::<Map<String, Value>>()
     };
@@ -206,8 +237,11 @@ fn as_json(question: &Question, lines: &Lines) -> Value {
     json!({"usage": rows, "total": Map::from_iter(figures(&total(lines)))})
 }
 
-fn csv(question: &Question, lines: &Lines) -> String {
-    let names = question.by.iter().map(|dimension| dimension.as_str());
+fn csv(question: &Question, lines: &Lines, keys: &KeyNames) -> String {
+    let names = question
+        .by
+        .iter()
+        .flat_map(|dimension| std::iter::once(dimension.as_str()).chain((*dimension == KEY).then_some(KEY_NAME)));
     let header: Vec<&str> = names.chain(COLUMNS.map(|(name, _)| name)).collect();
     let mut text = header.join(",") + "\r\n";
     for (names, line) in by_cost(lines) {
@@ -215,7 +249,11 @@ fn csv(question: &Question, lines: &Lines) -> String {
             Value::String(text) => text,
             number => number.to_string(),
         });
-        let row: Vec<String> = names.iter().map(|name| quoted(name)).chain(figures).collect();
+        let names = question.by.iter().zip(names).flat_map(|(dimension, name)| {
+            let title = (*dimension == KEY).then(|| quoted(keys.of_key(name).unwrap_or_default()));
+            std::iter::once(quoted(name)).chain(title)
+        });
+        let row: Vec<String> = names.chain(figures).collect();
         text.push_str(&(row.join(",") + "\r\n"));
     }
     text

@@ -8,18 +8,18 @@
 //!   where none is named. There is none registered for tokens and money, so those are named by our words: whoever does
 //!   not know a unit must leave the policy alone, while one that is left out would be taken for requests.
 //!
-//! What a program reads there is how much more it may send. That is the smaller of what we and the provider let it, so
-//! where ours is smaller it takes the provider's place, and the provider's own figure is kept under
+//! What a program reads there is how much more it may send. Of several limits on the same that is what the tightest
+//! leaves, and of no other is told. It is the smaller of what we and the provider let it as well, so where ours is smaller it takes the provider's place, and the provider's own figure is kept under
 //! `x-spillway-upstream-…`; everywhere else the provider's headers stay as they are.
 
 use super::Dialect;
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::borrow::Cow;
 use std::fmt::Write;
+use std::ops::Range;
 use std::time::{Duration, SystemTime};
 
-/// Most limits of which is told at once; of more, those of which the smallest share is left.
-const LIMITS_MAX: usize = 12;
 /// Under this prefix the provider's headers are kept that ours have replaced.
 const UPSTREAMS: &str = "x-spillway-upstream-";
 
@@ -40,28 +40,57 @@ pub(crate) enum Counted {
     InFlight,
 }
 
+/// One limit, in the words of headers: what of it never changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Told {
+    counted: Counted,
+    limit: u64,
+    /// Whether time refills it.
+    is_refilled: bool,
+    /// Its name as a string of a structured field.
+    name: Box<str>,
+    /// Its item of `RateLimit-Policy`.
+    policy: Box<str>,
+}
+
+impl Told {
+    /// A limit that is called so, such as "requests per minute", and allows so much in its window; `None` for one that
+    /// time does not refill.
+    pub(crate) fn new(name: &str, counted: Counted, limit: u64, window: Option<Duration>) -> Told {
+        let name = quoted(name);
+        let mut policy = format!("{name};q={}", sized(limit));
+        // Writing into a string cannot fail.
+        if let Some(unit) = counted.unit() {
+            let _ = write!(policy, ";qu=\"{unit}\"");
+        }
+        if let Some(window) = window {
+            let _ = write!(policy, ";w={}", window.as_secs().max(1));
+        }
+        Told { counted, limit, is_refilled: window.is_some(), name: name.into(), policy: policy.into() }
+    }
+}
+
 /// How one limit stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Left {
-    /// What it is called, such as "requests per minute".
-    pub(crate) name: Cow<'static, str>,
-    /// What it counts.
-    pub(crate) counted: Counted,
-    /// How much it allows in its window.
-    pub(crate) limit: u64,
-    /// How much of that is left, this request taken off; nothing where more was used.
+pub(crate) struct Left<'a> {
+    /// Which.
+    pub(crate) told: Cow<'a, Told>,
+    /// How much of it is left, this request taken off; nothing where more was used.
     pub(crate) remaining: u64,
     /// When all of it is there again.
     pub(crate) reset: Duration,
-    /// For how long it counts; `None` for one that time does not refill.
-    pub(crate) window: Option<Duration>,
 }
 
-impl Left {
-    /// The share that is left, in thousandths.
-    fn share(&self) -> u128 {
-        u128::from(self.remaining) * 1_000 / u128::from(self.limit.max(1))
-    }
+/// Of the limits on each thing the one that leaves least.
+#[derive(Debug, Default)]
+pub(crate) struct Tightest<'a>([Option<Left<'a>>; Counted::ALL.len()]);
+
+/// Names of headers, made once.
+macro_rules! names {
+    ($($name:literal),*) => {{
+        static NAMES: [HeaderName; 3] = [$(HeaderName::from_static($name)),*];
+        Some(&NAMES)
+    }};
 }
 
 impl Counted {
@@ -87,78 +116,164 @@ impl Counted {
     }
 
     /// In which headers an API tells of it, if it does: the limit, what remains, and when it is whole again.
-    const fn names(self, dialect: Dialect) -> Option<[&'static str; 3]> {
+    fn names(self, dialect: Dialect) -> Option<&'static [HeaderName; 3]> {
         match (dialect, self) {
             (Dialect::OpenAi, Counted::Requests) => {
-                Some(["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"])
+                names!("x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests")
             }
             (Dialect::OpenAi, Counted::Tokens) => {
-                Some(["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"])
+                names!("x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens")
             }
-            (Dialect::Anthropic, Counted::Requests) => Some([
+            (Dialect::Anthropic, Counted::Requests) => names!(
                 "anthropic-ratelimit-requests-limit",
                 "anthropic-ratelimit-requests-remaining",
-                "anthropic-ratelimit-requests-reset",
-            ]),
-            (Dialect::Anthropic, Counted::Tokens) => Some([
+                "anthropic-ratelimit-requests-reset"
+            ),
+            (Dialect::Anthropic, Counted::Tokens) => names!(
                 "anthropic-ratelimit-tokens-limit",
                 "anthropic-ratelimit-tokens-remaining",
-                "anthropic-ratelimit-tokens-reset",
-            ]),
-            (Dialect::Anthropic, Counted::InputTokens) => Some([
+                "anthropic-ratelimit-tokens-reset"
+            ),
+            (Dialect::Anthropic, Counted::InputTokens) => names!(
                 "anthropic-ratelimit-input-tokens-limit",
                 "anthropic-ratelimit-input-tokens-remaining",
-                "anthropic-ratelimit-input-tokens-reset",
-            ]),
-            (Dialect::Anthropic, Counted::OutputTokens) => Some([
+                "anthropic-ratelimit-input-tokens-reset"
+            ),
+            (Dialect::Anthropic, Counted::OutputTokens) => names!(
                 "anthropic-ratelimit-output-tokens-limit",
                 "anthropic-ratelimit-output-tokens-remaining",
-                "anthropic-ratelimit-output-tokens-reset",
-            ]),
+                "anthropic-ratelimit-output-tokens-reset"
+            ),
             _ => None,
         }
     }
 }
 
-/// Tells in the headers of an answer, or of a refusal, what is left of these limits.
-pub(crate) fn insert(headers: &mut HeaderMap, dialect: Dialect, left: &[Left], now: SystemTime) {
-    for counted in Counted::ALL {
-        let of_this = left.iter().filter(|left| left.counted == counted);
-        if let (Some(names), Some(tightest)) = (counted.names(dialect), of_this.min_by_key(|left| left.remaining)) {
-            insert_in_style(headers, dialect, names, tightest, now);
+impl<'a> Tightest<'a> {
+    /// Takes one more limit into account.
+    pub(crate) fn take(&mut self, left: Left<'a>) {
+        let known = &mut self.0[left.told.counted as usize];
+        if known.as_ref().is_none_or(|known| left.remaining < known.remaining) {
+            *known = Some(left);
         }
     }
-    let mut told: Vec<&Left> = left.iter().collect();
-    // Stable, so that of equals those come first that were named first.
-    told.sort_by_key(|left| left.share());
-    told.truncate(LIMITS_MAX);
-    let (policies, limits) = fields(&told);
-    // Both are lists, to which a provider's own items may belong as well.
-    for (name, list) in [("ratelimit-policy", policies), ("ratelimit", limits)] {
-        if let Ok(value) = HeaderValue::from_str(&list)
-            && !list.is_empty()
-        {
-            headers.append(HeaderName::from_static(name), value);
+
+    /// Whether nothing is limited.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.iter().all(Option::is_none)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Left<'a>> {
+        self.0.iter().flatten()
+    }
+
+    /// Tells of them in the headers of an answer, or of a refusal.
+    pub(crate) fn tell(&self, headers: &mut HeaderMap, dialect: Dialect, now: SystemTime) {
+        let mut values = Values::default();
+        for left in self.iter() {
+            if let Some(names) = left.told.counted.names(dialect)
+                && !is_less_left(headers, names, left)
+            {
+                values.in_style(dialect, names, left, now);
+            }
+        }
+        let in_style = values.places.len();
+        values.write(&POLICIES, |text| self.write_policies(text));
+        values.write(&LIMITS, |text| self.write_limits(text));
+        headers.reserve(values.places.len());
+        let text = Bytes::from(values.text);
+        for (index, (name, place)) in values.places.into_iter().enumerate() {
+            let Ok(value) = HeaderValue::from_maybe_shared(text.slice(place)) else { continue };
+            if index < in_style {
+                replace(headers, name, value);
+            } else {
+                // A list, to which a provider's own items may belong as well.
+                headers.append(name, value);
+            }
+        }
+    }
+
+    fn write_policies(&self, list: &mut String) {
+        for (index, left) in self.iter().enumerate() {
+            separate(list, index);
+            list.push_str(&left.told.policy);
+        }
+    }
+
+    fn write_limits(&self, list: &mut String) {
+        for (index, Left { told, remaining, reset }) in self.iter().enumerate() {
+            separate(list, index);
+            list.push_str(&told.name);
+            list.push_str(";r=");
+            push(list, sized(*remaining));
+            if told.is_refilled {
+                list.push_str(";t=");
+                push(list, whole_seconds(*reset));
+            }
         }
     }
 }
 
-fn insert_in_style(headers: &mut HeaderMap, dialect: Dialect, names: [&'static str; 3], left: &Left, now: SystemTime) {
-    let [_, remaining, _] = names;
-    let theirs = headers.get(remaining).and_then(|value| value.to_str().ok()?.trim().parse::<u64>().ok());
-    if theirs.is_some_and(|theirs| theirs <= left.remaining) {
-        return;
+static POLICIES: HeaderName = HeaderName::from_static("ratelimit-policy");
+static LIMITS: HeaderName = HeaderName::from_static("ratelimit");
+
+/// What headers say, one text behind the other, so that all of it is one piece of memory.
+struct Values {
+    text: String,
+    places: Vec<(&'static HeaderName, Range<usize>)>,
+}
+
+impl Default for Values {
+    fn default() -> Values {
+        // As much as most take.
+        Values { text: String::with_capacity(512), places: Vec::with_capacity(8) }
     }
-    let reset = match dialect {
-        Dialect::Anthropic => humantime::format_rfc3339_seconds(now + left.reset + ALMOST_A_SECOND).to_string(),
-        _ => as_go_writes_it(left.reset),
-    };
-    for (name, value) in names.into_iter().zip([left.limit.to_string(), left.remaining.to_string(), reset]) {
-        let Ok(value) = HeaderValue::from_str(&value) else { continue };
-        let theirs = headers.insert(HeaderName::from_static(name), value);
-        if let (Some(theirs), Ok(kept)) = (theirs, HeaderName::try_from(format!("{UPSTREAMS}{}", short(name)))) {
-            headers.insert(kept, theirs);
-        }
+}
+
+impl Values {
+    fn write(&mut self, name: &'static HeaderName, write: impl FnOnce(&mut String)) {
+        let begins = self.text.len();
+        write(&mut self.text);
+        self.places.push((name, begins..self.text.len()));
+    }
+
+    fn in_style(&mut self, dialect: Dialect, names: &'static [HeaderName; 3], left: &Left<'_>, now: SystemTime) {
+        let [limit, remaining, reset] = names;
+        self.write(limit, |text| push(text, left.told.limit));
+        self.write(remaining, |text| push(text, left.remaining));
+        self.write(reset, |text| match dialect {
+            Dialect::Anthropic => {
+                let moment = humantime::format_rfc3339_seconds(now + left.reset + ALMOST_A_SECOND);
+                // Writing into a string cannot fail.
+                let _ = write!(text, "{moment}");
+            }
+            _ => push_as_go_writes_it(text, left.reset),
+        });
+    }
+}
+
+/// Whether the provider lets its caller send less than we do.
+fn is_less_left(headers: &HeaderMap, [_, remaining, _]: &[HeaderName; 3], left: &Left<'_>) -> bool {
+    let theirs = headers.get(remaining).and_then(|value| value.to_str().ok()?.trim().parse::<u64>().ok());
+    theirs.is_some_and(|theirs| theirs <= left.remaining)
+}
+
+/// Puts our value in the place of the provider's, which is kept beside.
+fn replace(headers: &mut HeaderMap, name: &'static HeaderName, value: HeaderValue) {
+    if let Some(theirs) = headers.insert(name, value)
+        && let Ok(kept) = HeaderName::try_from(format!("{UPSTREAMS}{}", short(name.as_str())))
+    {
+        headers.insert(kept, theirs);
+    }
+}
+
+fn push(text: &mut String, number: u64) {
+    text.push_str(itoa::Buffer::new().format(number));
+}
+
+fn separate(list: &mut String, index: usize) {
+    if index > 0 {
+        list.push_str(", ");
     }
 }
 
@@ -168,29 +283,6 @@ const ALMOST_A_SECOND: Duration = Duration::from_millis(999);
 /// A header's name without what says that it is not registered.
 fn short(name: &str) -> &str {
     name.strip_prefix("x-").unwrap_or(name)
-}
-
-/// `RateLimit-Policy` and `RateLimit`.
-fn fields(left: &[&Left]) -> (String, String) {
-    let (mut policies, mut limits) = (String::new(), String::new());
-    for left in left {
-        let Left { name, counted, limit, remaining, reset, window } = left;
-        let comma = if policies.is_empty() { "" } else { ", " };
-        let name = quoted(name);
-        // Writing into a string cannot fail.
-        let _ = write!(policies, "{comma}{name};q={}", sized(*limit));
-        if let Some(unit) = counted.unit() {
-            let _ = write!(policies, ";qu=\"{unit}\"");
-        }
-        if let Some(window) = window {
-            let _ = write!(policies, ";w={}", window.as_secs().max(1));
-        }
-        let _ = write!(limits, "{comma}{name};r={}", sized(*remaining));
-        if window.is_some() {
-            let _ = write!(limits, ";t={}", whole_seconds(*reset));
-        }
-    }
-    (policies, limits)
 }
 
 /// A string of a structured field (RFC 9651): printable ASCII, in quotes. What cannot stand there is left out.
@@ -217,17 +309,22 @@ fn whole_seconds(duration: Duration) -> u64 {
 }
 
 /// As Go writes durations, rounded up: to the millisecond below a second, else to the second.
-fn as_go_writes_it(duration: Duration) -> String {
+fn push_as_go_writes_it(text: &mut String, duration: Duration) {
     let ms = duration.as_micros().div_ceil(1_000);
-    if ms < 1_000 {
-        return format!("{ms}ms");
-    }
     let seconds = whole_seconds(duration);
-    let (hours, minutes, seconds) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
-    match (hours, minutes) {
-        (0, 0) => format!("{seconds}s"),
-        (0, minutes) => format!("{minutes}m{seconds}s"),
-        (hours, minutes) => format!("{hours}h{minutes}m{seconds}s"),
+    let (hours, minutes) = (seconds / 3_600, seconds / 60 % 60);
+    let parts = [(hours, "h", hours > 0), (minutes, "m", seconds >= 60), (seconds % 60, "s", true)];
+    match u64::try_from(ms) {
+        Ok(ms @ 0..1_000) => {
+            push(text, ms);
+            text.push_str("ms");
+        }
+        _ => {
+            for (number, unit, _) in parts.into_iter().filter(|(_, _, is_said)| *is_said) {
+                push(text, number);
+                text.push_str(unit);
+            }
+        }
     }
 }
 

@@ -1,7 +1,9 @@
 //! Whose purse a call is paid from: all callers together, their groups, and their keys.
 
 use super::calendar::calendar;
+use super::left::{Refusing, refills_in_ms, refusing};
 use crate::config::{Config, Limit, amount_in_words};
+use crate::dialect::rate_headers::Tightest;
 use crate::runtime::clock::Clock;
 use crate::runtime::sync::lock;
 use jiff::tz::TimeZone;
@@ -24,6 +26,41 @@ pub(crate) struct Payer {
     pub key: Arc<str>,
     /// The group that it belongs to; empty for none.
     pub group: Arc<str>,
+    /// Its own limits, as far as they refuse calls.
+    refusing: Box<[Refusing]>,
+    /// Who must allow it as well.
+    above: Option<Arc<Payer>>,
+}
+
+impl Payer {
+    /// Who pays for no key and no group of his own.
+    fn of_all(account: AccountId, allowances: &[Allowance]) -> Payer {
+        let none: Arc<str> = Arc::from("");
+        let refusing = refusing(&Whose::Everybodys, allowances);
+        Payer { account, key: Arc::clone(&none), group: none, refusing, above: None }
+    }
+
+    fn of_group(account: AccountId, name: &Arc<str>, allowances: &[Allowance], above: &Arc<Payer>) -> Payer {
+        let refusing = refusing(&Whose::Groups(Arc::clone(name)), allowances);
+        Payer {
+            account,
+            key: Arc::clone(&above.key),
+            group: Arc::clone(name),
+            refusing,
+            above: Some(Arc::clone(above)),
+        }
+    }
+
+    fn of_key(account: AccountId, key: &Arc<str>, allowances: &[Allowance], above: &Arc<Payer>) -> Payer {
+        let refusing = refusing(&Whose::Keys(Arc::clone(key)), allowances);
+        let group = Arc::clone(&above.group);
+        Payer { account, key: Arc::clone(key), group, refusing, above: Some(Arc::clone(above)) }
+    }
+
+    /// All that must allow its calls, itself first.
+    fn chain(&self) -> impl Iterator<Item = &Payer> {
+        std::iter::successors(Some(self), |payer| payer.above.as_deref())
+    }
 }
 
 /// Whose allowance something is.
@@ -107,30 +144,29 @@ impl Accounts {
         let ledger = &config.ledger;
         let (mut purse, root) = Purse::of_all(&ledger.allowances());
         let mut owners = HashMap::new();
-        let none: Arc<str> = Arc::from("");
-        let payer =
-            |account, group: &Arc<str>| Arc::new(Payer { account, key: Arc::clone(&none), group: Arc::clone(group) });
+        let everybody = Arc::new(Payer::of_all(root, &ledger.allowances()));
+        owners.insert(root, Whose::Everybodys);
         let mut groups: BTreeMap<Arc<str>, Arc<Payer>> = BTreeMap::new();
         // The configuration has no circles, and nothing too deep: each round opens those whose parents are there.
         for _ in 0..Purse::DEPTH_MAX {
             for (name, group) in &config.groups {
                 let name: Arc<str> = Arc::from(name.as_str());
                 let above = match &group.parent {
-                    Some(parent) => groups.get(parent.as_str()).map(|payer| payer.account),
-                    None => Some(root),
+                    Some(parent) => groups.get(parent.as_str()),
+                    None => Some(&everybody),
                 };
+                let allowances = group.allowances(ledger.watch_only);
                 if let (false, Some(above)) = (groups.contains_key(&name), above)
-                    && let Some(account) = purse.open(Some(above), &group.allowances(ledger.watch_only))
+                    && let Some(account) = purse.open(Some(above.account), &allowances)
                 {
                     owners.insert(account, Whose::Groups(Arc::clone(&name)));
-                    groups.insert(Arc::clone(&name), payer(account, &name));
+                    let payer = Payer::of_group(account, &name, &allowances, above);
+                    groups.insert(name, Arc::new(payer));
                 }
             }
         }
         let zone = ledger.time_zone.rules.clone();
         let calendar = calendar(&zone, unix_s(clock));
-        let everybody = payer(root, &none);
-        owners.insert(everybody.account, Whose::Everybodys);
         Accounts {
             state: Mutex::new(State { purse, calendar, owners, keys: HashMap::new() }),
             zone,
@@ -164,7 +200,9 @@ impl Accounts {
             && known.payer.group == above.group
         {
             if known.allowances != allowances {
-                purse.set_allowances(known.payer.account, &allowances);
+                let account = known.payer.account;
+                purse.set_allowances(account, &allowances);
+                known.payer = Arc::new(Payer::of_key(account, key, &allowances, above));
                 known.allowances = allowances;
             }
             return Arc::clone(&known.payer);
@@ -180,7 +218,7 @@ impl Accounts {
             }
         }
         owners.insert(account, Whose::Keys(Arc::clone(key)));
-        let payer = Arc::new(Payer { account, key: Arc::clone(key), group: Arc::clone(&above.group) });
+        let payer = Arc::new(Payer::of_key(account, key, &allowances, above));
         keys.insert(Arc::clone(key), KeyAccount { payer: Arc::clone(&payer), allowances });
         payer
     }
@@ -246,16 +284,30 @@ impl Accounts {
         let State { purse, calendar, owners, .. } = &mut *state;
         let mut accounts: Vec<AccountId> = owners.keys().copied().collect();
         accounts.sort();
-        let all: Vec<Exhausted> = accounts.into_iter().flat_map(|account| purse.standing(account, *calendar)).collect();
-        all.into_iter().map(|exhausted| self.owned(owners, exhausted)).collect()
+        let mut standings = Vec::new();
+        for account in accounts {
+            standings.extend(purse.standing(account, *calendar).map(|exhausted| self.owned(owners, exhausted)));
+        }
+        standings
     }
 
-    /// How those stand that a payer's calls must pass.
-    pub(crate) fn standings_of(&self, payer: &Payer) -> Vec<Standing> {
+    /// What is left of all limits that a payer's calls must pass; where there is none, nobody is asked.
+    pub(crate) fn left_of<'a>(&self, payer: &'a Payer, tightest: &mut Tightest<'a>) {
+        if payer.chain().all(|payer| payer.refusing.is_empty()) {
+            return;
+        }
+        let now_ms = self.clock.unix_ms();
         let mut state = self.at_present();
-        let State { purse, calendar, owners, .. } = &mut *state;
-        let above = purse.standing_above(payer.account, *calendar);
-        above.into_iter().map(|exhausted| self.owned(owners, exhausted)).collect()
+        let State { purse, calendar, .. } = &mut *state;
+        for payer in payer.chain() {
+            let mut limits = payer.refusing.iter().peekable();
+            for standing in purse.standing(payer.account, *calendar) {
+                let limit = limits.next_if(|limit| limit.index == standing.index);
+                if let Some(left) = limit.and_then(|limit| limit.left(&standing, now_ms)) {
+                    tightest.take(left);
+                }
+            }
+        }
     }
 
     /// Calls that would have been refused by limits that only watch.
@@ -275,9 +327,7 @@ impl Accounts {
 
     fn owned(&self, owners: &HashMap<AccountId, Whose>, exhausted: Exhausted) -> Standing {
         let whose = owners.get(&exhausted.account).cloned().unwrap_or(Whose::Everybodys);
-        let now_ms = self.clock.unix_ms();
-        let until = |unix_s: i64| u64::try_from(unix_s).unwrap_or(0).saturating_mul(1_000).saturating_sub(now_ms);
-        Standing { whose, exhausted, refills_in_ms: exhausted.refills_unix_s.map(until) }
+        Standing { whose, exhausted, refills_in_ms: refills_in_ms(&exhausted, self.clock.unix_ms()) }
     }
 
     fn tell(&self, Standing { whose, exhausted, .. }: &Standing, beyond: &Beyond) {

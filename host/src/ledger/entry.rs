@@ -207,6 +207,15 @@ impl<'j> Entries<'j> {
         Entries { rest: journal }
     }
 
+    /// How many bytes at the beginning of a journal are whole entries, whatever they say.
+    pub(crate) fn whole(journal: &[u8]) -> usize {
+        let mut rest = journal;
+        while let Some((_, behind)) = split(rest) {
+            rest = behind;
+        }
+        journal.len() - rest.len()
+    }
+
     /// Bytes that are no whole entry, or none yet.
     pub(crate) fn unread(&self) -> usize {
         self.rest.len()
@@ -217,17 +226,20 @@ impl Iterator for Entries<'_> {
     type Item = Entry;
 
     fn next(&mut self) -> Option<Entry> {
-        let (head, behind) = self.rest.split_at_checked(HEAD_BYTES)?;
-        let length = u16::from_le_bytes([head[0], head[1]]);
-        let checksum = u32::from_le_bytes([head[2], head[3], head[4], head[5]]);
-        let (entry, rest) = behind.split_at_checked(length.into())?;
-        if length == 0 || crc32fast::hash(entry) != checksum {
-            return None;
-        }
+        let (entry, rest) = split(self.rest)?;
         let entry = postcard::from_bytes(entry).ok()?;
         self.rest = rest;
         Some(entry)
     }
+}
+
+/// The first entry, and what is behind it; `None` if it is not whole.
+fn split(journal: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (head, behind) = journal.split_at_checked(HEAD_BYTES)?;
+    let length = u16::from_le_bytes([head[0], head[1]]);
+    let checksum = u32::from_le_bytes([head[2], head[3], head[4], head[5]]);
+    let (entry, rest) = behind.split_at_checked(length.into())?;
+    (length != 0 && crc32fast::hash(entry) == checksum).then_some((entry, rest))
 }
 
 #[cfg(test)]

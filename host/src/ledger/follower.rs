@@ -2,70 +2,58 @@
 //!
 //! How far a file has come is written together with what was taken over from it. Whatever is cut off goes on from there.
 
+use super::bell::Bell;
 use super::entry::{Booked, Closed, Counts, Entries, Entry, Length, Mark, Name, Opened};
-use super::journal::FILE_PREFIX;
+use super::error::LedgerError;
+use super::journals::{Journals, stem};
 use super::store::{About, Applied, Batch, MINUTE_S, Store, Sums};
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
-
-/// Why the ledger cannot be kept.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum LedgerError {
-    /// Its database.
-    #[error("its database: {0}")]
-    Database(#[from] rusqlite::Error),
-    /// Its folder or a journal.
-    #[error("{path}: {source}", path = path.display())]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Another process keeps it.
-    #[error("another Spillway keeps its ledger in {}; give this one another `spool.dir`", .0.display())]
-    Kept(PathBuf),
-}
+use std::path::Path;
+use std::sync::Arc;
 
 /// A journal's file, as far as it was read.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Reading {
     offset: u64,
-    names: Vec<String>,
+    /// Its journal's.
+    stem: Arc<str>,
+    names: Vec<Arc<str>>,
     /// Calls that were opened in it and have not ended.
     open: u64,
+    /// Whether all was read that will ever stand in it: its worker goes on in another one.
+    is_whole: bool,
 }
 
 /// A call that is under way.
 #[derive(Debug)]
 struct Call {
     opened: Opened,
-    names: [String; Name::COUNT],
+    names: [Arc<str>; Name::COUNT],
     /// The file in which it was opened.
-    file: String,
+    file: Arc<str>,
 }
 
-/// Follows all journals of a folder.
+/// Follows all journals of a ledger.
 #[derive(Debug)]
 pub(super) struct Follower {
-    folder: PathBuf,
+    journals: Journals,
+    bell: Arc<Bell>,
     store: Store,
-    files: BTreeMap<String, Reading>,
+    files: BTreeMap<Arc<str>, Reading>,
     /// By the stem of its journal and its number.
-    calls: HashMap<(String, u64), Call>,
+    calls: HashMap<(Arc<str>, u64), Call>,
     /// What was read and is not written yet.
     batch: Batch,
 }
 
 impl Follower {
-    /// Opens the ledger, and takes over what earlier processes have left: of calls that were under way, what was
-    /// estimated.
-    pub(super) fn open(folder: &Path) -> Result<Follower, LedgerError> {
+    /// Opens the ledger in this folder, whose journals are written in `memory` if there is such, and takes over what
+    /// earlier processes have left: of calls that were under way, what was estimated.
+    pub(super) fn open(folder: &Path, memory: Option<&Path>, bell: Arc<Bell>) -> Result<Follower, LedgerError> {
         let store = Store::open(folder)?;
         let mut follower = Follower {
-            folder: folder.to_owned(),
+            journals: Journals::new(folder.to_owned(), memory.map(Path::to_owned)),
+            bell,
             store,
             files: BTreeMap::new(),
             calls: HashMap::new(),
@@ -81,16 +69,30 @@ impl Follower {
 
     /// Takes over what has been written since.
     pub(super) fn follow(&mut self) -> Result<(), LedgerError> {
-        for file in self.journals()? {
-            self.read(&file, None)?;
+        let files = self.gather()?;
+        for (index, file) in files.iter().enumerate() {
+            if self.files.get(&**file).is_some_and(|reading| reading.is_whole) {
+                continue;
+            }
+            self.read(file, None)?;
+            let is_whole = files.get(index + 1).is_some_and(|next| stem(next) == stem(file));
+            if let Some(reading) = self.files.get_mut(&**file) {
+                reading.is_whole = is_whole;
+            }
         }
         self.let_go();
         self.commit()
     }
 
+    /// Takes over the last of this process.
+    pub(super) fn finish(&mut self) -> Result<(), LedgerError> {
+        self.follow()?;
+        self.journals.leave_memory()
+    }
+
     fn recover(&mut self) -> Result<(), LedgerError> {
         let applied = self.store.applied()?;
-        let files = self.journals()?;
+        let files = self.gather()?;
         for file in &files {
             match applied.get(file) {
                 Some(Applied::Done) => {}
@@ -110,64 +112,59 @@ impl Follower {
         self.delete(files)
     }
 
-    /// The journals there are, in the order in which their worker has written them.
-    fn journals(&self) -> Result<Vec<String>, LedgerError> {
-        let wrong = |source| LedgerError::File { path: self.folder.clone(), source };
-        let mut files = Vec::new();
-        for entry in fs::read_dir(&self.folder).map_err(wrong)? {
-            let name = entry.map_err(wrong)?.file_name().to_string_lossy().into_owned();
-            if name.starts_with(FILE_PREFIX) {
-                files.push(name);
-            }
-        }
-        files.sort();
-        Ok(files)
+    /// The journals there are, those of a worker in the order in which it has written them.
+    fn gather(&mut self) -> Result<Vec<String>, LedgerError> {
+        let Follower { journals, bell, .. } = self;
+        journals.gather(|bytes| bell.freed(bytes))
     }
 
     /// Reads on in a file. What stands before `applied` is known, and only tells which calls are under way.
     fn read(&mut self, file: &str, applied: Option<u64>) -> Result<(), LedgerError> {
-        let path = self.folder.join(file);
-        let from = self.files.entry(file.to_owned()).or_default().offset;
-        let bytes = read_from(&path, from).map_err(|source| LedgerError::File { path, source })?;
+        let (file, reading) = match self.files.remove_entry(file) {
+            Some(known) => known,
+            None => (
+                Arc::from(file),
+                Reading { offset: 0, stem: stem(file).into(), names: Vec::new(), open: 0, is_whole: false },
+            ),
+        };
+        let from = reading.offset;
+        self.files.insert(Arc::clone(&file), reading);
+        let bytes = self.journals.read(&file, from)?;
         let mut entries = Entries::of(&bytes);
+        let mut read = from;
         while let Some(entry) = entries.next() {
-            let read = from + (bytes.len() - entries.unread()) as u64;
+            read = from + (bytes.len() - entries.unread()) as u64;
             let is_known = applied.is_some_and(|applied| read <= applied);
-            self.take(file, entry, is_known);
+            self.take(&file, entry, is_known);
         }
-        let read = from + (bytes.len() - entries.unread()) as u64;
-        if let Some(reading) = self.files.get_mut(file)
-            && read > reading.offset
+        if let Some(reading) = self.files.get_mut(&file)
+            && read > from
         {
             reading.offset = read;
-            self.batch.applied.insert(file.to_owned(), Applied::Bytes(read));
+            self.batch.applied.insert((*file).to_owned(), Applied::Bytes(read));
         }
         Ok(())
     }
 
-    fn take(&mut self, file: &str, entry: Entry, is_known: bool) {
-        let stem = stem(file).to_owned();
+    fn take(&mut self, file: &Arc<str>, entry: Entry, is_known: bool) {
+        let Some(reading) = self.files.get_mut(file) else { return };
+        let call = |number: u64| (Arc::clone(&reading.stem), number);
         match entry {
-            Entry::Name(name) => {
-                if let Some(reading) = self.files.get_mut(file) {
-                    reading.names.push(name);
-                }
-            }
+            Entry::Name(name) => reading.names.push(name.into()),
             Entry::Opened(opened) => {
-                let Some(reading) = self.files.get_mut(file) else { return };
                 let name = |number: u32| reading.names.get(number as usize).cloned().unwrap_or_default();
-                let call = Call { opened, names: opened.names.map(name), file: file.to_owned() };
+                let under_way = Call { opened, names: opened.names.map(name), file: Arc::clone(file) };
+                self.calls.insert(call(opened.number), under_way);
                 reading.open += 1;
-                self.calls.insert((stem, opened.number), call);
             }
             Entry::Booked { number, at_unix_s, booked } => {
-                if let (false, Some(call)) = (is_known, self.calls.get(&(stem, number))) {
+                if let (false, Some(call)) = (is_known, self.calls.get(&call(number))) {
                     book(&mut self.batch, call, at_unix_s, (0, 0), &booked);
                 }
             }
             Entry::Closed(Closed { number, booked }) => {
-                let Some(call) = self.calls.remove(&(stem, number)) else { return };
-                self.ended(Some(&call));
+                let Some(call) = self.calls.remove(&call(number)) else { return };
+                self.ended(&call);
                 if let (false, Some(booked)) = (is_known, booked) {
                     book(&mut self.batch, &call, call.opened.at_unix_s, (call.opened.requests.into(), 1), &booked);
                 }
@@ -175,20 +172,20 @@ impl Follower {
         }
     }
 
-    fn ended(&mut self, call: Option<&Call>) {
-        if let Some(reading) = call.and_then(|call| self.files.get_mut(&call.file)) {
+    fn ended(&mut self, call: &Call) {
+        if let Some(reading) = self.files.get_mut(&call.file) {
             reading.open = reading.open.saturating_sub(1);
         }
     }
 
     /// Files behind which their worker has gone on in another, and of which every call has ended.
     fn let_go(&mut self) {
-        let files: Vec<&String> = self.files.keys().collect();
-        let is_followed = |pair: &[&String]| stem(pair[0]) == stem(pair[1]);
-        let left = files.windows(2).filter(|pair| is_followed(pair) && self.files[pair[0]].open == 0);
-        let left: Vec<String> = left.map(|pair| pair[0].clone()).collect();
-        for file in left {
-            self.batch.applied.insert(file, Applied::Done);
+        let files: Vec<(&Arc<str>, &Reading)> = self.files.iter().collect();
+        for pair in files.windows(2) {
+            let [(file, reading), (_, next)] = pair else { continue };
+            if reading.stem == next.stem && reading.open == 0 {
+                self.batch.applied.insert(String::from(&***file), Applied::Done);
+            }
         }
     }
 
@@ -205,13 +202,8 @@ impl Follower {
     /// Deletes what was taken over. Should that be cut off, it is written that it may be deleted.
     fn delete(&mut self, files: Vec<String>) -> Result<(), LedgerError> {
         for file in files {
-            let path = self.folder.join(&file);
-            match fs::remove_file(&path) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(source) => return Err(LedgerError::File { path, source }),
-            }
-            self.files.remove(&file);
+            self.journals.delete(&file, |bytes| self.bell.freed(bytes))?;
+            self.files.remove(&*file);
             self.batch.applied.insert(file, Applied::Gone);
         }
         Ok(())
@@ -224,19 +216,6 @@ fn book(batch: &mut Batch, call: &Call, at_unix_s: i64, (requests, calls): (u64,
     let start_unix_s = at_unix_s.div_euclid(MINUTE_S) * MINUTE_S;
     let about = About { start_unix_s, names: call.names.clone(), tier, length, mark };
     batch.spent.entry(about).or_default().add(&Sums { requests, calls, counts });
-}
-
-/// A file's name without its last number: all files of a worker have the same.
-fn stem(file: &str) -> &str {
-    file.rsplit_once('-').map_or(file, |(stem, _)| stem)
-}
-
-fn read_from(path: &Path, offset: u64) -> io::Result<Vec<u8>> {
-    let mut file = File::open(path)?;
-    file.seek(SeekFrom::Start(offset))?;
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 
 use super::Ledger;
 use super::accounts::{Payer, Standing};
-use super::entry::{Booked, Counts, Length, Mark};
-use super::journal::{Going, Journal, Names};
+use super::entry::{Booked, Counts, Length, Mark, Name};
+use super::journal::{Going, Journal};
 use spillway_resilience::{Amounts, Asked, Held};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,9 +19,9 @@ pub(crate) struct Subject {
 }
 
 impl Subject {
-    fn names(&self) -> Names {
+    fn names(&self) -> [&Arc<str>; Name::COUNT] {
         let Subject { payer, tenant, upstream, model, label } = self;
-        [&payer.key, &payer.group, tenant, upstream, model, label].map(Arc::clone)
+        [&payer.key, &payer.group, tenant, upstream, model, label]
     }
 }
 
@@ -64,7 +64,7 @@ impl Hold {
     pub(super) fn new(
         ledger: &Arc<Ledger>,
         journal: &Rc<Journal>,
-        subject: Subject,
+        subject: &Subject,
         asked: &Asked,
         is_first: bool,
     ) -> Result<Hold, Box<Standing>> {

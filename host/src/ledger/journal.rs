@@ -1,41 +1,37 @@
 //! A worker's journal: each call is written down before it goes out, and what it came to behind it.
 //!
-//! What is handed to the system survives the end of the process, however sudden, so nothing is flushed to the disk for
-//! it. A call costs two short writes.
+//! What is handed to the system survives the end of the process, however sudden, and it is written in memory where the
+//! system has such ([`memory`](super::memory)), so that no worker waits for a disk. A call costs two short entries.
 
 use super::bell::Bell;
 use super::entry::{Booked, Closed, Entry, NAME_BYTES_MAX, Name, Opened};
+use super::journals::FILE_PREFIX;
+use super::sheet::{self, Sheet};
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
 use std::future::Future;
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// Size from which on a worker goes on in another file, so that the former one can be deleted when all in it has ended.
-const FILE_BYTES_MAX: u64 = 4 << 20;
 /// Most bytes that wait for a disk that takes none. Beyond it entries are lost, which is counted.
-const WAITING_BYTES_MAX: usize = 1 << 20;
+const WAITING_BYTES_MAX: usize = 256 << 10;
+/// Size from which on a worker goes on in another file, so that the former one can be deleted: in memory once it is
+/// copied, and on the disk when all in it has ended. What waits has room behind it, and what has ended in a file that is full.
+const FILE_BYTES_MAX: usize = sheet::BYTES_MAX - 3 * WAITING_BYTES_MAX;
 /// How often it is tried again to write what a disk has not taken.
 const TRIED_AGAIN_AFTER: Duration = Duration::from_millis(200);
 /// Most names in one file; then it goes on in another.
 const NAMES_MAX: usize = 4 << 10;
 
-/// The name of each journal's file begins so.
-pub(super) const FILE_PREFIX: &str = "journal-";
-
-/// Names of an [`Opened`], in the order of [`Name`]; an empty one is none.
-pub(crate) type Names = [Arc<str>; Name::COUNT];
-
-/// What is written of a call when it goes out.
+/// What is written of a call when it goes out. Names are in the order of [`Name`]; an empty one is none.
 #[derive(Clone, Debug)]
-pub(crate) struct Going {
+pub(crate) struct Going<'a> {
     pub at_unix_s: i64,
-    pub names: Names,
+    pub names: [&'a Arc<str>; Name::COUNT],
     /// Whether it is the first of its request.
     pub is_first: bool,
     pub input: u64,
@@ -58,13 +54,13 @@ struct State {
     stem: String,
     /// How many files came before this one.
     file_number: u32,
-    file: Option<File>,
-    /// Bytes of it that are whole entries.
-    length: u64,
+    sheet: Option<Sheet>,
     waiting: Vec<u8>,
-    /// Whether some of `waiting` may have been written.
-    is_torn: bool,
+    /// Whether any of what waits refers to names of this file.
+    waits_with_names: bool,
     names: HashMap<Arc<str>, u32>,
+    /// Those that were used last, each in its place.
+    last: [Option<(Arc<str>, u32)>; Name::COUNT],
     next_call: u64,
     /// Whether the last write failed, which is told once.
     is_failing: bool,
@@ -77,11 +73,11 @@ impl Journal {
             folder,
             stem,
             file_number: 0,
-            file: None,
-            length: 0,
+            sheet: None,
             waiting: Vec::new(),
-            is_torn: false,
+            waits_with_names: false,
             names: HashMap::new(),
+            last: Default::default(),
             next_call: 0,
             is_failing: false,
         };
@@ -89,7 +85,7 @@ impl Journal {
     }
 
     /// Writes down a call before it goes out, and answers its number.
-    pub(super) fn open(&self, going: &Going) -> u64 {
+    pub(super) fn open(&self, going: &Going<'_>) -> u64 {
         let mut state = self.state.borrow_mut();
         let number = state.next_call;
         state.next_call += 1;
@@ -138,7 +134,7 @@ impl Journal {
     }
 
     fn written(&self, state: &mut State) {
-        match state.write() {
+        match state.write(&self.bell) {
             Ok(()) => {
                 if std::mem::take(&mut state.is_failing) {
                     self.bell.recovered();
@@ -163,36 +159,55 @@ impl Drop for Journal {
 }
 
 impl State {
-    fn take_opened(&mut self, number: u64, going: &Going, bell: &Bell) {
-        if self.length >= FILE_BYTES_MAX || self.names.len() > NAMES_MAX - Name::COUNT {
-            self.begin_another();
+    fn take_opened(&mut self, number: u64, going: &Going<'_>, bell: &Bell) {
+        if self.is_full() || self.names.len() > NAMES_MAX - Name::COUNT {
+            self.begin_another(bell);
         }
-        let names = [0, 1, 2, 3, 4, 5].map(|index: usize| self.name(&going.names[index]));
+        if self.waiting.len() >= WAITING_BYTES_MAX {
+            bell.lost_one();
+            return;
+        }
+        self.waits_with_names = true;
+        let names = std::array::from_fn(|place| self.name(place, going.names[place]));
         let &Going { at_unix_s, is_first, input, output, .. } = going;
         let opened = Opened { number, at_unix_s, names, requests: is_first.into(), input, output };
-        self.take(&Entry::Opened(opened), bell);
+        Entry::Opened(opened).write(&mut self.waiting);
     }
 
-    fn name(&mut self, name: &Arc<str>) -> u32 {
-        if let Some(number) = self.names.get(name) {
+    fn name(&mut self, place: usize, name: &Arc<str>) -> u32 {
+        if let Some((last, number)) = &self.last[place]
+            && last == name
+        {
             return *number;
         }
-        let cut = &name[..name.floor_char_boundary(NAME_BYTES_MAX)];
-        Entry::Name(cut.to_owned()).write(&mut self.waiting);
-        // There are at most as many as `NAMES_MAX`.
-        let number = u32::try_from(self.names.len()).unwrap_or(u32::MAX);
-        self.names.insert(Arc::clone(name), number);
+        let number = self.names.get(name).copied().unwrap_or_else(|| {
+            let cut = &name[..name.floor_char_boundary(NAME_BYTES_MAX)];
+            Entry::Name(cut.to_owned()).write(&mut self.waiting);
+            // There are at most as many as `NAMES_MAX`.
+            let number = u32::try_from(self.names.len()).unwrap_or(u32::MAX);
+            self.names.insert(Arc::clone(name), number);
+            number
+        });
+        self.last[place] = Some((Arc::clone(name), number));
         number
     }
 
+    fn is_full(&self) -> bool {
+        self.sheet.as_ref().is_some_and(|sheet| sheet.written() >= FILE_BYTES_MAX)
+    }
+
     /// Goes on in another file, once what waits for this one is in it.
-    fn begin_another(&mut self) {
-        if self.write().is_ok() {
-            self.file = None;
-            self.file_number += 1;
-            self.length = 0;
-            self.names.clear();
+    fn begin_another(&mut self, bell: &Bell) {
+        if self.write(bell).is_ok() {
+            self.turn_over();
         }
+    }
+
+    fn turn_over(&mut self) {
+        self.sheet = None;
+        self.file_number += 1;
+        self.names.clear();
+        self.last = Default::default();
     }
 
     fn take(&mut self, entry: &Entry, bell: &Bell) {
@@ -203,25 +218,24 @@ impl State {
         }
     }
 
-    /// Writes what waits. What was written in part is written anew.
-    fn write(&mut self) -> io::Result<()> {
+    /// Writes what waits.
+    fn write(&mut self, bell: &Bell) -> io::Result<()> {
         if self.waiting.is_empty() {
             return Ok(());
         }
-        let file = match &mut self.file {
-            Some(file) => file,
+        if self.is_full() && !self.waits_with_names {
+            self.turn_over();
+        }
+        let sheet = match &mut self.sheet {
+            Some(sheet) => sheet,
             None => {
                 let path = self.folder.join(format!("{FILE_PREFIX}{}-{:06}", self.stem, self.file_number));
-                self.file.insert(OpenOptions::new().create_new(true).append(true).open(path)?)
+                self.sheet.insert(bell.begin_sheet(&path)?)
             }
         };
-        if std::mem::replace(&mut self.is_torn, true) {
-            file.set_len(self.length)?;
-        }
-        file.write_all(&self.waiting)?;
-        self.is_torn = false;
-        self.length += self.waiting.len() as u64;
+        sheet.append(&self.waiting)?;
         self.waiting.clear();
+        self.waits_with_names = false;
         Ok(())
     }
 }

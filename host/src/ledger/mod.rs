@@ -1,22 +1,28 @@
 //! What is spent, by whom and on what, and what may be.
 //!
 //! [`Accounts`] decide, in memory. Each call that they let out is written to its worker's [`Journal`] before it goes out,
-//! and what it came to behind it; the keeper, a thread, takes the journals over into the database. After a restart the
+//! and what it came to behind it; the keeper, a thread, takes the journals over into the database, and nobody else ever
+//! waits for a disk. After a restart the
 //! sums are those of the database, in which calls that were under way stand as they were estimated.
 
 mod accounts;
 mod bell;
 mod calendar;
 mod entry;
+mod error;
 mod follower;
 mod hold;
 mod journal;
+mod journals;
+mod left;
+mod memory;
 mod report;
+mod sheet;
 mod store;
 
 pub(crate) use accounts::{Accounts, Payer, Standing, Whose};
-pub(crate) use entry::{Booked, Length, Mark};
-pub(crate) use follower::LedgerError;
+pub(crate) use entry::{Booked, Length, Mark, Name};
+pub(crate) use error::LedgerError;
 pub(crate) use hold::{Cost, Hold, Subject};
 pub(crate) use journal::Journal;
 pub(crate) use report::{Dimension, Line, Question, ask};
@@ -34,7 +40,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -46,6 +52,8 @@ const LOCK: &str = "lock";
 const TOGETHER: Duration = Duration::from_millis(100);
 /// How often what is old is condensed.
 const CONDENSED_EVERY: Duration = Duration::from_secs(15 * 60);
+/// How long the keeper may take for what is left at the end.
+const END_TAKES_AT_MOST: Duration = Duration::from_secs(5);
 /// How long the keeper waits after something went wrong.
 const TRIED_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -53,13 +61,14 @@ const TRIED_AGAIN_AFTER: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Ledger {
     pub(crate) accounts: Accounts,
-    folder: PathBuf,
+    /// Where journals are written.
+    journals_in: PathBuf,
     /// Begins the names of this process's journals.
     stem: String,
     clock: Clock,
     bell: Arc<Bell>,
     /// How many journals there were so far.
-    journals: AtomicU32,
+    journal_count: AtomicU32,
     /// Journals that are written to.
     written: Arc<Gauge>,
     end: watch::Sender<bool>,
@@ -68,10 +77,9 @@ pub(crate) struct Ledger {
 /// The keeper, and what it keeps.
 #[derive(Debug)]
 pub(crate) struct Keeper {
-    thread: Option<JoinHandle<()>>,
+    /// Whether its thread is at work.
+    keeps: Arc<Gauge>,
     ledger: Arc<Ledger>,
-    /// Held for as long as the folder is ours.
-    _lock: File,
 }
 
 /// What a ledger was opened with.
@@ -102,14 +110,19 @@ impl Ledger {
             Err(TryLockError::WouldBlock) => return Err(LedgerError::Kept(folder)),
             Err(TryLockError::Error(source)) => return Err(wrong(source)),
         }
-        let follower = Follower::open(&folder)?;
+        let memory = memory::folder(&folder).inspect_err(|error| {
+            tracing::info!(%error, "the ledger is written to its disk at once: a disk that hangs holds up whom it serves");
+        });
+        let memory = memory.ok();
+        let bell = Arc::new(Bell::new(memory.is_some()));
+        let follower = Follower::open(&folder, memory.as_deref(), Arc::clone(&bell))?;
         let ledger = Arc::new(Ledger {
             accounts: Accounts::new(config, clock),
             stem: format!("{:016x}", clock.unix_ms()),
-            folder,
+            journals_in: memory.unwrap_or(folder),
             clock,
-            bell: Arc::default(),
-            journals: AtomicU32::new(0),
+            bell,
+            journal_count: AtomicU32::new(0),
             written: Arc::default(),
             end: watch::Sender::new(false),
         });
@@ -118,8 +131,9 @@ impl Ledger {
 
     /// A worker's journal, which is written by a task of that worker's.
     pub(crate) fn journal(self: &Arc<Self>) -> Rc<Journal> {
-        let number = self.journals.fetch_add(1, Ordering::Relaxed);
-        let journal = Journal::new(self.folder.clone(), format!("{}-{number:06}", self.stem), Arc::clone(&self.bell));
+        let number = self.journal_count.fetch_add(1, Ordering::Relaxed);
+        let journal =
+            Journal::new(self.journals_in.clone(), format!("{}-{number:06}", self.stem), Arc::clone(&self.bell));
         let (ledger, written, counted) = (Arc::clone(self), Rc::clone(&journal), self.written.begin());
         tokio::task::spawn_local(async move {
             let mut end = ledger.end.subscribe();
@@ -136,7 +150,7 @@ impl Ledger {
     pub(crate) fn hold(
         self: &Arc<Self>,
         journal: &Rc<Journal>,
-        subject: Subject,
+        subject: &Subject,
         asked: &Asked,
         is_first: bool,
     ) -> Result<Hold, Box<Standing>> {
@@ -146,6 +160,11 @@ impl Ledger {
     /// Why nothing is written at present, if so.
     pub(crate) fn trouble(&self) -> Option<String> {
         self.bell.trouble()
+    }
+
+    /// Looks whether the disk hangs, and tells of it once.
+    pub(crate) fn look(&self) {
+        self.bell.look();
     }
 
     /// Entries that were lost because nothing could be written.
@@ -181,12 +200,17 @@ impl Opened {
             })?;
         }
         let Opened { ledger, follower, lock, retention } = self;
-        let kept = Arc::clone(&ledger);
-        let thread = thread::Builder::new()
+        let (kept, keeps) = (Arc::clone(&ledger), Arc::<Gauge>::default());
+        let at_work = keeps.begin();
+        thread::Builder::new()
             .name("ledger".to_owned())
-            .spawn(move || keep(&kept, follower, retention))
+            .spawn(move || {
+                keep(&kept, follower, retention);
+                // The folder is ours for as long as anything may be written to it.
+                drop((lock, at_work));
+            })
             .map_err(|source| LedgerError::File { path: PathBuf::from(FOLDER), source })?;
-        Ok(Keeper { thread: Some(thread), ledger, _lock: lock })
+        Ok(Keeper { keeps, ledger })
     }
 }
 
@@ -194,22 +218,16 @@ impl Opened {
 fn keep(ledger: &Ledger, mut follower: Follower, retention: Duration) {
     ledger.bell.heard_here();
     let mut condensed: Option<Instant> = None;
-    let mut is_failing = false;
     loop {
         let ends = ledger.bell.ends();
-        let mut done = follower.follow();
+        ledger.bell.at_round(true);
+        let mut done = if ends { follower.finish() } else { follower.follow() };
         if done.is_ok() && condensed.is_none_or(|then| then.elapsed() >= CONDENSED_EVERY) {
             condensed = Some(Instant::now());
             done = follower.store().condense(ledger.unix_s(), retention).map_err(LedgerError::from);
         }
-        match &done {
-            Ok(()) => is_failing = false,
-            Err(error) if !is_failing => {
-                is_failing = true;
-                tracing::error!(%error, "the ledger is not taken over from its journals, which keep it meanwhile");
-            }
-            Err(_) => {}
-        }
+        ledger.bell.at_round(false);
+        ledger.bell.took_over(&done);
         if ends {
             return;
         }
@@ -227,13 +245,14 @@ fn keep(ledger: &Ledger, mut follower: Follower, retention: Duration) {
 }
 
 impl Keeper {
-    /// Has what is known written, and the keeper take it over.
-    pub(crate) async fn end(mut self) {
+    /// Has what is known written, and the keeper take it over. Nobody waits for a disk that hangs: what it has not taken
+    /// stays in the journals, for the next process.
+    pub(crate) async fn end(self) {
         self.ledger.end.send_replace(true);
         self.ledger.written.until_none().await;
         self.ledger.bell.end();
-        if let Some(thread) = self.thread.take() {
-            let _ = tokio::task::spawn_blocking(|| thread.join()).await;
+        if tokio::time::timeout(END_TAKES_AT_MOST, self.keeps.until_none()).await.is_err() {
+            tracing::warn!("the ledger's disk does not answer; what was spent last is left to the next start");
         }
     }
 }

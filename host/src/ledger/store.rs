@@ -6,6 +6,7 @@ use super::entry::{Counts, Length, Mark, Name};
 use rusqlite::{Connection, OpenFlags, Transaction, params};
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The database's name, in the ledger's folder.
@@ -52,7 +53,7 @@ pub(super) const SUMMED: &str = "sum(requests), sum(calls), sum(input), sum(outp
 pub(crate) struct About {
     /// The second at which its minute or its quarter begins.
     pub start_unix_s: i64,
-    pub names: [String; Name::COUNT],
+    pub names: [Arc<str>; Name::COUNT],
     pub tier: u8,
     pub length: Length,
     pub mark: Mark,

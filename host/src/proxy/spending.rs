@@ -52,7 +52,7 @@ impl Expense {
             true => most_of(target, quote.as_deref(), worker.app.config.ledger.unpriced),
             false => Asked { amounts: Amounts { requests: is_first.into(), ..Amounts::default() }, is_unpriced: false },
         };
-        let hold = ledger.hold(&books.journal, subject, &asked, is_first)?;
+        let hold = ledger.hold(&books.journal, &subject, &asked, is_first)?;
         Ok(Some(Expense { hold, quote, reads_answer }))
     }
 

@@ -34,6 +34,9 @@ pub(super) async fn look_after(app: Arc<App>) {
             upstream.circuits.poll();
             upstream.lanes.tidy();
         });
+        if let Some(ledger) = &app.ledger {
+            ledger.look();
+        }
         lost.look(app.means.log_lines_lost.get());
     }
 }

@@ -63,8 +63,7 @@ pub(super) fn troubles(status: &Status) -> Vec<Trouble> {
 
 fn of_ledger(ledger: &LedgerStatus, troubles: &mut Vec<Trouble>) {
     if let Some(trouble) = &ledger.trouble {
-        let said = format!("cannot be written ({trouble}): limits are kept in memory, make room on its disk");
-        troubles.push(Trouble::bad("ledger", said));
+        troubles.push(Trouble::bad("ledger", trouble.clone()));
     }
     if ledger.lost > 0 {
         let said = format!("has lost {} while nothing could be written", counted_entries(ledger.lost));

@@ -9,17 +9,23 @@ fn now() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(NOW_UNIX_S)
 }
 
-fn left(counted: Counted, limit: u64, remaining: u64, reset_ms: u64) -> Left {
-    let name = counted.unit().unwrap_or("requests").into();
-    Left { name, counted, limit, remaining, reset: Duration::from_millis(reset_ms), window: MINUTE }
+fn left(counted: Counted, limit: u64, remaining: u64, reset_ms: u64) -> Left<'static> {
+    let told = Told::new(counted.unit().unwrap_or("requests"), counted, limit, MINUTE);
+    Left { told: Cow::Owned(told), remaining, reset: Duration::from_millis(reset_ms) }
 }
 
-fn told(dialect: Dialect, provider: &[(&'static str, &'static str)], left: &[Left]) -> Vec<(String, String)> {
+fn tightest<'a>(left: &[Left<'a>]) -> Tightest<'a> {
+    let mut tightest = Tightest::default();
+    left.iter().cloned().for_each(|left| tightest.take(left));
+    tightest
+}
+
+fn told(dialect: Dialect, provider: &[(&'static str, &'static str)], left: &[Left<'_>]) -> Vec<(String, String)> {
     let mut headers = HeaderMap::new();
     for (name, value) in provider {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
-    insert(&mut headers, dialect, left, now());
+    tightest(left).tell(&mut headers, dialect, now());
     let text = |value: &HeaderValue| value.to_str().expect("text").to_owned();
     let mut told: Vec<_> = headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
     told.sort();
@@ -99,7 +105,8 @@ fn the_smaller_of_both_is_told_and_the_providers_is_kept_where_ours_is() {
 
 #[test]
 fn of_several_limits_on_the_same_the_one_with_the_least_left_is_told() {
-    let day = Left { window: Some(Duration::from_secs(86_400)), ..left(Counted::Requests, 10_000, 3, 40_000_000) };
+    let told_of_day = Told::new("requests", Counted::Requests, 10_000, Some(Duration::from_secs(86_400)));
+    let day = Left { told: Cow::Owned(told_of_day), ..left(Counted::Requests, 10_000, 3, 40_000_000) };
     let told = told(Dialect::OpenAi, &[], &[left(Counted::Requests, 100, 40, 1_000), day]);
     let remaining = told.iter().find(|(name, _)| name == "x-ratelimit-remaining-requests");
     assert_eq!(remaining.map(|(_, value)| &**value), Some("3"));
@@ -109,20 +116,20 @@ fn of_several_limits_on_the_same_the_one_with_the_least_left_is_told() {
 
 #[test]
 fn a_limit_that_is_never_refilled_has_neither_window_nor_time() {
-    let total = Left { window: None, ..left(Counted::Microdollars, 5_000_000, 1_250_000, 0) };
-    let name = Cow::Borrowed("team \"a\\b\" é");
-    let (policies, limits) = fields(&[&Left { name, ..total }]);
+    let limit = Told::new("team \"a\\b\" é", Counted::Microdollars, 5_000_000, None);
+    let total = [Left { told: Cow::Owned(limit), remaining: 1_250_000, reset: Duration::ZERO }];
+    let told = told(Dialect::OpenAi, &[], &total);
+    let [(_, limits), (_, policies)] = &told[..] else { panic!("{told:?}") };
     assert_eq!(policies, r#""team \"a\\b\" ";q=5000000;qu="microdollars""#);
     assert_eq!(limits, r#""team \"a\\b\" ";r=1250000"#);
 }
 
 #[test]
-fn no_more_is_told_than_fits_and_the_tightest_first() {
+fn of_each_thing_that_is_counted_one_limit_is_told() {
     let many: Vec<_> = (0..40).map(|n| left(Counted::Requests, 100, n, 1_000)).rev().collect();
-    let told = told(Dialect::Other, &[], &many);
+    let told = told(Dialect::Other, &[], &[many, vec![left(Counted::Tokens, 9, 9, 1_000)]].concat());
     let (_, limits) = told.iter().find(|(name, _)| name == "ratelimit").expect("it is told");
-    assert_eq!(limits.split(", ").count(), LIMITS_MAX);
-    assert!(limits.starts_with("\"requests\";r=0;t=1, \"requests\";r=1;"), "{limits}");
+    assert_eq!(limits, "\"requests\";r=0;t=1, \"tokens\";r=9;t=1");
 }
 
 #[test]
@@ -133,7 +140,7 @@ fn what_is_told_is_read_as_it_was_meant() {
     ] {
         for reset_ms in resets {
             let mut headers = HeaderMap::new();
-            insert(&mut headers, dialect, &[left(Counted::Tokens, 1_000, 12, reset_ms)], now());
+            tightest(&[left(Counted::Tokens, 1_000, 12, reset_ms)]).tell(&mut headers, dialect, now());
             let read = from_headers(|name| headers.get(name).map(HeaderValue::as_bytes), now()).tokens;
             let read = read.expect("it is read");
             let reset_ms_read = read.reset.expect("a reset").as_millis();

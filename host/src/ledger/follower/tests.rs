@@ -1,21 +1,72 @@
 use super::*;
 use crate::ledger::bell::Bell;
 use crate::ledger::journal::{Going, Journal};
+use crate::ledger::journals::FILE_PREFIX;
 use crate::ledger::report::{Dimension, Question, ask};
 use proptest::prelude::*;
+use std::fs;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 const NOW_S: i64 = 1_795_000_000;
 
-fn journal(folder: &Path, worker: usize, process: u32) -> Rc<Journal> {
-    Journal::new(folder.to_owned(), format!("{process:016x}-{worker:03}"), Arc::new(Bell::default()))
+/// A ledger's folder, and memory in which its journals are written.
+struct Folders {
+    folder: tempfile::TempDir,
+    memory: tempfile::TempDir,
 }
 
-fn going(key: &str, input: u64, output: u64) -> Going {
-    let names = [key, "team", "", "openai", "gpt-5", ""].map(Arc::from);
-    Going { at_unix_s: NOW_S, names, is_first: true, input, output }
+impl Folders {
+    fn new() -> Folders {
+        let folder = || tempfile::tempdir().unwrap();
+        Folders { folder: folder(), memory: folder() }
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn follower(&self) -> Follower {
+        Follower::open(self.path(), Some(self.memory.path()), Arc::new(Bell::new(true))).unwrap()
+    }
+
+    fn journal(&self, worker: usize, process: u32) -> Rc<Journal> {
+        let stem = format!("{process:016x}-{worker:03}");
+        Journal::new(self.memory.path().to_owned(), stem, Arc::new(Bell::new(true)))
+    }
+
+    /// Copies what was written since, and of each journal only so many bytes of that at most.
+    fn copy_in_part(&self, bytes: usize) {
+        let length = |path: &Path| fs::metadata(path).map_or(0, |found| found.len());
+        let [before, written] = self.journals();
+        let before: HashMap<PathBuf, u64> = before.into_iter().map(|path| (path.clone(), length(&path))).collect();
+        for written in written {
+            let copy = self.path().join(written.file_name().unwrap());
+            let had = before.get(&copy).copied().unwrap_or(0);
+            let more = length(&written).saturating_sub(had);
+            let copied = usize::try_from(had + bytes as u64 % (more + 1)).unwrap();
+            fs::write(copy, &fs::read(written).unwrap()[..copied]).unwrap();
+        }
+    }
+
+    /// Journals in the ledger's folder, and in memory.
+    fn journals(&self) -> [Vec<PathBuf>; 2] {
+        [self.path(), self.memory.path()].map(|folder| {
+            let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+            entries.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with(FILE_PREFIX)).collect()
+        })
+    }
+}
+
+fn open(journal: &Journal, key: &str, input: u64, output: u64) -> u64 {
+    open_at(journal, NOW_S, key, input, output)
+}
+
+fn open_at(journal: &Journal, at_unix_s: i64, key: &str, input: u64, output: u64) -> u64 {
+    let names: [Arc<str>; Name::COUNT] = [key, "team", "", "openai", "gpt-5", ""].map(Arc::from);
+    journal.open(&Going { at_unix_s, names: names.each_ref(), is_first: true, input, output })
 }
 
 fn booked(input: u64, output: u64) -> Booked {
@@ -41,10 +92,10 @@ fn spent(folder: &Path) -> BTreeMap<String, (u64, u64, u64, u64, u64)> {
 
 #[test]
 fn each_call_is_taken_over_once_and_what_is_under_way_is_left_alone() {
-    let folder = tempfile::tempdir().unwrap();
-    let journal = journal(folder.path(), 0, 1);
-    let mut follower = Follower::open(folder.path()).unwrap();
-    let (one, two) = (journal.open(&going("a", 10, 20)), journal.open(&going("b", 1, 2)));
+    let folder = Folders::new();
+    let journal = folder.journal(0, 1);
+    let mut follower = folder.follower();
+    let (one, two) = (open(&journal, "a", 10, 20), open(&journal, "b", 1, 2));
     journal.close(one, Some(booked(9, 3)));
     journal.flush();
     for _ in 0..3 {
@@ -53,7 +104,7 @@ fn each_call_is_taken_over_once_and_what_is_under_way_is_left_alone() {
     }
     journal.book(two, NOW_S + 60, booked(5, 5));
     journal.close(two, Some(booked(1, 1)));
-    let three = journal.open(&going("c", 1, 1));
+    let three = open(&journal, "c", 1, 1);
     journal.close(three, None);
     journal.flush();
     follower.follow().unwrap();
@@ -63,59 +114,58 @@ fn each_call_is_taken_over_once_and_what_is_under_way_is_left_alone() {
 
 #[test]
 fn what_was_under_way_when_its_process_was_killed_is_booked_as_it_was_estimated() {
-    let folder = tempfile::tempdir().unwrap();
-    let journal = journal(folder.path(), 0, 1);
-    let mut follower = Follower::open(folder.path()).unwrap();
-    let one = journal.open(&going("a", 10, 20));
-    journal.open(&going("b", 30, 40));
+    let folder = Folders::new();
+    let journal = folder.journal(0, 1);
+    let mut follower = folder.follower();
+    let one = open(&journal, "a", 10, 20);
+    open(&journal, "b", 30, 40);
     follower.follow().unwrap();
     drop(follower);
     journal.close(one, Some(booked(9, 3)));
     journal.flush();
     for _ in 0..2 {
-        drop(Follower::open(folder.path()).unwrap());
+        drop(folder.follower());
         let expected = [("a", (1, 1, 9, 3, 0)), ("b", (1, 1, 30, 40, 1))];
         assert_eq!(spent(folder.path()), expected.map(|(key, sums)| (key.to_owned(), sums)).into());
     }
-    let left = fs::read_dir(folder.path())
-        .unwrap()
-        .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with(FILE_PREFIX));
-    assert_eq!(left.count(), 0, "journals that were taken over are deleted");
+    assert_eq!(folder.journals(), [Vec::<PathBuf>::new(), Vec::new()], "journals that were taken over are deleted");
 }
 
 #[test]
 fn a_file_that_is_full_is_deleted_when_all_in_it_has_ended() {
-    let folder = tempfile::tempdir().unwrap();
-    let journal = journal(folder.path(), 0, 1);
-    let mut follower = Follower::open(folder.path()).unwrap();
-    let long = journal.open(&going("long", 1, 1));
+    let folder = Folders::new();
+    let journal = folder.journal(0, 1);
+    let mut follower = folder.follower();
+    let long = open(&journal, "long", 1, 1);
     let mut calls = 0;
-    while follower.journals().unwrap().len() < 3 {
-        let call = journal.open(&going("a", 1, 1));
+    while folder.journals()[1].len() < 3 {
+        let call = open(&journal, "a", 1, 1);
         journal.close(call, Some(booked(1, 1)));
         calls += 1;
     }
     follower.follow().unwrap();
-    assert_eq!(follower.journals().unwrap().len(), 2, "the first has a call under way, the second has none");
+    follower.follow().unwrap();
+    let counts = folder.journals().map(|journals| journals.len());
+    assert_eq!(counts, [2, 1], "the first has a call under way, and memory has only what may be written to");
     journal.close(long, Some(booked(1, 1)));
     journal.flush();
     follower.follow().unwrap();
     follower.follow().unwrap();
-    assert_eq!(follower.journals().unwrap().len(), 1);
+    assert_eq!(folder.journals().map(|journals| journals.len()), [1, 1]);
     journal.flush();
     assert_eq!(spent(folder.path())["long"], (1, 1, 1, 1, 0));
     drop((journal, follower));
-    drop(Follower::open(folder.path()).unwrap());
+    drop(folder.follower());
     assert_eq!(spent(folder.path())["a"], (calls, calls, calls, calls, 0));
 }
 
 #[test]
 fn minutes_become_quarters_and_what_is_very_old_becomes_one_sum() {
-    let folder = tempfile::tempdir().unwrap();
-    let journal = journal(folder.path(), 0, 1);
-    let mut follower = Follower::open(folder.path()).unwrap();
+    let folder = Folders::new();
+    let journal = folder.journal(0, 1);
+    let mut follower = folder.follower();
     for minute in 0..240 {
-        let call = journal.open(&Going { at_unix_s: NOW_S + minute * 60, ..going("a", 1, 1) });
+        let call = open_at(&journal, NOW_S + minute * 60, "a", 1, 1);
         journal.close(call, Some(booked(1, 2)));
     }
     journal.flush();
@@ -153,8 +203,10 @@ enum Happens {
     IsFollowed,
     /// The keeper is cut off before it has deleted what it took over.
     IsCutOff,
-    /// The process is killed, with what waits to be written.
-    Dies,
+    /// The process is killed, while what was written last is copied out of memory.
+    Dies {
+        copied: usize,
+    },
 }
 
 fn happens() -> impl Strategy<Value = Happens> {
@@ -165,7 +217,7 @@ fn happens() -> impl Strategy<Value = Happens> {
         1 => (any::<usize>(), 0u64..100).prop_map(|(which, spent)| Happens::Books { which, spent }),
         3 => Just(Happens::IsFollowed),
         1 => Just(Happens::IsCutOff),
-        1 => Just(Happens::Dies),
+        1 => any::<usize>().prop_map(|copied| Happens::Dies { copied }),
     ]
 }
 
@@ -181,17 +233,17 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(if std::env::var_os("SPILLWAY_LONG").is_some() { 2_000 } else { 60 }))]
     #[test]
     fn however_often_it_is_cut_off_each_call_is_booked_once(events in prop::collection::vec(happens(), 1..60)) {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = Folders::new();
         let mut process = 1;
-        let mut journals = [0, 1].map(|worker| journal(folder.path(), worker, process));
-        let mut follower = Some(Follower::open(folder.path()).unwrap());
+        let mut journals = [0, 1].map(|worker| folder.journal(worker, process));
+        let mut follower = Some(folder.follower());
         let mut under: Vec<Under> = Vec::new();
         let mut expected: BTreeMap<String, (u64, u64, u64, u64, u64)> = BTreeMap::new();
         for event in events {
             match event {
                 Happens::Opens { worker, key, most } => {
                     let key = ["a", "b", "c"][key];
-                    let number = journals[worker].open(&going(key, most, 0));
+                    let number = open(&journals[worker], key, most, 0);
                     under.push(Under { worker, number, key, most });
                 }
                 Happens::Ends { which, spent } if !under.is_empty() => {
@@ -210,28 +262,28 @@ proptest! {
                 Happens::IsFollowed => follower.as_mut().unwrap().follow().unwrap(),
                 Happens::IsCutOff => {
                     journals.iter().for_each(|journal| journal.flush());
-                    let copies: Vec<(PathBuf, Vec<u8>)> = follower.as_ref().unwrap().journals().unwrap().into_iter()
-                        .map(|file| folder.path().join(file))
+                    let copies: Vec<(PathBuf, Vec<u8>)> = folder.journals().concat().into_iter()
                         .map(|path| (path.clone(), fs::read(path).unwrap()))
                         .collect();
                     // The next process finds what was deleted, as if it never had been.
                     drop(follower.take());
-                    follower = Some(Follower::open(folder.path()).unwrap());
+                    follower = Some(folder.follower());
                     copies.into_iter().for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
                     die(&mut under, &mut expected);
                     process += 1;
-                    journals = [0, 1].map(|worker| journal(folder.path(), worker, process));
+                    journals = [0, 1].map(|worker| folder.journal(worker, process));
                     drop(follower.take());
-                    follower = Some(Follower::open(folder.path()).unwrap());
+                    follower = Some(folder.follower());
                 }
-                Happens::Dies => {
+                Happens::Dies { copied } => {
                     // What has ended and waits is lost by a kill at most; here it is written, which is known to the test.
                     journals.iter().for_each(|journal| journal.flush());
+                    folder.copy_in_part(copied);
                     die(&mut under, &mut expected);
                     process += 1;
-                    journals = [0, 1].map(|worker| journal(folder.path(), worker, process));
+                    journals = [0, 1].map(|worker| folder.journal(worker, process));
                     drop(follower.take());
-                    follower = Some(Follower::open(folder.path()).unwrap());
+                    follower = Some(folder.follower());
                 }
                 Happens::Ends { .. } | Happens::Books { .. } => {}
             }
@@ -239,7 +291,7 @@ proptest! {
         journals.iter().for_each(|journal| journal.flush());
         drop((journals, follower));
         die(&mut under, &mut expected);
-        drop(Follower::open(folder.path()).unwrap());
+        drop(folder.follower());
         expected.retain(|_, sums| *sums != (0, 0, 0, 0, 0));
         let mut found = spent(folder.path());
         found.retain(|_, sums| *sums != (0, 0, 0, 0, 0));
