@@ -269,7 +269,7 @@ impl Stack {
                     self.ask_circuits(&call, pass, true, orders);
                 }
                 None => {
-                    let wait = self.limits.in_vain(call.tokens_max, now).retry_after;
+                    let wait = self.limits.in_vain(call.tokens_max, None, now).retry_after;
                     self.refuse(&call, wait, orders);
                 }
             }
@@ -472,7 +472,7 @@ fn hung_up(call: &Call, answer: &Answer) -> bool {
 
 fn demand(call: &Call) -> Demand {
     let tenant = Tenant { id: call.tenant as u64, weight: call.weight };
-    Demand { tenant, priority: Priority::Normal, tokens: call.tokens_max }
+    Demand { tenant, priority: Priority::Normal, tokens: call.tokens_max, group: None }
 }
 
 /// A lane counts turns: what a call costs is for the limits.

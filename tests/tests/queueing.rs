@@ -140,6 +140,84 @@ fn callers_without_a_tenants_name_are_told_apart_by_their_credentials() {
     assert!(order.iter().position(|name| name == "other").is_some_and(|place| place <= 2), "{order:?}");
 }
 
+/// Four places, of which two are reserved for a group: its callers' tenant is `search`, or `ads`, which is below it.
+fn half_reserved(provider: &Provider) -> Setup {
+    Setup::with(provider)
+        .set("upstreams.openai.concurrency", "max_in_flight = 4\nadaptive = false")
+        .set("groups.search", "reserved_share = 0.5")
+        .set("groups.ads", "parent = \"search\"")
+        .set("tenants.search", "group = \"search\"")
+        .set("tenants.ads", "group = \"ads\"")
+}
+
+fn reserved(spillway: &Spillway) -> Value {
+    spillway.upstream("openai")["reserved"].clone()
+}
+
+#[test]
+fn others_wait_for_places_that_are_reserved_for_a_group_and_its_callers_get_in_at_once() {
+    let provider = Provider::start();
+    let spillway = half_reserved(&provider).start();
+    let gate = provider.gate();
+    provider.always(healthy().hold_head(&gate));
+    thread::scope(|scope| {
+        let mut calls: Vec<_> = (0..2).map(|_| sent(scope, &spillway, by("shop", named("shop")))).collect();
+        provider.wait_for_requests(2);
+        calls.push(sent(scope, &spillway, by("shop", named("late"))));
+        wait_for_waiting(&spillway, 1);
+        for (tenant, requests) in [("search", 3), ("ads", 4)] {
+            calls.push(sent(scope, &spillway, by(tenant, named(tenant))));
+            provider.wait_for_requests(requests);
+        }
+        assert_eq!(reserved(&spillway), json!([{"group": "search", "places": 2, "in_flight": 2}]));
+        assert_eq!((&limits(&spillway)["in_flight"], &limits(&spillway)["waiting"]), (&4.into(), &1.into()));
+        gate.open();
+        answered(calls);
+    });
+    assert_eq!(order(&provider).last().map(String::as_str), Some("late"));
+    assert_eq!(reserved(&spillway)[0]["in_flight"], 0);
+}
+
+#[test]
+fn a_group_that_needs_more_than_its_share_waits_like_everybody_and_keeps_nobody_from_what_is_left() {
+    let provider = Provider::start();
+    let spillway = half_reserved(&provider).start();
+    let gate = provider.gate();
+    provider.always(healthy().hold_head(&gate));
+    thread::scope(|scope| {
+        // Nobody else is there, so that it may take all.
+        let mut calls: Vec<_> = (0..4).map(|_| sent(scope, &spillway, by("search", named("search")))).collect();
+        provider.wait_for_requests(4);
+        for (waiting, tenant) in [(1, "search"), (2, "shop")] {
+            calls.push(sent(scope, &spillway, by(tenant, named(tenant))));
+            wait_for_waiting(&spillway, waiting);
+        }
+        gate.open();
+        answered(calls);
+    });
+    assert_eq!(provider.stats().started, 6);
+}
+
+#[test]
+fn whoever_has_no_patience_is_told_that_the_places_that_are_left_are_reserved() {
+    let provider = Provider::start();
+    let spillway = half_reserved(&provider).set("upstreams.openai.limits", "patience = \"0s\"").start();
+    let gate = provider.gate();
+    provider.always(healthy().hold_head(&gate));
+    thread::scope(|scope| {
+        let mut calls: Vec<_> = (0..2).map(|_| sent(scope, &spillway, chat())).collect();
+        provider.wait_for_requests(2);
+        let refused = spillway.send(&chat());
+        assert_eq!((refused.status(), &*refused.at("/error/code")), (429, "rate_limit_exceeded"));
+        assert!(refused.text().contains("2 calls of 4 are in flight"), "{}", refused.text());
+        assert!(refused.text().contains("reserved for groups (reserved_share)"), "{}", refused.text());
+        calls.push(sent(scope, &spillway, by("search", chat())));
+        provider.wait_for_requests(3);
+        gate.open();
+        answered(calls);
+    });
+}
+
 #[test]
 fn what_matters_more_goes_first() {
     let provider = Provider::start();

@@ -24,7 +24,7 @@ fn gate(clock: &Clock) -> Arc<AdmissionGate> {
 }
 
 fn ask(gate: &Arc<AdmissionGate>, deadline: Timestamp) -> Admission {
-    let demand = Demand { tenant: Tenant::new(1), priority: Priority::Normal, tokens: 1 };
+    let demand = Demand { tenant: Tenant::new(1), priority: Priority::Normal, tokens: 1, group: None };
     gate.ask(demand, deadline).expect("there is room, or time to wait for it")
 }
 

@@ -62,7 +62,7 @@ fn admission() -> AdmissionQueue {
 
 /// One call's worth of admission: let in at once, since there is room, and settled as answered.
 fn enter_and_settle(admission: &mut AdmissionQueue, now: Timestamp) {
-    let demand = Demand { tenant: Tenant::new(7), priority: Priority::Normal, tokens: black_box(1_200) };
+    let demand = Demand { tenant: Tenant::new(7), priority: Priority::Normal, tokens: black_box(1_200), group: None };
     if let Ok(Entry::Passed(pass)) = admission.enter(demand, now.saturating_add(Duration::from_secs(10)), now) {
         let feedback = Feedback::Answered { first_token: Duration::from_millis(300), input_tokens: 400 };
         black_box(admission.settle(pass, Settlement::Used(900), feedback, now));

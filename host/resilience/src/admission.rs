@@ -7,8 +7,13 @@ use crate::concurrency::{AdaptiveLimit, Bulkhead, Feedback, Saturated, Slot};
 use crate::fair_queue::{FairQueue, FairQueueSettings, Full, Granted, Tenant, Ticket, Turn};
 use crate::limiter::{Ceiling, Dimension, Exceeded, Limiter, Reported, Reservation, Settlement};
 use crate::pacer::Pacer;
+use crate::shares::{GroupId, Places, Room, ShareStanding, Shares};
 use crate::shed::Priority;
 use crate::time::Timestamp;
+
+mod groups;
+
+use groups::Groups;
 
 /// How many calls may be in flight.
 #[derive(Clone, Copy, Debug)]
@@ -34,13 +39,26 @@ impl Concurrency {
         }
     }
 
-    fn release(&mut self, slot: Slot, feedback: Feedback, now: Timestamp) -> bool {
+    /// Gives a slot back. `kept` are those that are kept from whoever presses for one.
+    fn release(&mut self, slot: Slot, feedback: Feedback, kept: u32, now: Timestamp) -> bool {
         match self {
             Self::Fixed(bulkhead) => {
                 bulkhead.release(slot);
                 false
             }
-            Self::Adaptive(limit) => limit.release(slot, feedback, now),
+            Self::Adaptive(limit) => limit.release_beside(slot, feedback, kept, now),
+        }
+    }
+
+    /// The places of this moment.
+    fn room(&self) -> Room {
+        let max = match self {
+            Self::Fixed(bulkhead) => bulkhead.limit(),
+            Self::Adaptive(limit) => limit.max_in_flight(),
+        };
+        Room {
+            working: Places { limit: self.limit(), taken: self.working() },
+            all: Places { limit: max, taken: self.in_flight() },
         }
     }
 
@@ -87,6 +105,8 @@ pub struct Demand {
     pub priority: Priority,
     /// The upper bound of its tokens, input and output.
     pub tokens: u64,
+    /// The nearest group of its caller's that has a [share](Shares) of the places, if any has.
+    pub group: Option<GroupId>,
 }
 
 /// What stands between a call and its upstream.
@@ -96,6 +116,13 @@ pub enum Obstacle {
     Limit(Exceeded),
     /// The limit on calls in flight.
     Saturated(Saturated),
+    /// What is left of the calls that may be in flight is reserved for others.
+    Reserved {
+        /// How many may be in flight.
+        limit: u32,
+        /// How many are.
+        in_flight: u32,
+    },
     /// The rate that the upstream bears, or a pause that it has named.
     Paced {
         /// The wait of this call behind those who came first, as far as can be told.
@@ -122,8 +149,19 @@ pub struct TurnedAway {
 pub struct Pass {
     reservation: Reservation,
     slot: Slot,
-    /// Its share of a queue, if it had to wait in one.
-    share: Option<Granted>,
+    /// Among whose calls it counts.
+    group: Option<GroupId>,
+    /// Its turn, if it had to wait for one.
+    turn: Option<HadTurn>,
+}
+
+/// A turn, and in whose queue it was.
+#[derive(Debug, PartialEq, Eq)]
+enum HadTurn {
+    /// In that of all.
+    AmongAll(Granted),
+    /// In that of a group, out of its share.
+    InGroup(GroupId, Granted),
 }
 
 impl Pass {
@@ -173,6 +211,8 @@ pub enum Leaving {
 /// - Nobody waits in vain: a call whose own cost cannot be there before its deadline is turned away
 ///   at once.
 /// - A call takes everything or nothing, and whatever it took comes back when it is settled.
+/// - Where groups have [shares](Shares) of the places, whoever is first and waits for nothing but a place that is not
+///   reserved keeps its turn, and does not hold up those who may take one that is reserved for them.
 ///
 /// Call [`next`](Self::next) until it answers `None` after everything that may let somebody in: a
 /// settled pass, a cancelled ticket, a report of the provider's, and when
@@ -183,6 +223,8 @@ pub struct AdmissionQueue {
     concurrency: Concurrency,
     pacer: Option<Pacer>,
     queue: FairQueue,
+    /// Where groups have shares of the places.
+    groups: Option<Box<Groups>>,
 }
 
 impl AdmissionQueue {
@@ -193,7 +235,14 @@ impl AdmissionQueue {
     /// An empty queue in front of these limits.
     #[must_use]
     pub fn new(limiter: Limiter, concurrency: Concurrency, queue: FairQueueSettings) -> Self {
-        Self { limiter, concurrency, pacer: None, queue: FairQueue::new(queue) }
+        Self { limiter, concurrency, pacer: None, queue: FairQueue::new(queue), groups: None }
+    }
+
+    /// The same, in which groups have these shares of the places, and with the same settings for their queues.
+    #[must_use]
+    pub fn with_shares(self, shares: Shares) -> Self {
+        let groups = (!shares.is_empty()).then(|| Box::new(Groups::new(shares, self.queue.settings())));
+        Self { groups, ..self }
     }
 
     /// A queue that paces calls at the rate which the upstream bears, and limits nothing else.
@@ -226,40 +275,74 @@ impl AdmissionQueue {
         deadline: Timestamp,
         now: Timestamp,
     ) -> Result<Entry, TurnedAway> {
-        let tokens = demand.tokens.min(TokenBucket::TOKENS_MAX);
-        let ahead = if former.is_some() { 0 } else { self.queue.ahead_of(demand.tenant.id) };
-        let Some(obstacle) = self.obstacle_behind(ahead, tokens, now) else {
-            return Ok(Entry::Passed(self.take(tokens, now).map_err(|obstacle| self.turn_away(obstacle, tokens))?));
+        let demand = Demand { tokens: demand.tokens.min(TokenBucket::TOKENS_MAX), ..demand };
+        let Demand { tenant, priority, tokens, group } = demand;
+        let ahead = if former.is_some() { 0 } else { self.queue.ahead_of(tenant.id) };
+        let obstacle = match self.goes_past_those_who_wait(group, now) {
+            true => self.limit_in_the_way(group, tokens, now),
+            false => self.obstacle_behind(ahead, group, tokens, now),
+        };
+        let Some(obstacle) = obstacle else {
+            let taken = self.take(group, tokens, now);
+            return taken.map(Entry::Passed).map_err(|obstacle| self.turn_away(obstacle, tokens));
         };
         if now.saturating_add(obstacle.least_wait()) >= deadline {
             return Err(self.turn_away(obstacle, tokens));
         }
-        self.queue
-            .push(demand.tenant, demand.priority, tokens, former, deadline, now)
-            .map(Entry::Waiting)
-            .map_err(|full| self.turn_away(Obstacle::Full(full), tokens))
+        match self.queue.push(tenant, priority, tokens, former, deadline, now) {
+            Ok(ticket) => {
+                if let Some(groups) = &mut self.groups {
+                    groups.wait(ticket, &demand, now);
+                }
+                Ok(Entry::Waiting(ticket))
+            }
+            Err(full) => Err(self.turn_away(Obstacle::Full(full), tokens)),
+        }
     }
 
     /// Who leaves the queue next: first whoever waited in vain, then the next in turn if there is room
-    /// for it.
+    /// for it, or else the first of a group for which there is room that is reserved.
     pub fn next(&mut self, now: Timestamp) -> Option<Leaving> {
+        let is_held_up = self.is_head_held_up(now);
         let (limiter, concurrency) = (&self.limiter, &self.concurrency);
         let paced = !self.pace(self.is_alone_among(1), now).is_zero();
         let fits = |cost| !paced && concurrency.check().is_ok() && limiter.check(cost, now).is_ok();
-        let turn = self.queue.next(now, fits)?;
-        match turn {
-            Turn::Expired { ticket, waited } => Some(Leaving::Expired { ticket, waited }),
-            Turn::Granted(share) => {
-                let (ticket, waited) = (share.ticket, share.waited);
-                // Both limits have just been looked at, so this cannot fail.
-                let pass = self.take(share.cost, now).ok()?;
-                Some(Leaving::Passed { ticket, pass: Pass { share: Some(share), ..pass }, waited })
+        match self.queue.next(now, |cost| !is_held_up && fits(cost)) {
+            Some(Turn::Expired { ticket, waited }) => {
+                self.forget_group_of(ticket);
+                Some(Leaving::Expired { ticket, waited })
             }
+            Some(Turn::Granted(granted)) => {
+                let group = self.forget_group_of(granted.ticket);
+                self.pass_to(group, HadTurn::AmongAll(granted), now)
+            }
+            None if is_held_up => {
+                let groups = self.groups.as_mut()?;
+                let (of, _, cost) = groups.head(&concurrency.room(), now)?;
+                if !fits(cost) {
+                    return None;
+                }
+                let granted = groups.serve(of, now)?;
+                let group = groups.forget(granted.ticket);
+                self.queue.cancel(granted.ticket);
+                self.pass_to(group, HadTurn::InGroup(of, granted), now)
+            }
+            None => None,
         }
+    }
+
+    /// Lets somebody out of the queue for whom there is room, as has just been looked at.
+    fn pass_to(&mut self, group: Option<GroupId>, turn: HadTurn, now: Timestamp) -> Option<Leaving> {
+        let (HadTurn::AmongAll(granted) | HadTurn::InGroup(_, granted)) = &turn;
+        let (ticket, waited, cost) = (granted.ticket, granted.waited, granted.cost);
+        // There is room, so this cannot fail.
+        let pass = self.take(group, cost, now).ok()?;
+        Some(Leaving::Passed { ticket, pass: Pass { turn: Some(turn), ..pass }, waited })
     }
 
     /// Leaves the queue; everybody else keeps their order. `false` when the ticket has left already.
     pub fn cancel(&mut self, ticket: Ticket) -> bool {
+        self.forget_group_of(ticket);
         self.queue.cancel(ticket)
     }
 
@@ -267,9 +350,18 @@ impl AdmissionQueue {
     /// whose turn it is; `None` when nobody waits.
     pub fn wake_at(&mut self, now: Timestamp) -> Option<(Ticket, Timestamp)> {
         let deadline = self.queue.next_deadline()?;
-        let (ticket, cost) = self.queue.head(now)?;
+        let (mut ticket, mut cost) = self.queue.head(now)?;
         if self.concurrency.check().is_err() {
             return Some((ticket, deadline));
+        }
+        if let Some(groups) = &mut self.groups
+            && !groups.has_place_for_waiter(ticket, &self.concurrency.room())
+        {
+            // Whoever is first waits for a call to end; who is let in before needs the time that its tokens take.
+            let Some((_, first, its_cost)) = groups.head(&self.concurrency.room(), now) else {
+                return Some((ticket, deadline));
+            };
+            (ticket, cost) = (first, its_cost);
         }
         let paced = self.pace(self.is_alone_among(1), now);
         let wait =
@@ -280,17 +372,30 @@ impl AdmissionQueue {
     /// Gives back what a call took and did not use, and learns from what became of it. True for an overload that a
     /// circuit should not hold against the upstream, because the limit deals with it: see [`AdaptiveLimit::release`].
     pub fn settle(&mut self, pass: Pass, settlement: Settlement, feedback: Feedback, now: Timestamp) -> bool {
-        let Pass { reservation, slot, share } = pass;
-        if let Some(share) = share {
-            let used = match settlement {
-                Settlement::Used(tokens) => tokens,
-                Settlement::Refund => 0,
-                Settlement::AsEstimated => share.cost,
-            };
-            self.queue.settle(share, used);
+        let Pass { reservation, slot, group, turn } = pass;
+        let used = |granted: &Granted| match settlement {
+            Settlement::Used(tokens) => tokens,
+            Settlement::Refund => 0,
+            Settlement::AsEstimated => granted.cost,
+        };
+        match (turn, &mut self.groups) {
+            (Some(HadTurn::AmongAll(granted)), _) => {
+                let used = used(&granted);
+                self.queue.settle(granted, used);
+            }
+            (Some(HadTurn::InGroup(of, granted)), Some(groups)) => {
+                let used = used(&granted);
+                groups.settle(of, granted, used);
+            }
+            (Some(HadTurn::InGroup(..)), None) | (None, _) => {}
         }
         self.limiter.settle(reservation, settlement, now);
-        self.concurrency.release(slot, feedback, now)
+        let mut kept = 0;
+        if let Some(groups) = &mut self.groups {
+            kept = groups.shares.claims(&self.concurrency.room()).kept();
+            groups.shares.left(group, slot.lasts());
+        }
+        self.concurrency.release(slot, feedback, kept, now)
     }
 
     /// Takes tokens of a call that goes on: see [`Limiter::charge`].
@@ -300,22 +405,33 @@ impl AdmissionQueue {
 
     /// A call has become something that stays for long: see [`AdaptiveLimit::lasts`].
     pub fn lasts(&mut self, pass: &mut Pass) {
+        let lasted = pass.slot.lasts();
         self.concurrency.lasts(&mut pass.slot);
+        if let Some(groups) = &mut self.groups
+            && pass.slot.lasts() != lasted
+        {
+            groups.shares.lasts(pass.group);
+        }
     }
 
-    /// What stands in the way of a call of so many tokens that comes now.
-    #[must_use]
-    pub fn obstacle(&self, tokens: u64, now: Timestamp) -> Option<Obstacle> {
-        self.obstacle_behind(self.queue.len(), tokens, now)
-    }
-
-    /// As [`obstacle`](Self::obstacle), for a call before whose turn so many others have theirs.
-    fn obstacle_behind(&self, ahead: usize, tokens: u64, now: Timestamp) -> Option<Obstacle> {
+    /// What stands in the way of a call for which others do not matter.
+    fn limit_in_the_way(&self, group: Option<GroupId>, tokens: u64, now: Timestamp) -> Option<Obstacle> {
         if let Err(exceeded) = self.limiter.check(tokens, now) {
             return Some(Obstacle::Limit(exceeded));
         }
         if let Err(saturated) = self.concurrency.check() {
             return Some(Obstacle::Saturated(saturated));
+        }
+        let groups = self.groups.as_ref()?;
+        let room = self.concurrency.room();
+        let Places { limit, taken } = room.working;
+        (!groups.has_place_for(group, &room)).then_some(Obstacle::Reserved { limit, in_flight: taken })
+    }
+
+    /// What stands in the way of a call that comes now, and before whose turn so many others have theirs.
+    fn obstacle_behind(&self, ahead: usize, group: Option<GroupId>, tokens: u64, now: Timestamp) -> Option<Obstacle> {
+        if let Some(obstacle) = self.limit_in_the_way(group, tokens, now) {
+            return Some(obstacle);
         }
         if let Some(pacer) = &self.pacer {
             let wait = if self.is_alone_among(0) { pacer.wait_alone(now) } else { pacer.wait_behind(ahead, now) };
@@ -326,11 +442,39 @@ impl AdmissionQueue {
         (!self.queue.is_empty()).then(|| Obstacle::Queue(self.queue.len()))
     }
 
-    /// What whoever has waited in vain for so many tokens is told.
+    /// What whoever has waited in vain for so many tokens is told, for a call of this group.
     #[must_use]
-    pub fn in_vain(&self, tokens: u64, now: Timestamp) -> TurnedAway {
-        let obstacle = self.obstacle(tokens, now).unwrap_or(Obstacle::Queue(self.queue.len()));
-        self.turn_away(obstacle, tokens)
+    pub fn in_vain(&self, tokens: u64, group: Option<GroupId>, now: Timestamp) -> TurnedAway {
+        let obstacle = self.obstacle_behind(self.queue.len(), group, tokens, now);
+        self.turn_away(obstacle.unwrap_or(Obstacle::Queue(self.queue.len())), tokens)
+    }
+
+    /// Whether whoever is first in turn waits for nothing but a place that is not reserved for others.
+    fn is_head_held_up(&mut self, now: Timestamp) -> bool {
+        let Some(groups) = &self.groups else { return false };
+        let head = self.queue.head(now);
+        head.is_some_and(|(ticket, _)| !groups.has_place_for_waiter(ticket, &self.concurrency.room()))
+    }
+
+    /// Whether a call that comes now, of this group, waits behind nobody, since there is a place that is reserved for it
+    /// and whoever is first in turn must not take that.
+    fn goes_past_those_who_wait(&mut self, group: Option<GroupId>, now: Timestamp) -> bool {
+        self.is_head_held_up(now)
+            && self
+                .groups
+                .as_mut()
+                .is_some_and(|groups| groups.takes_reserved_place(group, &self.concurrency.room(), now))
+    }
+
+    /// Whoever has this ticket waits no more. Answers of which group it was.
+    fn forget_group_of(&mut self, ticket: Ticket) -> Option<GroupId> {
+        self.groups.as_mut().and_then(|groups| groups.forget(ticket))
+    }
+
+    /// How the shares of groups stand.
+    pub fn shares(&self) -> impl Iterator<Item = ShareStanding> {
+        let limit = self.concurrency.limit();
+        self.groups.iter().flat_map(move |groups| groups.shares.standing(limit))
     }
 
     /// See [`Limiter::resync`].
@@ -389,17 +533,20 @@ impl AdmissionQueue {
         self.pacer.as_ref().map_or(Duration::ZERO, wait)
     }
 
-    fn take(&mut self, tokens: u64, now: Timestamp) -> Result<Pass, Obstacle> {
+    fn take(&mut self, group: Option<GroupId>, tokens: u64, now: Timestamp) -> Result<Pass, Obstacle> {
         let slot = self.concurrency.acquire(now).map_err(Obstacle::Saturated)?;
         match self.limiter.reserve(tokens, now) {
             Ok(reservation) => {
                 if let Some(pacer) = &mut self.pacer {
                     pacer.sent(now);
                 }
-                Ok(Pass { reservation, slot, share: None })
+                if let Some(groups) = &mut self.groups {
+                    groups.shares.taken(group);
+                }
+                Ok(Pass { reservation, slot, group, turn: None })
             }
             Err(exceeded) => {
-                self.concurrency.release(slot, Feedback::Neutral, now);
+                self.concurrency.release(slot, Feedback::Neutral, 0, now);
                 Err(Obstacle::Limit(exceeded))
             }
         }
@@ -414,7 +561,9 @@ impl AdmissionQueue {
         let least = match obstacle {
             Obstacle::Limit(exceeded) => exceeded.retry_after,
             Obstacle::Paced { wait } => wait,
-            Obstacle::Saturated(_) | Obstacle::Queue(_) | Obstacle::Full(_) => Self::SATURATED_RETRY_AFTER,
+            Obstacle::Saturated(_) | Obstacle::Reserved { .. } | Obstacle::Queue(_) | Obstacle::Full(_) => {
+                Self::SATURATED_RETRY_AFTER
+            }
         };
         TurnedAway { obstacle, retry_after: least.max(others) }
     }
@@ -426,7 +575,7 @@ impl Obstacle {
         match self {
             Self::Limit(exceeded) => exceeded.retry_after,
             Self::Paced { wait } => *wait,
-            Self::Saturated(_) | Self::Queue(_) | Self::Full(_) => Duration::ZERO,
+            Self::Saturated(_) | Self::Reserved { .. } | Self::Queue(_) | Self::Full(_) => Duration::ZERO,
         }
     }
 }

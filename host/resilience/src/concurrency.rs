@@ -28,6 +28,14 @@ pub struct Slot {
     lasts: bool,
 }
 
+impl Slot {
+    /// Whether it is held by what [lasts](AdaptiveLimit::lasts).
+    #[must_use]
+    pub const fn lasts(&self) -> bool {
+        self.lasts
+    }
+}
+
 /// A fixed bound on calls in flight.
 #[derive(Clone, Copy, Debug)]
 pub struct Bulkhead {
@@ -301,8 +309,14 @@ impl AdaptiveLimit {
     /// [`EXCUSED_DECREASES`](Self::EXCUSED_DECREASES) in a row have not helped, or when no more than
     /// `min_in_flight` calls were in flight; then the upstream is not overloaded by this caller, but ill.
     pub fn release(&mut self, slot: Slot, feedback: Feedback, now: Timestamp) -> bool {
+        self.release_beside(slot, feedback, 0, now)
+    }
+
+    /// As [`release`](Self::release), where so many slots are kept from those who press: a limit is in use if half of
+    /// what they may take is, or it would never grow again while those for whom the rest is kept are silent.
+    pub fn release_beside(&mut self, slot: Slot, feedback: Feedback, kept: u32, now: Timestamp) -> bool {
         self.note_congestion(now);
-        let used = u64::from(self.working()) * 2 * MILLI >= self.milli_limit;
+        let used = (u64::from(self.working()) * 2 + u64::from(kept)) * MILLI >= self.milli_limit;
         let stale = self.decreased.is_some_and(|decreased| slot.acquired <= decreased);
         let excused = match feedback {
             Feedback::Answered { first_token, input_tokens } => {
@@ -340,6 +354,12 @@ impl AdaptiveLimit {
     #[must_use]
     pub const fn in_flight(&self) -> u32 {
         self.in_flight
+    }
+
+    /// Calls that may be in flight, those that [last](Self::lasts) included.
+    #[must_use]
+    pub const fn max_in_flight(&self) -> u32 {
+        self.settings.max_in_flight
     }
 
     fn note_congestion(&mut self, now: Timestamp) {

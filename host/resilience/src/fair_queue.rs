@@ -213,6 +213,11 @@ impl FairQueue {
         }
     }
 
+    /// Its numbers, within their bounds.
+    pub(crate) const fn settings(&self) -> FairQueueSettings {
+        self.settings
+    }
+
     /// Joins the queue for `cost` tokens, at most [`TokenBucket::TOKENS_MAX`], until `deadline`. Somebody who had a
     /// turn that came to nothing comes, with its `former` ticket, before those of its tenant and priority who joined
     /// later.
@@ -233,19 +238,32 @@ impl FairQueue {
         if self.len() >= self.settings.max_waiting as usize {
             return Err(Full::Queue);
         }
-        let tenant = Tenant { weight: tenant.weight.clamp(1, Tenant::WEIGHT_MAX), ..tenant };
         if self.per_tenant.get(&tenant.id).is_some_and(|count| *count >= self.settings.max_waiting_per_tenant) {
             return Err(Full::Tenant);
         }
-        *self.per_tenant.entry(tenant.id).or_default() += 1;
         // A ticket that still waits is another's.
         let ticket = match former {
-            Some(Ticket(former)) if !self.waiters.contains_key(&former) && former < self.next_ticket => former,
-            Some(_) | None => {
-                self.next_ticket += 1;
-                self.next_ticket - 1
-            }
+            Some(Ticket(former)) if !self.waiters.contains_key(&former) && former < self.next_ticket => Ticket(former),
+            Some(_) | None => Ticket(self.next_ticket),
         };
+        self.join(ticket, tenant, priority, cost, deadline, now);
+        Ok(ticket)
+    }
+
+    /// Joins the queue with this ticket, which nobody has in it, whatever its bounds: for whoever waits in another one
+    /// with it as well.
+    pub(crate) fn join(
+        &mut self,
+        Ticket(ticket): Ticket,
+        tenant: Tenant,
+        priority: Priority,
+        cost: u64,
+        deadline: Timestamp,
+        now: Timestamp,
+    ) {
+        let tenant = Tenant { weight: tenant.weight.clamp(1, Tenant::WEIGHT_MAX), ..tenant };
+        *self.per_tenant.entry(tenant.id).or_default() += 1;
+        self.next_ticket = self.next_ticket.max(ticket + 1);
         let cost = cost.min(TokenBucket::TOKENS_MAX);
         // At most a million waiters of at most a trillion tokens: the sum fits.
         self.waiting_tokens += cost;
@@ -256,7 +274,6 @@ impl FairQueue {
             lane.passed_over = None;
         }
         lane.band.push(tenant.id, tenant.weight, ticket, cost.max(self.settings.turn_tokens));
-        Ok(Ticket(ticket))
     }
 
     /// Leaves the queue unserved; everybody else keeps their order, and nothing is charged. `false`

@@ -16,6 +16,7 @@
 //! | Is there room for it at all? | [`ShedSettings::decide`] |
 //! | Whose turn is it while tokens or slots are short? | [`AdmissionQueue`], with a [`FairQueue`] |
 //! | How many calls may be in flight? | [`Bulkhead`], [`AdaptiveLimit`] |
+//! | Who may take the last places? | [`Shares`] |
 //! | Should a late call get a second one beside it? | [`when_to_hedge`] |
 //! | May anything be retried at all? | [`RetryBudget`] |
 //! | Who is asked first, of several that may serve it? | [`order`], with an [`Affinity`] |
@@ -45,6 +46,7 @@ mod pacer;
 mod promptness;
 mod purse;
 mod runaway;
+mod shares;
 mod shed;
 mod time;
 mod window;
@@ -84,6 +86,7 @@ pub use runaway::{
     Conversation, Growth, GuardKind, GuardSet, Hour, OfConversation, OfRow, Recent, Repetition, RunawaySettings,
     Tripped,
 };
+pub use shares::{GroupId, NotReserved, ShareStanding, Shares};
 pub use shed::{Load, Priority, ShedDecision, ShedSettings};
 pub use time::Timestamp;
 pub use window::{Outcome, Tally, Window, WindowKind};

@@ -4,6 +4,7 @@ mod ledger;
 
 pub(crate) use ledger::{LedgerStatus, LimitStatus};
 
+use crate::config::ReservedShares;
 use crate::keys::summary::KeysSummary;
 use crate::observe::guards::GuardFinding;
 use crate::observe::refusals::{RecentRefusal, fit_to_show};
@@ -121,6 +122,8 @@ pub(crate) struct UpstreamStatus {
     /// The name of the policy that judges it.
     pub(crate) policy: String,
     pub(crate) limits: LimitsStatus,
+    /// Places that are reserved for groups.
+    pub(crate) reserved: Vec<ReservedStatus>,
     /// The parts that have said "too much".
     pub(crate) pacing: Vec<LaneStatus>,
     pub(crate) breakers: Vec<CircuitStatus>,
@@ -168,6 +171,17 @@ pub(crate) struct LimitsStatus {
     pub(crate) max_in_flight: u32,
     /// Requests in the queue for them.
     pub(crate) waiting: usize,
+}
+
+/// The places of an upstream that are reserved for a group.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct ReservedStatus {
+    pub(crate) group: String,
+    /// Of as many as may be in flight at the moment.
+    pub(crate) places: u32,
+    /// Calls of the group and of those below it, which may be more.
+    pub(crate) in_flight: u32,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -265,13 +279,14 @@ impl Status {
             Some(spool) => Some(QueueStatus::of(spool, app.clock.unix_ms()).await),
         };
         let tenants = app.callers.gates();
+        let reserved = app.config.reserved_shares();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_ms: app.clock.now().as_micros() / 1_000,
             draining: app.is_draining(),
             in_flight: app.requests_in_flight(),
             held_bytes: app.bytes_held(),
-            upstreams: app.upstreams.values().map(|upstream| UpstreamStatus::of(upstream)).collect(),
+            upstreams: app.upstreams.values().map(|upstream| UpstreamStatus::of(upstream, &reserved)).collect(),
             routes: app.chains.routes().map(|chain| RouteStatus::of(chain)).collect(),
             tenants: tenants
                 .map(|(name, gate)| TenantStatus { name: name.to_owned(), limits: LimitsStatus::of(gate) })
@@ -299,7 +314,7 @@ impl KeysStatus {
 }
 
 impl UpstreamStatus {
-    fn of(upstream: &Upstream) -> UpstreamStatus {
+    fn of(upstream: &Upstream, reserved: &ReservedShares) -> UpstreamStatus {
         UpstreamStatus {
             name: upstream.name.to_string(),
             url: upstream.config.url.to_string(),
@@ -310,6 +325,14 @@ impl UpstreamStatus {
             dialect: upstream.config.dialect.as_str().into(),
             policy: upstream.policy.name().to_owned(),
             limits: LimitsStatus::of(&upstream.gate),
+            reserved: upstream.gate.look(|queue, _| {
+                let standing = queue.shares().map(|share| ReservedStatus {
+                    group: reserved.name(share.group).to_owned(),
+                    places: share.places,
+                    in_flight: share.in_flight,
+                });
+                standing.collect()
+            }),
             pacing: upstream.lanes.look().into_iter().map(LaneStatus::of).collect(),
             breakers: upstream.circuits.look().into_iter().map(CircuitStatus::of).collect(),
         }

@@ -1,11 +1,11 @@
 //! `[groups.NAME]`: whose keys spend together, and how much.
 
 use super::allowance::Limit;
-use super::kind::{Flag, List, Maybe, Text};
+use super::kind::{Flag, List, Maybe, Number, Text};
 use super::ledger::allowances;
 use super::reader::Section;
 use super::section::section;
-use spillway_resilience::{Allowance, Purse};
+use spillway_resilience::{Allowance, GroupId, NotReserved, Purse, Shares};
 use std::collections::BTreeMap;
 
 section! {
@@ -20,6 +20,11 @@ section! {
         soft_limits: Vec<Limit> = Vec::new(), List("limits", Limit::parse);
         /// Whether its limits only count and show what they would have refused.
         watch_only: bool = false, Flag;
+        /// Share of each upstream's places that is reserved for it and the groups below it. Places are the calls that may
+        /// be in flight there at the moment (`max_in_flight`, or what adapting has left of it), and a share is rounded
+        /// down to whole ones. What is reserved for a group below is part of it, and all groups together can reserve 0.9
+        /// ([ledger.md](ledger.md#a-share-of-an-upstreams-places)).
+        reserved_share: f64 = 0.0, Number(0.0..=Shares::RESERVED_MAX);
     }
 }
 
@@ -36,7 +41,72 @@ pub(super) fn read(section: Section<'_>) -> BTreeMap<String, GroupConfig> {
             section.mistake("", said);
         }
     }
+    ReservedShares::of(&groups, |name, share, why| {
+        section.mistake("", format!("groups.{name}.reserved_share: {share} {why}"))
+    });
     groups
+}
+
+/// Which share of each upstream's places is reserved for whom.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ReservedShares {
+    /// As an upstream begins with them.
+    pub shares: Shares,
+    /// Whose each is.
+    names: Vec<String>,
+    /// The nearest group with a share from each group up, where there is one.
+    nearest: BTreeMap<String, GroupId>,
+}
+
+impl ReservedShares {
+    /// Those of these groups. `mistake` is told of each that cannot be reserved, and why.
+    pub(super) fn of(groups: &BTreeMap<String, GroupConfig>, mut mistake: impl FnMut(&str, f64, String)) -> Self {
+        let mut reserved = ReservedShares::default();
+        // Those above before those below them. Those that are above themselves are a mistake already.
+        let mut names: Vec<_> = groups.keys().filter_map(|name| Some((depth(groups, name)?, name))).collect();
+        names.sort();
+        for (_, name) in names {
+            let GroupConfig { parent, reserved_share, .. } = &groups[name];
+            let above = parent.as_ref().and_then(|parent| reserved.nearest.get(parent)).copied();
+            let mut nearest = above;
+            if *reserved_share > 0.0 {
+                match reserved.shares.reserve(above, *reserved_share) {
+                    Ok(own) => {
+                        nearest = Some(own);
+                        reserved.names.push(name.clone());
+                    }
+                    Err(why) => mistake(name, *reserved_share, reserved.in_words(above, why)),
+                }
+            }
+            reserved.nearest.extend(nearest.map(|nearest| (name.clone(), nearest)));
+        }
+        reserved
+    }
+
+    fn in_words(&self, above: Option<GroupId>, why: NotReserved) -> String {
+        match (why, above) {
+            (NotReserved::TooMany, _) => format!("is one too many: {} groups can have one", Shares::GROUPS_MAX),
+            (NotReserved::Left(left), Some(above)) => {
+                format!("is more than the {left} that is left of the share of groups.{}", self.name(above))
+            }
+            (NotReserved::Left(left), None) => {
+                format!(
+                    "is more than the {left} that is left: all groups together can reserve {}",
+                    Shares::RESERVED_MAX
+                )
+            }
+        }
+    }
+
+    /// Whose share it is.
+    pub(crate) fn name(&self, group: GroupId) -> &str {
+        self.names.get(group.index()).map_or("", String::as_str)
+    }
+
+    /// The nearest group with a share, from this one up.
+    pub(crate) fn nearest(&self, group: &str) -> Option<GroupId> {
+        self.nearest.get(group).copied()
+    }
 }
 
 /// Places in the tree that are not for groups: all callers together, and a key.
@@ -65,5 +135,50 @@ impl GroupConfig {
     /// What it may spend. Where `watch_only`, it refuses nobody.
     pub fn allowances(&self, watch_only: bool) -> Vec<Allowance> {
         allowances(&self.limits, &self.soft_limits, self.watch_only || watch_only)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::parse;
+    use std::path::Path;
+
+    #[test]
+    fn a_group_has_its_own_share_of_places_or_the_nearest_above_it() {
+        let text = "[groups.acme]\nreserved_share = 0.6\n[groups.ads]\nparent = \"search\"\n\
+                    [groups.search]\nparent = \"acme\"\nreserved_share = 0.2\n[groups.chat]\nparent = \"acme\"\n\
+                    [groups.others]\n[groups.guests]\nparent = \"others\"\nreserved_share = 0.3\n";
+        let reserved = parse(text, Path::new("")).expect("valid").reserved_shares();
+        let nearest = |group| reserved.nearest(group).map(|nearest| reserved.name(nearest).to_owned());
+        for (group, of) in [
+            ("acme", Some("acme")),
+            ("search", Some("search")),
+            ("ads", Some("search")),
+            ("chat", Some("acme")),
+            ("others", None),
+            ("guests", Some("guests")),
+            ("nobodys", None),
+        ] {
+            assert_eq!(nearest(group).as_deref(), of, "{group}");
+        }
+    }
+
+    #[test]
+    fn more_than_can_be_reserved_is_a_mistake_that_says_what_is_left() {
+        for (text, said) in [
+            (
+                "[groups.a]\nreserved_share = 0.5\n[groups.b]\nreserved_share = 0.6\n",
+                "groups.b.reserved_share: 0.6 is more than the 0.4 that is left: all groups together can reserve 0.9",
+            ),
+            (
+                "[groups.a]\nreserved_share = 0.5\n[groups.b]\nparent = \"a\"\nreserved_share = 0.6\n",
+                "groups.b.reserved_share: 0.6 is more than the 0.5 that is left of the share of groups.a",
+            ),
+            ("[groups.a]\nreserved_share = 1\n", "groups.a.reserved_share: 1 must lie between 0 and 0.9"),
+            ("[groups.a]\nreserved_share = -0.1\n", "groups.a.reserved_share: -0.1 must lie between 0 and 0.9"),
+        ] {
+            let mistakes = parse(text, Path::new("")).expect_err(said);
+            assert!(mistakes.iter().any(|mistake| mistake.to_string().contains(said)), "{mistakes:?}");
+        }
     }
 }

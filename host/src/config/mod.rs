@@ -53,6 +53,7 @@ pub(crate) use declared::declared;
 pub use followed_secret::{FollowedSecret, Look};
 pub use forwarded::ForwardedHeader;
 pub use groups::GroupConfig;
+pub(crate) use groups::ReservedShares;
 pub use guards::{GuardsConfig, OwnGuards};
 pub use hedge::HedgeConfig;
 pub use keys::KeysConfig;
@@ -212,6 +213,12 @@ impl Config {
     pub fn keeps_ledger(&self) -> bool {
         let LedgerConfig { enabled, limits, soft_limits, .. } = &self.ledger;
         *enabled || !limits.is_empty() || !soft_limits.is_empty() || !self.groups.is_empty() || self.keys.required
+    }
+
+    /// Which share of each upstream's places is reserved for whom.
+    pub(crate) fn reserved_shares(&self) -> ReservedShares {
+        // It was checked when it was read.
+        ReservedShares::of(&self.groups, |_, _, _| {})
     }
 
     /// What tokens cost by it, and why a file of prices is not used, if it is not.

@@ -162,6 +162,13 @@ fn limited(owner: Owner, away: &TurnedAway) -> Blocked {
             owner,
             what: format!("{limit} calls are in flight, as many as it may have at once"),
         },
+        Obstacle::Reserved { limit, in_flight } => RefusalKind::Saturated {
+            owner,
+            what: format!(
+                "{in_flight} calls of {limit} are in flight, and the places that are left are reserved for groups \
+                 (reserved_share) that this caller is not of"
+            ),
+        },
         Obstacle::Paced { .. } | Obstacle::Queue(_) => RefusalKind::Saturated {
             owner,
             what: "others came first, and this request may not wait for as long as its turn takes".into(),

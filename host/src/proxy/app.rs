@@ -20,7 +20,7 @@ use crate::tenants::failures::FailedAuthentications;
 use crate::tenants::guard::Guard;
 use crate::tenants::origin::Proxies;
 use crate::tenants::runaway::RunawayGuards;
-use crate::upstream::Upstream;
+use crate::upstream::{Common, Upstream};
 use arc_swap::ArcSwap;
 use prometheus_client::metrics::counter::Counter;
 use spillway_resilience::{Load, ShedSettings};
@@ -132,11 +132,13 @@ impl App {
         let callers = Callers::new(&config, key.clone(), clock, ledger.clone());
         metrics.show_labels(Arc::clone(&callers.labels));
         let circuit_changed = Arc::new(Notify::new());
+        let shares = config.reserved_shares().shares;
         let upstreams = config.upstreams.iter().map(|(name, upstream)| {
             let slot = policies.slot(&upstream.policy);
             let counters = metrics.upstream(name);
-            let changed = Arc::clone(&circuit_changed);
-            let upstream = Upstream::new(name, upstream.clone(), slot, counters, &key, clock, changed);
+            let (fingerprints, shares, circuit_changed) = (&key, &shares, &circuit_changed);
+            let common = Common { fingerprints, shares, circuit_changed, clock };
+            let upstream = Upstream::new(name, upstream.clone(), slot, counters, common);
             (name.clone(), Arc::new(upstream))
         });
         let upstreams = upstreams.collect();

@@ -79,6 +79,7 @@ mod tests {
             key,
             gate: None,
             payer: None,
+            group: None,
             label: Label::default(),
             guards: None,
         }

@@ -349,7 +349,7 @@ impl Target {
     /// What it asks of limits.
     pub(crate) fn demand(&self) -> Demand {
         let caller = &self.request.caller;
-        Demand { tenant: caller.tenant, priority: caller.priority, tokens: self.estimate.total }
+        Demand { tenant: caller.tenant, priority: caller.priority, tokens: self.estimate.total, group: caller.group }
     }
 
     /// The bytes that are sent, where they are held.

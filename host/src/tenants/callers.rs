@@ -1,6 +1,6 @@
 //! Who calls: the tenant whose share and limits a request counts against, its priority, and its credential.
 
-use crate::config::{Config, Quota, TenantConfig};
+use crate::config::{Config, Quota, ReservedShares, TenantConfig};
 use crate::dialect::headers::{self, PRIORITY_HEADER, TENANT_HEADER};
 use crate::keys::table::Key;
 use crate::ledger::{Ledger, Payer};
@@ -14,7 +14,8 @@ use crate::upstream::limiter;
 use arc_swap::ArcSwap;
 use http::HeaderMap;
 use spillway_resilience::{
-    AdaptiveLimitSettings, AdmissionQueue, Bulkhead, Concurrency, FairQueueSettings, Priority, RunawaySettings, Tenant,
+    AdaptiveLimitSettings, AdmissionQueue, Bulkhead, Concurrency, FairQueueSettings, GroupId, Priority,
+    RunawaySettings, Tenant,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -43,6 +44,8 @@ pub(crate) struct Caller {
     pub gate: Option<Arc<AdmissionGate>>,
     /// From whose purse it is paid, where a ledger is kept.
     pub payer: Option<Arc<Payer>>,
+    /// The nearest of its groups that has a share of upstreams' places.
+    pub group: Option<GroupId>,
     /// What it says that its request is for.
     pub label: Label,
     /// What stops it where it runs away, if that differs from what stops everybody.
@@ -98,6 +101,8 @@ pub(crate) struct Callers {
     /// Who pays for those that belong nowhere.
     everybody: Option<Arc<Payer>>,
     ledger: Option<Arc<Ledger>>,
+    /// Which groups have a share of upstreams' places.
+    reserved: ReservedShares,
     /// Who pays for each key's, by the key's id.
     of_keys: ArcSwap<HashMap<String, Arc<Payer>>>,
     /// Whether whoever says of which tenant it is is believed: not where it has to show that.
@@ -145,7 +150,8 @@ impl Callers {
         let configured = configured.collect();
         let labels = Arc::new(Labels::new(&config.labels));
         let are_believed = !config.keys.required;
-        Callers { key, configured, everybody, ledger, of_keys: ArcSwap::default(), are_believed, labels }
+        let reserved = config.reserved_shares();
+        Callers { key, configured, everybody, ledger, reserved, of_keys: ArcSwap::default(), are_believed, labels }
     }
 
     /// Who made a request with these headers and this query, and these rights.
@@ -187,6 +193,7 @@ impl Callers {
             may_spend,
             gate: configured.and_then(|tenant| tenant.gate.clone()),
             payer: self.payer(key.as_deref(), configured),
+            group: self.group(key.as_deref(), configured),
             label,
             guards: configured.and_then(|tenant| tenant.guards.clone()),
             key,
@@ -198,6 +205,15 @@ impl Callers {
         let everybody = self.everybody.as_ref()?;
         let of_key = key.and_then(|key| self.of_keys.load().get(key.id()).cloned());
         of_key.or_else(|| tenant?.payer.clone()).or_else(|| Some(Arc::clone(everybody)))
+    }
+
+    /// The nearest group with a share of places: that of the key that was shown, or else of the tenant.
+    fn group(&self, key: Option<&Key>, tenant: Option<&Configured>) -> Option<GroupId> {
+        let group = match key {
+            Some(key) => key.record.group.as_deref(),
+            None => tenant.and_then(|tenant| tenant.config.group.as_deref()),
+        };
+        self.reserved.nearest(group?)
     }
 
     /// These are the keys from here on: what each may spend, where that is kept. Answers those whose limits do not
@@ -308,6 +324,34 @@ mod tests {
             assert_eq!((caller.gate.is_some(), caller.may_spend), (has_gate, true), "{id}");
         }
         assert_ne!(with("k_1", "low").tenant.id, with("k_2", "low").tenant.id);
+    }
+
+    #[test]
+    fn a_caller_has_the_share_of_places_of_its_keys_group_or_else_of_its_tenants() {
+        let text = "[groups.search]\nreserved_share = 0.3\n[groups.ads]\nparent = \"search\"\n[groups.chat]\n\
+                    [tenants.crawler]\ngroup = \"ads\"\n[tenants.chatter]\ngroup = \"chat\"\n";
+        let config = parse(text, Path::new("")).expect("valid");
+        // No ledger is kept here.
+        let callers = Callers::new(&config, FingerprintKey::from_bytes([1; 32]), Clock::start(), None);
+        let table = KeyTable::default();
+        let text = |text: &str| Some(text.to_owned());
+        table.replace(vec![
+            KeyRecord { group: text("ads"), ..record("k_1", "one") },
+            KeyRecord { tenant: text("crawler"), ..record("k_2", "two") },
+        ]);
+        for (id, tenant, has_share) in [
+            (Some("k_1"), "", true),
+            (Some("k_2"), "", false),
+            (None, "crawler", true),
+            (None, "chatter", false),
+            (None, "nobody", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(TENANT_HEADER, HeaderValue::from_str(tenant).expect("a header"));
+            let key = id.map(|id| table.of_id(id, 0).expect("a key"));
+            let caller = callers.identify(&headers, "", Rights { may_spend: true, key });
+            assert_eq!(caller.group.is_some(), has_share, "{id:?} {tenant}");
+        }
     }
 
     #[test]

@@ -92,9 +92,7 @@ impl AdmissionGate {
         wake(woken);
         Ok(match entry {
             Entry::Passed(pass) => Admission::Admitted(AdmissionPermit::new(Arc::clone(self), pass, None)),
-            Entry::Waiting(ticket) => {
-                Admission::Waits(Waiting { gate: Arc::clone(self), ticket, tokens: demand.tokens, left: false })
-            }
+            Entry::Waiting(ticket) => Admission::Waits(Waiting { gate: Arc::clone(self), ticket, demand, left: false }),
         })
     }
 
@@ -206,7 +204,7 @@ fn wake(woken: Vec<Waker>) {
 pub struct Waiting {
     gate: Arc<AdmissionGate>,
     ticket: Ticket,
-    tokens: u64,
+    demand: Demand,
     left: bool,
 }
 
@@ -223,7 +221,8 @@ impl Waiting {
             // Whoever has left cannot ask again, so a missing waiter is one that has expired.
             Some(Waiter::Expired) | None => {
                 self.left = true;
-                Turn::Left(Err(state.queue.in_vain(self.tokens, self.gate.clock.now())))
+                let Demand { tokens, group, .. } = self.demand;
+                Turn::Left(Err(state.queue.in_vain(tokens, group, self.gate.clock.now())))
             }
             Some(Waiter::Waits(_)) => {
                 state.waiters.insert(self.ticket, Waiter::Waits(Some(waker.clone())));

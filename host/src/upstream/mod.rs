@@ -32,7 +32,7 @@ use crate::upstream::lanes::Lanes;
 use crate::upstream::scope::Subject;
 use spillway_resilience::{
     AdaptiveLimit, AdmissionQueue, Bulkhead, Concurrency, Dimension, Limiter, LoadTrial, Promptness, Reported,
-    RetryBudget, ServedLog, Timestamp, TokenBucket,
+    RetryBudget, ServedLog, Shares, Timestamp, TokenBucket,
 };
 use spillway_sdk::{Class, Verdict, rate_limits};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -83,6 +83,17 @@ pub(crate) struct Experience {
     pub promptness: Promptness,
 }
 
+/// What all upstreams have in common.
+#[derive(Debug)]
+pub(crate) struct Common<'a> {
+    pub fingerprints: &'a FingerprintKey,
+    /// Which shares of their places are reserved.
+    pub shares: &'a Shares,
+    /// Rung when some circuit changes its state.
+    pub circuit_changed: &'a Arc<Notify>,
+    pub clock: Clock,
+}
+
 impl Upstream {
     /// An upstream at rest.
     pub(crate) fn new(
@@ -90,23 +101,22 @@ impl Upstream {
         config: UpstreamConfig,
         policy: Arc<Slot>,
         metrics: Arc<UpstreamMetrics>,
-        fingerprints: &FingerprintKey,
-        clock: Clock,
-        circuit_changed: Arc<Notify>,
+        Common { fingerprints, shares, circuit_changed, clock }: Common<'_>,
     ) -> Self {
+        let circuit_changed = || Arc::clone(circuit_changed);
         let name: Arc<str> = Arc::from(name);
         let concurrency = match config.concurrency.adaptive {
             true => Concurrency::Adaptive(AdaptiveLimit::new(config.concurrency.settings())),
             false => Concurrency::Fixed(Bulkhead::new(config.concurrency.max_in_flight)),
         };
         let limiter = limiter(config.limits.quota(), clock);
-        let queue = AdmissionQueue::new(limiter, concurrency, config.limits.queue());
+        let queue = AdmissionQueue::new(limiter, concurrency, config.limits.queue()).with_shares(shares.clone());
         let observer = Arc::new(Announcer { upstream: Arc::clone(&name), metrics: Arc::clone(&metrics) });
         let (settings, watch_only) = (config.breaker_settings(), config.breaker.watch_only);
         Upstream {
             keys: Keys::of(&config, fingerprints),
-            lanes: Lanes::new(config.pacing.settings(), config.limits.queue(), clock, Arc::clone(&circuit_changed)),
-            circuits: Circuits::new(Arc::clone(&name), settings, watch_only, clock, observer, circuit_changed),
+            lanes: Lanes::new(config.pacing.settings(), config.limits.queue(), clock, circuit_changed()),
+            circuits: Circuits::new(Arc::clone(&name), settings, watch_only, clock, observer, circuit_changed()),
             gate: Arc::new(AdmissionGate::new(queue, clock)),
             experience: Mutex::new(Experience {
                 budget: RetryBudget::new(config.retry.budget(), clock.now()),

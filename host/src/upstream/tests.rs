@@ -27,11 +27,13 @@ fn upstream(more: &str) -> (Arc<Upstream>, Clock) {
     let metrics = Metrics::new(&config.metrics, []).upstream("openai");
     let config = config.upstreams.remove("openai").expect("an upstream");
     let fingerprints = FingerprintKey::from_bytes([1; 32]);
-    (Arc::new(Upstream::new("openai", config, slot, metrics, &fingerprints, clock, Arc::default())), clock)
+    let (shares, circuit_changed) = (Shares::default(), Arc::default());
+    let common = Common { fingerprints: &fingerprints, shares: &shares, circuit_changed: &circuit_changed, clock };
+    (Arc::new(Upstream::new("openai", config, slot, metrics, common)), clock)
 }
 
 fn demand(tenant: u64, tokens: u64) -> Demand {
-    Demand { tenant: Tenant::new(tenant), priority: Priority::Normal, tokens }
+    Demand { tenant: Tenant::new(tenant), priority: Priority::Normal, tokens, group: None }
 }
 
 fn available(upstream: &Upstream, dimension: Dimension) -> Option<i64> {

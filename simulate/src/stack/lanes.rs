@@ -62,7 +62,7 @@ impl Lanes {
         let lane = self.lanes.get_mut(&part)?;
         Some(match lane.next(now)? {
             Leaving::Passed { ticket, pass, .. } => Left::Turn(ticket, pass),
-            Leaving::Expired { ticket, .. } => Left::Expired(ticket, lane.in_vain(0, now).retry_after),
+            Leaving::Expired { ticket, .. } => Left::Expired(ticket, lane.in_vain(0, None, now).retry_after),
         })
     }
 

@@ -15,7 +15,7 @@ fn queue(slots: u32) -> AdmissionQueue {
 }
 
 fn demand(tenant: u64, tokens: u64) -> Demand {
-    Demand { tenant: Tenant::new(tenant), priority: Priority::Normal, tokens }
+    Demand { tenant: Tenant::new(tenant), priority: Priority::Normal, tokens, group: None }
 }
 
 fn passed(entry: Result<Entry, TurnedAway>) -> Pass {
@@ -115,7 +115,7 @@ fn patience_ends_though_nothing_else_happens() {
     let _one = passed(queue.enter(demand(1, 1), at(0), at(0)));
     let ticket = waiting(queue.enter(demand(1, 1), at(5), at(0)));
     assert_eq!(queue.next(at(5)), Some(Leaving::Expired { ticket, waited: Duration::from_secs(5) }));
-    assert_eq!(queue.in_vain(1, at(5)).obstacle, Obstacle::Saturated(Saturated { limit: 1 }));
+    assert_eq!(queue.in_vain(1, None, at(5)).obstacle, Obstacle::Saturated(Saturated { limit: 1 }));
 }
 
 #[test]
@@ -173,7 +173,7 @@ proptest! {
             match action {
                 Action::Enter { tenant, priority, tokens, patience_s } => {
                     let deadline = now.saturating_add(Duration::from_secs(patience_s));
-                    let demand = Demand { tenant: Tenant::new(tenant), priority, tokens };
+                    let demand = Demand { tenant: Tenant::new(tenant), priority, tokens, group: None };
                     match queue.enter(demand, deadline, now) {
                         Ok(Entry::Passed(pass)) => {
                             prop_assert!(waiters.is_empty(), "it has overtaken {waiters:?}");
@@ -271,3 +271,5 @@ fn who_calls_beside_another_waits_for_its_turn_until_that_is_over() {
     lane.settle(first, Settlement::Refund, Feedback::Neutral, at(1));
     assert_eq!(next_passed(&mut lane, at(1)).0, second);
 }
+
+mod shares;

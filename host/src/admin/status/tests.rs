@@ -29,7 +29,7 @@ fn it_is_read_and_written_with_the_keys_that_others_rely_on() {
         "version": "0.1.0", "uptime_ms": 1_200, "draining": false, "in_flight": 3, "held_bytes": 4_096,
         "upstreams": [{
             "name": "openai", "url": "https://api.openai.com", "proxy": null, "dialect": "openai", "policy": "default",
-            "limits": limits,
+            "limits": limits, "reserved": [{"group": "search", "places": 4, "in_flight": 1}],
             "pacing": [{"scope": "model gpt-5", "calls_per_second": 1.25, "paused_for_ms": 900, "waiting": 6}],
             "breakers": [{
                 "scope": "upstream", "state": "open", "mode": "normal", "cause": "ten failures in a row",

@@ -1,7 +1,10 @@
 //! The page: a pure function of the status and of the width of the terminal.
 
 use super::troubles::{Trouble, is_recent, is_used_up, is_well, of_limit, times_found, troubles};
-use crate::admin::status::{CircuitStatus, KeysStatus, LimitsStatus, QueueStatus, RouteStatus, Status, TargetStatus};
+use crate::admin::status::{
+    CircuitStatus, KeysStatus, LimitsStatus, QueueStatus, ReservedStatus, RouteStatus, Status, TargetStatus,
+    UpstreamStatus,
+};
 use crate::observe::refusals::{RecentRefusal, fit_to_show};
 use crate::policy::PolicyStatus;
 use crate::runtime::screen::{ASIDE, GOOD, HEADING, counted, rows, span, styled};
@@ -68,6 +71,8 @@ fn well(status: &Status) -> Vec<(&'static str, String)> {
     let limited =
         limited.chain(status.tenants.iter().map(|tenant| (format!("tenant {}", tenant.name), &tenant.limits)));
     lines.extend(limited.filter_map(|(name, limits)| Some(("limits", format!("{name}: {}", left(limits)?)))));
+    let reserved = status.upstreams.iter().filter(|upstream| !upstream.reserved.is_empty());
+    lines.extend(reserved.map(|upstream| ("reserved", of_shares(upstream))));
     let of_ledger = status.ledger.iter().flat_map(|ledger| &ledger.limits).filter(|limit| !is_used_up(limit));
     lines.extend(of_ledger.map(|limit| ("ledger", of_limit(limit))));
     lines.extend(status.routes.iter().map(|route| ("route", of_route(route, status))));
@@ -105,6 +110,15 @@ fn left(limits: &LimitsStatus) -> Option<String> {
     let left: Vec<String> = left.into_iter().flatten().collect();
     let (in_flight, most) = (limits.in_flight, limits.max_in_flight);
     (!left.is_empty()).then(|| format!("{} left; {in_flight} calls of {most} in flight", left.join(" and ")))
+}
+
+/// How many of its places groups use that are reserved for them.
+fn of_shares(UpstreamStatus { name, reserved, .. }: &UpstreamStatus) -> String {
+    let of_group = |share: &ReservedStatus| {
+        let ReservedStatus { group, places, in_flight } = share;
+        format!("{group} has {in_flight} in flight, and {} reserved", counted(u64::from(*places), "place"))
+    };
+    format!("{name}: {}", reserved.iter().map(of_group).collect::<Vec<_>>().join("; "))
 }
 
 /// A route's targets in the order in which they are asked, equals side by side, and how each is.

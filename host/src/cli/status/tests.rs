@@ -17,6 +17,7 @@ fn well() -> Value {
             {
                 "name": "openai", "breakers": [{"scope": "upstream", "state": "closed", "mode": "normal"}],
                 "limits": {"requests_available": 480, "tokens_available": -7, "in_flight": 2, "max_in_flight": 8},
+                "reserved": [{"group": "search", "places": 4, "in_flight": 1}, {"group": "chat", "places": 1}],
             },
         ],
         "routes": [{"name": "chat", "targets": [
@@ -63,6 +64,8 @@ Spillway 0.1.0 serves at 127.0.0.1:4141, for 3 min 12 s; 2 requests in flight
 As it should be
  upstreams      anthropic, openai
  limits         openai: 480 requests and 0 tokens left; 2 calls of 8 in flight
+ reserved       openai: search has 1 in flight, and 4 places reserved; chat has
+                0 in flight, and 1 place reserved
  route          chat: openai/gpt-5 with OPENAI_API_KEY (97 % served), then
                 anthropic (100 % served)
  queue          3 jobs waiting, the oldest for 11 s, 1 being served, 40 done
@@ -98,6 +101,8 @@ To be looked at
 As it should be
  upstreams      anthropic
  limits         openai: 480 requests and 0 tokens left; 2 calls of 8 in flight
+ reserved       openai: search has 1 in flight, and 4 places reserved; chat has
+                0 in flight, and 1 place reserved
  route          chat: openai/gpt-5 with OPENAI_API_KEY (circuit open), then
                 anthropic (100 % served)
  queue          3 jobs waiting, the oldest for 11 s, 1 being served, 40 done

@@ -14,7 +14,7 @@ fn gate(calls: u32, tokens_per_minute: Option<u64>) -> (Arc<AdmissionGate>, Cloc
 }
 
 fn demand(tenant: u64, tokens: u64) -> Demand {
-    Demand { tenant: Tenant::new(tenant), priority: Priority::Normal, tokens }
+    Demand { tenant: Tenant::new(tenant), priority: Priority::Normal, tokens, group: None }
 }
 
 fn runtime() -> tokio::runtime::Runtime {
