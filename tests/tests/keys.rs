@@ -1,8 +1,8 @@
 //! Virtual keys: made by commands, shown by callers, in force within a second, and no provider's to see.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, also in its helpers")]
 
-use serde_json::Value;
-use spillway_tests::asks::{APIS, Api, KEY, chat, chat_of, generate, message, patient_chat};
+use serde_json::{Value, json};
+use spillway_tests::asks::{APIS, Api, KEY, chat, chat_of, chat_with, generate, message, patient_chat};
 use spillway_tests::commands::{ended, ends, json, well};
 use spillway_tests::http::{Connection, Request, Response, get, post};
 use spillway_tests::provider::{Provider, healthy, overloaded, stall};
@@ -412,4 +412,30 @@ fn doctor_and_status_tell_of_keys() {
     );
     let doctor = told(&["doctor"]);
     assert!(doctor.contains("virtual keys") && doctor.contains("these expire within a week"), "{doctor}");
+}
+
+#[test]
+fn what_a_keys_limit_would_refuse_goes_along_the_route_that_it_names_whatever_else_it_is_for() {
+    let provider = Provider::start();
+    let prices = "[[price]]\nmodel = \"mock-dear\"\ninput = 1\noutput = 1000\n\
+                  [[price]]\nmodel = \"mock-spare\"\ninput = 0\noutput = 0\n";
+    let setup = demanding(&provider)
+        .set("prices", "file = \"prices.toml\"")
+        .set("routes.spare", "model = \"spare\"\ntargets = [\"openai/mock-spare\"]");
+    fs::write(setup.folder().join("prices.toml"), prices).unwrap();
+    let spillway = setup.start();
+    let own = ["new", "--models", "mock-dear", "--routes", "openai", "--limit", "$1 in total"];
+    let secrets = [&[][..], &["--when-exhausted", "spare"]].map(|more| made(spillway.folder(), &[&own, more].concat()));
+    wait_for_valid(&spillway, 2);
+    let asking = |model: &str, secret: &str| {
+        let request = chat_with(json!({"model": model, "max_tokens": 2_000}));
+        spillway.send(&showing(&request, secret))
+    };
+    let [refused, served] = [0, 1].map(|key| asking("mock-dear", &secrets[key]));
+    assert_eq!((refused.status(), refused.refusal()), (429, Some("spillway_limit_exhausted")), "{}", refused.text());
+    assert_eq!((served.status(), served.header("x-spillway-route")), (200, Some("spare")), "{}", served.text());
+    // It may not ask for that by itself.
+    assert_eq!(asking("spare", &secrets[1]).refusal(), Some("spillway_key_forbids"));
+    let asked: Vec<_> = provider.requests().iter().map(|request| request.json()["model"].clone()).collect();
+    assert_eq!(asked, ["mock-spare"]);
 }

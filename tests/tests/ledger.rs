@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 use spillway_tests::asks::{APIS, chat_with};
 use spillway_tests::chance::Chance;
-use spillway_tests::http::{Connection, Request, Response};
+use spillway_tests::http::{Connection, Request, Response, get};
 use spillway_tests::provider::{Provider, Reply, healthy, respond};
 use spillway_tests::spillway::{Setup, Spillway, run_to_end};
 use spillway_tests::wait::eventually;
@@ -238,6 +238,106 @@ fn money_is_counted_by_the_models_price_and_a_model_without_one_is_refused() {
     let unpriced = spillway.send(&asking("nobody-knows", 5));
     assert_eq!(unpriced.status(), 403);
     is_refused(&unpriced, "spillway_unpriced", &["whose price is not known", "[prices]"]);
+}
+
+/// A group with these limits, a model of which a dollar buys a thousand tokens, and one of which it buys a hundred
+/// thousand, to which a route leads that takes nothing else.
+fn with_a_cheaper_route(provider: &Provider, limits: &str) -> Setup {
+    let prices = "[[price]]\nmodel = \"mock-dear\"\ninput = 1000\noutput = 1000\n\
+                  [[price]]\nmodel = \"mock-cheap\"\ninput = 10\noutput = 10\n";
+    let setup = Setup::with(provider)
+        .set("prices", "file = \"prices.toml\"")
+        .set("routes.cheap", "model = \"cheap\"\ntargets = [\"openai/mock-cheap\"]")
+        .set("groups.acme", limits)
+        .set("tenants.acme", "group = \"acme\"");
+    std::fs::write(setup.folder().join("prices.toml"), prices).expect("written");
+    setup
+}
+
+fn of_acme(request: Request) -> Request {
+    request.header("x-spillway-tenant", "acme")
+}
+
+#[test]
+fn what_an_exhausted_limit_would_refuse_goes_along_the_route_that_its_group_names() {
+    let provider = Provider::start();
+    let spillway = with_a_cheaper_route(&provider, "limits = [\"$1 per day\"]\nwhen_exhausted = \"cheap\"").start();
+    provider.next(healthy().usage(100, 800));
+    let first = spillway.send(&of_acme(asking("mock-dear", 850)));
+    assert_eq!((first.status(), first.header("x-spillway-route")), (200, None));
+    provider.always(healthy().usage(100, 400));
+    for request in [asking("mock-dear", 850), streaming("mock-dear", 850)] {
+        let (head, mut connection) = spillway.open(&of_acme(request));
+        assert_eq!(head.status, 200);
+        connection.body().expect("whole");
+        for (name, value) in [
+            ("x-spillway-route", "cheap"),
+            ("x-spillway-target", "openai/mock-cheap"),
+            ("x-spillway-fallback-from", "openai"),
+        ] {
+            assert_eq!(head.header(name), Some(value), "{name}");
+        }
+    }
+    let asked: Vec<_> = provider.requests().iter().map(|request| request.json()["model"].clone()).collect();
+    assert_eq!(asked, ["mock-dear", "mock-cheap", "mock-cheap"]);
+    spillway.log().wait_for(&[
+        "\"request\"",
+        "the limit of $1.00 per day for the group acme does not allow it; on along the route cheap",
+    ]);
+    comes_to(&spillway, &[("requests", 3), ("output_tokens", 1_600)]);
+    let lines = usage(&spillway, "model")["usage"].take();
+    let cost = |model: &str| {
+        let lines = lines.as_array().expect("lines");
+        lines.iter().find(|line| line["model"] == model).map(|line| line["cost_usd"].clone())
+    };
+    assert_eq!((cost("mock-dear"), cost("mock-cheap")), (Some("0.90".into()), Some("0.01".into())), "{lines}");
+    // A hundred thousand of the cheap one are too many as well.
+    let refused = spillway.send(&of_acme(asking("mock-dear", 50_000)));
+    assert_eq!((refused.status(), refused.header("x-spillway-route")), (429, Some("cheap")));
+    let words = ["$1.00 per day", "the group acme", "$0.09 are left", "$0.91 spent"];
+    is_refused(&refused, "spillway_limit_exhausted", &words);
+    assert_eq!(provider.stats().started, 3);
+}
+
+#[test]
+fn where_no_route_is_named_an_exhausted_limit_refuses() {
+    let provider = Provider::start();
+    let spillway = with_a_cheaper_route(&provider, "limits = [\"$1 per day\"]").start();
+    let refused = spillway.send(&of_acme(asking("mock-dear", 2_000)));
+    is_refused(&refused, "spillway_limit_exhausted", &["$1.00 per day", "the group acme"]);
+    assert_eq!((refused.status(), provider.stats().started), (429, 0));
+}
+
+#[test]
+fn what_cannot_be_served_along_the_cheaper_route_is_refused_as_without_it() {
+    let provider = Provider::start();
+    let spillway = with_a_cheaper_route(&provider, "limits = [\"1 requests per day\"]")
+        .set("ledger", "when_exhausted = \"cheap\"")
+        .start();
+    assert_eq!(spillway.send(&of_acme(asking("mock-dear", 5))).status(), 200);
+    let other_api = of_acme((APIS[1].whole)());
+    let unread = of_acme(get("/v1/models"));
+    let socket = of_acme(get("/v1/responses"))
+        .header("connection", "upgrade")
+        .header("upgrade", "websocket")
+        .header("sec-websocket-version", "13")
+        .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
+    let kept = of_acme(chat_with(json!({"model": "mock-dear", "messages": [
+        {"role": "user", "content": [{"type": "file", "file": {"file_id": "file-nobody-knows"}}]},
+    ]})));
+    let there_already = of_acme(asking("cheap", 5));
+    for (id, request, why) in [
+        ("another-api", other_api, "its targets speak another API"),
+        ("unread", unread, "only what generates"),
+        ("socket", socket, "only what generates"),
+        ("elsewhere", kept, "it names what lives at a provider"),
+        ("there-already", there_already, "it is there already"),
+    ] {
+        let answer = spillway.send(&request.header("x-request-id", id));
+        is_refused(&answer, "spillway_limit_exhausted", &["1 requests per day", "the group acme"]);
+        spillway.log().wait_for(&["\"request\"", id, &format!("not along the route cheap: {why}")]);
+    }
+    assert_eq!(provider.stats().started, 1);
 }
 
 #[test]

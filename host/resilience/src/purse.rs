@@ -73,6 +73,12 @@ impl Exhausted {
         self.allowance.amount.saturating_sub(self.spent.saturating_add(self.open))
     }
 
+    /// Whether something cheaper may fit: not where it is the number of calls, or where nobody knows what the call costs.
+    #[must_use]
+    pub const fn may_fit_cheaper(&self) -> bool {
+        !self.is_unpriced && !matches!(self.allowance.measure, Measure::InFlight)
+    }
+
     /// Whether it is more than the whole allowance, so that no time will do.
     #[must_use]
     pub fn never_fits(&self) -> bool {
@@ -289,6 +295,11 @@ impl Purse {
     }
 
     /// The account, and those above it.
+    pub fn up_from(&self, account: AccountId) -> impl Iterator<Item = AccountId> {
+        self.chain(Some(account))
+    }
+
+    /// The same, or none.
     fn chain(&self, first: Option<AccountId>) -> impl Iterator<Item = AccountId> {
         std::iter::successors(first, |id| self.accounts.get(id.0 as usize).and_then(|account| account.parent))
     }

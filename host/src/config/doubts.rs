@@ -19,6 +19,16 @@ impl Config {
                 ));
             }
         }
+        let of_groups = self.groups.iter().map(|(name, group)| (format!("groups.{name}"), &group.when_exhausted));
+        let named = of_groups.chain([("ledger".to_owned(), &self.ledger.when_exhausted)]);
+        for (of, named) in named.filter_map(|(of, named)| Some((of, named.as_deref()?))) {
+            if self.routes.iter().any(|(name, route)| name == named && route.takes_everything()) {
+                doubts.push(format!(
+                    "{of}.when_exhausted: routes.{named} takes everything else as well; say in it which requests it \
+                     takes otherwise, such as model = \"{named}\""
+                ));
+            }
+        }
         for (index, (name, route)) in self.routes.iter().enumerate() {
             self.doubt_route(name, route, &mut doubts);
             let speaks = self.dialect_of(route);

@@ -4,6 +4,7 @@ use super::allowance::Limit;
 use super::kind::{Flag, List, Maybe, Number, Text};
 use super::ledger::allowances;
 use super::reader::Section;
+use super::routes::Routes;
 use super::section::section;
 use spillway_resilience::{Allowance, GroupId, NotReserved, Purse, Shares};
 use std::collections::BTreeMap;
@@ -18,6 +19,9 @@ section! {
         limits: Vec<Limit> = Vec::new(), List("limits, such as `\"1000 requests per minute\"` and `\"$500 per month\"`", Limit::parse);
         /// Limits that refuse nobody: going beyond one is told once in each of its periods.
         soft_limits: Vec<Limit> = Vec::new(), List("limits", Limit::parse);
+        /// The [route](#routesname) along which a call goes on that one of these limits has refused, or one of a group's or
+        /// a key's below it for which nothing else is said.
+        when_exhausted: Option<String> = None, Maybe(Text), shown as "what the group above says, or else `[ledger]`";
         /// Whether its limits only count and show what they would have refused.
         watch_only: bool = false, Flag;
         /// Share of each upstream's places that is reserved for it and the groups below it. Places are the calls that may
@@ -29,11 +33,11 @@ section! {
 }
 
 /// Every group.
-pub(super) fn read(section: Section<'_>) -> BTreeMap<String, GroupConfig> {
+pub(super) fn read(section: Section<'_>, routes: &Routes) -> BTreeMap<String, GroupConfig> {
     let named = section.named_sections();
     let names: Vec<String> = named.iter().map(|(name, _)| name.clone()).collect();
     let groups: BTreeMap<String, GroupConfig> =
-        named.into_iter().map(|(name, section)| (name, GroupConfig::read(section, &names))).collect();
+        named.into_iter().map(|(name, section)| (name, GroupConfig::read(section, &names, routes))).collect();
     for name in groups.keys() {
         if depth(&groups, name).is_none() {
             let most = Purse::DEPTH_MAX - RESERVED_DEPTH;
@@ -120,7 +124,7 @@ fn depth(groups: &BTreeMap<String, GroupConfig>, name: &str) -> Option<usize> {
 }
 
 impl GroupConfig {
-    fn read(section: Section<'_>, names: &[String]) -> GroupConfig {
+    fn read(section: Section<'_>, names: &[String], routes: &Routes) -> GroupConfig {
         let mut group = GroupConfig::fresh(section.folder());
         group.take(&section);
         if let Some(parent) = &group.parent
@@ -128,6 +132,7 @@ impl GroupConfig {
         {
             section.mistake("parent", format!("there is no [groups.{parent}]"));
         }
+        routes.expect(&section, "when_exhausted", group.when_exhausted.as_deref());
         section.finish();
         group
     }
@@ -161,6 +166,26 @@ mod tests {
         ] {
             assert_eq!(nearest(group).as_deref(), of, "{group}");
         }
+    }
+
+    #[test]
+    fn a_route_that_is_named_for_when_limits_are_exhausted_is_there() {
+        let route = "[routes.cheap]\nmodel = \"cheap\"\ntargets = [\"openai\"]\n";
+        let config = parse(&format!("{route}[groups.a]\nwhen_exhausted = \"cheap\"\n"), Path::new("")).expect("valid");
+        assert_eq!((config.groups["a"].when_exhausted.as_deref(), config.doubts()), (Some("cheap"), Vec::new()));
+        for (text, said) in [
+            (
+                "[groups.a]\nwhen_exhausted = \"cheep\"\n",
+                "groups.a.when_exhausted: there is no [routes.cheep]; did you mean cheap?",
+            ),
+            ("[ledger]\nwhen_exhausted = \"none\"\n", "ledger.when_exhausted: there is no [routes.none]"),
+        ] {
+            let mistakes = parse(&format!("{route}{text}"), Path::new("")).expect_err(said);
+            assert!(mistakes.iter().any(|mistake| mistake.to_string().contains(said)), "{mistakes:?}");
+        }
+        let text = "[routes.cheap]\ntargets = [\"openai\"]\n[ledger]\nwhen_exhausted = \"cheap\"\n";
+        let doubts = parse(text, Path::new("")).expect("valid").doubts();
+        assert!(doubts.iter().any(|doubt| doubt.starts_with("ledger.when_exhausted: routes.cheap takes everything")));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! `[ledger]`: what is spent, what all callers together may spend, and by which calendar.
 
 use super::allowance::Limit;
-use super::kind::{Flag, List, Parsed, Time, Word};
+use super::kind::{Flag, List, Maybe, Parsed, Text, Time, Word};
 use super::reader::Section;
+use super::routes::Routes;
 use super::section::section;
 use jiff::tz::TimeZone;
 use spillway_resilience::{Allowance, Force};
@@ -22,6 +23,9 @@ section! {
         limits: Vec<Limit> = Vec::new(), List("limits, such as `\"$20 per day\"`", Limit::parse);
         /// Limits that refuse nobody: going beyond one is told once in each of its periods.
         soft_limits: Vec<Limit> = Vec::new(), List("limits", Limit::parse);
+        /// The [route](#routesname) along which a call goes on that one of these limits has refused, or one of a group's or
+        /// a key's for which nothing else is said: to a cheaper model, say. Limits on calls in flight refuse as ever.
+        when_exhausted: Option<String> = None, Maybe(Text), shown as "it is refused";
         /// Whether all limits of the ledger only count and show what they would have refused, those of groups and keys
         /// too.
         watch_only: bool = false, Flag;
@@ -83,9 +87,10 @@ impl fmt::Display for Zone {
 }
 
 impl LedgerConfig {
-    pub(super) fn read(section: Section<'_>) -> LedgerConfig {
+    pub(super) fn read(section: Section<'_>, routes: &Routes) -> LedgerConfig {
         let mut ledger = LedgerConfig::fresh(section.folder());
         ledger.take(&section);
+        routes.expect(&section, "when_exhausted", ledger.when_exhausted.as_deref());
         section.finish();
         ledger
     }

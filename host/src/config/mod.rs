@@ -176,22 +176,23 @@ impl Config {
         let keys = KeysConfig::read(root.section("keys"));
         let server = Server::read(root.section("server"), keys.required);
         let upstreams = upstream::read(root.section("upstreams"), server.request_timeout);
-        let groups = groups::read(root.section("groups"));
         let spool = SpoolConfig::read(root.section("spool"));
         // Whoever only looks may be about to make the first key. A disk is asked only where that matters.
         let has_access = server.has_access()
             || root.purpose() == Purpose::Look
             || upstreams.values().any(UpstreamConfig::has_keys) && has_keys(&keys, &spool);
         let guards = GuardsConfig::read(root.section("guards"));
+        let routes = Routes::read(root.section("routes"), &upstreams, has_access);
+        let groups = groups::read(root.section("groups"), &routes);
         let config = Config {
             file: None,
             admin: Admin::read(root.section("admin"), server.tls.is_on()),
             policies: Policies::read(root.section("policies"), &upstreams),
-            routes: Routes::read(root.section("routes"), &upstreams, has_access),
             server,
             upstreams,
             tenants: tenants::read(root.section("tenants"), &groups, &guards),
-            ledger: LedgerConfig::read(root.section("ledger")),
+            ledger: LedgerConfig::read(root.section("ledger"), &routes),
+            routes,
             groups,
             prices: PricesConfig::read(root.section("prices")),
             keys,

@@ -139,6 +139,24 @@ impl Routes {
         Routes(named.into_iter().map(read).collect())
     }
 
+    /// Notes it where a key of a section names a route that is not there.
+    pub(super) fn expect(&self, section: &Section<'_>, key: &'static str, named: Option<&str>) {
+        let Some(named) = named.filter(|named| !self.has(named)) else { return };
+        let known: Vec<&str> = self.iter().map(|(name, _)| name).collect();
+        section.mistake(
+            key,
+            match nearest(named, &known) {
+                Some(meant) => format!("there is no [routes.{named}]; did you mean {meant}?"),
+                None => format!("there is no [routes.{named}]"),
+            },
+        );
+    }
+
+    /// Whether there is one of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.iter().any(|(known, _)| known == name)
+    }
+
     /// Every route with its name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &RouteConfig)> {
         self.0.iter().map(|(name, route)| (name.as_str(), route))

@@ -5,7 +5,7 @@ use crate::keys::digest::{KeyDigest, is_id};
 use serde::{Deserialize, Serialize};
 use spillway_resilience::Priority;
 
-/// Longest name of a key, of its group and of its tenant, in bytes.
+/// Longest name of a key, of its group, of its tenant and of a route, in bytes.
 pub(crate) const NAME_BYTES_MAX: usize = 128;
 /// Most models, routes or limits of one key.
 pub(crate) const ENTRIES_MAX: usize = 256;
@@ -54,6 +54,9 @@ pub(crate) struct KeyRecord {
     /// What it may use.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) limits: Vec<KeyLimit>,
+    /// The route along which its calls go on that one of its limits has refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) when_exhausted: Option<String>,
     /// Secrets that it had before, the last one first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) former: Vec<FormerSecret>,
@@ -188,7 +191,8 @@ impl KeyRecord {
         if !is_id(&self.id) {
             return Err("its id is not of the form k_7f3a9c2e".to_owned());
         }
-        let names = [("name", &self.name), ("group", &self.group), ("tenant", &self.tenant)];
+        let when_exhausted = ("route when_exhausted", &self.when_exhausted);
+        let names = [("name", &self.name), ("group", &self.group), ("tenant", &self.tenant), when_exhausted];
         for (what, name) in names.into_iter().filter_map(|(what, name)| Some((what, name.as_deref()?))) {
             check_name(what, name)?;
         }
@@ -253,6 +257,7 @@ pub(crate) mod tests {
             models: Vec::new(),
             routes: Vec::new(),
             limits: Vec::new(),
+            when_exhausted: None,
             former: Vec::new(),
         }
     }

@@ -91,6 +91,8 @@ pub(crate) struct Standing {
     pub exhausted: Exhausted,
     /// Milliseconds until it is whole again; `None` where time alone changes nothing.
     pub refills_in_ms: Option<u64>,
+    /// The route along which a call goes on that it has refused, if its owner says so, or who is above that one.
+    pub goes_on_along: Option<Arc<str>>,
 }
 
 impl Standing {
@@ -130,6 +132,21 @@ struct State {
     calendar: Calendar,
     owners: HashMap<AccountId, Whose>,
     keys: HashMap<Arc<str>, KeyAccount>,
+    /// Along which routes calls go on that the accounts' allowances have refused.
+    ways_on: HashMap<AccountId, Arc<str>>,
+}
+
+/// What a key's record says of its spending.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms<'a> {
+    /// The group that it belongs to.
+    pub group: Option<&'a str>,
+    /// What it may spend.
+    pub limits: &'a [Limit],
+    /// Beyond what it is told.
+    pub soft: &'a [Limit],
+    /// The route along which its calls go on.
+    pub when_exhausted: Option<&'a str>,
 }
 
 #[derive(Debug)]
@@ -143,7 +160,7 @@ impl Accounts {
     pub(super) fn new(config: &Config, clock: Clock) -> Accounts {
         let ledger = &config.ledger;
         let (mut purse, root) = Purse::of_all(&ledger.allowances());
-        let mut owners = HashMap::new();
+        let (mut owners, mut ways_on) = (HashMap::new(), HashMap::new());
         let everybody = Arc::new(Payer::of_all(root, &ledger.allowances()));
         owners.insert(root, Whose::Everybodys);
         let mut groups: BTreeMap<Arc<str>, Arc<Payer>> = BTreeMap::new();
@@ -160,6 +177,7 @@ impl Accounts {
                     && let Some(account) = purse.open(Some(above.account), &allowances)
                 {
                     owners.insert(account, Whose::Groups(Arc::clone(&name)));
+                    ways_on.extend(group.when_exhausted.as_deref().map(|route| (account, Arc::from(route))));
                     let payer = Payer::of_group(account, &name, &allowances, above);
                     groups.insert(name, Arc::new(payer));
                 }
@@ -167,8 +185,9 @@ impl Accounts {
         }
         let zone = ledger.time_zone.rules.clone();
         let calendar = calendar(&zone, unix_s(clock));
+        ways_on.extend(ledger.when_exhausted.as_deref().map(|route| (everybody.account, Arc::from(route))));
         Accounts {
-            state: Mutex::new(State { purse, calendar, owners, keys: HashMap::new() }),
+            state: Mutex::new(State { purse, calendar, owners, keys: HashMap::new(), ways_on }),
             zone,
             clock,
             watch_only: ledger.watch_only,
@@ -191,11 +210,12 @@ impl Accounts {
 
     /// Who pays for a key's calls: the key, its group if there is one of that name, and all above. What it may spend is
     /// what was said last; what it has spent stays, wherever it moves.
-    pub(crate) fn key(&self, key: &Arc<str>, group: Option<&str>, limits: &[Limit], soft: &[Limit]) -> Arc<Payer> {
+    pub(crate) fn key(&self, key: &Arc<str>, terms: Terms<'_>) -> Arc<Payer> {
+        let Terms { group, limits, soft, when_exhausted } = terms;
         let allowances = crate::config::allowances(limits, soft, self.watch_only);
         let above = group.and_then(|group| self.groups.get(group)).unwrap_or(&self.everybody);
         let mut state = lock(&self.state);
-        let State { purse, owners, keys, calendar } = &mut *state;
+        let State { purse, owners, keys, calendar, ways_on } = &mut *state;
         if let Some(known) = keys.get_mut(key)
             && known.payer.group == above.group
         {
@@ -205,6 +225,7 @@ impl Accounts {
                 known.payer = Arc::new(Payer::of_key(account, key, &allowances, above));
                 known.allowances = allowances;
             }
+            say_way_on(ways_on, known.payer.account, when_exhausted);
             return Arc::clone(&known.payer);
         }
         let Some(account) = purse.open(Some(above.account), &allowances) else {
@@ -218,6 +239,7 @@ impl Accounts {
             }
         }
         owners.insert(account, Whose::Keys(Arc::clone(key)));
+        say_way_on(ways_on, account, when_exhausted);
         let payer = Arc::new(Payer::of_key(account, key, &allowances, above));
         keys.insert(Arc::clone(key), KeyAccount { payer: Arc::clone(&payer), allowances });
         payer
@@ -246,7 +268,7 @@ impl Accounts {
     /// The allowance that is in the way.
     pub(super) fn reserve(&self, payer: &Payer, asked: &Asked) -> Result<Held, Box<Standing>> {
         let mut state = self.at_present();
-        let State { purse, calendar, owners, .. } = &mut *state;
+        let State { purse, calendar, owners, ways_on, .. } = &mut *state;
         match purse.reserve(payer.account, asked, *calendar) {
             Ok(Reserved { reservation, beyond }) => {
                 let beyond = beyond.map(|beyond| (self.owned(owners, beyond.exhausted), beyond));
@@ -256,7 +278,11 @@ impl Accounts {
                 }
                 Ok(reservation)
             }
-            Err(exhausted) => Err(Box::new(self.owned(owners, exhausted))),
+            Err(exhausted) => {
+                let way_on = || purse.up_from(exhausted.account).find_map(|account| ways_on.get(&account).cloned());
+                let goes_on_along = exhausted.may_fit_cheaper().then(way_on).flatten();
+                Err(Box::new(Standing { goes_on_along, ..self.owned(owners, exhausted) }))
+            }
         }
     }
 
@@ -327,7 +353,8 @@ impl Accounts {
 
     fn owned(&self, owners: &HashMap<AccountId, Whose>, exhausted: Exhausted) -> Standing {
         let whose = owners.get(&exhausted.account).cloned().unwrap_or(Whose::Everybodys);
-        Standing { whose, exhausted, refills_in_ms: refills_in_ms(&exhausted, self.clock.unix_ms()) }
+        let refills_in_ms = refills_in_ms(&exhausted, self.clock.unix_ms());
+        Standing { whose, exhausted, refills_in_ms, goes_on_along: None }
     }
 
     fn tell(&self, Standing { whose, exhausted, .. }: &Standing, beyond: &Beyond) {
@@ -346,6 +373,102 @@ impl Accounts {
     }
 }
 
+/// Along this route calls go on that the account's allowances have refused, from here on, or along none.
+fn say_way_on(ways_on: &mut HashMap<AccountId, Arc<str>>, account: AccountId, route: Option<&str>) {
+    match route {
+        Some(route) if ways_on.get(&account).is_none_or(|known| **known != *route) => {
+            ways_on.insert(account, Arc::from(route));
+        }
+        Some(_) => {}
+        None => drop(ways_on.remove(&account)),
+    }
+}
+
 fn unix_s(clock: Clock) -> i64 {
     i64::try_from(clock.unix_ms() / 1_000).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse;
+    use std::path::Path;
+
+    /// Beyond each limit of one.
+    const TWO: Asked = Asked {
+        amounts: Amounts { requests: 2, input_tokens: 2, output_tokens: 2, cost_pico_dollars: 2 },
+        is_unpriced: false,
+    };
+
+    /// Everybody goes along `last`, the group `acme` along `spare`; `search` lies below it, and `alone` below none.
+    fn accounts(limits: &str, of: &str) -> Accounts {
+        let groups = ["acme", "search", "alone"].map(|name| {
+            let limits = if name == of { limits } else { "" };
+            let more = match name {
+                "acme" => "when_exhausted = \"spare\"",
+                "search" => "parent = \"acme\"",
+                _ => "",
+            };
+            format!("[groups.{name}]\nlimits = [{limits}]\n{more}\n")
+        });
+        let route = |name: &str| format!("[routes.{name}]\nmodel = \"{name}\"\ntargets = [\"openai\"]\n");
+        let of_all = if of == "all" { limits } else { "" };
+        let ledger = format!("[ledger]\nlimits = [{of_all}]\nwhen_exhausted = \"last\"\n");
+        let text = groups.concat() + &route("spare") + &route("last") + &ledger;
+        Accounts::new(&parse(&text, Path::new("")).expect("valid"), Clock::start())
+    }
+
+    fn refused(accounts: &Accounts, payer: &Payer, asked: &Asked) -> Standing {
+        // One call is in flight.
+        let _held = accounts.reserve(payer, &Asked::default()).expect("it asks for nothing");
+        *accounts.reserve(payer, asked).expect_err("its limit is exhausted")
+    }
+
+    #[test]
+    fn whoever_is_refused_goes_along_the_route_of_the_nearest_that_names_one_from_whose_limit_it_is() {
+        for (of, payer, route) in [
+            ("search", "search", "spare"),
+            ("acme", "search", "spare"),
+            ("acme", "acme", "spare"),
+            ("alone", "alone", "last"),
+            // It is everybody's limit, of which acme's route says nothing.
+            ("all", "search", "last"),
+        ] {
+            let accounts = accounts("\"2 requests per day\", \"1 tokens in total\"", of);
+            let payer = accounts.group(payer).expect("a group");
+            let standing = refused(&accounts, payer, &TWO);
+            assert_eq!(standing.goes_on_along.as_deref(), Some(route), "{of}: {standing:?}");
+        }
+    }
+
+    #[test]
+    fn what_no_model_could_be_cheaper_for_is_refused() {
+        for (limit, is_unpriced, goes_on) in [
+            ("$0.000000000001 in total", false, true),
+            ("1 tokens in total", false, true),
+            ("1 output tokens per day", false, true),
+            ("1 requests per minute", false, true),
+            ("1 calls in flight", false, false),
+            ("$1 in total", true, false),
+        ] {
+            let accounts = accounts(&format!("\"{limit}\""), "search");
+            let payer = accounts.group("search").expect("a group");
+            let standing = refused(&accounts, payer, &Asked { is_unpriced, ..TWO });
+            assert_eq!(standing.goes_on_along.is_some(), goes_on, "{limit}: {standing:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_says_for_its_own_limits_where_its_calls_go_on_and_may_change_its_mind() {
+        let accounts = accounts("", "");
+        let limits = [Limit::parse("1 tokens in total").expect("a limit")];
+        let id = Arc::from("k_1");
+        let mut terms = Terms { group: Some("search"), limits: &limits, soft: &[], when_exhausted: None };
+        for (says, route) in [(None, "spare"), (Some("own"), "own"), (Some("other"), "other"), (None, "spare")] {
+            terms.when_exhausted = says;
+            let payer = accounts.key(&id, terms);
+            let standing = refused(&accounts, &payer, &TWO);
+            assert_eq!(standing.goes_on_along.as_deref(), Some(route), "{says:?}");
+        }
+    }
 }

@@ -20,7 +20,7 @@ mod report;
 mod sheet;
 mod store;
 
-pub(crate) use accounts::{Accounts, Payer, Standing, Whose};
+pub(crate) use accounts::{Accounts, Payer, Standing, Terms, Whose};
 pub(crate) use entry::{Booked, Length, Mark, Name};
 pub(crate) use error::LedgerError;
 pub(crate) use hold::{Cost, Hold, Subject};

@@ -1,5 +1,6 @@
 //! The attempt loop: the order in which a request is let out, sent, judged, and sent again.
 
+use crate::config::Limit;
 use crate::observe::metrics::{RequestOutcome, WaitedFor};
 use crate::policy::Record;
 use crate::proxy::admission::{Obstruction, Tenants, admit};
@@ -42,7 +43,8 @@ const PATIENCE_BESIDE_OTHERS_SHARE: u32 = 4;
 /// The attempt loop: everything between a request that is understood and an answer that is committed.
 ///
 /// As long as there is patience it waits for limits and circuits; after that it gives up at once. It asks one target
-/// after the other: each that is left in its turn, without waiting for any, and then those that may serve later.
+/// after the other: each that is left in its turn, without waiting for any, and then those that may serve later. Where an
+/// allowance is exhausted whose owner has named a route for that, it goes on along that route, once.
 ///
 /// # Errors
 /// When nobody served the request; with what the first target said.
@@ -52,8 +54,7 @@ pub(crate) async fn attempts(
     patience: Patience,
     trace: RequestTrace,
 ) -> Result<Response<Body>, Unserved> {
-    let (mut walk, mut stop) = Walk::along(targets);
-    let mut run = Run {
+    let run = Run {
         worker,
         patience: patience.bounded_by(targets.first().request.deadline),
         came: worker.app.clock.now(),
@@ -63,8 +64,19 @@ pub(crate) async fn attempts(
         hops: 0,
         token: None,
         refused_at: Vec::new(),
+        was_exhausted: false,
         trace,
     };
+    along(run, targets).await
+}
+
+/// The loop along the targets of one route.
+///
+/// # Errors
+/// When nobody served the request there.
+async fn along(mut run: Run<'_>, targets: &Targets) -> Result<Response<Body>, Unserved> {
+    let worker = run.worker;
+    let (mut walk, mut stop) = Walk::along(targets);
     run.trace.asks(&stop.target);
     let mut word: Option<Word> = None;
     let mut tried = Vec::new();
@@ -88,6 +100,9 @@ pub(crate) async fn attempts(
             standing.in_flight.set(0);
         }
         let Out { last, blocked, then, past } = out;
+        if let Some(instead) = run.instead(targets, &blocked.refusal) {
+            return Box::pin(along(run, &instead)).await;
+        }
         Tried::note(&mut tried, &target, last.as_ref(), &blocked);
         if let Then::Elsewhere { reach, later } = then {
             if let Some(reach) = reach {
@@ -152,6 +167,8 @@ struct Run<'a> {
     token: Option<BudgetToken>,
     /// Where it was refused what another target may take.
     refused_at: Vec<usize>,
+    /// Whether an allowance was exhausted already for which it went along another route.
+    was_exhausted: bool,
     trace: RequestTrace,
 }
 
@@ -396,6 +413,28 @@ impl Run<'_> {
 }
 
 impl Run<'_> {
+    /// Where the request goes on that an allowance has refused, if a route is named for that.
+    fn instead(&mut self, targets: &Targets, refusal: &Refusal) -> Option<Targets> {
+        let RefusalKind::Exhausted { standing } = &refusal.kind else { return None };
+        let route = standing.goes_on_along.as_deref().filter(|_| !self.was_exhausted)?;
+        self.was_exhausted = true;
+        let (limit, whose) = (Limit::from(standing.exhausted.allowance), &standing.whose);
+        self.trace.tell(&format!("the limit of {limit} for {whose} does not allow it"));
+        match targets.along(route, &self.worker.app.chains) {
+            Ok(instead) => {
+                self.trace.tell(&format!("on along the route {route}"));
+                self.trace.goes_instead_of(targets.first());
+                // What was taken for a call at those goes back, and their places mean others here.
+                (self.token, self.refused_at) = (None, Vec::new());
+                Some(instead)
+            }
+            Err(why) => {
+                self.trace.tell(&format!("not along the route {route}: {why}"));
+                None
+            }
+        }
+    }
+
     /// Whether a failure is followed by a call at another target.
     fn onward(&mut self, target: &Target, step: Step, attempts: u32, took: Duration, walk: &Walk<'_>) -> Onward {
         let (Some(standing), Some(following)) = (&target.standing, walk.following()) else {

@@ -9,6 +9,7 @@ use crate::proxy::request::InboundRequest;
 use crate::runtime::clock::{Clock, random};
 use crate::runtime::fingerprint::FingerprintKey;
 use crate::runtime::sync::lock;
+use crate::tenants::callers::Caller;
 use crate::upstream::Upstream;
 use spillway_resilience::{Affinity, AffinitySettings, ChainSettings, Timestamp, order};
 use std::collections::BTreeMap;
@@ -65,6 +66,29 @@ impl Chains {
         }
         let own = self.own.get(&upstream.name).filter(|_| request.caller.may_spend);
         own.map(|own| own.plan(request))
+    }
+
+    /// Who serves a request along a route that would not take it by itself.
+    ///
+    /// # Errors
+    /// Why nobody can.
+    pub(crate) fn plan_along(&self, route: &str, request: &InboundRequest) -> Result<Plan, &'static str> {
+        let chain = self.routes.iter().find(|chain| chain.name.as_deref() == Some(route));
+        let chain = chain.ok_or("there is no such route")?;
+        if chain.dialect != request.dialect {
+            return Err("its targets speak another API");
+        }
+        if !chain.is_open_to(&request.caller) {
+            return Err("its caller may not spend the keys of its targets");
+        }
+        let body = request.readable();
+        let references = kept::references(request.dialect, request.path(), body.as_deref().unwrap_or_default());
+        let maker = references.iter().rev().find_map(|reference| self.makers.of(reference));
+        let serves_there = maker.and_then(|maker| chain.at(&maker, request.parameters.model.as_deref())).is_some();
+        if !references.is_empty() && !serves_there {
+            return Err("it names what lives at a provider that is not one of its targets");
+        }
+        Ok(chain.plan(request))
     }
 
     /// Where what the path of a request is about was made, if some route has made it.
@@ -226,8 +250,13 @@ impl Chain {
     }
 
     /// Whether whoever is served by it spends keys that are not his own.
-    pub(crate) fn spends_keys(&self) -> bool {
+    fn spends_keys(&self) -> bool {
         self.candidates.iter().any(Candidate::spends_a_key)
+    }
+
+    /// Whether it may serve this caller: its own credential is spent, or he may spend what is.
+    pub(crate) fn is_open_to(&self, caller: &Caller) -> bool {
+        !self.spends_keys() || self.config.open_to_local || caller.may_spend
     }
 
     /// Where it is remembered who has made what, if there is more than one who could.

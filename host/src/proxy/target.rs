@@ -55,12 +55,31 @@ impl Targets {
             return Ok(Targets { first: Rc::new(target), plan: None, asked });
         };
         let chain = &plan.chain;
-        if chain.spends_keys() && !chain.config.open_to_local && !request.caller.may_spend {
+        if !chain.is_open_to(&request.caller) {
             let route = chain.name.as_deref().unwrap_or(&asked.name).to_owned();
             return Err(RefusalKind::AccessRequired { route }.into());
         }
         let plan = Rc::new(plan);
         Ok(Targets { first: Rc::new(Target::on(&plan, 0, Rc::new(request))?), plan: Some(plan), asked })
+    }
+
+    /// The same request along another route, whatever that one takes by itself. Its operator has named the route for
+    /// this, so that a key is not asked whether it is for it.
+    ///
+    /// # Errors
+    /// Why it cannot go there.
+    pub(crate) fn along(&self, route: &str, chains: &Chains) -> Result<Targets, &'static str> {
+        let request = &self.first.request;
+        let generates = request.operation == Operation::Generate && request.upgrade.is_none();
+        if !generates || !matches!(request.body, InboundBody::Whole(_)) {
+            return Err("only what generates, and is held as a whole, can be served by another model");
+        }
+        if self.plan.as_ref().is_some_and(|plan| plan.chain.name.as_deref() == Some(route)) {
+            return Err("it is there already");
+        }
+        let plan = Rc::new(chains.plan_along(route, request)?);
+        let first = Target::on(&plan, 0, Rc::clone(request)).map_err(|refusal| refusal.code())?;
+        Ok(Targets { first: Rc::new(first), plan: Some(plan), asked: Arc::clone(&self.asked) })
     }
 
     /// The upstream that the request's line asks for.

@@ -27,6 +27,8 @@ pub(crate) struct RequestTrace {
     /// What its caller says that it is for.
     label: Arc<str>,
     route: Option<RouteTrace>,
+    /// Whom its route stands in for, since what that one costs was more than is allowed.
+    instead_of: Option<Arc<str>>,
     /// What happened, in a few words each.
     steps: String,
     attempts: u32,
@@ -82,6 +84,7 @@ impl RequestTrace {
             model: None,
             label: Arc::default(),
             route: None,
+            instead_of: None,
             steps: String::new(),
             attempts: 0,
             judged_by: None,
@@ -135,10 +138,16 @@ impl RequestTrace {
         self.asks(target);
     }
 
+    /// The request goes along another route, in the place of this target, which costs more than is allowed.
+    pub(crate) fn goes_instead_of(&mut self, target: &Target) {
+        self.instead_of = Some(Arc::clone(target.label()));
+    }
+
     /// This target has served it.
     pub(crate) fn served_by(&mut self, standing: &Standing) {
         let Some(route) = &mut self.route else { return };
-        route.fallback_from = standing.plan.falls_back_from(standing.position).cloned();
+        let falls_back_from = standing.plan.falls_back_from(standing.position);
+        route.fallback_from = self.instead_of.as_ref().or(falls_back_from).cloned();
         route.degraded = standing.degraded;
         if let Some(from) = &route.fallback_from {
             standing.plan.chain.metrics.fallback(from, &standing.label);

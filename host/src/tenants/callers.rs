@@ -3,7 +3,7 @@
 use crate::config::{Config, Quota, ReservedShares, TenantConfig};
 use crate::dialect::headers::{self, PRIORITY_HEADER, TENANT_HEADER};
 use crate::keys::table::Key;
-use crate::ledger::{Ledger, Payer};
+use crate::ledger::{Ledger, Payer, Terms};
 use crate::observe::labels::{Label, Labels};
 use crate::runtime::clock::Clock;
 use crate::runtime::fingerprint::FingerprintKey;
@@ -224,7 +224,9 @@ impl Callers {
         };
         let payer = |key: &Arc<Key>| {
             let (limits, soft) = key.limits();
-            let payer = ledger.accounts.key(&Arc::from(key.id()), key.record.group.as_deref(), limits, soft);
+            let (group, when_exhausted) = (key.record.group.as_deref(), key.record.when_exhausted.as_deref());
+            let terms = Terms { group, limits, soft, when_exhausted };
+            let payer = ledger.accounts.key(&Arc::from(key.id()), terms);
             (key.id().to_owned(), payer)
         };
         self.of_keys.store(Arc::new(keys.iter().map(payer).collect()));

@@ -56,7 +56,7 @@ impl LedgerStatus {
 }
 
 impl LimitStatus {
-    fn of(Standing { whose, exhausted, refills_in_ms }: &Standing) -> LimitStatus {
+    fn of(Standing { whose, exhausted, refills_in_ms, .. }: &Standing) -> LimitStatus {
         let Exhausted { allowance, spent, open, .. } = exhausted;
         let figure = |amount: u128| match allowance.measure {
             Measure::Cost => amount as f64 / DOLLAR,

@@ -66,6 +66,7 @@ pub(super) fn empty(id: String, secret: &str, now_unix_ms: u64) -> KeyRecord {
         models: Vec::new(),
         routes: Vec::new(),
         limits: Vec::new(),
+        when_exhausted: None,
         former: Vec::new(),
     }
 }

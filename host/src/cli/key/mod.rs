@@ -80,13 +80,20 @@ struct Grants {
     /// The same for a limit that only warns.
     #[arg(long = "soft-limit", value_name = "LIMIT")]
     soft_limits: Vec<String>,
+    /// The route along which its calls go on that one of its limits has refused; by default what its group says.
+    #[arg(long, value_name = "ROUTE")]
+    when_exhausted: Option<String>,
 }
 
 impl Grants {
     /// Gives a key what is said here, and leaves the rest of it as it is.
     fn give(&self, key: &mut KeyRecord, now_unix_ms: u64) -> Result<(), Failure> {
-        let texts =
-            [(&self.group, &mut key.group), (&self.tenant, &mut key.tenant), (&self.priority, &mut key.priority)];
+        let texts = [
+            (&self.group, &mut key.group),
+            (&self.tenant, &mut key.tenant),
+            (&self.priority, &mut key.priority),
+            (&self.when_exhausted, &mut key.when_exhausted),
+        ];
         for (said, place) in texts {
             if said.is_some() {
                 place.clone_from(said);
@@ -111,6 +118,11 @@ impl Grants {
         if let Some(group) = self.group.as_ref().filter(|group| !config.groups.contains_key(*group)) {
             return Err(Failure::Usage(format!(
                 "the configuration has no [groups.{group}]; add it, or choose another --group"
+            )));
+        }
+        if let Some(route) = self.when_exhausted.as_ref().filter(|route| !config.routes.has(route)) {
+            return Err(Failure::Usage(format!(
+                "the configuration has no [routes.{route}]; add it, or choose another --when-exhausted"
             )));
         }
         match self.routes.iter().find(|route| !known().any(|name| name == *route)) {

@@ -51,6 +51,9 @@ fn page(key: &KeyRecord, now_unix_ms: u64) -> String {
         [] => say("limits", &styled(ASIDE, "none")),
         limits => limits.iter().for_each(|limit| say("limit", &words::limit(limit))),
     }
+    if let Some(route) = &key.when_exhausted {
+        say("exhausted", &format!("goes on along the route {route}"));
+    }
     for former in &key.former {
         let counts = if former.until_unix_ms > now_unix_ms { "counts until" } else { "counted until" };
         say("former", &format!("{} {counts} {}", words::ends(&former.ends), words::date(former.until_unix_ms)));

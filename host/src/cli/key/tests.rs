@@ -82,6 +82,8 @@ fn a_key_is_made_with_what_it_may_do_and_printed_once() {
         "$5 per day",
         "--soft-limit",
         "9 requests per minute",
+        "--when-exhausted",
+        "chat",
     ];
     let answer = desk.done(&words);
     let secret = answer.out.trim();
@@ -96,6 +98,8 @@ fn a_key_is_made_with_what_it_may_do_and_printed_once() {
     );
     let limits: Vec<_> = key.limits.iter().map(|limit| (&*limit.limit, limit.soft)).collect();
     assert_eq!(limits, [("$5 per day", false), ("9 requests per minute", true)]);
+    assert_eq!(key.when_exhausted.as_deref(), Some("chat"));
+    assert!(desk.done(&["show", "shop"]).out.contains("goes on along the route chat"));
     let days = (key.expires_unix_ms.expect("an end") - key.created_unix_ms) / (24 * 60 * 60 * 1_000);
     assert_eq!(days, 90);
     for shown in [desk.done(&["ls"]).out, desk.done(&["show", "shop"]).out, desk.done(&["ls", "--json"]).out] {
@@ -114,6 +118,7 @@ fn what_cannot_be_meant_makes_no_key() {
         (&["new", "--limit", ""], "an entry of its lists"),
         (&["new", "--limit", "5 apples"], "its limit \"5 apples\" says no time"),
         (&["new", "--group", "wbe"], "no [groups.wbe]"),
+        (&["new", "--when-exhausted", "caht"], "no [routes.caht]"),
         (&["show", "nobody"], "no key nobody"),
         (&["revoke", "nobody"], "no key nobody"),
     ] {
