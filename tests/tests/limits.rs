@@ -209,6 +209,48 @@ const ACCOUNT: u64 = 90_000;
 
 const PNG_OF_1024_BY_1024: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\x04\0\0\0\x04\0";
 
+/// Both a text that is counted on the worker and one that is not. A word is a token here, which no estimate knows: by
+/// its bytes it is more.
+#[test]
+fn where_a_tokeniser_is_named_texts_count_to_the_token_in_every_api() {
+    let provider = Provider::start();
+    let words = |count: usize| vec!["hello"; count].join(" ");
+    for count in [100, 3_000] {
+        // Beside the words: what frames a message and opens the answer, and one token that may be answered.
+        let guards = format!("max_tokens_per_request = {}", count + 4 + 3 + 1);
+        let mut setup = Setup::with(&provider).set("guards", &guards);
+        for upstream in ["openai", "anthropic", "gemini"] {
+            setup = setup.set(&format!("upstreams.{upstream}.limits"), "tokenizer = \"o200k\"");
+        }
+        let spillway = setup.start();
+        let ask = |count: usize| {
+            let text = words(count);
+            [
+                chat_with(json!({"max_tokens": 1, "messages": [{"role": "user", "content": text}]})),
+                post(
+                    "/v1/messages",
+                    &json!({"model": "mock-claude", "max_tokens": 1, "messages": [{"role": "user", "content": text}]}),
+                )
+                .header("x-api-key", "key"),
+                post(
+                    "/v1beta/models/mock-gemini:generateContent",
+                    &json!({"generationConfig": {"maxOutputTokens": 1}, "contents": [{"role": "user", "parts": [{"text": text}]}]}),
+                )
+                .header("x-goog-api-key", "key"),
+            ]
+        };
+        for (fits, too_long) in ask(count).iter().zip(&ask(count + 1)) {
+            let answer = spillway.send(fits);
+            assert_eq!(answer.status(), 200, "{count} words: {}", answer.text());
+            assert_eq!(
+                spillway.send(too_long).refusal(),
+                Some("spillway_guard_max_tokens_per_request"),
+                "{count} words"
+            );
+        }
+    }
+}
+
 /// In every API, an image of about 1,100 tokens and a million bytes.
 fn images() -> [(&'static str, Request); 3] {
     let data = BASE64_STANDARD.encode([PNG_OF_1024_BY_1024, &vec![7; 1_000_000]].concat());

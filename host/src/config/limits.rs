@@ -1,8 +1,9 @@
 //! `[upstreams.NAME.limits]`: the provider's quota, and how it is waited for.
 
-use super::kind::{Maybe, Time, Whole};
+use super::kind::{Maybe, Time, Whole, Word};
 use super::reader::Section;
 use super::section::section;
+use crate::dialect::estimate::tokenizer::{HAS_VOCABULARIES, Tokenizer};
 use spillway_resilience::FairQueueSettings;
 use std::time::Duration;
 
@@ -23,6 +24,10 @@ section! {
         default_output_tokens: u64 = 1_024, Whole(0..=QUOTA_MAX);
         /// Most tokens that a prompt and its answer can have together.
         context_tokens: Option<u64> = None, Maybe(Whole(1..=QUOTA_MAX)), shown as "by what is known of the model";
+        /// The tokeniser of all of its models, if texts are to be counted and not [estimated](estimates.md#an-exact-count):
+        /// `o200k` is that of GPT-4o and later ones, `cl100k` that of GPT-4, GPT-3.5 and OpenAI's embeddings.
+        tokenizer: Option<Tokenizer> = None, Maybe(Word(&Tokenizer::ALL, Tokenizer::as_str)),
+            shown as "none: estimated by what texts are made of";
         /// How long a live request waits for quota and for a place in flight; not longer than `server.request_timeout`.
         // Shorter than people's patience, and longer than most of the waits that a provider's 429 would name.
         patience: Duration = Duration::from_secs(10), Time::POSITIVE_OR_NONE;
@@ -51,6 +56,9 @@ impl Limits {
         if !section.has_taken("max_waiting_per_tenant") {
             // Whoever shortens the queue has not asked for a longer share of it.
             limits.max_waiting_per_tenant = limits.max_waiting_per_tenant.min(limits.max_waiting);
+        }
+        if limits.tokenizer.is_some() && !HAS_VOCABULARIES {
+            section.mistake("tokenizer", "this Spillway was built without tokenisers (cargo's feature \"tokenizer\")");
         }
         section.mistakes(limits.queue().validate());
         section.finish();

@@ -8,6 +8,7 @@ mod families;
 pub mod learned;
 mod media;
 mod text;
+pub mod tokenizer;
 
 use crate::dialect::{Dialect, Parameters, lenient};
 use families::{Detail, Family, family};
@@ -18,6 +19,7 @@ use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visito
 use std::borrow::Cow;
 use std::fmt;
 use text::TextTokens;
+use tokenizer::{Tokenizer, Vocabulary};
 
 /// Bytes per token of what cannot be read at all.
 const BYTES_PER_TOKEN: u64 = 4;
@@ -28,7 +30,7 @@ const ANSWER_TOKENS: u64 = 3;
 /// Characters of encrypted reasoning for each of its tokens: base64 of a text of four bytes a token.
 const ENCRYPTED_CHARACTERS_PER_TOKEN: u64 = 5;
 /// What JSON has beside a field's key and value, and how it is cut where there are numbers; a comma stands behind each.
-const JSON_OF_A_FIELD: &[u8] = b":,";
+const JSON_OF_A_FIELD: &str = ":,";
 const DIGITS_PER_TOKEN: u64 = 3;
 /// Of a number with decimals, its point among them.
 const FRACTION_DIGITS: u64 = 8;
@@ -63,7 +65,12 @@ impl Estimate {
 
     /// What its input is made of, were there no bound on it.
     pub fn parts(dialect: Dialect, asked: &Parameters, body: &[u8]) -> Parts {
-        input(family(asked.model.as_deref(), dialect), body)
+        input(family(asked.model.as_deref(), dialect), None, body)
+    }
+
+    /// The same with texts that are counted and not estimated.
+    pub fn counted(dialect: Dialect, asked: &Parameters, body: &[u8], vocabulary: Vocabulary) -> Parts {
+        input(family(asked.model.as_deref(), dialect), Some(vocabulary), body)
     }
 
     /// As [`Estimate::of`], of an input that is walked through already.
@@ -82,20 +89,54 @@ impl Estimate {
     }
 }
 
-fn input(family: &Family, body: &[u8]) -> Parts {
-    walk(family, body).unwrap_or_else(|counted| {
+/// The input of a request, as somebody asks about it: as it is estimated, or with its texts counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Input {
+    /// By part.
+    pub parts: Parts,
+    /// As each tokeniser counts it, where one has.
+    counted: [Option<Parts>; Tokenizer::ALL.len()],
+}
+
+impl Input {
+    /// Nothing but an estimate.
+    pub fn of(parts: Parts) -> Input {
+        Input { parts, ..Input::default() }
+    }
+
+    /// It as this tokeniser counts it; where it has not, as it is estimated.
+    pub fn by(&self, tokenizer: Option<Tokenizer>) -> &Parts {
+        tokenizer.and_then(|tokenizer| self.counted[tokenizer as usize].as_ref()).unwrap_or(&self.parts)
+    }
+
+    /// Whether this tokeniser has counted it.
+    pub fn is_counted(&self, tokenizer: Tokenizer) -> bool {
+        self.counted[tokenizer as usize].is_some()
+    }
+
+    /// So it is as this tokeniser has counted it.
+    pub fn count(&mut self, tokenizer: Tokenizer, counted: Parts) {
+        self.counted[tokenizer as usize] = Some(counted);
+    }
+}
+
+fn input(family: &Family, vocabulary: Option<Vocabulary>, body: &[u8]) -> Parts {
+    walk(family, vocabulary, body).unwrap_or_else(|counted| {
         // Half a pair of surrogates, where a string was cut inside of an emoji, is no Unicode, and no reason to know
         // nothing.
-        lenient::without_surrogates(body).map_or(counted, |body| walk(family, &body).unwrap_or_else(|counted| counted))
+        let mended = lenient::without_surrogates(body);
+        mended.map_or(counted, |body| walk(family, vocabulary, &body).unwrap_or_else(|counted| counted))
     })
 }
 
 /// The tokens of a body. Where it ends to be JSON, those of what was until then, and of the rest by its bytes.
-fn walk(family: &Family, body: &[u8]) -> Result<Parts, Parts> {
+fn walk(family: &Family, vocabulary: Option<Vocabulary>, body: &[u8]) -> Result<Parts, Parts> {
     let mut walk = Walk {
         family,
+        vocabulary,
         text: TextTokens::default(),
         json: TextTokens::default(),
+        text_bytes: 0,
         media: 0,
         is_all: true,
         seen: Vec::new(),
@@ -118,9 +159,13 @@ fn walk(family: &Family, body: &[u8]) -> Result<Parts, Parts> {
 /// What has been seen of a body.
 struct Walk<'f> {
     family: &'f Family,
+    /// With what texts are counted, if they are.
+    vocabulary: Option<Vocabulary>,
     text: TextTokens,
     /// What describes tools and answers, and what they are called with.
     json: TextTokens,
+    /// Bytes of both.
+    text_bytes: u64,
     media: u64,
     /// Whether all that the model is shown stands in the request.
     is_all: bool,
@@ -151,11 +196,24 @@ impl Walk<'_> {
         for Seen { medium, detail, .. } in std::mem::take(&mut self.seen) {
             self.count_medium(medium, detail.or(self.detail));
         }
-        let percent = self.family.text_percent;
+        let is_counted = self.vocabulary.is_some();
+        let percent = if is_counted { 100 } else { self.family.text_percent };
         let text = self.text.plus(self.json).total().saturating_mul(percent).div_ceil(100);
         let media = self.media.saturating_add(ANSWER_TOKENS);
         let json = self.json.by_group().iter().sum();
         Parts::new(text.saturating_add(media), self.text.by_group(), json, percent, media, self.is_all)
+            .with_texts(self.text_bytes, is_counted)
+    }
+
+    fn add_text(&mut self, text: &str) {
+        self.text_bytes += text.len() as u64;
+        self.text.add(text, self.vocabulary);
+    }
+
+    /// Words of tools and schemas, and of what they are called with.
+    fn add_json(&mut self, text: &str) {
+        self.text_bytes += text.len() as u64;
+        self.json.add(text, self.vocabulary);
     }
 
     fn count(&mut self, tokens: u64) {
@@ -347,21 +405,21 @@ impl<'de> Visitor<'de> for Part<'_, '_> {
         let (walk, within_media) = (self.walk, self.place.within_media);
         let is_link = text.starts_with("https://") || text.starts_with("http://") || text.starts_with("gs://");
         match self.place.key {
-            Key::Text | Key::Input => walk.text.add(text.as_bytes()),
-            Key::Schema | Key::Json => walk.json.add(text.as_bytes()),
+            Key::Text | Key::Input => walk.add_text(text),
+            Key::Schema | Key::Json => walk.add_json(text),
             Key::File if media::data_url(text).is_none() => walk.see_elsewhere(text, DOCUMENT_ELSEWHERE),
             Key::Medium if is_link => walk.see_elsewhere(text, IMAGE_ELSEWHERE),
             Key::Url if is_link && within_media => walk.see_elsewhere(text, IMAGE_ELSEWHERE),
             Key::Data if !within_media => walk.count_encrypted(text),
             Key::Medium | Key::Data | Key::Url | Key::File => match media::read(text) {
                 Some(medium) => walk.see(medium, false),
-                None => walk.text.add(text.as_bytes()),
+                None => walk.add_text(text),
             },
             Key::Other if media::data_url(text).is_some() => match media::read(text) {
                 Some(medium) => walk.see(medium, false),
-                None => walk.text.add(text.as_bytes()),
+                None => walk.add_text(text),
             },
-            Key::Other => walk.text.add(text.as_bytes()),
+            Key::Other => walk.add_text(text),
             Key::Encrypted => walk.count_encrypted(text),
             Key::Role => walk.count(MESSAGE_TOKENS),
             Key::Detail => walk.said.detail = Detail::from_word(text).or(walk.said.detail),
@@ -409,9 +467,9 @@ impl<'de> Visitor<'de> for Part<'_, '_> {
         while let Some(key) = object.next_key::<Name<'_>>()? {
             let key = &*key.0;
             let below = if let Some(free) = all_of_it {
-                walk.json.add(key.as_bytes());
+                walk.add_json(key);
                 if free == Key::Json {
-                    walk.json.add(JSON_OF_A_FIELD);
+                    walk.json.add(JSON_OF_A_FIELD, None);
                 }
                 Place { key: free, within_media: false, in_list: false }
             } else {

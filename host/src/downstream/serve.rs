@@ -121,7 +121,10 @@ pub(crate) async fn serve(
     let server = &worker.app.config.server;
     let bounds = (server.max_body, server.request_timeout);
     let received = InboundRequest::receive(line, head, body, request_id.clone(), caller, bounds, share).await;
-    let found = received.and_then(|request| Targets::find(&worker.app.chains, request, Arc::clone(&upstream)));
+    let found = match received {
+        Ok(request) => Targets::find(&worker.app, request, Arc::clone(&upstream)).await,
+        Err(refusal) => Err(refusal),
+    };
     let targets = match found.and_then(|targets| runaway::guard(&worker.app, targets.first()).map(|()| targets)) {
         Ok(targets) => targets,
         Err(refusal) => {

@@ -184,7 +184,7 @@ async fn serve(worker: &Rc<Worker>, spool: &Spool, claimed: ClaimedJob, share: L
         Instant::now() + app.config.server.request_timeout,
         share,
     );
-    let targets = match Targets::find(&app.chains, request, Arc::clone(upstream)) {
+    let targets = match Targets::find(app, request, Arc::clone(upstream)).await {
         Ok(targets) => targets,
         Err(refusal) => return bury(spool, &lease, refusal.reason(), None, app.clock).await,
     };

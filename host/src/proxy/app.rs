@@ -8,6 +8,7 @@ use crate::observe::refusals::RecentRefusals;
 use crate::policy::Registry;
 use crate::prices::Prices;
 use crate::proxy::chain::Chains;
+use crate::proxy::counting::Counting;
 use crate::proxy::load_share::{HeldBytes, LoadShare};
 use crate::runtime::clock::Clock;
 use crate::runtime::fingerprint::FingerprintKey;
@@ -54,6 +55,8 @@ pub(crate) struct App {
     pub failures: FailedAuthentications,
     /// Against agents that run away.
     pub runaway: RunawayGuards,
+    /// Where texts are counted, for upstreams that have a tokeniser.
+    pub counting: Counting,
     /// From which load on what is refused.
     pub shed: ShedSettings,
     /// What is spent, where that is kept.
@@ -159,6 +162,7 @@ impl App {
             failures: FailedAuthentications::new(clock),
             runaway,
             prices: ArcSwap::from_pointee(prices),
+            counting: Counting::default(),
             shed: ShedSettings::default(),
             held: Arc::new(HeldBytes::of_at_most(config.server.max_held)),
             config,

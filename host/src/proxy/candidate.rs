@@ -73,7 +73,8 @@ impl Candidate {
         // Several answers or prompts have a context each, and are too different to be told apart here.
         let is_one = request.parameters.alternatives <= 1 && request.parameters.prompts <= 1;
         let output = request.parameters.output_tokens_max.filter(|_| is_one).unwrap_or(0);
-        self.context_tokens.is_some_and(|context| request.input.total().saturating_add(output) > context)
+        let input = self.upstream.estimates.parts(&request.input).total();
+        self.context_tokens.is_some_and(|context| input.saturating_add(output) > context)
     }
 
     /// By what a call of a request there is told from others.

@@ -11,6 +11,7 @@ mod books;
 pub(crate) mod candidate;
 pub(crate) mod chain;
 pub(crate) mod completion;
+pub(crate) mod counting;
 pub(crate) mod forward;
 pub(crate) mod hedge;
 pub(crate) mod hold;

@@ -1,7 +1,6 @@
 //! A request as its caller made it, read once and never changed.
 
-use crate::dialect::estimate::Estimate;
-use crate::dialect::estimate::learned::Parts;
+use crate::dialect::estimate::{Estimate, Input};
 use crate::dialect::library::{Library, RETRY_COUNT};
 use crate::dialect::{Dialect, Operation, Parameters, compression, headers, query, upgrade};
 use crate::proxy::load_share::LoadShare;
@@ -55,7 +54,7 @@ pub(crate) struct InboundRequest {
     /// What the body asks for.
     pub parameters: Parameters,
     /// What its input is made of, where it is at hand.
-    pub input: Parts,
+    pub input: Input,
     pub caller: Caller,
     /// When it came, by the wall clock; `None` for a job's, which came when it was kept.
     pub came_unix_ms: Option<u64>,
@@ -133,7 +132,7 @@ impl InboundRequest {
             body,
             upgrade: None,
             parameters: Parameters::default(),
-            input: Parts::default(),
+            input: Input::default(),
             caller,
             came_unix_ms: None,
             deadline,
@@ -145,7 +144,7 @@ impl InboundRequest {
             let dialect = request.dialect.in_body(request.path(), &readable);
             let mut parameters = dialect.read_request(request.path(), &readable);
             parameters.model = parameters.model.map(as_name);
-            let input = Estimate::parts(dialect, &parameters, &readable);
+            let input = Input::of(Estimate::parts(dialect, &parameters, &readable));
             (request.dialect, request.parameters, request.input) = (dialect, parameters, input);
         }
         request

@@ -5,6 +5,7 @@ use crate::dialect::signature::Signature;
 use crate::dialect::{Operation, compression, headers, kept, upgrade, with_model};
 use crate::observe::metrics::About;
 use crate::observe::recording::Arrival;
+use crate::proxy::app::App;
 use crate::proxy::candidate::{Candidate, TokensInFlight};
 use crate::proxy::chain::{Chains, Plan};
 use crate::proxy::makers::{Maker, Makers};
@@ -44,12 +45,17 @@ impl Targets {
     /// # Errors
     /// When none of them can be asked for the request, or its caller may not spend what it would cost, or has shown a key
     /// that is for something else.
-    pub(crate) fn find(chains: &Chains, request: InboundRequest, upstream: Arc<Upstream>) -> Result<Targets, Refusal> {
-        let asked = Arc::clone(&upstream);
+    pub(crate) async fn find(
+        app: &App,
+        mut request: InboundRequest,
+        upstream: Arc<Upstream>,
+    ) -> Result<Targets, Refusal> {
+        let (chains, asked) = (&app.chains, Arc::clone(&upstream));
         let plan = chains.plan(&request, &upstream);
         let route = plan.as_ref().and_then(|plan| plan.chain.name.as_deref());
         permission::check(&request, route.unwrap_or(&asked.name))?;
         let Some(plan) = plan else {
+            app.counting.count(&mut request, &upstream).await;
             let mut target = Target::of(Rc::new(request), upstream)?;
             target.makers = chains.makers().cloned();
             return Ok(Targets { first: Rc::new(target), plan: None, asked });
@@ -58,6 +64,9 @@ impl Targets {
         if !chain.is_open_to(&request.caller) {
             let route = chain.name.as_deref().unwrap_or(&asked.name).to_owned();
             return Err(RefusalKind::AccessRequired { route }.into());
+        }
+        for candidate in (0..plan.len()).filter_map(|position| plan.candidate(position)) {
+            app.counting.count(&mut request, &candidate.upstream).await;
         }
         let plan = Rc::new(plan);
         Ok(Targets { first: Rc::new(Target::on(&plan, 0, Rc::new(request))?), plan: Some(plan), asked })

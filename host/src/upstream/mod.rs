@@ -55,7 +55,7 @@ pub(crate) struct Upstream {
     pub circuits: Circuits,
     /// The ways to those parts of it that have said "too much".
     pub lanes: Lanes,
-    /// What its counts have taught about estimates.
+    /// How the input of requests to it is estimated, and what its counts have taught about that.
     pub estimates: Estimates,
     /// Whose certificates are believed there.
     pub trust: Trust,
@@ -126,7 +126,7 @@ impl Upstream {
                 promptness: Promptness::default(),
             }),
             refuses_usage: AtomicBool::new(false),
-            estimates: Estimates::default(),
+            estimates: Estimates::by(config.limits.tokenizer),
             trust: Trust::with(config.authorities()),
             clock,
             name,

@@ -5,8 +5,12 @@
 //! for a sum of these, each with a factor, and each answer moves the factors towards what would have been right, those
 //! most that had the largest share in it (normalised least mean squares). So a request of prose says nothing about
 //! images, and one of both a little about each.
+//!
+//! Of texts that a tokeniser has counted there is nothing to learn: their factors are 1 and stay as they are, whatever
+//! the rest of the request cost. They keep their share, so that such a request says little about the little else in it.
 
 use super::text::GROUPS;
+use std::ops::Range;
 
 /// Kinds of content that are told apart: words, signs and digits, other alphabets, syllables and pictures; JSON of tools
 /// and their calls; and what is no text, images above all, with what frames messages.
@@ -25,8 +29,12 @@ const ERROR_MAX: f32 = 0.5;
 pub struct Parts {
     total: u64,
     kinds: [f32; KINDS],
+    /// Whether its texts were counted by a tokeniser: there is nothing to learn about them.
+    is_counted: bool,
     /// Whether this is all that the model is shown.
     is_all: bool,
+    /// Bytes of its texts, those of tools included.
+    text_bytes: u64,
 }
 
 impl Parts {
@@ -34,7 +42,13 @@ impl Parts {
     pub(super) fn new(total: u64, text: [f32; GROUPS], json: f32, percent: u64, media: u64, is_all: bool) -> Parts {
         let of_text = |tokens: f32| tokens * percent as f32 / 100.0;
         let [words, signs, alphabets, syllables] = text.map(of_text);
-        Parts { total, kinds: [words, signs, alphabets, syllables, of_text(json), media as f32], is_all }
+        let kinds = [words, signs, alphabets, syllables, of_text(json), media as f32];
+        Parts { total, kinds, is_counted: false, is_all, text_bytes: 0 }
+    }
+
+    /// The same with texts of so many bytes, which were counted by a tokeniser or not.
+    pub(super) fn with_texts(self, text_bytes: u64, is_counted: bool) -> Parts {
+        Parts { text_bytes, is_counted, ..self }
     }
 
     /// The same with so many tokens of what could not be read.
@@ -47,6 +61,16 @@ impl Parts {
     /// All of it, in tokens.
     pub fn total(&self) -> u64 {
         self.total
+    }
+
+    /// Bytes of its texts, as they read.
+    pub fn text_bytes(&self) -> u64 {
+        self.text_bytes
+    }
+
+    /// The kinds that are estimated, about which something can be learned.
+    fn estimated(&self) -> Range<usize> {
+        if self.is_counted { GROUPS..KINDS } else { 0..KINDS }
     }
 
     /// The share of each kind in all of it; `None` of nothing.
@@ -79,12 +103,14 @@ impl Learned {
     pub fn expect(&self, parts: &Parts) -> u64 {
         match (self.answers, parts.shares()) {
             (0, _) | (_, None) => parts.total,
-            (_, Some(shares)) => (parts.total as f64 * f64::from(self.factor(&shares))).ceil() as u64,
+            (_, Some(shares)) => (parts.total as f64 * f64::from(self.factor(parts, &shares))).ceil() as u64,
         }
     }
 
-    fn factor(&self, shares: &[f32; KINDS]) -> f32 {
-        self.factors.iter().zip(shares).map(|(factor, share)| factor * share).sum()
+    fn factor(&self, parts: &Parts, shares: &[f32; KINDS]) -> f32 {
+        let (counted, estimated) = shares.split_at(parts.estimated().start);
+        let factors = &self.factors[parts.estimated()];
+        counted.iter().sum::<f32>() + factors.iter().zip(estimated).map(|(factor, share)| factor * share).sum::<f32>()
     }
 
     /// The provider has counted so many tokens of input in this. What was not all in the request teaches nothing, and
@@ -93,11 +119,12 @@ impl Learned {
         let Some(shares) = parts.shares().filter(|_| parts.is_all && counted > 0 && parts.total > 0) else { return };
         self.answers = self.answers.saturating_add(1);
         let right = counted as f32 / parts.total as f32;
-        let error = (right - self.factor(&shares)).clamp(-ERROR_MAX, ERROR_MAX);
+        let error = (right - self.factor(parts, &shares)).clamp(-ERROR_MAX, ERROR_MAX);
         // The first answers count for more, as in a mean.
         let step = STEP.max(1.0 / (self.answers as f32 + 1.0));
         let norm: f32 = shares.iter().map(|share| share * share).sum();
-        for (factor, share) in self.factors.iter_mut().zip(shares) {
+        let estimated = self.factors.iter_mut().zip(shares).skip(parts.estimated().start);
+        for (factor, share) in estimated {
             *factor = (*factor + step * error * share / norm).clamp(FACTOR_MIN, FACTOR_MAX);
         }
     }
@@ -155,6 +182,25 @@ mod tests {
         learned.learn(&parts(100.0, 0.0, 0), 0);
         learned.learn(&Parts { is_all: true, ..Parts::default() }, 5);
         assert_eq!(learned, Learned::default());
+    }
+
+    #[test]
+    fn texts_that_were_counted_are_right_whatever_was_learned_and_the_rest_learns_as_ever() {
+        let counted = |words: f32, media| parts(words, 0.0, media).with_texts(0, true);
+        let mut learned = Learned::default();
+        for _ in 0..200 {
+            // Images are more than they were taken for; the words beside them are what they are.
+            learned.learn(&counted(200.0, 800), 200 + 1_200);
+        }
+        assert!((595..=605).contains(&learned.expect(&counted(0.0, 400))), "{}", learned.expect(&counted(0.0, 400)));
+        assert_eq!(learned.expect(&counted(1_000.0, 0)), 1_000);
+        let by_part = parts(1_000.0, 0.0, 0);
+        assert_eq!(learned.expect(&by_part), 1_000, "nothing was learned about words");
+        for _ in 0..50 {
+            learned.learn(&by_part, 2_000);
+        }
+        assert!(learned.expect(&by_part) > 1_900);
+        assert_eq!(learned.expect(&counted(1_000.0, 0)), 1_000);
     }
 
     #[test]

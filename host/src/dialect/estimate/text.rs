@@ -4,6 +4,8 @@
 //! on what it is part of. The weights are a least-squares fit to what OpenAI's o200k makes of prose in 30 languages,
 //! source code, JSON and markup; the table that `cargo test --test estimates` prints says how far off they are.
 
+use super::tokenizer::Vocabulary;
+
 /// Weights are thousandths of a token.
 const UNIT: u64 = 1_000;
 
@@ -77,8 +79,16 @@ pub(super) struct TextTokens {
 }
 
 impl TextTokens {
-    /// Adds a text.
-    pub(super) fn add(&mut self, text: &[u8]) {
+    /// Adds a text: counted by a tokeniser, or else estimated.
+    pub(super) fn add(&mut self, text: &str, vocabulary: Option<Vocabulary>) {
+        match vocabulary.and_then(|vocabulary| vocabulary.count(text)) {
+            // How it is made up matters to nobody then.
+            Some(tokens) => self.add_units(WORDS, tokens.saturating_mul(UNIT)),
+            None => self.estimate(text.as_bytes()),
+        }
+    }
+
+    fn estimate(&mut self, text: &[u8]) {
         if is_unbroken(text) {
             self.add_units(SIGNS, text.len() as u64 * UNBROKEN);
             return;
@@ -133,7 +143,7 @@ mod tests {
 
     fn tokens(text: &str) -> u64 {
         let mut tokens = TextTokens::default();
-        tokens.add(text.as_bytes());
+        tokens.add(text, None);
         tokens.total()
     }
 

@@ -91,7 +91,7 @@ async fn served_by(first: &Provider, second: &Provider) -> (u16, String, String)
     let deadline = Instant::now() + Duration::from_secs(60);
     let head = (Method::POST, HeaderMap::new());
     let request = InboundRequest::new(line, head, body, "id".into(), caller, deadline, app.take_on());
-    let targets = Targets::find(&app.chains, request, Arc::clone(&app.upstreams["openai"])).expect("both can be asked");
+    let targets = Targets::find(&app, request, Arc::clone(&app.upstreams["openai"])).await.expect("both can be asked");
     let mut trace = RequestTrace::begin("id");
     trace.goes_to(targets.first());
     let response = match attempts(&worker, &targets, Patience::none(), trace).await {
