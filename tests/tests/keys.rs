@@ -289,6 +289,28 @@ fn where_keys_are_demanded_a_key_says_of_which_tenant_its_caller_is_and_nobody_e
 }
 
 #[test]
+fn a_key_has_the_guards_of_its_group_unless_it_has_its_own() {
+    let provider = Provider::start();
+    let spillway = demanding(&provider)
+        .set("guards", "max_tokens_per_request = 1000")
+        .set("groups.above.guards", "max_tokens_per_request = 2000")
+        .set("groups.team", "parent = \"above\"")
+        .start();
+    let new = |arguments: &[&str]| made(spillway.folder(), &[&["new"], arguments].concat());
+    let (plain, of_team) = (new(&[]), new(&["--group", "team"]));
+    let own = new(&["--group", "team", "--max-tokens-per-request", "3000"]);
+    let free = new(&["--group", "team", "--max-tokens-per-request", "0"]);
+    wait_for_valid(&spillway, 4);
+    let send = |key: &str, tokens: u64| {
+        spillway.send(&showing(&chat_with(serde_json::json!({"max_tokens": tokens})), key)).status()
+    };
+    for (key, most) in [(&plain, 1_000), (&of_team, 2_000), (&own, 3_000)] {
+        assert_eq!([send(key, most - 100), send(key, most)], [200, 400], "{most}");
+    }
+    assert_eq!(send(&free, 100_000), 200);
+}
+
+#[test]
 fn wrong_keys_of_an_address_wait_longer_and_longer_while_right_ones_do_not() {
     let provider = Provider::start();
     let spillway = demanding(&provider).start();

@@ -1,6 +1,7 @@
 //! `[groups.NAME]`: whose keys spend together, and how much.
 
 use super::allowance::Limit;
+use super::guards::{GuardsConfig, OwnGuards};
 use super::kind::{Flag, List, Maybe, Number, Text};
 use super::ledger::allowances;
 use super::reader::Section;
@@ -30,14 +31,18 @@ section! {
         /// ([ledger.md](ledger.md#a-share-of-an-upstreams-places)).
         reserved_share: f64 = 0.0, Number(0.0..=Shares::RESERVED_MAX);
     }
+    tables {
+        /// What stops agents that have its keys when they run away.
+        guards: OwnGuards;
+    }
 }
 
-/// Every group.
-pub(super) fn read(section: Section<'_>, routes: &Routes) -> BTreeMap<String, GroupConfig> {
+/// Every group, where these guards are in force for all.
+pub(super) fn read(section: Section<'_>, routes: &Routes, guards: &GuardsConfig) -> BTreeMap<String, GroupConfig> {
     let named = section.named_sections();
     let names: Vec<String> = named.iter().map(|(name, _)| name.clone()).collect();
-    let groups: BTreeMap<String, GroupConfig> =
-        named.into_iter().map(|(name, section)| (name, GroupConfig::read(section, &names, routes))).collect();
+    let mut groups: BTreeMap<String, GroupConfig> =
+        named.into_iter().map(|(name, section)| (name, GroupConfig::read(section, &names, routes, guards))).collect();
     for name in groups.keys() {
         if depth(&groups, name).is_none() {
             let most = Purse::DEPTH_MAX - RESERVED_DEPTH;
@@ -48,7 +53,17 @@ pub(super) fn read(section: Section<'_>, routes: &Routes) -> BTreeMap<String, Gr
     ReservedShares::of(&groups, |name, share, why| {
         section.mistake("", format!("groups.{name}.reserved_share: {share} {why}"))
     });
+    let in_force: Vec<GuardsConfig> = names.iter().map(|name| guards_of(&groups, name, guards)).collect();
+    for (name, in_force) in names.iter().zip(in_force) {
+        groups.entry(name.clone()).and_modify(|group| group.guards.in_force = in_force);
+    }
     groups
+}
+
+/// The guards of a group: what it says itself, and what those above it say, the nearest first.
+fn guards_of(groups: &BTreeMap<String, GroupConfig>, name: &str, of_all: &GuardsConfig) -> GuardsConfig {
+    let from_it_up: Vec<&GroupConfig> = with_those_above(groups, name).filter_map(|name| groups.get(name)).collect();
+    from_it_up.iter().rev().fold(of_all.clone(), |above, group| group.guards.below(&above))
 }
 
 /// Which share of each upstream's places is reserved for whom.
@@ -118,13 +133,18 @@ const RESERVED_DEPTH: usize = 2;
 
 /// How many groups there are from this one to the top; `None` where that has no end, or one that is too far.
 fn depth(groups: &BTreeMap<String, GroupConfig>, name: &str) -> Option<usize> {
-    let above = |name: &&str| groups.get(*name)?.parent.as_deref();
-    let depth = std::iter::successors(Some(name), above).take(Purse::DEPTH_MAX).count();
+    let depth = with_those_above(groups, name).count();
     (depth <= Purse::DEPTH_MAX - RESERVED_DEPTH).then_some(depth)
 }
 
+/// A group and those above it, the nearest first; no more of them than there may be in a tree.
+fn with_those_above<'g>(groups: &'g BTreeMap<String, GroupConfig>, name: &'g str) -> impl Iterator<Item = &'g str> {
+    let above = |name: &&'g str| groups.get(*name)?.parent.as_deref();
+    std::iter::successors(Some(name), above).take(Purse::DEPTH_MAX)
+}
+
 impl GroupConfig {
-    fn read(section: Section<'_>, names: &[String], routes: &Routes) -> GroupConfig {
+    fn read(section: Section<'_>, names: &[String], routes: &Routes, guards: &GuardsConfig) -> GroupConfig {
         let mut group = GroupConfig::fresh(section.folder());
         group.take(&section);
         if let Some(parent) = &group.parent
@@ -133,6 +153,7 @@ impl GroupConfig {
             section.mistake("parent", format!("there is no [groups.{parent}]"));
         }
         routes.expect(&section, "when_exhausted", group.when_exhausted.as_deref());
+        group.guards = OwnGuards::read(section.section("guards"), guards);
         section.finish();
         group
     }

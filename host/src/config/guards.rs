@@ -42,15 +42,10 @@ section! {
 
 impl GuardsConfig {
     pub(super) fn read(section: Section<'_>) -> GuardsConfig {
-        let guards = GuardsConfig::fresh(section.folder());
-        guards.with(section)
-    }
-
-    /// These, but for what a section says.
-    fn with(mut self, section: Section<'_>) -> GuardsConfig {
-        self.take(&section);
+        let mut guards = GuardsConfig::fresh(section.folder());
+        guards.take(&section);
         section.finish();
-        self
+        guards
     }
 
     /// The same as the guards take it.
@@ -68,36 +63,75 @@ impl GuardsConfig {
     }
 }
 
-/// Guards of somebody's own, beside `[guards]`.
+/// Guards of a group's or a tenant's own, as far as they differ from those above.
 #[derive(Clone, Debug)]
-pub struct OwnGuards(pub GuardsConfig);
+pub struct OwnGuards {
+    /// Those that are in force for it.
+    pub in_force: GuardsConfig,
+    /// Which of them are its own.
+    said: Vec<&'static str>,
+}
 
 impl OwnGuards {
     /// None that differ.
     pub(super) fn fresh(folder: &Path) -> OwnGuards {
-        OwnGuards(GuardsConfig::fresh(folder))
+        OwnGuards { in_force: GuardsConfig::fresh(folder), said: Vec::new() }
     }
 
-    /// Those that a section says, and the others as they are for all.
-    pub(super) fn read(section: Section<'_>, of_all: &GuardsConfig) -> OwnGuards {
-        OwnGuards(of_all.clone().with(section))
+    /// Those that a section says, and the others as they are above.
+    pub(super) fn read(section: Section<'_>, above: &GuardsConfig) -> OwnGuards {
+        let mut in_force = above.clone();
+        in_force.take(&section);
+        let keys = GuardsConfig::describe().keys.into_iter().map(|key| key.name);
+        let said = keys.filter(|key| section.has_taken(key)).collect();
+        section.finish();
+        OwnGuards { in_force, said }
+    }
+
+    /// What is in force where these are above: its own guards, and the others as they are there.
+    pub fn below(&self, above: &GuardsConfig) -> GuardsConfig {
+        GuardsConfig {
+            max_tokens_per_request: self.or(above, "max_tokens_per_request").max_tokens_per_request,
+            max_turns_per_conversation: self.or(above, "max_turns_per_conversation").max_turns_per_conversation,
+            max_tokens_per_conversation: self.or(above, "max_tokens_per_conversation").max_tokens_per_conversation,
+            max_tokens_per_hour: self.or(above, "max_tokens_per_hour").max_tokens_per_hour,
+            max_repeats: self.or(above, "max_repeats").max_repeats,
+            growth_alarm: self.or(above, "growth_alarm").growth_alarm,
+            warn_only: self.or(above, "warn_only").warn_only.clone(),
+            watch_only: self.or(above, "watch_only").watch_only,
+        }
+    }
+
+    /// Who says this: it itself, or those above.
+    fn or<'g>(&'g self, above: &'g GuardsConfig, key: &str) -> &'g GuardsConfig {
+        if self.said.contains(&key) { &self.in_force } else { above }
     }
 }
 
 impl Table for OwnGuards {
     fn describe() -> Description {
         let of_all = GuardsConfig::describe();
-        let keys = of_all.keys.into_iter().map(|key| Key { default_words: Some("as in `[guards]`"), ..key });
-        let doc = "Guards against agents that run away, where they differ from `[guards]`; 0 switches one off.";
+        let keys = of_all
+            .keys
+            .into_iter()
+            .map(|key| Key { default_words: Some("as in the group above, or `[guards]`"), ..key });
+        let doc = "Guards against agents that run away, where they differ from those of the group above, or else from \
+                   `[guards]`; 0 switches one off.";
         Description { doc: doc.to_owned(), keys: keys.collect(), tables: of_all.tables }
     }
 
     fn entries(&self) -> Vec<(Cow<'_, str>, Option<toml::Value>)> {
-        self.0.entries()
+        // What is as above is said there, and may be another for a key of another group.
+        let entries = self.in_force.entries().into_iter();
+        let of_its_own = entries.map(|(key, value)| {
+            let is_own = self.said.contains(&&*key);
+            (key, value.filter(|_| is_own))
+        });
+        of_its_own.collect()
     }
 
     fn tables(&self) -> Vec<(Cow<'_, str>, &dyn Table)> {
-        self.0.tables()
+        self.in_force.tables()
     }
 }
 
@@ -113,6 +147,7 @@ fn guard(word: &str) -> Result<GuardKind, String> {
 #[cfg(test)]
 mod tests {
     use super::super::parse;
+    use super::{GuardsConfig, OwnGuards};
     use spillway_resilience::{GuardKind, RunawaySettings};
     use std::path::Path;
 
@@ -133,9 +168,42 @@ mod tests {
         let text = "[guards]\nmax_repeats = 3\nmax_tokens_per_hour = 1000\n[tenants.monitor.guards]\nmax_repeats = 0\n\
                     [tenants.shop]\nweight = 2";
         let config = parse(text, Path::new("")).expect("a configuration");
-        let of = |tenant: &str| config.tenants[tenant].guards.0.settings();
+        let of = |tenant: &str| config.tenants[tenant].guards.in_force.settings();
         assert_eq!((of("monitor").max_repeats, of("monitor").max_tokens_per_hour), (None, Some(1_000)));
         assert_eq!(of("shop"), config.guards.settings());
+    }
+
+    #[test]
+    fn the_nearest_group_that_says_something_of_a_guard_decides_it_and_a_tenant_before_its_group() {
+        let text = "[guards]\nmax_repeats = 1\nmax_tokens_per_hour = 1\ngrowth_alarm = 9\n[groups.top.guards]\n\
+                    max_tokens_per_hour = 2\nmax_tokens_per_request = 2\n[groups.middle]\nparent = \"top\"\n\
+                    [groups.below]\nparent = \"middle\"\n[groups.below.guards]\nmax_tokens_per_request = 0\n\
+                    [tenants.t]\ngroup = \"below\"\n[tenants.t.guards]\nmax_repeats = 4";
+        let config = parse(text, Path::new("")).expect("a configuration");
+        let figures = |guards: &GuardsConfig| {
+            let RunawaySettings { max_repeats, max_tokens_per_hour, max_tokens_per_request, growth_alarm, .. } =
+                guards.settings();
+            (max_repeats, max_tokens_per_hour, max_tokens_per_request, growth_alarm)
+        };
+        let of = |group: &str| figures(&config.groups[group].guards.in_force);
+        assert_eq!(of("top"), (Some(1), Some(2), Some(2), Some(9.0)));
+        assert_eq!(of("middle"), of("top"));
+        assert_eq!(of("below"), (Some(1), Some(2), None, Some(9.0)));
+        let tenant = &config.tenants["t"].guards;
+        assert_eq!(figures(&tenant.in_force), (Some(4), Some(2), None, Some(9.0)));
+        let elsewhere = tenant.below(&config.groups["top"].guards.in_force);
+        assert_eq!(figures(&elsewhere), (Some(4), Some(2), Some(2), Some(9.0)), "what it says, it says in every group");
+    }
+
+    #[test]
+    fn every_guard_that_is_said_goes_before_what_is_above() {
+        let said = "max_tokens_per_request = 1\nmax_turns_per_conversation = 2\nmax_tokens_per_conversation = 3\n\
+                    max_tokens_per_hour = 4\nmax_repeats = 5\ngrowth_alarm = 6\nwarn_only = []\nwatch_only = true";
+        let config = parse(&format!("[groups.g.guards]\n{said}"), Path::new("")).expect("a configuration");
+        let own = &config.groups["g"].guards;
+        assert_eq!(own.below(&config.guards).settings(), own.in_force.settings());
+        let nothing = OwnGuards::fresh(Path::new(""));
+        assert_eq!(nothing.below(&own.in_force).settings(), own.in_force.settings());
     }
 
     #[test]

@@ -183,7 +183,7 @@ impl Config {
             || upstreams.values().any(UpstreamConfig::has_keys) && has_keys(&keys, &spool);
         let guards = GuardsConfig::read(root.section("guards"));
         let routes = Routes::read(root.section("routes"), &upstreams, has_access);
-        let groups = groups::read(root.section("groups"), &routes);
+        let groups = groups::read(root.section("groups"), &routes, &guards);
         let config = Config {
             file: None,
             admin: Admin::read(root.section("admin"), server.tls.is_on()),

@@ -63,7 +63,9 @@ impl TenantConfig {
         {
             section.mistake("group", format!("there is no [groups.{group}]"));
         }
-        tenant.guards = OwnGuards::read(section.section("guards"), guards);
+        let of_group = tenant.group.as_ref().and_then(|group| groups.get(group));
+        let above = of_group.map_or(guards, |group| &group.guards.in_force);
+        tenant.guards = OwnGuards::read(section.section("guards"), above);
         section.finish();
         tenant
     }

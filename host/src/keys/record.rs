@@ -3,7 +3,7 @@
 use crate::config::{Limit, Pattern};
 use crate::keys::digest::{KeyDigest, is_id};
 use serde::{Deserialize, Serialize};
-use spillway_resilience::Priority;
+use spillway_resilience::{Priority, RunawaySettings};
 
 /// Longest name of a key, of its group, of its tenant and of a route, in bytes.
 pub(crate) const NAME_BYTES_MAX: usize = 128;
@@ -57,6 +57,12 @@ pub(crate) struct KeyRecord {
     /// The route along which its calls go on that one of its limits has refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) when_exhausted: Option<String>,
+    /// Most tokens that one of its requests may cost; 0 for any number, whatever is said of others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) max_tokens_per_request: Option<u64>,
+    /// Tokens from which on it gets no further request within the hour, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) max_tokens_per_hour: Option<u64>,
     /// Secrets that it had before, the last one first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) former: Vec<FormerSecret>,
@@ -183,6 +189,16 @@ impl KeyRecord {
         Ok((limits, soft))
     }
 
+    /// What stops it where it runs away: its own bounds, and the rest of what stops others of its kind.
+    pub(crate) fn guards(&self, of_others: RunawaySettings) -> RunawaySettings {
+        let own = |own: Option<u64>, of_others| own.map_or(of_others, |most| (most > 0).then_some(most));
+        RunawaySettings {
+            max_tokens_per_request: own(self.max_tokens_per_request, of_others.max_tokens_per_request),
+            max_tokens_per_hour: own(self.max_tokens_per_hour, of_others.max_tokens_per_hour),
+            ..of_others
+        }
+    }
+
     /// Whether all that it says can be meant.
     ///
     /// # Errors
@@ -258,6 +274,8 @@ pub(crate) mod tests {
             routes: Vec::new(),
             limits: Vec::new(),
             when_exhausted: None,
+            max_tokens_per_request: None,
+            max_tokens_per_hour: None,
             former: Vec::new(),
         }
     }

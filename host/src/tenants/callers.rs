@@ -1,6 +1,6 @@
 //! Who calls: the tenant whose share and limits a request counts against, its priority, and its credential.
 
-use crate::config::{Config, Quota, ReservedShares, TenantConfig};
+use crate::config::{Config, GroupConfig, GuardsConfig, Quota, ReservedShares, TenantConfig};
 use crate::dialect::headers::{self, PRIORITY_HEADER, TENANT_HEADER};
 use crate::keys::table::Key;
 use crate::ledger::{Ledger, Payer, Terms};
@@ -103,12 +103,24 @@ pub(crate) struct Callers {
     ledger: Option<Arc<Ledger>>,
     /// Which groups have a share of upstreams' places.
     reserved: ReservedShares,
-    /// Who pays for each key's, by the key's id.
-    of_keys: ArcSwap<HashMap<String, Arc<Payer>>>,
+    /// The guards that are in force for all, and those of each group.
+    guards: GuardsConfig,
+    guards_of_groups: BTreeMap<String, GuardsConfig>,
+    /// What is known of each key, by its id.
+    of_keys: ArcSwap<HashMap<String, OfKey>>,
     /// Whether whoever says of which tenant it is is believed: not where it has to show that.
     are_believed: bool,
     /// What requests may be labelled with.
     pub labels: Arc<Labels>,
+}
+
+/// What follows from a key and the configuration together.
+#[derive(Clone, Debug)]
+struct OfKey {
+    /// Who pays for it, where that is kept.
+    payer: Option<Arc<Payer>>,
+    /// What stops it where it runs away, if that differs from what stops everybody.
+    guards: Option<Arc<RunawaySettings>>,
 }
 
 #[derive(Debug)]
@@ -141,7 +153,7 @@ impl Callers {
             let tenant = Tenant { id: key.of_tenant(name), weight: config.weight };
             let group = config.group.as_deref().zip(ledger.as_ref());
             let payer = group.and_then(|(group, ledger)| ledger.accounts.group(group)).or(everybody.as_ref()).cloned();
-            let guards = config.guards.0.settings();
+            let guards = config.guards.in_force.settings();
             let guards = (guards != of_all).then(|| Arc::new(guards));
             let configured =
                 Configured { name: Arc::from(name.as_str()), config: config.clone(), tenant, gate, payer, guards };
@@ -150,8 +162,11 @@ impl Callers {
         let configured = configured.collect();
         let labels = Arc::new(Labels::new(&config.labels));
         let are_believed = !config.keys.required;
-        let reserved = config.reserved_shares();
-        Callers { key, configured, everybody, ledger, reserved, of_keys: ArcSwap::default(), are_believed, labels }
+        let guards = config.guards.clone();
+        let of_group = |(name, group): (&String, &GroupConfig)| (name.clone(), group.guards.in_force.clone());
+        let guards_of_groups = config.groups.iter().map(of_group).collect();
+        let (reserved, of_keys) = (config.reserved_shares(), ArcSwap::default());
+        Callers { key, configured, everybody, ledger, reserved, guards, guards_of_groups, of_keys, are_believed, labels }
     }
 
     /// Who made a request with these headers and this query, and these rights.
@@ -172,7 +187,7 @@ impl Callers {
             asked.or(highest).unwrap_or_default().max(highest.unwrap_or(Priority::High))
         };
         let said = match &key {
-            Some(key) => key.record.tenant.as_deref().or(key.record.group.as_deref()),
+            Some(key) => tenant_of(key),
             None => text(TENANT_HEADER).filter(|name| self.are_believed && !name.is_empty()),
         };
         let configured = said.and_then(|name| self.configured.get(name));
@@ -185,6 +200,7 @@ impl Callers {
             (None, None, Some(key)) => (Tenant::new(self.key.of_key(key.id())), Some(Arc::clone(&key.label))),
             (None, None, None) => (Tenant::new(credential), None),
         };
+        let (payer, guards) = self.payer_and_guards(key.as_deref(), configured);
         Caller {
             tenant,
             name,
@@ -192,19 +208,25 @@ impl Callers {
             credential,
             may_spend,
             gate: configured.and_then(|tenant| tenant.gate.clone()),
-            payer: self.payer(key.as_deref(), configured),
+            payer,
             group: self.group(key.as_deref(), configured),
             label,
-            guards: configured.and_then(|tenant| tenant.guards.clone()),
+            guards,
             key,
         }
     }
 
-    /// Who pays: the key that was shown, or else the group of the tenant.
-    fn payer(&self, key: Option<&Key>, tenant: Option<&Configured>) -> Option<Arc<Payer>> {
-        let everybody = self.everybody.as_ref()?;
-        let of_key = key.and_then(|key| self.of_keys.load().get(key.id()).cloned());
-        of_key.or_else(|| tenant?.payer.clone()).or_else(|| Some(Arc::clone(everybody)))
+    /// Who pays, the key that was shown or else the group of the tenant; and what stops whoever it is.
+    fn payer_and_guards(
+        &self,
+        key: Option<&Key>,
+        tenant: Option<&Configured>,
+    ) -> (Option<Arc<Payer>>, Option<Arc<RunawaySettings>>) {
+        let of_tenant = || tenant.and_then(|tenant| tenant.payer.clone()).or_else(|| self.everybody.clone());
+        match key.and_then(|key| self.of_keys.load().get(key.id()).cloned()) {
+            Some(OfKey { payer, guards }) => (payer.or_else(of_tenant), guards),
+            None => (of_tenant(), tenant.and_then(|tenant| tenant.guards.clone())),
+        }
     }
 
     /// The nearest group with a share of places: that of the key that was shown, or else of the tenant.
@@ -216,27 +238,45 @@ impl Callers {
         self.reserved.nearest(group?)
     }
 
-    /// These are the keys from here on: what each may spend, where that is kept. Answers those whose limits do not
-    /// hold, because it is not.
+    /// These are the keys from here on: what stops each, and what it may spend, where that is kept. Answers those whose
+    /// limits do not hold, because it is not.
     pub(crate) fn take_keys(&self, keys: &[Arc<Key>]) -> Vec<Arc<Key>> {
-        let Some(ledger) = &self.ledger else {
-            return keys.iter().filter(|key| key.has_limits()).map(Arc::clone).collect();
+        let of_key = |key: &Arc<Key>| {
+            let payer = self.ledger.as_ref().map(|ledger| {
+                let (limits, soft) = key.limits();
+                let (group, when_exhausted) = (key.record.group.as_deref(), key.record.when_exhausted.as_deref());
+                ledger.accounts.key(&Arc::from(key.id()), Terms { group, limits, soft, when_exhausted })
+            });
+            (key.id().to_owned(), OfKey { payer, guards: self.guards_of(key) })
         };
-        let payer = |key: &Arc<Key>| {
-            let (limits, soft) = key.limits();
-            let (group, when_exhausted) = (key.record.group.as_deref(), key.record.when_exhausted.as_deref());
-            let terms = Terms { group, limits, soft, when_exhausted };
-            let payer = ledger.accounts.key(&Arc::from(key.id()), terms);
-            (key.id().to_owned(), payer)
+        self.of_keys.store(Arc::new(keys.iter().map(of_key).collect()));
+        let is_unheld = |key: &&Arc<Key>| self.ledger.is_none() && key.has_limits();
+        keys.iter().filter(is_unheld).map(Arc::clone).collect()
+    }
+
+    /// What stops a key, if that differs from what stops everybody: its own bounds, then its tenant's guards, then its
+    /// group's.
+    fn guards_of(&self, key: &Key) -> Option<Arc<RunawaySettings>> {
+        let tenant = tenant_of(key).and_then(|name| self.configured.get(name)).map(|tenant| &tenant.config.guards);
+        let group = key.record.group.as_ref().and_then(|group| self.guards_of_groups.get(group));
+        let of_others = match (tenant, group) {
+            (Some(tenant), Some(group)) => tenant.below(group).settings(),
+            (Some(tenant), None) => tenant.in_force.settings(),
+            (None, group) => group.unwrap_or(&self.guards).settings(),
         };
-        self.of_keys.store(Arc::new(keys.iter().map(payer).collect()));
-        Vec::new()
+        let guards = key.record.guards(of_others);
+        (guards != self.guards.settings()).then(|| Arc::new(guards))
     }
 
     /// The tenants with limits of their own, for the status page.
     pub(crate) fn gates(&self) -> impl Iterator<Item = (&str, &AdmissionGate)> {
         self.configured.values().filter_map(|tenant| Some((&*tenant.name, &**tenant.gate.as_ref()?)))
     }
+}
+
+/// The tenant that a key names; without one its group is it.
+fn tenant_of(key: &Key) -> Option<&str> {
+    key.record.tenant.as_deref().or(key.record.group.as_deref())
 }
 
 #[cfg(test)]

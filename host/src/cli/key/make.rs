@@ -67,6 +67,8 @@ pub(super) fn empty(id: String, secret: &str, now_unix_ms: u64) -> KeyRecord {
         routes: Vec::new(),
         limits: Vec::new(),
         when_exhausted: None,
+        max_tokens_per_request: None,
+        max_tokens_per_hour: None,
         former: Vec::new(),
     }
 }

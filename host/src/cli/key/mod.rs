@@ -83,6 +83,12 @@ struct Grants {
     /// The route along which its calls go on that one of its limits has refused; by default what its group says.
     #[arg(long, value_name = "ROUTE")]
     when_exhausted: Option<String>,
+    /// Most tokens that one of its requests may cost; 0 for any number, whatever is said of its group.
+    #[arg(long, value_name = "TOKENS")]
+    max_tokens_per_request: Option<u64>,
+    /// Tokens after which it gets no further request until less was used within an hour; 0 for any number.
+    #[arg(long, value_name = "TOKENS")]
+    max_tokens_per_hour: Option<u64>,
 }
 
 impl Grants {
@@ -106,6 +112,12 @@ impl Grants {
         }
         let limit = |soft| move |limit: &String| KeyLimit { limit: limit.clone(), soft };
         key.limits.extend(self.limits.iter().map(limit(false)).chain(self.soft_limits.iter().map(limit(true))));
+        for (said, place) in [
+            (self.max_tokens_per_request, &mut key.max_tokens_per_request),
+            (self.max_tokens_per_hour, &mut key.max_tokens_per_hour),
+        ] {
+            *place = said.or(*place);
+        }
         if let Some(expires) = &self.expires {
             key.expires_unix_ms = words::moment(expires, now_unix_ms).map_err(Failure::Usage)?;
         }

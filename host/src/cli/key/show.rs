@@ -54,6 +54,13 @@ fn page(key: &KeyRecord, now_unix_ms: u64) -> String {
     if let Some(route) = &key.when_exhausted {
         say("exhausted", &format!("goes on along the route {route}"));
     }
+    for (what, most) in [("request", key.max_tokens_per_request), ("hour", key.max_tokens_per_hour)] {
+        match most {
+            None => {}
+            Some(0) => say("guard", &format!("any number of tokens per {what}")),
+            Some(most) => say("guard", &format!("{most} tokens per {what}")),
+        }
+    }
     for former in &key.former {
         let counts = if former.until_unix_ms > now_unix_ms { "counts until" } else { "counted until" };
         say("former", &format!("{} {counts} {}", words::ends(&former.ends), words::date(former.until_unix_ms)));

@@ -84,6 +84,10 @@ fn a_key_is_made_with_what_it_may_do_and_printed_once() {
         "9 requests per minute",
         "--when-exhausted",
         "chat",
+        "--max-tokens-per-request",
+        "5000",
+        "--max-tokens-per-hour",
+        "0",
     ];
     let answer = desk.done(&words);
     let secret = answer.out.trim();
@@ -99,7 +103,10 @@ fn a_key_is_made_with_what_it_may_do_and_printed_once() {
     let limits: Vec<_> = key.limits.iter().map(|limit| (&*limit.limit, limit.soft)).collect();
     assert_eq!(limits, [("$5 per day", false), ("9 requests per minute", true)]);
     assert_eq!(key.when_exhausted.as_deref(), Some("chat"));
-    assert!(desk.done(&["show", "shop"]).out.contains("goes on along the route chat"));
+    assert_eq!((key.max_tokens_per_request, key.max_tokens_per_hour), (Some(5_000), Some(0)));
+    let shown = desk.done(&["show", "shop"]).out;
+    assert!(shown.contains("5000 tokens per request") && shown.contains("any number of tokens per hour"), "{shown}");
+    assert!(shown.contains("goes on along the route chat"), "{shown}");
     let days = (key.expires_unix_ms.expect("an end") - key.created_unix_ms) / (24 * 60 * 60 * 1_000);
     assert_eq!(days, 90);
     for shown in [desk.done(&["ls"]).out, desk.done(&["show", "shop"]).out, desk.done(&["ls", "--json"]).out] {

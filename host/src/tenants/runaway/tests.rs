@@ -106,6 +106,39 @@ fn keys_of_one_group_are_callers_of_their_own_and_have_the_guards_of_its_tenant(
 }
 
 #[test]
+fn a_key_has_its_own_bounds_then_its_tenants_then_its_groups_and_then_everybodys() {
+    let mut scene = Scene::new(
+        "max_tokens_per_request = 100\n[groups.above.guards]\nmax_tokens_per_request = 200\n\
+         [groups.team]\nparent = \"above\"\n[groups.team.guards]\nmax_tokens_per_hour = 1000\n\
+         [tenants.shop.guards]\nmax_tokens_per_request = 300",
+    );
+    let table = KeyTable::default();
+    let text = |text: &str| Some(text.to_owned());
+    let in_team = |id| KeyRecord { group: text("team"), ..record(id, id) };
+    table.replace(vec![
+        record("k_1", "k_1"),
+        in_team("k_2"),
+        KeyRecord { tenant: text("shop"), ..in_team("k_3") },
+        KeyRecord { tenant: text("shop"), max_tokens_per_request: Some(400), ..in_team("k_4") },
+        KeyRecord { max_tokens_per_request: Some(0), max_tokens_per_hour: Some(5_000), ..in_team("k_5") },
+    ]);
+    scene.callers.take_keys(&table.all());
+    for (id, per_request) in [("k_1", 100), ("k_2", 200), ("k_3", 300), ("k_4", 400)] {
+        let key = || table.of_id(id, 0).ok();
+        assert!(is_served(&scene.ask_with(key(), &[], &conversation("one", 1), per_request)), "{id}");
+        let refused = Told::Refused(GuardKind::TokensPerRequest, per_request + 1);
+        assert_eq!(scene.ask_with(key(), &[], &conversation("one", 1), per_request + 1), refused, "{id}");
+    }
+    for (id, tokens, per_hour) in [("k_3", 300, 1_000), ("k_5", 5_000, 5_000)] {
+        let key = || table.of_id(id, 0).ok();
+        let told =
+            (0..10).map(|_| scene.ask_with(key(), &[], &conversation("one", 1), tokens)).find(|told| !is_served(told));
+        let Some(Told::Refused(GuardKind::TokensPerHour, figure)) = told else { panic!("{id}: {told:?}") };
+        assert!(figure >= per_hour, "{id}: {figure}");
+    }
+}
+
+#[test]
 fn an_agent_that_goes_on_and_on_is_stopped_and_others_are_not() {
     let mut scene = Scene::new("max_turns_per_conversation = 5");
     for turn in 1..=5 {
