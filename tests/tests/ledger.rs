@@ -559,3 +559,32 @@ fn through_cuts_cancels_retries_and_kills_the_ledger_is_the_providers_own() {
     let reported = |what: &str| figure(&format!("{what}_tokens")) - figure(&format!("estimated_{what}_tokens"));
     assert_eq!((reported("input"), reported("output")), (told.1, told.2), "{total:#}");
 }
+
+#[test]
+fn the_doctor_names_what_was_used_and_has_no_price_while_a_spillway_keeps_the_ledger() {
+    let provider = Provider::start();
+    let spillway = Setup::with(&provider).set("ledger", "enabled = true").start();
+    let said = || {
+        let ended = run_to_end(spillway.folder(), &["doctor", "--json", "--config", "spillway.toml"].map(Into::into));
+        let report: Value = serde_json::from_str(&ended.stdout).expect("JSON");
+        let found = report["findings"].as_array().expect("findings").iter();
+        let prices = found.filter(|finding| finding["area"] == "prices");
+        prices.map(|finding| format!("{} {}", finding["said"], finding["next"])).collect::<Vec<_>>().join("\n")
+    };
+    assert!(!said().contains("was used"), "{}", said());
+    provider.next(healthy().usage(60, 9));
+    assert_eq!(spillway.send(&asking("nobody-knows", 100)).status(), 200);
+    comes_to(&spillway, &[("calls", 1)]);
+    for words in ["nobody-knows at openai (1 call, 69 tokens)", "`spillway prices MODEL`", "prices.file"] {
+        assert!(said().contains(words), "{words:?} is missing: {}", said());
+    }
+    std::fs::write(
+        spillway.folder().join("prices.toml"),
+        "[[price]]\nmodel = \"nobody-knows\"\ninput = 1\noutput = 1\n",
+    )
+    .expect("written");
+    let text = std::fs::read_to_string(spillway.folder().join("spillway.toml")).expect("a configuration");
+    std::fs::write(spillway.folder().join("spillway.toml"), text + "\n[prices]\nfile = \"prices.toml\"\n")
+        .expect("written");
+    assert!(!said().contains("was used"), "it has a price now: {}", said());
+}
