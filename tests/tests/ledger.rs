@@ -7,8 +7,9 @@ use spillway_tests::asks::{APIS, chat_with};
 use spillway_tests::chance::Chance;
 use spillway_tests::http::{Connection, Request, Response, get};
 use spillway_tests::provider::{Provider, Reply, healthy, respond};
-use spillway_tests::spillway::{Setup, Spillway, run_to_end};
+use spillway_tests::spillway::{Setup, Spillway, binary, run_to_end};
 use spillway_tests::wait::eventually;
+use std::process::Command;
 use std::sync::Mutex;
 use std::thread;
 use std::time::Instant;
@@ -587,4 +588,58 @@ fn the_doctor_names_what_was_used_and_has_no_price_while_a_spillway_keeps_the_le
     std::fs::write(spillway.folder().join("spillway.toml"), text + "\n[prices]\nfile = \"prices.toml\"\n")
         .expect("written");
     assert!(!said().contains("was used"), "it has a price now: {}", said());
+}
+
+/// What a week of a hundred keys comes to, all of which use all models for all purposes. The long form has a million
+/// records, and tells how long the question takes.
+#[test]
+fn a_report_of_many_records_has_a_line_for_each_key_model_and_label_and_loses_nothing() {
+    const KEYS: u64 = 100;
+    const MODELS: u64 = 5;
+    const LABELS: u64 = 20;
+    const QUARTER_S: u64 = 15 * 60;
+    let quarters: u64 = if std::env::var_os("SPILLWAY_LONG").is_some() { 100 } else { 2 };
+    let provider = Provider::start();
+    let spillway = Setup::with(&provider).set("ledger", "enabled = true").start();
+    // Whoever keeps it has made it, and goes on to keep it.
+    let file = spillway.folder().join("spillway-data/ledger/ledger.sqlite");
+    let mut ledger = rusqlite::Connection::open(file).expect("a ledger");
+    ledger.busy_timeout(spillway_tests::wait::DEADLINE).expect("a timeout");
+    let written = ledger.transaction().expect("a transaction");
+    {
+        let mut name = written.prepare("INSERT INTO name (text) VALUES (?1)").expect("a statement");
+        let mut names = |kind: &str, count: u64| -> Vec<i64> {
+            (0..count).map(|number| name.insert([format!("{kind}{number}")]).expect("a name")).collect()
+        };
+        let (keys, models, labels) = (names("k_", KEYS), names("model-", MODELS), names("feature=f", LABELS));
+        let mut spent = written
+            .prepare("INSERT INTO spent VALUES (?1, ?2, 0, 0, 0, ?3, ?4, 0, 0, 0, 3, 4, 1000, 100, 10, 0, 0, 7, 0, 0)")
+            .expect("a statement");
+        let now_s = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs();
+        for quarter in 1..=quarters {
+            let start = i64::try_from((now_s / QUARTER_S - 6 * quarter) * QUARTER_S).expect("a time");
+            for key in &keys {
+                for model in &models {
+                    for label in &labels {
+                        spent.execute([start, *key, *model, *label]).expect("a record");
+                    }
+                }
+            }
+        }
+    }
+    written.commit().expect("written");
+    let began = std::time::Instant::now();
+    let arguments = ["usage", "--json", "--config", "spillway.toml", "--by", "key,model,label", "--since", "7d"];
+    let ended = Command::new(binary()).args(arguments).current_dir(spillway.folder()).output().expect("it ends");
+    let took = began.elapsed();
+    let report: Value = serde_json::from_slice(&ended.stdout).expect("JSON");
+    let lines = report["usage"].as_array().expect("lines");
+    assert_eq!(lines.len() as u64, KEYS * MODELS * LABELS);
+    for (figure, of_each) in
+        [("requests", 3), ("calls", 4), ("input_tokens", 1000), ("output_tokens", 100), ("reasoning_tokens", 7)]
+    {
+        assert!(lines.iter().all(|line| line[figure] == quarters * of_each), "{figure}");
+        assert_eq!(report["total"][figure], KEYS * MODELS * LABELS * quarters * of_each, "{figure}");
+    }
+    eprintln!("{} records in {took:?}", KEYS * MODELS * LABELS * quarters);
 }

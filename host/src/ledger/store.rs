@@ -36,7 +36,7 @@ CREATE TABLE journal (file TEXT PRIMARY KEY, applied INTEGER NOT NULL) STRICT, W
 CREATE TABLE mark_of (what TEXT PRIMARY KEY, unix_s INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 ";
 
-const SUMS: &str = "requests, calls, input, output, cache_read, cache_write_5m, cache_write_1h, reasoning, \
+pub(super) const SUMS: &str = "requests, calls, input, output, cache_read, cache_write_5m, cache_write_1h, reasoning, \
                     audio_input, audio_output";
 const ADDED: &str = "requests = requests + excluded.requests, calls = calls + excluded.calls, \
                      input = input + excluded.input, output = output + excluded.output, \
@@ -45,7 +45,7 @@ const ADDED: &str = "requests = requests + excluded.requests, calls = calls + ex
                      cache_write_1h = cache_write_1h + excluded.cache_write_1h, \
                      reasoning = reasoning + excluded.reasoning, audio_input = audio_input + excluded.audio_input, \
                      audio_output = audio_output + excluded.audio_output";
-pub(super) const SUMMED: &str = "sum(requests), sum(calls), sum(input), sum(output), sum(cache_read), sum(cache_write_5m), \
+const SUMMED: &str = "sum(requests), sum(calls), sum(input), sum(output), sum(cache_read), sum(cache_write_5m), \
                       sum(cache_write_1h), sum(reasoning), sum(audio_input), sum(audio_output)";
 
 /// What an entry is about. Names are texts here, and numbers in the database.
@@ -169,7 +169,9 @@ impl Store {
         if !path.exists() {
             return Ok(None);
         }
-        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        // One thread has it, so that a lock for each value that is read would be for nobody.
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         Ok(Some(Store { connection, numbers: HashMap::new() }))
     }

@@ -166,7 +166,18 @@ impl Callers {
         let of_group = |(name, group): (&String, &GroupConfig)| (name.clone(), group.guards.in_force.clone());
         let guards_of_groups = config.groups.iter().map(of_group).collect();
         let (reserved, of_keys) = (config.reserved_shares(), ArcSwap::default());
-        Callers { key, configured, everybody, ledger, reserved, guards, guards_of_groups, of_keys, are_believed, labels }
+        Callers {
+            key,
+            configured,
+            everybody,
+            ledger,
+            reserved,
+            guards,
+            guards_of_groups,
+            of_keys,
+            are_believed,
+            labels,
+        }
     }
 
     /// Who made a request with these headers and this query, and these rights.
