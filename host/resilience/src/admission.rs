@@ -152,16 +152,9 @@ pub struct Pass {
     /// Among whose calls it counts.
     group: Option<GroupId>,
     /// Its turn, if it had to wait for one.
-    turn: Option<HadTurn>,
-}
-
-/// A turn, and in whose queue it was.
-#[derive(Debug, PartialEq, Eq)]
-enum HadTurn {
-    /// In that of all.
-    AmongAll(Granted),
-    /// In that of a group, out of its share.
-    InGroup(GroupId, Granted),
+    turn: Option<Granted>,
+    /// In the queue of which group it had that; `None` for the queue of all.
+    turn_in: Option<GroupId>,
 }
 
 impl Pass {
@@ -275,16 +268,16 @@ impl AdmissionQueue {
         deadline: Timestamp,
         now: Timestamp,
     ) -> Result<Entry, TurnedAway> {
-        let demand = Demand { tokens: demand.tokens.min(TokenBucket::TOKENS_MAX), ..demand };
-        let Demand { tenant, priority, tokens, group } = demand;
-        let ahead = if former.is_some() { 0 } else { self.queue.ahead_of(tenant.id) };
-        let obstacle = match self.goes_past_those_who_wait(group, now) {
-            true => self.limit_in_the_way(group, tokens, now),
-            false => self.obstacle_behind(ahead, group, tokens, now),
+        let Demand { tenant, priority, group, .. } = demand;
+        let tokens = demand.tokens.min(TokenBucket::TOKENS_MAX);
+        let ahead = match former {
+            _ if self.goes_past_those_who_wait(group, now) => None,
+            Some(_) => Some(0),
+            None => Some(self.queue.ahead_of(tenant.id)),
         };
-        let Some(obstacle) = obstacle else {
-            let taken = self.take(group, tokens, now);
-            return taken.map(Entry::Passed).map_err(|obstacle| self.turn_away(obstacle, tokens));
+        let Some(obstacle) = self.obstacle_behind(ahead, group, tokens, now) else {
+            let pass = self.take(tokens, now).map_err(|obstacle| self.turn_away(obstacle, tokens))?;
+            return Ok(Entry::Passed(self.counted(pass, group)));
         };
         if now.saturating_add(obstacle.least_wait()) >= deadline {
             return Err(self.turn_away(obstacle, tokens));
@@ -314,7 +307,7 @@ impl AdmissionQueue {
             }
             Some(Turn::Granted(granted)) => {
                 let group = self.forget_group_of(granted.ticket);
-                self.pass_to(group, HadTurn::AmongAll(granted), now)
+                self.pass_to(group, granted, None, now)
             }
             None if is_held_up => {
                 let groups = self.groups.as_mut()?;
@@ -325,19 +318,25 @@ impl AdmissionQueue {
                 let granted = groups.serve(of, now)?;
                 let group = groups.forget(granted.ticket);
                 self.queue.cancel(granted.ticket);
-                self.pass_to(group, HadTurn::InGroup(of, granted), now)
+                self.pass_to(group, granted, Some(of), now)
             }
             None => None,
         }
     }
 
     /// Lets somebody out of the queue for whom there is room, as has just been looked at.
-    fn pass_to(&mut self, group: Option<GroupId>, turn: HadTurn, now: Timestamp) -> Option<Leaving> {
-        let (HadTurn::AmongAll(granted) | HadTurn::InGroup(_, granted)) = &turn;
-        let (ticket, waited, cost) = (granted.ticket, granted.waited, granted.cost);
+    fn pass_to(
+        &mut self,
+        group: Option<GroupId>,
+        turn: Granted,
+        turn_in: Option<GroupId>,
+        now: Timestamp,
+    ) -> Option<Leaving> {
+        let (ticket, waited) = (turn.ticket, turn.waited);
         // There is room, so this cannot fail.
-        let pass = self.take(group, cost, now).ok()?;
-        Some(Leaving::Passed { ticket, pass: Pass { turn: Some(turn), ..pass }, waited })
+        let pass = self.take(turn.cost, now).ok()?;
+        let pass = self.counted(Pass { turn: Some(turn), turn_in, ..pass }, group);
+        Some(Leaving::Passed { ticket, pass, waited })
     }
 
     /// Leaves the queue; everybody else keeps their order. `false` when the ticket has left already.
@@ -372,22 +371,17 @@ impl AdmissionQueue {
     /// Gives back what a call took and did not use, and learns from what became of it. True for an overload that a
     /// circuit should not hold against the upstream, because the limit deals with it: see [`AdaptiveLimit::release`].
     pub fn settle(&mut self, pass: Pass, settlement: Settlement, feedback: Feedback, now: Timestamp) -> bool {
-        let Pass { reservation, slot, group, turn } = pass;
-        let used = |granted: &Granted| match settlement {
-            Settlement::Used(tokens) => tokens,
-            Settlement::Refund => 0,
-            Settlement::AsEstimated => granted.cost,
-        };
-        match (turn, &mut self.groups) {
-            (Some(HadTurn::AmongAll(granted)), _) => {
-                let used = used(&granted);
-                self.queue.settle(granted, used);
+        let Pass { reservation, slot, group, turn, turn_in } = pass;
+        if let Some(turn) = turn {
+            let used = match settlement {
+                Settlement::Used(tokens) => tokens,
+                Settlement::Refund => 0,
+                Settlement::AsEstimated => turn.cost,
+            };
+            match self.groups.as_mut().zip(turn_in) {
+                Some((groups, of)) => groups.settle(of, turn, used),
+                None => self.queue.settle(turn, used),
             }
-            (Some(HadTurn::InGroup(of, granted)), Some(groups)) => {
-                let used = used(&granted);
-                groups.settle(of, granted, used);
-            }
-            (Some(HadTurn::InGroup(..)), None) | (None, _) => {}
         }
         self.limiter.settle(reservation, settlement, now);
         let mut kept = 0;
@@ -414,25 +408,27 @@ impl AdmissionQueue {
         }
     }
 
-    /// What stands in the way of a call for which others do not matter.
-    fn limit_in_the_way(&self, group: Option<GroupId>, tokens: u64, now: Timestamp) -> Option<Obstacle> {
+    /// What stands in the way of a call that comes now, and before whose turn so many others have theirs; `None` where
+    /// they do not matter.
+    fn obstacle_behind(
+        &self,
+        ahead: Option<usize>,
+        group: Option<GroupId>,
+        tokens: u64,
+        now: Timestamp,
+    ) -> Option<Obstacle> {
         if let Err(exceeded) = self.limiter.check(tokens, now) {
             return Some(Obstacle::Limit(exceeded));
         }
         if let Err(saturated) = self.concurrency.check() {
             return Some(Obstacle::Saturated(saturated));
         }
-        let groups = self.groups.as_ref()?;
-        let room = self.concurrency.room();
-        let Places { limit, taken } = room.working;
-        (!groups.has_place_for(group, &room)).then_some(Obstacle::Reserved { limit, in_flight: taken })
-    }
-
-    /// What stands in the way of a call that comes now, and before whose turn so many others have theirs.
-    fn obstacle_behind(&self, ahead: usize, group: Option<GroupId>, tokens: u64, now: Timestamp) -> Option<Obstacle> {
-        if let Some(obstacle) = self.limit_in_the_way(group, tokens, now) {
-            return Some(obstacle);
+        if let Some(groups) = &self.groups
+            && !groups.has_place_for(group, &self.concurrency.room())
+        {
+            return Some(Obstacle::Reserved { limit: self.concurrency.limit(), in_flight: self.concurrency.working() });
         }
+        let ahead = ahead?;
         if let Some(pacer) = &self.pacer {
             let wait = if self.is_alone_among(0) { pacer.wait_alone(now) } else { pacer.wait_behind(ahead, now) };
             if !wait.is_zero() {
@@ -445,7 +441,7 @@ impl AdmissionQueue {
     /// What whoever has waited in vain for so many tokens is told, for a call of this group.
     #[must_use]
     pub fn in_vain(&self, tokens: u64, group: Option<GroupId>, now: Timestamp) -> TurnedAway {
-        let obstacle = self.obstacle_behind(self.queue.len(), group, tokens, now);
+        let obstacle = self.obstacle_behind(Some(self.queue.len()), group, tokens, now);
         self.turn_away(obstacle.unwrap_or(Obstacle::Queue(self.queue.len())), tokens)
     }
 
@@ -533,23 +529,28 @@ impl AdmissionQueue {
         self.pacer.as_ref().map_or(Duration::ZERO, wait)
     }
 
-    fn take(&mut self, group: Option<GroupId>, tokens: u64, now: Timestamp) -> Result<Pass, Obstacle> {
+    fn take(&mut self, tokens: u64, now: Timestamp) -> Result<Pass, Obstacle> {
         let slot = self.concurrency.acquire(now).map_err(Obstacle::Saturated)?;
         match self.limiter.reserve(tokens, now) {
             Ok(reservation) => {
                 if let Some(pacer) = &mut self.pacer {
                     pacer.sent(now);
                 }
-                if let Some(groups) = &mut self.groups {
-                    groups.shares.taken(group);
-                }
-                Ok(Pass { reservation, slot, group, turn: None })
+                Ok(Pass { reservation, slot, group: None, turn: None, turn_in: None })
             }
             Err(exceeded) => {
                 self.concurrency.release(slot, Feedback::Neutral, 0, now);
                 Err(Obstacle::Limit(exceeded))
             }
         }
+    }
+
+    /// A call that is let in counts among those of its group.
+    fn counted(&mut self, pass: Pass, group: Option<GroupId>) -> Pass {
+        if let Some(groups) = &mut self.groups {
+            groups.shares.taken(group);
+        }
+        Pass { group, ..pass }
     }
 
     fn turn_away(&self, obstacle: Obstacle, tokens: u64) -> TurnedAway {

@@ -4,13 +4,18 @@ use std::iter;
 
 /// A group that has a share, by its number among those of its [`Shares`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct GroupId(pub(crate) usize);
+pub struct GroupId(pub(crate) u8);
 
 impl GroupId {
     /// Its number, from 0.
     #[must_use]
     pub const fn index(self) -> usize {
-        self.0
+        self.0 as usize
+    }
+
+    /// Of this number. There are no more than [`Shares::GROUPS_MAX`].
+    pub(crate) fn at(index: usize) -> Self {
+        Self(u8::try_from(index).unwrap_or(u8::MAX))
     }
 }
 
@@ -76,7 +81,7 @@ type OfEach<T> = [T; Shares::GROUPS_MAX];
 impl Claims {
     /// Whether there is a place that is reserved for this group, and for none below it.
     pub(crate) const fn is_granted(&self, group: GroupId) -> bool {
-        self.granted[group.0]
+        self.granted[group.index()]
     }
 
     /// The places for calls that work which are kept for groups that do not use them.
@@ -131,15 +136,15 @@ impl Shares {
                 self.groups.iter().filter(|group| group.parent.is_none()).map(|group| group.millionths).sum();
             self::millionths(Self::RESERVED_MAX).saturating_sub(reserved)
         };
-        let left = parent.map_or_else(at_top, |GroupId(parent)| self.groups[parent].millionths_left);
+        let left = parent.map_or_else(at_top, |parent| self.groups[parent.index()].millionths_left);
         if millionths > left {
             return Err(NotReserved::Left(f64::from(left) / f64::from(MILLION)));
         }
-        if let Some(GroupId(parent)) = parent {
-            self.groups[parent].millionths_left -= millionths;
+        if let Some(parent) = parent {
+            self.groups[parent.index()].millionths_left -= millionths;
         }
         self.groups.push(Group { parent, millionths, millionths_left: millionths, in_flight: 0, lasting: 0 });
-        Ok(GroupId(self.groups.len() - 1))
+        Ok(GroupId::at(self.groups.len() - 1))
     }
 
     /// Whether nothing is reserved.
@@ -151,7 +156,7 @@ impl Shares {
     /// How all shares stand at this limit.
     pub fn standing(&self, limit: u32) -> impl Iterator<Item = ShareStanding> {
         let standing = move |(index, group): (usize, &Group)| ShareStanding {
-            group: GroupId(index),
+            group: GroupId::at(index),
             places: group.places(limit),
             in_flight: group.in_flight,
         };
@@ -170,7 +175,7 @@ impl Shares {
             let is_of_its_own = bounds.iter().any(|bound| !bound.is_open && bound.granted[index]);
             for bound in &mut bounds {
                 // What a group above it has left is for this one, too.
-                let is_from_above = group.parent.is_some_and(|GroupId(parent)| bound.granted[parent]);
+                let is_from_above = group.parent.is_some_and(|parent| bound.granted[parent.index()]);
                 bound.granted[index] |= bound.is_open || is_from_above;
             }
             granted[index] = is_of_its_own && bounds.iter().all(|bound| bound.granted[index]);
@@ -190,7 +195,7 @@ impl Shares {
             // What a group below it has left of its share is part of what this one has to keep.
             let kept_for_it = left.max(kept_below[index]);
             match group.parent {
-                Some(GroupId(parent)) => kept_below[parent] += kept_for_it,
+                Some(parent) => kept_below[parent.index()] += kept_for_it,
                 None => kept += kept_for_it,
             }
         }
@@ -226,7 +231,7 @@ impl Shares {
 
     /// The group, and those above it.
     pub(crate) fn chain(&self, group: Option<GroupId>) -> impl Iterator<Item = GroupId> {
-        iter::successors(group, |group| self.groups[group.0].parent)
+        iter::successors(group, |group| self.groups[group.index()].parent)
     }
 
     /// How many groups have a share.
@@ -236,9 +241,10 @@ impl Shares {
 
     fn each(&mut self, group: Option<GroupId>, mut change: impl FnMut(&mut Group)) {
         let mut next = group;
-        while let Some(GroupId(index)) = next {
-            change(&mut self.groups[index]);
-            next = self.groups[index].parent;
+        while let Some(group) = next {
+            let group = &mut self.groups[group.index()];
+            change(group);
+            next = group.parent;
         }
     }
 }

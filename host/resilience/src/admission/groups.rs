@@ -51,16 +51,16 @@ impl Groups {
     pub(super) fn wait(&mut self, ticket: Ticket, demand: &Demand, now: Timestamp) {
         let Some(group) = demand.group else { return };
         self.waiters.insert(ticket, group);
-        for GroupId(index) in self.shares.chain(Some(group)) {
-            self.queues[index].join(ticket, demand.tenant, demand.priority, demand.tokens, NEVER, now);
+        for group in self.shares.chain(Some(group)) {
+            self.queues[group.index()].join(ticket, demand.tenant, demand.priority, demand.tokens, NEVER, now);
         }
     }
 
     /// Whoever has this ticket waits no more. Answers of which group it was.
     pub(super) fn forget(&mut self, ticket: Ticket) -> Option<GroupId> {
         let group = self.waiters.remove(&ticket);
-        for GroupId(index) in self.shares.chain(group) {
-            self.queues[index].cancel(ticket);
+        for group in self.shares.chain(group) {
+            self.queues[group.index()].cancel(ticket);
         }
         group
     }
@@ -69,24 +69,24 @@ impl Groups {
     /// Of several groups the one whose first waiter came first.
     pub(super) fn head(&mut self, room: &Room, now: Timestamp) -> Option<(GroupId, Ticket, u64)> {
         let claims = self.shares.claims(room);
-        let granted = self.queues.iter_mut().enumerate().filter(|(index, _)| claims.is_granted(GroupId(*index)));
-        let heads = granted.filter_map(|(index, queue)| {
+        let queues = self.queues.iter_mut().enumerate().map(|(index, queue)| (GroupId::at(index), queue));
+        let heads = queues.filter(|(group, _)| claims.is_granted(*group)).filter_map(|(group, queue)| {
             let (ticket, cost) = queue.head(now)?;
-            Some((GroupId(index), ticket, cost))
+            Some((group, ticket, cost))
         });
         heads.min_by_key(|(_, ticket, _)| *ticket)
     }
 
     /// Serves the first in a group's queue, and charges it there alone.
-    pub(super) fn serve(&mut self, GroupId(index): GroupId, now: Timestamp) -> Option<Granted> {
-        match self.queues[index].next(now, |_| true)? {
+    pub(super) fn serve(&mut self, group: GroupId, now: Timestamp) -> Option<Granted> {
+        match self.queues[group.index()].next(now, |_| true)? {
             Turn::Granted(granted) => Some(granted),
             Turn::Expired { .. } => None,
         }
     }
 
     /// Corrects the share of a group's queue that a call has had.
-    pub(super) fn settle(&mut self, GroupId(index): GroupId, granted: Granted, actual: u64) {
-        self.queues[index].settle(granted, actual);
+    pub(super) fn settle(&mut self, group: GroupId, granted: Granted, actual: u64) {
+        self.queues[group.index()].settle(granted, actual);
     }
 }

@@ -11,13 +11,13 @@ fn room(limit: u32, taken: u32) -> Room {
 fn shares(of: &[(Option<usize>, f64)]) -> Shares {
     let mut shares = Shares::default();
     for (parent, share) in of {
-        shares.reserve(parent.map(GroupId), *share).expect("it can be reserved");
+        shares.reserve(parent.map(GroupId::at), *share).expect("it can be reserved");
     }
     shares
 }
 
 fn taken(shares: &mut Shares, group: usize, calls: u32) {
-    (0..calls).for_each(|_| shares.taken(Some(GroupId(group))));
+    (0..calls).for_each(|_| shares.taken(Some(GroupId::at(group))));
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn trees() -> impl Strategy<Value = Plain> {
         for (parent, share, calls) in groups {
             let parent = parent.index(plain.groups.len() + 1).checked_sub(1);
             // Those for which there is no room are left out.
-            if shares.reserve(parent.map(GroupId), f64::from(share) / 100.0).is_ok() {
+            if shares.reserve(parent.map(GroupId::at), f64::from(share) / 100.0).is_ok() {
                 plain.groups.push((parent, share, calls));
             }
         }
@@ -191,7 +191,7 @@ proptest! {
         let in_flight = others + plain.groups.iter().map(|(.., calls)| calls).sum::<u32>();
         let claims = shares.claims(&room(limit, in_flight));
         for group in std::iter::once(None).chain((0..plain.groups.len()).map(Some)) {
-            let right = shares.right(group.map(GroupId), &claims);
+            let right = shares.right(group.map(GroupId::at), &claims);
             prop_assert_eq!(right.is_some(), plain.lets_in(group, limit, in_flight), "{:?} {:?}", group, right);
         }
         prop_assert_eq!(claims.kept(), plain.kept_below(None, limit));

@@ -87,6 +87,29 @@ fn those_of_one_group_share_its_places_fairly_among_each_other() {
 }
 
 #[test]
+fn places_of_an_upper_group_are_shared_fairly_by_all_its_members_also_those_of_groups_below() {
+    let mut shares = Shares::default();
+    let [upper, lower] =
+        [(None, 0.5), (Some(GroupId(0)), 0.25)].map(|(above, share)| shares.reserve(above, share).ok());
+    let places = Concurrency::Fixed(Bulkhead::new(4));
+    let mut queue = AdmissionQueue::new(Limiter::default(), places, FairQueueSettings::default()).with_shares(shares);
+    let _others = [0, 1].map(|_| passed(queue.enter(of(None, 1), at(0), at(0))));
+    // One on the lower group's own place, and one on that which the upper one has beside it.
+    let mut calls: Vec<Pass> = (0..2).map(|_| passed(queue.enter(of(lower, 2), at(0), at(0)))).collect();
+    let _waits = waiting(queue.enter(of(None, 1), at(100), at(0)));
+    let flood: Vec<Ticket> = (0..8).map(|_| waiting(queue.enter(of(lower, 2), at(100), at(0)))).collect();
+    let late = waiting(queue.enter(of(upper, 3), at(100), at(0)));
+    let mut served = Vec::new();
+    for _ in 0..3 {
+        leave(&mut queue, calls.remove(0), at(1));
+        let (ticket, call) = next_passed(&mut queue, at(1));
+        served.push(ticket);
+        calls.push(call);
+    }
+    assert!(served.contains(&late), "a flood of a lower group goes before one of the upper: {served:?}, {flood:?}");
+}
+
+#[test]
 fn tokens_are_reserved_for_nobody_so_that_nobody_overtakes_who_waits_for_them() {
     let bucket = TokenBucket::new(60, 60, at(0));
     let mut queue = shared(8, Limiter::new(None, Some(bucket)));
@@ -228,7 +251,7 @@ proptest! {
     fn whoever_has_a_right_to_a_place_gets_it_and_nobody_else_does(steps in prop::collection::vec(step(), 1..150)) {
         let mut shares = Shares::default();
         for (parent, hundredths) in GROUPS {
-            shares.reserve(parent.map(GroupId), f64::from(hundredths) / 100.0).expect("a share");
+            shares.reserve(parent.map(GroupId::at), f64::from(hundredths) / 100.0).expect("a share");
         }
         let settings =
             AdaptiveLimitSettings { max_in_flight: MAX_IN_FLIGHT, initial: 8, ..AdaptiveLimitSettings::default() };
@@ -242,7 +265,7 @@ proptest! {
         for step in steps {
             match step {
                 Step::Enter { group, tenant, priority, patience_s } => {
-                    let demand = Demand { tenant: Tenant::new(tenant), priority, tokens: 1, group: group.map(GroupId) };
+                    let demand = Demand { tenant: Tenant::new(tenant), priority, tokens: 1, group: group.map(GroupId::at) };
                     let deadline = now.saturating_add(Duration::from_secs(patience_s));
                     let has_right = has_right(group, &known(&calls), queue.concurrency().limit());
                     match queue.enter(demand, deadline, now) {
