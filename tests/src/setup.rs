@@ -62,10 +62,28 @@ fn beside_us(relative: &str) -> PathBuf {
 #[derive(Debug)]
 pub struct Setup {
     sections: BTreeMap<String, String>,
+    _memory: Memory,
     folder: TempDir,
     pub(crate) environment: Vec<(&'static str, String)>,
     pub(crate) descriptors: Option<(u32, u32)>,
     pub(crate) clocks: Option<Clocks>,
+}
+
+/// What a Spillway that is killed leaves in memory for the next one that has its folder, which a test deletes.
+#[derive(Debug)]
+struct Memory(PathBuf);
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        let within = fs::read_dir(&self.0).into_iter().flatten().flatten();
+        for ledger in within.map(|entry| entry.path().join("ledger")) {
+            let Ok(identity) = fs::read_to_string(ledger.join("identity")) else { continue };
+            let found = fs::read_dir("/dev/shm").into_iter().flatten().flatten();
+            let ours = found.filter(|entry| entry.file_name().to_string_lossy().contains(&identity));
+            // It is no matter to the test.
+            ours.for_each(|entry| drop(fs::remove_dir_all(entry.path())));
+        }
+    }
 }
 
 impl Setup {
@@ -83,7 +101,15 @@ impl Setup {
     pub fn bare() -> Self {
         let folder = TempDir::with_prefix("spillway-test-");
         let folder = folder.unwrap_or_else(|error| panic!("no folder for the test: {error}"));
-        Self { sections: BTreeMap::new(), folder, environment: Vec::new(), descriptors: None, clocks: None }
+        let memory = Memory(folder.path().to_owned());
+        Self {
+            sections: BTreeMap::new(),
+            _memory: memory,
+            folder,
+            environment: Vec::new(),
+            descriptors: None,
+            clocks: None,
+        }
     }
 
     /// Adds lines to a table of the configuration.

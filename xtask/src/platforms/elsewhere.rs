@@ -65,6 +65,8 @@ pub(crate) const NOT_APPLICABLE: [(&str, &[&str]); 8] = [
             "a_signature_that_cannot_be_one_is_told_what_is_wrong_and_nobody_waits_for_it",
             "a_data_folder_that_ends_with_its_container_is_named",
             "a_data_folder_whose_disk_hangs_holds_up_neither_the_start_nor_any_answer",
+            "a_disk_that_hangs_does_not_keep_a_process_from_ending",
+            "a_disk_that_hangs_holds_up_nobody_and_what_is_spent_meanwhile_is_known_after_a_kill",
         ],
     ),
     (
