@@ -44,8 +44,12 @@ fn check_error(body: &[u8]) {
     assert_eq!(json.as_ref().and_then(ProviderError::from_value), error);
     let is_one_line = !body.iter().any(|byte| matches!(byte, b'\r' | b'\n'));
     if is_one_line && !body.starts_with(b" ") && body_of_error(json.as_ref()) {
-        let event = [b"event: error\ndata: ", body, b"\n\n"].concat();
         for dialect in Dialect::ALL {
+            // Ollama's events are lines of JSON.
+            let event = match dialect {
+                Dialect::Ollama => [body, b"\n"].concat(),
+                _ => [b"event: error\ndata: ", body, b"\n\n"].concat(),
+            };
             let EventKind::Error(told) = dialect.read_event(&event) else { panic!("{dialect:?} reads no error") };
             assert_eq!(Some(told), error);
         }
