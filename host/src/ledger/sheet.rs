@@ -63,10 +63,8 @@ impl Sheet {
     }
 }
 
-/// All of its room is taken at once: memory that is not there when it is written to ends the process.
-#[cfg(target_os = "linux")]
 fn in_memory(file: &File) -> io::Result<Sheet> {
-    rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, BYTES_MAX as u64)?;
+    take_room(file)?;
     // SAFETY: nobody else writes to the file: it is new, in a folder of this user's, and the keeper only reads and
     // deletes it. Readers take no entry that is not whole.
     #[allow(unsafe_code, reason = "a file that is mapped can be changed by others, which no type rules out")]
@@ -74,7 +72,13 @@ fn in_memory(file: &File) -> io::Result<Sheet> {
     Ok(Sheet::InMemory { map, written: 0 })
 }
 
+/// All of it at once: memory that is not there when it is written to ends the process.
+#[cfg(target_os = "linux")]
+fn take_room(file: &File) -> io::Result<()> {
+    Ok(rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, BYTES_MAX as u64)?)
+}
+
 #[cfg(not(target_os = "linux"))]
-fn in_memory(_file: &File) -> io::Result<Sheet> {
+fn take_room(_file: &File) -> io::Result<()> {
     Err(ErrorKind::Unsupported.into())
 }
