@@ -461,3 +461,21 @@ fn what_a_keys_limit_would_refuse_goes_along_the_route_that_it_names_whatever_el
     let asked: Vec<_> = provider.requests().iter().map(|request| request.json()["model"].clone()).collect();
     assert_eq!(asked, ["mock-spare"]);
 }
+
+#[test]
+fn a_limit_that_is_raised_lets_a_key_go_on_with_what_it_has_used_and_one_that_is_lowered_ends_that() {
+    let provider = Provider::start();
+    let spillway = demanding(&provider).start();
+    let secret = made(spillway.folder(), &["new", "--name", "shop", "--limit", "2 requests in total"]);
+    wait_for_valid(&spillway, 1);
+    let asked = || spillway.send(&showing(&chat(), &secret)).status();
+    assert_eq!([asked(), asked(), asked()], [200, 200, 429]);
+    let set = |arguments: &[&str]| well(&key(spillway.folder(), &[&["set", "shop"], arguments].concat()), &["shop"]);
+    set(&["--limit", "4 requests in total"]);
+    eventually("the higher limit to hold", || (asked() == 200).then_some(()));
+    assert_eq!([asked(), asked()], [200, 429]);
+    set(&["--clear", "limits"]);
+    eventually("no limit to hold", || (asked() == 200).then_some(()));
+    set(&["--models", "mock-other"]);
+    eventually("it to be for another model", || (asked() == 403).then_some(()));
+}

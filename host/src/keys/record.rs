@@ -1,7 +1,7 @@
 //! A key as its file has it: who it is, until when it counts, and what it may do. Never the key itself.
 
 use crate::config::{Limit, Pattern};
-use crate::keys::digest::{KeyDigest, is_id};
+use crate::keys::digest::{KeyDigest, ends_of, is_id};
 use serde::{Deserialize, Serialize};
 use spillway_resilience::{Priority, RunawaySettings};
 
@@ -146,6 +146,29 @@ impl KeyState {
 }
 
 impl KeyRecord {
+    /// A key with this secret, which may do everything.
+    pub(crate) fn new(id: String, secret: &str, created_unix_ms: u64) -> KeyRecord {
+        KeyRecord {
+            id,
+            name: None,
+            sha256: KeyDigest::of(secret.as_bytes()),
+            ends: ends_of(secret),
+            created_unix_ms,
+            expires_unix_ms: None,
+            revoked_unix_ms: None,
+            group: None,
+            tenant: None,
+            priority: None,
+            models: Vec::new(),
+            routes: Vec::new(),
+            limits: Vec::new(),
+            when_exhausted: None,
+            max_tokens_per_request: None,
+            max_tokens_per_hour: None,
+            former: Vec::new(),
+        }
+    }
+
     /// What it counts for at this moment.
     pub(crate) fn state(&self, now_unix_ms: u64) -> KeyState {
         match (self.revoked_unix_ms, self.expires_unix_ms) {
@@ -259,25 +282,7 @@ pub(crate) mod tests {
 
     /// A key with this secret and nothing else.
     pub(crate) fn record(id: &str, secret: &str) -> KeyRecord {
-        KeyRecord {
-            id: id.to_owned(),
-            name: None,
-            sha256: KeyDigest::of(secret.as_bytes()),
-            ends: crate::keys::digest::ends_of(secret),
-            created_unix_ms: 1,
-            expires_unix_ms: None,
-            revoked_unix_ms: None,
-            group: None,
-            tenant: None,
-            priority: None,
-            models: Vec::new(),
-            routes: Vec::new(),
-            limits: Vec::new(),
-            when_exhausted: None,
-            max_tokens_per_request: None,
-            max_tokens_per_hour: None,
-            former: Vec::new(),
-        }
+        KeyRecord::new(id.to_owned(), secret, 1)
     }
 
     #[test]

@@ -126,7 +126,7 @@ fn take_over(
             taken.push(Err(LeftOut { label, why: format!("it is there already, as {}", keys[index].id) }));
             continue;
         }
-        let mut key = make::empty(make::new_id_beside(keys)?, "", now_unix_ms);
+        let mut key = KeyRecord::new(make::new_id_beside(keys)?, "", now_unix_ms);
         (key.sha256, key.ends, key.name) = (foreign.sha256, foreign.ends, foreign.name);
         grants.give(&mut key, now_unix_ms)?;
         key.revoked_unix_ms = foreign.is_blocked.then_some(now_unix_ms);

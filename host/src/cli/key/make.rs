@@ -1,8 +1,8 @@
 //! `spillway key new`: a key that nobody has had.
 
-use super::{Answer, Failure, Grants, words};
+use super::{Answer, Failure, Grants, check_name_is_free, words};
 use crate::config::Config;
-use crate::keys::digest::{KeyDigest, ends_of, new_id, new_key};
+use crate::keys::digest::{new_id, new_key};
 use crate::keys::file::KeyFile;
 use crate::keys::record::KeyRecord;
 use crate::runtime::clock::wall_unix_ms;
@@ -30,15 +30,14 @@ pub(super) fn run(arguments: &Arguments, config: &Config, file: &KeyFile) -> Res
     let (secret, now_unix_ms) = (new_key().map_err(Failure::Bad)?, wall_unix_ms());
     let is_first = !file.path().exists();
     let made = file.change(|keys| {
-        let mut key = empty(new_id_beside(keys)?, &secret, now_unix_ms);
+        let mut key = KeyRecord::new(new_id_beside(keys)?, &secret, now_unix_ms);
         key.name.clone_from(&arguments.name);
         arguments.grants.give(&mut key, now_unix_ms)?;
-        if let Some(other) = keys.iter().find(|other| other.name.is_some() && other.name == key.name) {
-            let name = other.label();
-            return Err(Failure::Usage(format!("{} is called {name} already; choose another --name", other.id)));
+        if let Some(name) = &key.name {
+            check_name_is_free(name, &*keys)?;
         }
         keys.push(key.clone());
-        Ok(key)
+        Ok::<_, Failure>(key)
     })?;
     if arguments.json {
         return Answer::json(&json!({"key": secret, "record": made}));
@@ -48,29 +47,6 @@ pub(super) fn run(arguments: &Arguments, config: &Config, file: &KeyFile) -> Res
         answer.aside.push_str(&styled(DOUBTFUL, LIMITS_BEGIN));
     }
     Ok(answer)
-}
-
-/// A key with this secret, which may do everything.
-pub(super) fn empty(id: String, secret: &str, now_unix_ms: u64) -> KeyRecord {
-    KeyRecord {
-        id,
-        name: None,
-        sha256: KeyDigest::of(secret.as_bytes()),
-        ends: ends_of(secret),
-        created_unix_ms: now_unix_ms,
-        expires_unix_ms: None,
-        revoked_unix_ms: None,
-        group: None,
-        tenant: None,
-        priority: None,
-        models: Vec::new(),
-        routes: Vec::new(),
-        limits: Vec::new(),
-        when_exhausted: None,
-        max_tokens_per_request: None,
-        max_tokens_per_hour: None,
-        former: Vec::new(),
-    }
 }
 
 /// An id that none of these has.

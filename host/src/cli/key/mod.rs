@@ -9,6 +9,7 @@ mod list;
 mod make;
 mod revoke;
 mod rotate;
+mod set;
 mod show;
 mod words;
 
@@ -39,6 +40,10 @@ enum KeyCommand {
     Ls(list::Arguments),
     /// Show what a key may do.
     Show(show::Arguments),
+    /// Change what a key may do. What is said takes the place of what was, and all else stays.
+    ///
+    /// A Spillway that runs takes it within a second, and what the key has used stays.
+    Set(Box<set::Arguments>),
     /// Give a key another secret, and print that. The old one counts for a while beside it.
     ///
     /// The key stays what it is: its id, its limits, and what it has used of them.
@@ -212,6 +217,7 @@ impl KeyCommand {
             KeyCommand::New(arguments) => make::run(arguments, config, file),
             KeyCommand::Ls(arguments) => list::run(arguments, file),
             KeyCommand::Show(arguments) => show::run(arguments, file),
+            KeyCommand::Set(arguments) => set::run(arguments, config, file),
             KeyCommand::Rotate(arguments) => rotate::run(arguments, file),
             KeyCommand::Revoke(arguments) => revoke::run(arguments, file),
             KeyCommand::Import(arguments) => import::run(arguments, config, file),
@@ -233,6 +239,14 @@ fn find(keys: &[KeyRecord], word: &str) -> Result<usize, Failure> {
             let ids: Vec<&str> = named.iter().map(|index| &*keys[*index].id).collect();
             Err(Failure::Usage(format!("several keys are called {word}; say which: {}", ids.join(", "))))
         }
+    }
+}
+
+/// Whether nobody else of these is called so.
+fn check_name_is_free<'a>(name: &str, others: impl IntoIterator<Item = &'a KeyRecord>) -> Result<(), Failure> {
+    match others.into_iter().find(|other| other.name.as_deref() == Some(name)) {
+        None => Ok(()),
+        Some(other) => Err(Failure::Usage(format!("{} is called {name} already; choose another --name", other.id))),
     }
 }
 

@@ -28,7 +28,7 @@ pub(super) fn run(arguments: &Arguments, file: &KeyFile) -> Result<Answer, Failu
 /// How wide the names of what is said are.
 const MARGIN: usize = 11;
 
-fn page(key: &KeyRecord, now_unix_ms: u64) -> String {
+pub(super) fn page(key: &KeyRecord, now_unix_ms: u64) -> String {
     let name = key.name.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
     let mut page = format!("{}{name}: {}\n", styled(HEADING, &key.id), words::state(key, now_unix_ms));
     let mut say = |what: &str, said: &str| {

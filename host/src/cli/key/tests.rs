@@ -159,6 +159,44 @@ fn a_key_that_is_rotated_stays_itself_and_its_old_secrets_count_for_a_while() {
 }
 
 #[test]
+fn what_is_said_of_a_key_later_takes_the_place_of_what_was_and_all_else_stays() {
+    let desk = Desk::new();
+    let limits = ["--limit", "$5 per day", "--limit", "3 calls in flight", "--soft-limit", "9 requests per minute"];
+    desk.done(
+        &[&["new", "--name", "shop", "--group", "web", "--models", "gpt-5*", "--expires", "90d"], &limits[..]].concat(),
+    );
+    desk.done(&["new", "--name", "ci"]);
+    let before = desk.keys();
+    let said =
+        desk.done(&["set", "shop", "--limit", "$9 per day", "--clear", "expires,group", "--priority", "low"]).out;
+    let now = |limit: &str, soft| KeyLimit { limit: limit.to_owned(), soft };
+    let expected = KeyRecord {
+        limits: vec![now("9 requests per minute", true), now("$9 per day", false)],
+        priority: Some("low".to_owned()),
+        expires_unix_ms: None,
+        group: None,
+        ..before[0].clone()
+    };
+    assert_eq!(desk.keys(), [expected, before[1].clone()]);
+    assert!(said.contains("$9 per day") && !said.contains("$5 per day") && said.contains("never"), "{said}");
+    desk.done(&["set", "shop", "--name", "kiosk", "--clear", "limits,soft-limits,models"]);
+    let key = &desk.keys()[0];
+    assert!(key.limits.is_empty() && key.models.is_empty() && key.name.as_deref() == Some("kiosk"), "{key:?}");
+    desk.done(&["set", "kiosk", "--name", "kiosk"]);
+    for (words, said) in [
+        (&["set", "kiosk", "--name", "ci"][..], "is called ci already"),
+        (&["set", "shop", "--priority", "low"], "no key shop"),
+        (&["set", "ci", "--limit", "5 apples"], "its limit \"5 apples\" says no time"),
+        (&["set", "ci", "--group", "wbe"], "no [groups.wbe]"),
+    ] {
+        let told = desk.fails(words);
+        assert!(told.contains(said), "{words:?}: {told}");
+    }
+    desk.done(&["revoke", "ci"]);
+    assert!(desk.fails(&["set", "ci", "--priority", "low"]).contains("is revoked, for ever"));
+}
+
+#[test]
 fn all_keys_that_are_named_are_revoked_or_none() {
     let desk = Desk::new();
     desk.done(&["new", "--name", "one"]);
