@@ -12,39 +12,47 @@ use std::time::Duration;
 
 const NOW_S: i64 = 1_795_000_000;
 
-/// A ledger's folder, and memory in which its journals are written.
+/// A ledger's folder, and where its journals are written, if that is memory.
 struct Folders {
     folder: tempfile::TempDir,
-    memory: tempfile::TempDir,
+    memory: Option<tempfile::TempDir>,
 }
 
 impl Folders {
-    fn new() -> Folders {
+    /// One for each place in which this system lets journals be written.
+    fn of_each_kind() -> impl Iterator<Item = Folders> {
         let folder = || tempfile::tempdir().unwrap();
-        Folders { folder: folder(), memory: folder() }
+        let in_memory = cfg!(target_os = "linux").then(|| Folders { folder: folder(), memory: Some(folder()) });
+        in_memory.into_iter().chain([Folders { folder: folder(), memory: None }])
     }
 
     fn path(&self) -> &Path {
         self.folder.path()
     }
 
+    fn memory(&self) -> Option<&Path> {
+        self.memory.as_ref().map(tempfile::TempDir::path)
+    }
+
     fn follower(&self) -> Follower {
-        Follower::open(self.path(), Some(self.memory.path()), Arc::new(Bell::new(true))).unwrap()
+        Follower::open(self.path(), self.memory(), self.bell()).unwrap()
     }
 
     fn journal(&self, worker: usize, process: u32) -> Rc<Journal> {
         let stem = format!("{process:016x}-{worker:03}");
-        Journal::new(self.memory.path().to_owned(), stem, Arc::new(Bell::new(true)))
+        Journal::new(self.memory().unwrap_or(self.path()).to_owned(), stem, self.bell())
+    }
+
+    fn bell(&self) -> Arc<Bell> {
+        Arc::new(Bell::new(self.memory.is_some()))
     }
 
     /// Copies what was written since, and of each journal only so many bytes of that at most.
     fn copy_in_part(&self, bytes: usize) {
         let length = |path: &Path| fs::metadata(path).map_or(0, |found| found.len());
-        let [before, written] = self.journals();
-        let before: HashMap<PathBuf, u64> = before.into_iter().map(|path| (path.clone(), length(&path))).collect();
-        for written in written {
+        for written in self.memory().map(journals).unwrap_or_default() {
             let copy = self.path().join(written.file_name().unwrap());
-            let had = before.get(&copy).copied().unwrap_or(0);
+            let had = length(&copy);
             let more = length(&written).saturating_sub(had);
             let copied = usize::try_from(had + bytes as u64 % (more + 1)).unwrap();
             fs::write(copy, &fs::read(written).unwrap()[..copied]).unwrap();
@@ -53,11 +61,13 @@ impl Folders {
 
     /// Journals in the ledger's folder, and in memory.
     fn journals(&self) -> [Vec<PathBuf>; 2] {
-        [self.path(), self.memory.path()].map(|folder| {
-            let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-            entries.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with(FILE_PREFIX)).collect()
-        })
+        [journals(self.path()), self.memory().map(journals).unwrap_or_default()]
     }
+}
+
+fn journals(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with(FILE_PREFIX)).collect()
 }
 
 fn open(journal: &Journal, key: &str, input: u64, output: u64) -> u64 {
@@ -92,76 +102,80 @@ fn spent(folder: &Path) -> BTreeMap<String, (u64, u64, u64, u64, u64)> {
 
 #[test]
 fn each_call_is_taken_over_once_and_what_is_under_way_is_left_alone() {
-    let folder = Folders::new();
-    let journal = folder.journal(0, 1);
-    let mut follower = folder.follower();
-    let (one, two) = (open(&journal, "a", 10, 20), open(&journal, "b", 1, 2));
-    journal.close(one, Some(booked(9, 3)));
-    journal.flush();
-    for _ in 0..3 {
+    for folder in Folders::of_each_kind() {
+        let journal = folder.journal(0, 1);
+        let mut follower = folder.follower();
+        let (one, two) = (open(&journal, "a", 10, 20), open(&journal, "b", 1, 2));
+        journal.close(one, Some(booked(9, 3)));
+        journal.flush();
+        for _ in 0..3 {
+            follower.follow().unwrap();
+            assert_eq!(spent(folder.path()), BTreeMap::from([("a".into(), (1, 1, 9, 3, 0))]));
+        }
+        journal.book(two, NOW_S + 60, booked(5, 5));
+        journal.close(two, Some(booked(1, 1)));
+        let three = open(&journal, "c", 1, 1);
+        journal.close(three, None);
+        journal.flush();
         follower.follow().unwrap();
-        assert_eq!(spent(folder.path()), BTreeMap::from([("a".into(), (1, 1, 9, 3, 0))]));
+        let expected = [("a", (1, 1, 9, 3, 0)), ("b", (1, 1, 6, 6, 0))];
+        assert_eq!(spent(folder.path()), expected.map(|(key, sums)| (key.to_owned(), sums)).into());
     }
-    journal.book(two, NOW_S + 60, booked(5, 5));
-    journal.close(two, Some(booked(1, 1)));
-    let three = open(&journal, "c", 1, 1);
-    journal.close(three, None);
-    journal.flush();
-    follower.follow().unwrap();
-    let expected = [("a", (1, 1, 9, 3, 0)), ("b", (1, 1, 6, 6, 0))];
-    assert_eq!(spent(folder.path()), expected.map(|(key, sums)| (key.to_owned(), sums)).into());
 }
 
 #[test]
 fn what_was_under_way_when_its_process_was_killed_is_booked_as_it_was_estimated() {
-    let folder = Folders::new();
-    let journal = folder.journal(0, 1);
-    let mut follower = folder.follower();
-    let one = open(&journal, "a", 10, 20);
-    open(&journal, "b", 30, 40);
-    follower.follow().unwrap();
-    drop(follower);
-    journal.close(one, Some(booked(9, 3)));
-    journal.flush();
-    for _ in 0..2 {
-        drop(folder.follower());
-        let expected = [("a", (1, 1, 9, 3, 0)), ("b", (1, 1, 30, 40, 1))];
-        assert_eq!(spent(folder.path()), expected.map(|(key, sums)| (key.to_owned(), sums)).into());
+    for folder in Folders::of_each_kind() {
+        let journal = folder.journal(0, 1);
+        let mut follower = folder.follower();
+        let one = open(&journal, "a", 10, 20);
+        open(&journal, "b", 30, 40);
+        follower.follow().unwrap();
+        drop(follower);
+        journal.close(one, Some(booked(9, 3)));
+        journal.flush();
+        for _ in 0..2 {
+            drop(folder.follower());
+            let expected = [("a", (1, 1, 9, 3, 0)), ("b", (1, 1, 30, 40, 1))];
+            assert_eq!(spent(folder.path()), expected.map(|(key, sums)| (key.to_owned(), sums)).into());
+        }
+        assert_eq!(folder.journals(), [Vec::<PathBuf>::new(), Vec::new()], "journals that were taken over are deleted");
     }
-    assert_eq!(folder.journals(), [Vec::<PathBuf>::new(), Vec::new()], "journals that were taken over are deleted");
 }
 
 #[test]
 fn a_file_that_is_full_is_deleted_when_all_in_it_has_ended() {
-    let folder = Folders::new();
-    let journal = folder.journal(0, 1);
-    let mut follower = folder.follower();
-    let long = open(&journal, "long", 1, 1);
-    let mut calls = 0;
-    while folder.journals()[1].len() < 3 {
-        let call = open(&journal, "a", 1, 1);
-        journal.close(call, Some(booked(1, 1)));
-        calls += 1;
+    for folder in Folders::of_each_kind() {
+        let journal = folder.journal(0, 1);
+        let mut follower = folder.follower();
+        let long = open(&journal, "long", 1, 1);
+        let mut calls = 0;
+        while folder.journals().concat().len() < 3 {
+            let call = open(&journal, "a", 1, 1);
+            journal.close(call, Some(booked(1, 1)));
+            calls += 1;
+        }
+        follower.follow().unwrap();
+        follower.follow().unwrap();
+        let in_memory = usize::from(folder.memory.is_some());
+        let counts = || folder.journals().map(|journals| journals.len());
+        assert_eq!(counts(), [2, in_memory], "the first has a call under way, and memory what may be written to");
+        journal.close(long, Some(booked(1, 1)));
+        journal.flush();
+        follower.follow().unwrap();
+        follower.follow().unwrap();
+        assert_eq!(counts(), [1, in_memory]);
+        journal.flush();
+        assert_eq!(spent(folder.path())["long"], (1, 1, 1, 1, 0));
+        drop((journal, follower));
+        drop(folder.follower());
+        assert_eq!(spent(folder.path())["a"], (calls, calls, calls, calls, 0));
     }
-    follower.follow().unwrap();
-    follower.follow().unwrap();
-    let counts = folder.journals().map(|journals| journals.len());
-    assert_eq!(counts, [2, 1], "the first has a call under way, and memory has only what may be written to");
-    journal.close(long, Some(booked(1, 1)));
-    journal.flush();
-    follower.follow().unwrap();
-    follower.follow().unwrap();
-    assert_eq!(folder.journals().map(|journals| journals.len()), [1, 1]);
-    journal.flush();
-    assert_eq!(spent(folder.path())["long"], (1, 1, 1, 1, 0));
-    drop((journal, follower));
-    drop(folder.follower());
-    assert_eq!(spent(folder.path())["a"], (calls, calls, calls, calls, 0));
 }
 
 #[test]
 fn minutes_become_quarters_and_what_is_very_old_becomes_one_sum() {
-    let folder = Folders::new();
+    let folder = Folders::of_each_kind().last().unwrap();
     let journal = folder.journal(0, 1);
     let mut follower = folder.follower();
     for minute in 0..240 {
@@ -185,7 +199,7 @@ fn minutes_become_quarters_and_what_is_very_old_becomes_one_sum() {
     assert_eq!((rows(&mut follower), spent(folder.path())), (1, expected));
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Happens {
     Opens {
         worker: usize,
@@ -233,69 +247,70 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(if std::env::var_os("SPILLWAY_LONG").is_some() { 2_000 } else { 60 }))]
     #[test]
     fn however_often_it_is_cut_off_each_call_is_booked_once(events in prop::collection::vec(happens(), 1..60)) {
-        let folder = Folders::new();
-        let mut process = 1;
-        let mut journals = [0, 1].map(|worker| folder.journal(worker, process));
-        let mut follower = Some(folder.follower());
-        let mut under: Vec<Under> = Vec::new();
-        let mut expected: BTreeMap<String, (u64, u64, u64, u64, u64)> = BTreeMap::new();
-        for event in events {
-            match event {
-                Happens::Opens { worker, key, most } => {
-                    let key = ["a", "b", "c"][key];
-                    let number = open(&journals[worker], key, most, 0);
-                    under.push(Under { worker, number, key, most });
-                }
-                Happens::Ends { which, spent } if !under.is_empty() => {
-                    let call = under.swap_remove(which % under.len());
-                    journals[call.worker].close(call.number, spent.map(|spent| booked(spent, 0)));
-                    if let Some(spent) = spent {
-                        let sums = expected.entry(call.key.to_owned()).or_default();
-                        *sums = (sums.0 + 1, sums.1 + 1, sums.2 + spent, sums.3, sums.4);
+        for folder in Folders::of_each_kind() {
+            let mut process = 1;
+            let begun = |process| vec![folder.journal(0, process), folder.journal(1, process)];
+            let mut journals = begun(process);
+            let mut follower = Some(folder.follower());
+            let mut under: Vec<Under> = Vec::new();
+            let mut expected: BTreeMap<String, (u64, u64, u64, u64, u64)> = BTreeMap::new();
+            for event in events.iter().copied() {
+                match event {
+                    Happens::Opens { worker, key, most } => {
+                        let key = ["a", "b", "c"][key];
+                        let number = open(&journals[worker], key, most, 0);
+                        under.push(Under { worker, number, key, most });
                     }
+                    Happens::Ends { which, spent } if !under.is_empty() => {
+                        let call = under.swap_remove(which % under.len());
+                        journals[call.worker].close(call.number, spent.map(|spent| booked(spent, 0)));
+                        if let Some(spent) = spent {
+                            let sums = expected.entry(call.key.to_owned()).or_default();
+                            *sums = (sums.0 + 1, sums.1 + 1, sums.2 + spent, sums.3, sums.4);
+                        }
+                    }
+                    Happens::Books { which, spent } if !under.is_empty() => {
+                        let call = &under[which % under.len()];
+                        journals[call.worker].book(call.number, NOW_S, booked(spent, 0));
+                        expected.entry(call.key.to_owned()).or_default().2 += spent;
+                    }
+                    Happens::IsFollowed => follower.as_mut().unwrap().follow().unwrap(),
+                    Happens::IsCutOff => {
+                        journals.clear();
+                        let copies: Vec<(PathBuf, Vec<u8>)> = folder.journals().concat().into_iter()
+                            .map(|path| (path.clone(), fs::read(path).unwrap()))
+                            .collect();
+                        // The next process finds what was deleted, as if it never had been.
+                        drop(follower.take());
+                        follower = Some(folder.follower());
+                        copies.into_iter().for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
+                        die(&mut under, &mut expected);
+                        process += 1;
+                        journals = begun(process);
+                        drop(follower.take());
+                        follower = Some(folder.follower());
+                    }
+                    Happens::Dies { copied } => {
+                        // What has ended and waits is lost by a kill at most; here it is written, which is known to the test.
+                        journals.clear();
+                        folder.copy_in_part(copied);
+                        die(&mut under, &mut expected);
+                        process += 1;
+                        journals = begun(process);
+                        drop(follower.take());
+                        follower = Some(folder.follower());
+                    }
+                    Happens::Ends { .. } | Happens::Books { .. } => {}
                 }
-                Happens::Books { which, spent } if !under.is_empty() => {
-                    let call = &under[which % under.len()];
-                    journals[call.worker].book(call.number, NOW_S, booked(spent, 0));
-                    expected.entry(call.key.to_owned()).or_default().2 += spent;
-                }
-                Happens::IsFollowed => follower.as_mut().unwrap().follow().unwrap(),
-                Happens::IsCutOff => {
-                    journals.iter().for_each(|journal| journal.flush());
-                    let copies: Vec<(PathBuf, Vec<u8>)> = folder.journals().concat().into_iter()
-                        .map(|path| (path.clone(), fs::read(path).unwrap()))
-                        .collect();
-                    // The next process finds what was deleted, as if it never had been.
-                    drop(follower.take());
-                    follower = Some(folder.follower());
-                    copies.into_iter().for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
-                    die(&mut under, &mut expected);
-                    process += 1;
-                    journals = [0, 1].map(|worker| folder.journal(worker, process));
-                    drop(follower.take());
-                    follower = Some(folder.follower());
-                }
-                Happens::Dies { copied } => {
-                    // What has ended and waits is lost by a kill at most; here it is written, which is known to the test.
-                    journals.iter().for_each(|journal| journal.flush());
-                    folder.copy_in_part(copied);
-                    die(&mut under, &mut expected);
-                    process += 1;
-                    journals = [0, 1].map(|worker| folder.journal(worker, process));
-                    drop(follower.take());
-                    follower = Some(folder.follower());
-                }
-                Happens::Ends { .. } | Happens::Books { .. } => {}
             }
+            drop((journals, follower));
+            die(&mut under, &mut expected);
+            drop(folder.follower());
+            expected.retain(|_, sums| *sums != (0, 0, 0, 0, 0));
+            let mut found = spent(folder.path());
+            found.retain(|_, sums| *sums != (0, 0, 0, 0, 0));
+            prop_assert_eq!(found, expected);
         }
-        journals.iter().for_each(|journal| journal.flush());
-        drop((journals, follower));
-        die(&mut under, &mut expected);
-        drop(folder.follower());
-        expected.retain(|_, sums| *sums != (0, 0, 0, 0, 0));
-        let mut found = spent(folder.path());
-        found.retain(|_, sums| *sums != (0, 0, 0, 0, 0));
-        prop_assert_eq!(found, expected);
     }
 }
 
