@@ -251,6 +251,21 @@ fn where_a_tokeniser_is_named_texts_count_to_the_token_in_every_api() {
     }
 }
 
+/// More than is counted at once, by the bytes of its text.
+#[test]
+fn a_prompt_that_is_too_much_to_be_counted_goes_by_its_estimate_and_that_is_told() {
+    let provider = Provider::start();
+    let spillway = Setup::with(&provider).set("upstreams.openai.limits", "tokenizer = \"o200k\"").start();
+    let prompts =
+        |size: &str| spillway.metric(&format!("spillway_prompts_total{{upstream=\"openai\",size=\"{size}\"}}"));
+    for (bytes, expected) in [(10, (1.0, 0.0)), (10_000, (2.0, 0.0)), (9 << 20, (2.0, 1.0))] {
+        let text = "a ".repeat(bytes / 2);
+        let answer = spillway.send(&chat_with(json!({"messages": [{"role": "user", "content": text}]})));
+        assert_eq!(answer.status(), 200, "{bytes}: {}", answer.text());
+        assert_eq!((prompts("counted"), prompts("estimated")), expected, "{bytes}");
+    }
+}
+
 /// In every API, an image of about 1,100 tokens and a million bytes.
 fn images() -> [(&'static str, Request); 3] {
     let data = BASE64_STANDARD.encode([PNG_OF_1024_BY_1024, &vec![7; 1_000_000]].concat());

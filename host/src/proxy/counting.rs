@@ -55,6 +55,7 @@ impl Counting {
         } else {
             None
         };
+        upstream.metrics.prompt(counted.is_some());
         if let Some(counted) = counted {
             request.input.count(vocabulary.tokenizer, counted);
         }

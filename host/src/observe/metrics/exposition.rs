@@ -229,7 +229,17 @@ fn usage(encoder: &mut DescriptorEncoder<'_>, upstreams: &[Arc<UpstreamMetrics>]
     of_shares(&mut |labels, share| match share.tokens_unpriced() {
         0 => Ok(()),
         tokens => metric.counter(labels, tokens),
-    })
+    })?;
+    let help = "Prompts at upstreams with a tokeniser, by whether it has counted them.";
+    let mut metric = family(encoder, MetricType::Counter, None, "prompts", help)?;
+    for upstream in upstreams {
+        let (counted, estimated) = upstream.prompts_counted_and_estimated();
+        if counted + estimated > 0 {
+            metric.counter([("upstream", &*upstream.name), ("size", "counted")], counted)?;
+            metric.counter([("upstream", &*upstream.name), ("size", "estimated")], estimated)?;
+        }
+    }
+    Ok(())
 }
 
 fn connections(encoder: &mut DescriptorEncoder<'_>, upstreams: &[Arc<UpstreamMetrics>]) -> fmt::Result {

@@ -84,6 +84,8 @@ pub(super) struct Common {
 
 const RETRIES: usize = 0;
 const HEDGES: usize = 1;
+const PROMPTS_COUNTED: usize = 2;
+const PROMPTS_ESTIMATED: usize = 3;
 
 impl UpstreamMetrics {
     pub(super) fn new(name: &str, common: Common, rare: Rare) -> UpstreamMetrics {
@@ -93,7 +95,7 @@ impl UpstreamMetrics {
             models: Named::new(model_room, |_| ModelFigures::new(&share_room)),
             tenants,
             share_room,
-            counts: Cells::new(HEDGES + 1),
+            counts: Cells::new(PROMPTS_ESTIMATED + 1),
             waits: WaitedFor::ALL.iter().map(|_| Histogram::new(&DURATIONS)).collect(),
             retries_per_request: Histogram::new(&TIMES),
             fallbacks_per_request: Histogram::new(&TIMES),
@@ -191,6 +193,16 @@ impl UpstreamMetrics {
 
     pub(super) fn retries_and_hedges(&self) -> (u64, u64) {
         (self.counts.sum(RETRIES), self.counts.sum(HEDGES))
+    }
+
+    /// Counts a prompt that was to be counted by the upstream's tokeniser: whether it was, or goes by its estimate.
+    pub(crate) fn prompt(&self, is_counted: bool) {
+        self.counts.add(if is_counted { PROMPTS_COUNTED } else { PROMPTS_ESTIMATED }, 1);
+    }
+
+    /// Prompts that were counted, and those that were to be and went by their estimate.
+    pub(super) fn prompts_counted_and_estimated(&self) -> (u64, u64) {
+        (self.counts.sum(PROMPTS_COUNTED), self.counts.sum(PROMPTS_ESTIMATED))
     }
 
     /// Counts tokens as the provider reported them.
