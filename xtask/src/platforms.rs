@@ -58,7 +58,8 @@ pub(crate) fn run_steps(workspace: &Workspace, consent: Consent) -> Result<(), S
     step("Windows, under Wine: unit tests", || {
         let mut cargo = workspace.cargo();
         cargo.env("CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER", wine.runner("run", None)?);
-        cargo.args(["test", "--release", "--target", WINDOWS]).args(packages()).args(["--lib", "--bins", "--"]);
+        cargo.args(["test", "--release", "--no-fail-fast", "--target", WINDOWS]).args(packages());
+        cargo.args(["--lib", "--bins", "--"]);
         run(cargo.arg("--exact").args(skipped(&UNITS_NOT_APPLICABLE)))
     })?;
     step("Windows, under Wine: end to end", || {
@@ -67,7 +68,7 @@ pub(crate) fn run_steps(workspace: &Workspace, consent: Consent) -> Result<(), S
         let mut cargo = workspace.with_products(workspace.cargo(), Profile::Release);
         cargo.env("SPILLWAY_BIN", wine.runner("spillway", Some(&binary(workspace, WINDOWS)))?);
         cargo.env("SPILLWAY_UNDER_WINE", "1");
-        cargo.args(["test", "--release", "--package", "spillway-tests"]);
+        cargo.args(["test", "--release", "--no-fail-fast", "--package", "spillway-tests"]);
         for name in end_to_end_tests(workspace)? {
             cargo.args(["--test", &name]);
         }

@@ -133,7 +133,7 @@ fn what_was_under_way_when_its_process_was_killed_is_booked_as_it_was_estimated(
         follower.follow().unwrap();
         drop(follower);
         journal.close(one, Some(booked(9, 3)));
-        journal.flush();
+        drop(journal);
         for _ in 0..2 {
             drop(folder.follower());
             let expected = [("a", (1, 1, 9, 3, 0)), ("b", (1, 1, 30, 40, 1))];
