@@ -20,17 +20,41 @@ struct Reading {
     names: Vec<Arc<str>>,
     /// Calls that were opened in it and have not ended.
     open: u64,
+    /// What these, and those that have ended, have come to, and is not in the batch yet. By names' numbers, so that an
+    /// entry costs no look at names.
+    spent: HashMap<AboutInFile, Sums>,
     /// Whether all was read that will ever stand in it: its worker goes on in another one.
     is_whole: bool,
 }
 
-/// A call that is under way.
+/// As [`About`], by numbers of the names in a journal's file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct AboutInFile {
+    start_unix_s: i64,
+    names: [u32; Name::COUNT],
+    tier: u8,
+    length: Length,
+    mark: Mark,
+}
+
+/// A call that is under way, and the file in which it was opened.
 #[derive(Debug)]
 struct Call {
     opened: Opened,
-    names: [Arc<str>; Name::COUNT],
-    /// The file in which it was opened.
     file: Arc<str>,
+}
+
+/// The calls of one journal that are under way, by their numbers.
+type Calls = HashMap<u64, Call>;
+
+/// Files by their names.
+type Files = BTreeMap<Arc<str>, Reading>;
+
+impl Call {
+    /// The file in which it was opened: the one that is being read, or one before it.
+    fn opened_in<'r>(&self, file: &Arc<str>, read: &'r mut Reading, others: &'r mut Files) -> Option<&'r mut Reading> {
+        if Arc::ptr_eq(&self.file, file) { Some(read) } else { others.get_mut(&self.file) }
+    }
 }
 
 /// Follows all journals of a ledger.
@@ -39,9 +63,9 @@ pub(super) struct Follower {
     journals: Journals,
     bell: Arc<Bell>,
     store: Store,
-    files: BTreeMap<Arc<str>, Reading>,
-    /// By the stem of its journal and its number.
-    calls: HashMap<(Arc<str>, u64), Call>,
+    files: Files,
+    /// By the stem of their journal.
+    calls: HashMap<Arc<str>, Calls>,
     /// What was read and is not written yet.
     batch: Batch,
 }
@@ -100,11 +124,15 @@ impl Follower {
                 Some(Applied::Gone) | None => self.read(file, None)?,
             }
         }
-        for (_, call) in std::mem::take(&mut self.calls) {
-            let counts = Counts { input: call.opened.input, output: call.opened.output, ..Counts::default() };
-            let booked = Booked { mark: Mark::Killed, counts, tier: 0, length: Length::of(counts.input) };
-            book(&mut self.batch, &call, call.opened.at_unix_s, (call.opened.requests.into(), 1), &booked);
+        for call in std::mem::take(&mut self.calls).into_values().flat_map(Calls::into_values) {
+            let Opened { at_unix_s, requests, input, output, .. } = call.opened;
+            let counts = Counts { input, output, ..Counts::default() };
+            let booked = Booked { mark: Mark::Killed, counts, tier: 0, length: Length::of(input) };
+            if let Some(file) = self.files.get_mut(&call.file) {
+                file.book(&call.opened, at_unix_s, (requests.into(), 1), &booked);
+            }
         }
+        self.gather_spent();
         self.files.clear();
         let done = files.iter().map(|file| (file.clone(), Applied::Done));
         self.batch.applied = applied.into_keys().map(|file| (file, Applied::Gone)).chain(done).collect();
@@ -120,61 +148,62 @@ impl Follower {
 
     /// Reads on in a file. What stands before `applied` is known, and only tells which calls are under way.
     fn read(&mut self, file: &str, applied: Option<u64>) -> Result<(), LedgerError> {
-        let (file, reading) = match self.files.remove_entry(file) {
-            Some(known) => known,
-            None => (
-                Arc::from(file),
-                Reading { offset: 0, stem: stem(file).into(), names: Vec::new(), open: 0, is_whole: false },
-            ),
-        };
-        let from = reading.offset;
-        self.files.insert(Arc::clone(&file), reading);
-        let bytes = self.journals.read(&file, from)?;
+        let from = self.files.get(file).map_or(0, |reading| reading.offset);
+        let bytes = self.journals.read(file, from)?;
+        let known = self.files.remove_entry(file);
+        let (file, mut reading) = known.unwrap_or_else(|| (Arc::from(file), Reading::of(stem(file))));
+        let mut calls = self.calls.remove(&reading.stem).unwrap_or_default();
         let mut entries = Entries::of(&bytes);
-        let mut read = from;
         while let Some(entry) = entries.next() {
-            read = from + (bytes.len() - entries.unread()) as u64;
-            let is_known = applied.is_some_and(|applied| read <= applied);
-            self.take(&file, entry, is_known);
+            reading.offset = from + (bytes.len() - entries.unread()) as u64;
+            let is_known = applied.is_some_and(|applied| reading.offset <= applied);
+            self.take(&file, &mut reading, &mut calls, entry, is_known);
         }
-        if let Some(reading) = self.files.get_mut(&file)
-            && read > from
-        {
-            reading.offset = read;
-            self.batch.applied.insert((*file).to_owned(), Applied::Bytes(read));
+        if reading.offset > from {
+            self.batch.applied.insert((*file).to_owned(), Applied::Bytes(reading.offset));
         }
+        self.calls.insert(Arc::clone(&reading.stem), calls);
+        self.files.insert(file, reading);
         Ok(())
     }
 
-    fn take(&mut self, file: &Arc<str>, entry: Entry, is_known: bool) {
-        let Some(reading) = self.files.get_mut(file) else { return };
-        let call = |number: u64| (Arc::clone(&reading.stem), number);
+    /// Takes an entry of the file that is being read. What is known of it is not booked again.
+    fn take(&mut self, file: &Arc<str>, reading: &mut Reading, calls: &mut Calls, entry: Entry, is_known: bool) {
         match entry {
             Entry::Name(name) => reading.names.push(name.into()),
             Entry::Opened(opened) => {
-                let name = |number: u32| reading.names.get(number as usize).cloned().unwrap_or_default();
-                let under_way = Call { opened, names: opened.names.map(name), file: Arc::clone(file) };
-                self.calls.insert(call(opened.number), under_way);
+                calls.insert(opened.number, Call { opened, file: Arc::clone(file) });
                 reading.open += 1;
             }
             Entry::Booked { number, at_unix_s, booked } => {
-                if let (false, Some(call)) = (is_known, self.calls.get(&call(number))) {
-                    book(&mut self.batch, call, at_unix_s, (0, 0), &booked);
+                if let (false, Some(call)) = (is_known, calls.get(&number))
+                    && let Some(of) = call.opened_in(file, reading, &mut self.files)
+                {
+                    of.book(&call.opened, at_unix_s, (0, 0), &booked);
                 }
             }
             Entry::Closed(Closed { number, booked }) => {
-                let Some(call) = self.calls.remove(&call(number)) else { return };
-                self.ended(&call);
-                if let (false, Some(booked)) = (is_known, booked) {
-                    book(&mut self.batch, &call, call.opened.at_unix_s, (call.opened.requests.into(), 1), &booked);
+                if let Some(call) = calls.remove(&number)
+                    && let Some(of) = call.opened_in(file, reading, &mut self.files)
+                {
+                    of.open = of.open.saturating_sub(1);
+                    if let (false, Some(booked)) = (is_known, booked) {
+                        of.book(&call.opened, call.opened.at_unix_s, (call.opened.requests.into(), 1), &booked);
+                    }
                 }
             }
         }
     }
 
-    fn ended(&mut self, call: &Call) {
-        if let Some(reading) = self.files.get_mut(&call.file) {
-            reading.open = reading.open.saturating_sub(1);
+    /// Adds to the batch what was read.
+    fn gather_spent(&mut self) {
+        for reading in self.files.values_mut() {
+            for (about, sums) in reading.spent.drain() {
+                let AboutInFile { start_unix_s, names, tier, length, mark } = about;
+                let names = names.map(|number| reading.names.get(number as usize).cloned().unwrap_or_default());
+                let about = About { start_unix_s, names, tier, length, mark };
+                self.batch.spent.entry(about).or_default().add(&sums);
+            }
         }
     }
 
@@ -190,6 +219,7 @@ impl Follower {
     }
 
     fn commit(&mut self) -> Result<(), LedgerError> {
+        self.gather_spent();
         if self.batch.is_empty() {
             return Ok(());
         }
@@ -210,12 +240,19 @@ impl Follower {
     }
 }
 
-/// Adds what a call has come to: so many requests and calls, and these tokens.
-fn book(batch: &mut Batch, call: &Call, at_unix_s: i64, (requests, calls): (u64, u64), booked: &Booked) {
-    let Booked { mark, counts, tier, length } = *booked;
-    let start_unix_s = at_unix_s.div_euclid(MINUTE_S) * MINUTE_S;
-    let about = About { start_unix_s, names: call.names.clone(), tier, length, mark };
-    batch.spent.entry(about).or_default().add(&Sums { requests, calls, counts });
+impl Reading {
+    /// A file of this journal, of which nothing was read.
+    fn of(stem: &str) -> Reading {
+        Reading { offset: 0, stem: stem.into(), names: Vec::new(), open: 0, spent: HashMap::new(), is_whole: false }
+    }
+
+    /// Adds what a call has come to that was opened in it: so many requests and calls, and these tokens.
+    fn book(&mut self, opened: &Opened, at_unix_s: i64, (requests, calls): (u64, u64), booked: &Booked) {
+        let Booked { mark, counts, tier, length } = *booked;
+        let start_unix_s = at_unix_s.div_euclid(MINUTE_S) * MINUTE_S;
+        let about = AboutInFile { start_unix_s, names: opened.names, tier, length, mark };
+        self.spent.entry(about).or_default().add(&Sums { requests, calls, counts });
+    }
 }
 
 #[cfg(test)]
