@@ -320,16 +320,17 @@ impl Purse {
         {
             above.roll(windows);
             next = above.parent;
-            for index in 0..above.allowances.len() {
-                let found = above.look(id, index, asked, windows);
-                if !found.is_beyond() {
+            for (index, Allowed { allowance, .. }) in above.allowances.iter().enumerate() {
+                if !above.is_beyond(allowance, asked) {
                     continue;
                 }
-                match found.allowance.force {
-                    Force::Refuses if refused.is_none_or(|worst| worst.is_sooner_over_than(&found)) => {
-                        refused = Some(found);
+                match allowance.force {
+                    Force::Refuses => {
+                        let found = above.look(id, index, asked, windows);
+                        if refused.is_none_or(|worst| worst.is_sooner_over_than(&found)) {
+                            refused = Some(found);
+                        }
                     }
-                    Force::Refuses => {}
                     Force::Warns | Force::Watches => beyond = beyond.or(Some((id, index))),
                 }
             }
@@ -380,36 +381,46 @@ impl Account {
         }
     }
 
+    /// What was spent of an allowance, and what is reserved.
+    fn used(&self, allowance: &Allowance) -> (u128, u128) {
+        let Used { spent, open } = &self.sums[allowance.period.index()].used;
+        match allowance.measure {
+            Measure::InFlight => (0, self.in_flight.into()),
+            measure => (spent.of(measure), open.of(measure)),
+        }
+    }
+
+    /// Whether this is more than is allowed.
+    fn is_beyond(&self, allowance: &Allowance, asked: &Asked) -> bool {
+        let (spent, open) = self.used(allowance);
+        let used = spent.saturating_add(open);
+        let is_unpriced = asked.is_unpriced && allowance.measure == Measure::Cost;
+        match (allowance.measure, asked.amounts.of(allowance.measure)) {
+            (Measure::InFlight, _) => used >= allowance.amount,
+            // What asks for nothing takes nothing that is used up.
+            (_, asked) => is_unpriced || asked > 0 && used.saturating_add(asked) > allowance.amount,
+        }
+    }
+
     fn look(&self, account: AccountId, index: usize, asked: &Asked, windows: Calendar) -> Exhausted {
         let allowance = self.allowances[index].allowance;
-        let used = &self.sums[allowance.period.index()].used;
+        let (spent, open) = self.used(&allowance);
         let ends_unix_s = windows.of(allowance.period).ends_unix_s;
-        let is_in_flight = allowance.measure == Measure::InFlight;
+        let is_refilled = allowance.measure != Measure::InFlight && allowance.period != Period::Total;
         Exhausted {
             account,
             index,
             allowance,
-            spent: used.spent.of(allowance.measure),
-            open: if is_in_flight { self.in_flight.into() } else { used.open.of(allowance.measure) },
+            spent,
+            open,
             asked: asked.amounts.of(allowance.measure),
             is_unpriced: asked.is_unpriced && allowance.measure == Measure::Cost,
-            refills_unix_s: (!is_in_flight && allowance.period != Period::Total).then_some(ends_unix_s),
+            refills_unix_s: is_refilled.then_some(ends_unix_s),
         }
     }
 }
 
 impl Exhausted {
-    /// Whether it is more than is allowed.
-    fn is_beyond(&self) -> bool {
-        let Allowance { measure, amount, .. } = self.allowance;
-        let used = self.spent.saturating_add(self.open);
-        match measure {
-            Measure::InFlight => used >= amount,
-            // What asks for nothing takes nothing that is used up.
-            _ => self.is_unpriced || self.asked > 0 && used.saturating_add(self.asked) > amount,
-        }
-    }
-
     /// Whether `other` is in the way for longer.
     fn is_sooner_over_than(&self, other: &Exhausted) -> bool {
         let over = |one: &Exhausted| match (one.never_fits(), one.allowance.measure, one.refills_unix_s) {

@@ -9,8 +9,9 @@
 //!   not know a unit must leave the policy alone, while one that is left out would be taken for requests.
 //!
 //! What a program reads there is how much more it may send. Of several limits on the same that is what the tightest
-//! leaves, and of no other is told. It is the smaller of what we and the provider let it as well, so where ours is smaller it takes the provider's place, and the provider's own figure is kept under
-//! `x-spillway-upstream-…`; everywhere else the provider's headers stay as they are.
+//! leaves, and of no other is told. It is the smaller of what we and the provider let it as well, so where ours is
+//! smaller it takes the provider's place, and the provider's own figure is kept under `x-spillway-upstream-…`;
+//! everywhere else the provider's headers stay as they are.
 
 use super::Dialect;
 use bytes::Bytes;
@@ -163,13 +164,13 @@ impl<'a> Tightest<'a> {
         self.0.iter().all(Option::is_none)
     }
 
-    fn iter(&self) -> impl Iterator<Item = &Left<'a>> {
+    fn iter(&self) -> impl Iterator<Item = &Left<'a>> + Clone {
         self.0.iter().flatten()
     }
 
     /// Tells of them in the headers of an answer, or of a refusal.
     pub(crate) fn tell(&self, headers: &mut HeaderMap, dialect: Dialect, now: SystemTime) {
-        let mut values = Values::default();
+        let mut values = Values::with_room_for(self.iter());
         for left in self.iter() {
             if let Some(names) = left.told.counted.names(dialect)
                 && !is_less_left(headers, names, left)
@@ -223,14 +224,17 @@ struct Values {
     places: Vec<(&'static HeaderName, Range<usize>)>,
 }
 
-impl Default for Values {
-    fn default() -> Values {
-        // As much as most take.
-        Values { text: String::with_capacity(512), places: Vec::with_capacity(8) }
-    }
-}
+/// Most digits of a number.
+const DIGITS_MAX: usize = 20;
 
 impl Values {
+    fn with_room_for<'a>(told: impl Iterator<Item = &'a Left<'a>> + Clone) -> Values {
+        // Two items of lists, with what parts them, and three values: two of them are numbers, and one is a time.
+        let bytes = |left: &Left<'_>| left.told.policy.len() + left.told.name.len() + 6 * DIGITS_MAX;
+        let (bytes, count) = (told.clone().map(bytes).sum(), told.count());
+        Values { text: String::with_capacity(bytes), places: Vec::with_capacity(3 * count + 2) }
+    }
+
     fn write(&mut self, name: &'static HeaderName, write: impl FnOnce(&mut String)) {
         let begins = self.text.len();
         write(&mut self.text);

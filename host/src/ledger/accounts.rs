@@ -12,9 +12,8 @@ use spillway_resilience::{
 };
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -184,7 +183,7 @@ impl Accounts {
             }
         }
         let zone = ledger.time_zone.rules.clone();
-        let calendar = calendar(&zone, unix_s(clock));
+        let calendar = calendar(&zone, whole_seconds(clock.unix_ms()));
         ways_on.extend(ledger.when_exhausted.as_deref().map(|route| (everybody.account, Arc::from(route))));
         Accounts {
             state: Mutex::new(State { purse, calendar, owners, keys: HashMap::new(), ways_on }),
@@ -323,7 +322,7 @@ impl Accounts {
             return;
         }
         let now_ms = self.clock.unix_ms();
-        let mut state = self.at_present();
+        let mut state = self.at(now_ms);
         let State { purse, calendar, .. } = &mut *state;
         for payer in payer.chain() {
             let mut limits = payer.refusing.iter().peekable();
@@ -342,11 +341,16 @@ impl Accounts {
     }
 
     /// The accounts, with the windows of this moment.
-    fn at_present(&self) -> std::sync::MutexGuard<'_, State> {
-        let now = unix_s(self.clock);
+    fn at_present(&self) -> MutexGuard<'_, State> {
+        self.at(self.clock.unix_ms())
+    }
+
+    /// The accounts, with the windows of this moment, which is the present one.
+    fn at(&self, now_ms: u64) -> MutexGuard<'_, State> {
+        let now_s = whole_seconds(now_ms);
         let mut state = lock(&self.state);
-        if now >= state.calendar.of(Period::Minute).ends_unix_s {
-            state.calendar = calendar(&self.zone, now);
+        if now_s >= state.calendar.of(Period::Minute).ends_unix_s {
+            state.calendar = calendar(&self.zone, now_s);
         }
         state
     }
@@ -384,8 +388,8 @@ fn say_way_on(ways_on: &mut HashMap<AccountId, Arc<str>>, account: AccountId, ro
     }
 }
 
-fn unix_s(clock: Clock) -> i64 {
-    i64::try_from(clock.unix_ms() / 1_000).unwrap_or(i64::MAX)
+fn whole_seconds(unix_ms: u64) -> i64 {
+    i64::try_from(unix_ms / 1_000).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
