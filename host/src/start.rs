@@ -457,7 +457,7 @@ fn cannot_listen(address: SocketAddr, setting: &'static str, error: &io::Error) 
             io::ErrorKind::AddrInUse => {
                 "the port is in use; is another Spillway running? Stop it, or choose another port".into()
             }
-            io::ErrorKind::PermissionDenied => "not permitted; ports below 1024 need privileges".into(),
+            io::ErrorKind::PermissionDenied => format!("not permitted; {}", port::WHY_NOT_PERMITTED),
             io::ErrorKind::AddrNotAvailable => "this machine has no such address; choose one that it has".into(),
             _ => error.to_string(),
         },

@@ -247,7 +247,7 @@ fn a_port_is_free_or_spillways_or_somebody_elses() {
     let provider = Provider::start();
     let taken = provider.address();
     let (report, code) = Patient::with(&format!("[server]\nlisten = \"{taken}\"\n")).report(&[]);
-    report.expect("server.listen", "broken", &["somebody else", "ss -ltnp"]);
+    report.expect("server.listen", "broken", &["somebody else", "names it"]);
     assert_eq!(code, Some(1));
 
     let free = || TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");

@@ -7,7 +7,7 @@ use spillway_tests::certificates::Authority;
 use spillway_tests::http::Connection;
 use spillway_tests::http2::Http2;
 use spillway_tests::provider::{Provider, Reply, respond, stall, stream};
-use spillway_tests::spillway::{Setup, Signal, Spillway};
+use spillway_tests::spillway::{Setup, Spillway};
 use spillway_tests::wait::{DEADLINE, eventually, within};
 use std::fs;
 use std::time::{Duration, Instant};
@@ -155,7 +155,7 @@ fn what_is_under_way_ends_in_peace_when_spillway_does() {
     provider.next(stream().event(first).wait_for(&gate).event(last).done());
     let mut answer = connection.open_answer(&chat_stream()).unwrap();
     answer.piece().unwrap();
-    spillway.signal(Signal::TERM);
+    spillway.terminate();
     spillway.log().wait_for(&["draining"]);
     gate.open();
     let (body, end) = answer.rest();

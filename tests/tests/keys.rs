@@ -107,8 +107,7 @@ fn a_key_serves_wherever_an_sdk_puts_one_and_goes_no_further() {
 #[test]
 fn where_keys_are_demanded_nobody_reaches_a_provider_or_a_job_without_one() {
     let provider = Provider::start();
-    let setup = demanding(&provider).set("server", "unix_socket = \"spillway.sock\"");
-    let spillway = setup.start();
+    let spillway = demanding(&provider).start();
     let secret = made(spillway.folder(), &["new"]);
     wait_for_valid(&spillway, 1);
     for api in APIS {
@@ -121,10 +120,19 @@ fn where_keys_are_demanded_nobody_reaches_a_provider_or_a_job_without_one() {
         let with = spillway.send(&showing(&get(path), &secret));
         assert_ne!(with.status(), 401, "{path}: {}", with.text());
     }
+    assert_eq!(provider.requests().len(), 1, "the models");
+}
+
+#[test]
+fn where_keys_are_demanded_they_are_through_the_unix_socket_too() {
+    let provider = Provider::start();
+    let spillway = demanding(&provider).set("server", "unix_socket = \"spillway.sock\"").start();
+    let secret = made(spillway.folder(), &["new"]);
+    wait_for_valid(&spillway, 1);
     let mut socket = Connection::open_unix(&spillway.folder().join("spillway.sock")).unwrap();
     assert_eq!(socket.exchange(&chat()).unwrap().refusal(), Some("spillway_key_refused"));
     assert_eq!(socket.exchange(&showing(&chat(), &secret)).unwrap().status(), 200);
-    assert_eq!(provider.requests().len(), 2, "the models, and the chat");
+    assert_eq!(provider.requests().len(), 1);
 }
 
 #[test]

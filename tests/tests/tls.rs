@@ -63,6 +63,11 @@ fn what_cannot_serve_is_refused_by_check_and_run_with_what_to_do() {
             assert!(line.is_some_and(|line| line.contains(said)), "{said} is not in: {}", ended.stderr);
         }
     }
+}
+
+#[test]
+fn a_certificate_that_can_serve_is_valid_without_a_doubt() {
+    let right = Authority::new().certify("localhost");
     let ended = Setup::bare().with_certificate(&right).run_to_end(&["check"]);
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert!(!ended.stdout.contains("Is this meant"), "{}", ended.stdout);

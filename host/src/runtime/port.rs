@@ -12,6 +12,33 @@ pub(crate) fn listen(address: SocketAddr, backlog: i32) -> io::Result<TcpListene
     open(address, backlog, Sharing::Alone)
 }
 
+/// Whether an address can be listened on at this moment: it is taken for that moment, and nobody can come.
+///
+/// # Errors
+/// When it is taken, or not ours to take.
+pub(crate) fn try_out(address: SocketAddr) -> io::Result<()> {
+    bound(address, Sharing::Alone).map(drop)
+}
+
+/// Why the system lets nobody have an address, where it says no more than that.
+pub(crate) const WHY_NOT_PERMITTED: &str = if cfg!(windows) {
+    "another program may have it for itself alone, or Windows keeps it back (netsh interface ipv4 show \
+     excludedportrange tcp)"
+} else {
+    "ports below 1024 need privileges"
+};
+
+/// The command by which a user finds out who listens on a port.
+pub(crate) fn who_listens(port: u16) -> String {
+    if cfg!(windows) {
+        format!("netstat -ano -p TCP | findstr :{port}")
+    } else if cfg!(target_os = "linux") {
+        format!("ss -ltnp 'sport = :{port}'")
+    } else {
+        format!("lsof -nP -iTCP:{port} -sTCP:LISTEN")
+    }
+}
+
 /// Where this machine's own processes reach an address that is listened on: a wildcard is none to connect to.
 pub(crate) fn local(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
@@ -72,6 +99,12 @@ enum Sharing {
 }
 
 fn open(address: SocketAddr, backlog: i32, sharing: Sharing) -> io::Result<TcpListener> {
+    let socket = bound(address, sharing)?;
+    socket.listen(backlog)?;
+    Ok(socket.into())
+}
+
+fn bound(address: SocketAddr, sharing: Sharing) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // A port whose last connections have just ended can be used again. Windows allows that anyway, and means another
     // thing by the option: to take a port from whoever has it.
@@ -83,8 +116,7 @@ fn open(address: SocketAddr, backlog: i32, sharing: Sharing) -> io::Result<TcpLi
     let _ = sharing;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(backlog)?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 #[cfg(test)]

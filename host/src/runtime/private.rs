@@ -16,6 +16,9 @@ use windows as system;
 /// What a user does so that a folder is for him alone, as part of a sentence.
 pub(crate) const HOW_TO_SHUT: &str = system::HOW_TO_SHUT;
 
+/// What a user does so that a file is for him alone, as a sentence without its end.
+pub(crate) const HOW_TO_SHUT_FILE: &str = system::HOW_TO_SHUT_FILE;
+
 /// How a file is opened that is made for this user alone, if it has to be made.
 pub(crate) fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
@@ -81,6 +84,7 @@ mod unix {
     use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 
     pub(super) const HOW_TO_SHUT: &str = "make this one private (chmod 700)";
+    pub(super) const HOW_TO_SHUT_FILE: &str = "make it private (chmod 600)";
 
     pub(super) fn prepare_options(options: &mut OpenOptions) {
         options.mode(0o600);
@@ -113,6 +117,7 @@ mod windows {
     use std::env::home_dir;
 
     pub(super) const HOW_TO_SHUT: &str = "choose one in your own profile";
+    pub(super) const HOW_TO_SHUT_FILE: &str = "move it into your own profile";
 
     pub(super) fn prepare_options(_options: &mut OpenOptions) {}
 

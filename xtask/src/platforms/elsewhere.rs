@@ -27,24 +27,32 @@ pub(crate) const FILES_LEFT_OUT: [(&str, &[&str]); 3] = [
 ];
 
 /// Tests that say nothing there, by their names, and why.
-pub(crate) const NOT_APPLICABLE: [(&str, &[&str]); 8] = [
+pub(crate) const NOT_APPLICABLE: [(&str, &[&str]); 11] = [
     (
         "there are no Unix sockets",
         &[
             "a_caller_that_leaves_through_the_unix_socket_ends_its_call",
             "the_socket_of_a_dead_process_is_replaced_and_that_of_a_living_one_is_not",
             "whoever_reaches_the_unix_socket_may_spend_and_nobody_else_reaches_it",
+            "through_the_unix_socket_nobody_shows_anything",
+            "where_keys_are_demanded_they_are_through_the_unix_socket_too",
+            "an_upgrade_over_the_unix_socket_is_relayed_too",
         ],
     ),
     (
         "the system does not tell what a caller's end has read, or whether somebody holds it",
-        &["a_caller_that_reads_slowly_gets_all_of_its_answer", "a_caller_that_sends_no_more_gets_its_answer"],
+        &[
+            "a_caller_that_reads_slowly_gets_all_of_its_answer",
+            "a_caller_that_sends_no_more_gets_its_answer",
+            "a_caller_that_reads_slowly_or_sends_no_more_gets_all_of_its_answer_over_tls_too",
+        ],
     ),
     (
         "there is no limit on open files to come near to",
         &[
             "connections_that_nobody_uses_make_room_for_those_that_somebody_does",
             "what_this_machine_lacks_is_said_as_such_and_counts_against_no_provider",
+            "too_few_descriptors_are_told_and_survived",
         ],
     ),
     (
@@ -56,9 +64,23 @@ pub(crate) const NOT_APPLICABLE: [(&str, &[&str]); 8] = [
             "a_spool_that_cannot_be_opened_keeps_nobody_from_being_served_and_opens_by_itself_when_it_can_be",
             "what_was_compiled_is_kept_and_a_damaged_file_is_compiled_again",
             "a_policy_that_needs_more_room_gets_it_once_the_configuration_says_that_it_carries_an_interpreter",
+            "a_data_folder_that_cannot_be_is_told_with_what_it_means",
+            "a_certificate_that_can_serve_is_valid_without_a_doubt",
         ],
     ),
     ("there is no SIGHUP", &["a_hangup_reloads_and_cuts_no_stream_and_a_quit_lets_all_end"]),
+    (
+        "they look into TMPDIR, of which Windows knows nothing",
+        &[
+            "a_demo_that_is_ended_early_leaves_nothing_behind",
+            "a_demo_that_is_ended_while_it_starts_leaves_nothing_behind",
+        ],
+    ),
+    (
+        "a reset reaches its peer under Wine at times as an ordinary end",
+        &["a_body_breaks_off_for_the_caller_as_it_did_for_us", "an_abrupt_end_on_one_side_is_one_on_the_other"],
+    ),
+    ("a terminal of Linux's is no console", &["in_a_terminal_the_first_word_is_a_block_that_says_what_to_do_next"]),
     (
         "they use what Linux alone has: its devices, pipes, links, file systems, and stopped threads",
         &[

@@ -2,10 +2,9 @@
 
 use super::finding::Finding;
 use crate::cli::running::{self, AdminAddress};
-use crate::runtime::port::local;
+use crate::runtime::port;
 use crate::runtime::unix_socket;
 use crate::upstream::client::Trust;
-use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -62,7 +61,7 @@ pub(super) async fn look(plane: Plane, address: SocketAddr, admin: &AdminAddress
     if address.port() == 0 {
         return Port::Any;
     }
-    match bind(address) {
+    match port::try_out(address) {
         Ok(()) => Port::Free,
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => ask(plane, address, admin).await,
         Err(error) => {
@@ -70,14 +69,6 @@ pub(super) async fn look(plane: Plane, address: SocketAddr, admin: &AdminAddress
             Port::Refused { is_permission, why: error.to_string() }
         }
     }
-}
-
-/// Takes the address for a moment, without listening: nobody can come.
-fn bind(address: SocketAddr) -> io::Result<()> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // What has ended a moment ago keeps nobody from listening.
-    socket.set_reuse_address(true)?;
-    socket.bind(&address.into())
 }
 
 async fn ask(plane: Plane, address: SocketAddr, admin: &AdminAddress) -> Port {
@@ -97,7 +88,7 @@ async fn ask(plane: Plane, address: SocketAddr, admin: &AdminAddress) -> Port {
 async fn ask_for_refusal(address: SocketAddr) -> reqwest::Result<Port> {
     let tls = (*Trust::with(&[]).config()).clone();
     let client = reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy().timeout(ANSWER_MAX).build()?;
-    let response = client.get(format!("http://{}/spillway/", local(address))).send().await?;
+    let response = client.get(format!("http://{}/spillway/", port::local(address))).send().await?;
     Ok(if response.headers().contains_key(REFUSAL_HEADER) { Port::Spillway(None) } else { Port::Other })
 }
 
@@ -124,12 +115,12 @@ fn finding(plane: Plane, address: SocketAddr, port: &Port, is_one: bool) -> Find
         Port::Other => Finding::broken(
             setting,
             format!("somebody else has {address}, and does not answer as a Spillway"),
-            format!("End it (ss -ltnp 'sport = :{}' names it), or choose another port in {setting}.", address.port()),
+            format!("End it ({} names it), or choose another port in {setting}.", port::who_listens(address.port())),
         ),
         Port::Refused { is_permission: true, .. } => Finding::broken(
             setting,
-            format!("{address} is not permitted: ports below 1024 need privileges"),
-            format!("Choose a port above in {setting}."),
+            format!("{address} is not permitted: {}", port::WHY_NOT_PERMITTED),
+            format!("Choose another port in {setting}."),
         ),
         Port::Refused { why, .. } => Finding::broken(
             setting,

@@ -23,7 +23,7 @@ pub(super) fn look(config: &Config) -> Vec<Finding> {
         Finding::doubtful(
             AREA,
             format!("{path} can be read by others: it has no key, and says who may do what"),
-            "Make it private (chmod 600).",
+            format!("To keep it for yourself, {}.", private::HOW_TO_SHUT_FILE),
         )
     });
     found.into_iter().chain(readable).collect()

@@ -152,7 +152,8 @@ impl PairFiles {
         if private::is_open_to_all(&self.key).unwrap_or(false) {
             let key = self.key.display();
             doubts.push(format!(
-                "{key} can be read by every user of this machine, who can then speak in its name: chmod 600 {key}"
+                "{key} can be read by every user of this machine, who can then speak in its name: {}",
+                private::HOW_TO_SHUT_FILE
             ));
         }
         if let Ok(pair) = self.load(now) {
@@ -249,10 +250,11 @@ fn key(bytes: &[u8]) -> Result<Arc<dyn SigningKey>, String> {
     let is_encrypted =
         has_section(bytes, "ENCRYPTED PRIVATE KEY") || memchr::memmem::find(bytes, b"Proc-Type: 4,ENCRYPTED").is_some();
     if is_encrypted {
-        return Err("is encrypted, and nobody is there who could be asked for its password: \
-                    `openssl pkey -in FILE -out key.pem` writes one that is not, which this user alone may read \
-                    (chmod 600)"
-            .to_owned());
+        return Err(format!(
+            "is encrypted, and nobody is there who could be asked for its password: `openssl pkey -in FILE -out \
+             key.pem` writes one that is not; {}",
+            private::HOW_TO_SHUT_FILE
+        ));
     }
     let key = PrivateKeyDer::from_pem_slice(bytes).map_err(|error| match error {
         rustls::pki_types::pem::Error::NoItemsFound => match () {
