@@ -7,7 +7,7 @@ use crate::certificates::Authority;
 use crate::clocks::Clocks;
 use crate::http::{Connection, Head, Request, Response, get};
 use crate::log::Log;
-use crate::wait::{DEADLINE, eventually};
+use crate::wait::{DEADLINE, eventually, within};
 use nix::sys::ptrace;
 use nix::sys::wait::{WaitPidFlag, waitpid};
 pub use rustix::process::Signal;
@@ -385,7 +385,8 @@ impl Spillway {
     /// When it goes on running.
     #[track_caller]
     pub fn wait_for_exit(&mut self) -> ExitStatus {
-        eventually("Spillway ends", || self.process.child.0.try_wait().ok().flatten())
+        let ended = within(DEADLINE, || self.process.child.0.try_wait().ok().flatten());
+        ended.unwrap_or_else(|| panic!("Spillway does not end. Its log:\n{}", self.process.log.text()))
     }
 
     /// Kills it with SIGKILL, as a power failure would.

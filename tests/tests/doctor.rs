@@ -261,8 +261,12 @@ fn a_port_is_free_or_spillways_or_somebody_elses() {
     report.expect("admin.listen", "well", &["a Spillway 0.1.0 runs"]);
     report.expect("data folder", "well", &["in use by the Spillway that runs"]);
     assert_eq!(code, Some(0), "{:#}", report.0);
+}
 
-    // Another one would have neither its port nor its folder.
+#[test]
+fn a_second_spillway_would_have_neither_the_port_nor_the_folder_of_the_first() {
+    let spillway = Setup::with(&Provider::start()).start();
+    let listen = spillway.address();
     let dir = spillway.folder().join("spillway-data");
     let other = format!("[server]\nlisten = \"{listen}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[spool]\ndir = {dir:?}\n");
     let (report, code) = Patient::with(&other).report(&[]);

@@ -66,6 +66,7 @@ pub(crate) const NOT_APPLICABLE: [(&str, &[&str]); 11] = [
             "a_policy_that_needs_more_room_gets_it_once_the_configuration_says_that_it_carries_an_interpreter",
             "a_data_folder_that_cannot_be_is_told_with_what_it_means",
             "a_certificate_that_can_serve_is_valid_without_a_doubt",
+            "what_can_be_meant_is_doubted",
         ],
     ),
     ("there is no SIGHUP", &["a_hangup_reloads_and_cuts_no_stream_and_a_quit_lets_all_end"]),
@@ -103,8 +104,9 @@ pub(crate) const NOT_APPLICABLE: [(&str, &[&str]); 11] = [
         ],
     ),
     (
-        "their paths and what is said of them are Linux's",
+        "their paths and what is said of them are Linux's, and processes have other numbers there",
         &[
+            "a_second_spillway_would_have_neither_the_port_nor_the_folder_of_the_first",
             "a_candidate_is_looked_at_promoted_and_taken_back",
             "a_recording_that_cannot_be_written_is_told_at_the_start",
             "a_new_crate_is_refused_where_it_cannot_be",
