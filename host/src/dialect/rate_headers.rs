@@ -168,14 +168,14 @@ impl<'a> Tightest<'a> {
         self.0.iter().flatten()
     }
 
-    /// Tells of them in the headers of an answer, or of a refusal.
-    pub(crate) fn tell(&self, headers: &mut HeaderMap, dialect: Dialect, now: SystemTime) {
+    /// Tells of them in the headers of an answer, or of a refusal. `now` is asked where a moment has to be told.
+    pub(crate) fn tell(&self, headers: &mut HeaderMap, dialect: Dialect, now: impl Fn() -> SystemTime) {
         let mut values = Values::with_room_for(self.iter());
         for left in self.iter() {
             if let Some(names) = left.told.counted.names(dialect)
                 && !is_less_left(headers, names, left)
             {
-                values.in_style(dialect, names, left, now);
+                values.in_style(dialect, names, left, &now);
             }
         }
         let in_style = values.places.len();
@@ -241,13 +241,19 @@ impl Values {
         self.places.push((name, begins..self.text.len()));
     }
 
-    fn in_style(&mut self, dialect: Dialect, names: &'static [HeaderName; 3], left: &Left<'_>, now: SystemTime) {
+    fn in_style(
+        &mut self,
+        dialect: Dialect,
+        names: &'static [HeaderName; 3],
+        left: &Left<'_>,
+        now: &impl Fn() -> SystemTime,
+    ) {
         let [limit, remaining, reset] = names;
         self.write(limit, |text| push(text, left.told.limit));
         self.write(remaining, |text| push(text, left.remaining));
         self.write(reset, |text| match dialect {
             Dialect::Anthropic => {
-                let moment = humantime::format_rfc3339_seconds(now + left.reset + ALMOST_A_SECOND);
+                let moment = humantime::format_rfc3339_seconds(now() + left.reset + ALMOST_A_SECOND);
                 // Writing into a string cannot fail.
                 let _ = write!(text, "{moment}");
             }

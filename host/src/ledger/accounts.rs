@@ -2,9 +2,11 @@
 
 use super::calendar::calendar;
 use super::left::{Refusing, refills_in_ms, refusing};
+use super::whole_seconds;
 use crate::config::{Config, Limit, amount_in_words};
 use crate::dialect::rate_headers::Tightest;
 use crate::runtime::clock::Clock;
+use crate::runtime::gauge::Gauge;
 use crate::runtime::sync::lock;
 use jiff::tz::TimeZone;
 use spillway_resilience::{
@@ -119,8 +121,9 @@ pub(crate) struct Accounts {
     watch_only: bool,
     everybody: Arc<Payer>,
     groups: BTreeMap<Arc<str>, Arc<Payer>>,
-    /// Rung when a call ends for which somebody may wait.
+    /// Rung when a call ends for which somebody waits.
     changed: Notify,
+    waiting: Arc<Gauge>,
     /// Calls that would have been refused by limits that only watch.
     watched: AtomicU64,
 }
@@ -193,6 +196,7 @@ impl Accounts {
             everybody,
             groups,
             changed: Notify::new(),
+            waiting: Arc::default(),
             watched: AtomicU64::new(0),
         }
     }
@@ -261,12 +265,12 @@ impl Accounts {
         self.at_present().calendar
     }
 
-    /// Reserves what a call may cost, of all that must allow it.
+    /// Reserves at this moment what a call may cost, of all that must allow it.
     ///
     /// # Errors
     /// The allowance that is in the way.
-    pub(super) fn reserve(&self, payer: &Payer, asked: &Asked) -> Result<Held, Box<Standing>> {
-        let mut state = self.at_present();
+    pub(super) fn reserve(&self, payer: &Payer, asked: &Asked, now_ms: u64) -> Result<Held, Box<Standing>> {
+        let mut state = self.at(now_ms);
         let State { purse, calendar, owners, ways_on, .. } = &mut *state;
         match purse.reserve(payer.account, asked, *calendar) {
             Ok(Reserved { reservation, beyond }) => {
@@ -288,7 +292,9 @@ impl Accounts {
     /// Settles a reservation with what its call has cost.
     pub(super) fn settle(&self, held: Held, spent: &Amounts) {
         lock(&self.state).purse.settle(held, spent);
-        self.changed.notify_waiters();
+        if self.waiting.count() > 0 {
+            self.changed.notify_waiters();
+        }
     }
 
     /// Counts what a call that goes on has cost so far.
@@ -298,8 +304,9 @@ impl Accounts {
         purse.spend(account, spent, *calendar);
     }
 
-    /// Waits until some call has ended.
+    /// Waits until some call has ended. One that ends at the same moment may be missed.
     pub(crate) async fn changed(&self) {
+        let _counted = self.waiting.begin();
         self.changed.notified().await;
     }
 
@@ -388,10 +395,6 @@ fn say_way_on(ways_on: &mut HashMap<AccountId, Arc<str>>, account: AccountId, ro
     }
 }
 
-fn whole_seconds(unix_ms: u64) -> i64 {
-    i64::try_from(unix_ms / 1_000).unwrap_or(i64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -423,9 +426,10 @@ mod tests {
     }
 
     fn refused(accounts: &Accounts, payer: &Payer, asked: &Asked) -> Standing {
+        let now_ms = accounts.clock.unix_ms();
         // One call is in flight.
-        let _held = accounts.reserve(payer, &Asked::default()).expect("it asks for nothing");
-        *accounts.reserve(payer, asked).expect_err("its limit is exhausted")
+        let _held = accounts.reserve(payer, &Asked::default(), now_ms).expect("it asks for nothing");
+        *accounts.reserve(payer, asked, now_ms).expect_err("its limit is exhausted")
     }
 
     #[test]

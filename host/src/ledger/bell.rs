@@ -93,7 +93,10 @@ impl Bell {
 
     /// There is something to read.
     pub(crate) fn ring(&self) {
-        if !self.rung.swap(true, Ordering::AcqRel)
+        // Looking costs no core anything while it rings already, and what was written before has long been seen when the
+        // keeper reads: it waits for more first.
+        if !self.rung.load(Ordering::Relaxed)
+            && !self.rung.swap(true, Ordering::AcqRel)
             && let Some(keeper) = self.keeper.get()
         {
             keeper.unpark();

@@ -1,9 +1,9 @@
 //! What is reserved for one call, until it is known what it has cost: settled once, whatever becomes of the call.
 
-use super::Ledger;
 use super::accounts::{Payer, Standing};
 use super::entry::{Booked, Counts, Length, Mark, Name};
 use super::journal::{Going, Journal};
+use super::{Ledger, whole_seconds};
 use spillway_resilience::{Amounts, Asked, Held};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -56,7 +56,7 @@ pub(crate) struct Hold {
 }
 
 impl Hold {
-    /// Reserves what a call may cost, and writes it down. `is_first` for the first call of its request: the others are
+    /// Reserves at this moment what a call may cost, and writes it down. `is_first` for the first call of its request: the others are
     /// no requests.
     ///
     /// # Errors
@@ -67,11 +67,12 @@ impl Hold {
         subject: &Subject,
         asked: &Asked,
         is_first: bool,
+        now_ms: u64,
     ) -> Result<Hold, Box<Standing>> {
-        let held = ledger.accounts.reserve(&subject.payer, asked)?;
+        let held = ledger.accounts.reserve(&subject.payer, asked, now_ms)?;
         let Amounts { input_tokens, output_tokens, .. } = held.amounts();
         let number = journal.open(&Going {
-            at_unix_s: ledger.unix_s(),
+            at_unix_s: whole_seconds(now_ms),
             names: subject.names(),
             is_first,
             input: input_tokens,

@@ -53,15 +53,15 @@ fn told(whose: &dyn Display, allowance: &Allowance) -> Told {
 
 /// As what headers count a measure, and this much of it.
 fn counted(measure: Measure, amount: u128) -> (Counted, u64) {
-    let (counted, unit) = match measure {
-        Measure::Requests => (Counted::Requests, 1),
-        Measure::InputTokens => (Counted::InputTokens, 1),
-        Measure::OutputTokens => (Counted::OutputTokens, 1),
-        Measure::Tokens => (Counted::Tokens, 1),
-        Measure::Cost => (Counted::Microdollars, PICODOLLARS_PER_MICRODOLLAR),
-        Measure::InFlight => (Counted::InFlight, 1),
+    let (counted, amount) = match measure {
+        Measure::Requests => (Counted::Requests, amount),
+        Measure::InputTokens => (Counted::InputTokens, amount),
+        Measure::OutputTokens => (Counted::OutputTokens, amount),
+        Measure::Tokens => (Counted::Tokens, amount),
+        Measure::Cost => (Counted::Microdollars, amount / PICODOLLARS_PER_MICRODOLLAR),
+        Measure::InFlight => (Counted::InFlight, amount),
     };
-    (counted, u64::try_from(amount / unit).unwrap_or(u64::MAX))
+    (counted, u64::try_from(amount).unwrap_or(u64::MAX))
 }
 
 /// How long a period is, a month as long as most are.

@@ -143,7 +143,7 @@ impl Ledger {
         journal
     }
 
-    /// Reserves what a call may cost.
+    /// Reserves at this moment what a call may cost.
     ///
     /// # Errors
     /// The allowance that is in the way.
@@ -153,8 +153,9 @@ impl Ledger {
         subject: &Subject,
         asked: &Asked,
         is_first: bool,
+        now_ms: u64,
     ) -> Result<Hold, Box<Standing>> {
-        Hold::new(self, journal, subject, asked, is_first)
+        Hold::new(self, journal, subject, asked, is_first, now_ms)
     }
 
     /// Why nothing is written at present, if so.
@@ -173,8 +174,12 @@ impl Ledger {
     }
 
     fn unix_s(&self) -> i64 {
-        i64::try_from(self.clock.unix_ms() / 1_000).unwrap_or(i64::MAX)
+        whole_seconds(self.clock.unix_ms())
     }
+}
+
+fn whole_seconds(unix_ms: u64) -> i64 {
+    i64::try_from(unix_ms / 1_000).unwrap_or(i64::MAX)
 }
 
 impl Opened {

@@ -28,7 +28,7 @@ pub(super) fn tell_what_is_left(headers: &mut HeaderMap, target: &Target, ledger
         ledger.accounts.left_of(payer, &mut left);
     }
     if !left.is_empty() {
-        left.tell(headers, target.request.dialect, SystemTime::now());
+        left.tell(headers, target.request.dialect, SystemTime::now);
     }
 }
 

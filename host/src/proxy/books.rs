@@ -34,9 +34,9 @@ impl Books {
         Books { journal, quotes: RefCell::default() }
     }
 
-    /// What the tokens of a call cost; `None` where nobody here knows.
-    pub(super) fn quote(&self, app: &App, subject: &Subject) -> Option<Rc<OwnedQuote>> {
-        let today = Date::of(UNIX_EPOCH + Duration::from_millis(app.clock.unix_ms()));
+    /// What the tokens of a call cost at this moment; `None` where nobody here knows.
+    pub(super) fn quote(&self, app: &App, subject: &Subject, now_ms: u64) -> Option<Rc<OwnedQuote>> {
+        let today = Date::of(UNIX_EPOCH + Duration::from_millis(now_ms));
         let prices = app.prices.load();
         let mut quotes = self.quotes.borrow_mut();
         let are_current =

@@ -47,12 +47,13 @@ impl Expense {
             label: worker.app.callers.labels.text(caller.label),
         };
         let reads_answer = target.request.operation == Operation::Generate;
-        let quote = if reads_answer { books.quote(&worker.app, &subject) } else { None };
+        let now_ms = worker.app.clock.unix_ms();
+        let quote = if reads_answer { books.quote(&worker.app, &subject, now_ms) } else { None };
         let asked = match reads_answer {
             true => most_of(target, quote.as_deref(), worker.app.config.ledger.unpriced),
             false => Asked { amounts: Amounts { requests: is_first.into(), ..Amounts::default() }, is_unpriced: false },
         };
-        let hold = ledger.hold(&books.journal, &subject, &asked, is_first)?;
+        let hold = ledger.hold(&books.journal, &subject, &asked, is_first, now_ms)?;
         Ok(Some(Expense { hold, quote, reads_answer }))
     }
 

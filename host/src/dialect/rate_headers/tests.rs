@@ -25,7 +25,7 @@ fn told(dialect: Dialect, provider: &[(&'static str, &'static str)], left: &[Lef
     for (name, value) in provider {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
-    tightest(left).tell(&mut headers, dialect, now());
+    tightest(left).tell(&mut headers, dialect, now);
     let text = |value: &HeaderValue| value.to_str().expect("text").to_owned();
     let mut told: Vec<_> = headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
     told.sort();
@@ -140,7 +140,7 @@ fn what_is_told_is_read_as_it_was_meant() {
     ] {
         for reset_ms in resets {
             let mut headers = HeaderMap::new();
-            tightest(&[left(Counted::Tokens, 1_000, 12, reset_ms)]).tell(&mut headers, dialect, now());
+            tightest(&[left(Counted::Tokens, 1_000, 12, reset_ms)]).tell(&mut headers, dialect, now);
             let read = from_headers(|name| headers.get(name).map(HeaderValue::as_bytes), now()).tokens;
             let read = read.expect("it is read");
             let reset_ms_read = read.reset.expect("a reset").as_millis();
