@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 const NAMES: [&str; 6] = ["licen", "copying", "copyright", "notice", "unlicense", "patents"];
 /// How the names of files end that are called so and are code.
 const CODE: [&str; 4] = ["rs", "c", "h", "py"];
+/// Where the texts are of crates that bring none, and are of no project that does: a folder for each.
+const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/licences");
 /// Folders within folders that are looked into: C code lies some below its crate.
 const DEPTH_MAX: usize = 6;
 
@@ -56,7 +58,8 @@ pub(crate) fn notice(packages: &[Package], others: &[Other]) -> Result<String, S
     Ok(notice)
 }
 
-/// The texts of a crate, or where it brings none, as crates of a large project do, those of another one of its project.
+/// The texts of a crate, or where it brings none, as crates of a large project do, those of another one of its project,
+/// or else those that are kept here.
 fn files_of(package: &Package, packages: &[Package]) -> Result<Vec<PathBuf>, String> {
     let own = licence_files(&package.folder)?;
     if !own.is_empty() {
@@ -69,10 +72,16 @@ fn files_of(package: &Package, packages: &[Package]) -> Result<Vec<PathBuf>, Str
             return Ok(theirs);
         }
     }
+    let kept = Path::new(KEPT).join(&package.id.0);
+    if kept.is_dir() {
+        return licence_files(&kept);
+    }
     Err(format!(
-        "{} brings no text of its licence, {}, and no crate of its project does",
+        "{} brings no text of its licence, {}, and no crate of its project does: put the one of its repository below \
+         {}",
         package.name(),
-        package.licence
+        package.licence,
+        kept.display()
     ))
 }
 
