@@ -484,6 +484,8 @@ fn a_limit_that_is_raised_lets_a_key_go_on_with_what_it_has_used_and_one_that_is
     assert_eq!([asked(), asked()], [200, 429]);
     set(&["--clear", "limits"]);
     eventually("no limit to hold", || (asked() == 200).then_some(()));
-    set(&["--models", "mock-other"]);
+    set(&["--limit", "1 requests in total"]);
+    eventually("the lower limit to hold", || (asked() == 429).then_some(()));
+    set(&["--clear", "limits", "--models", "mock-other"]);
     eventually("it to be for another model", || (asked() == 403).then_some(()));
 }

@@ -56,8 +56,8 @@ pub(crate) struct Hold {
 }
 
 impl Hold {
-    /// Reserves at this moment what a call may cost, and writes it down. `is_first` for the first call of its request: the others are
-    /// no requests.
+    /// Reserves at this moment what a call may cost, and writes it down. `is_first` for the first call of its request:
+    /// the others are no requests.
     ///
     /// # Errors
     /// The allowance that is in the way.

@@ -73,8 +73,9 @@ fn files_of(package: &Package, packages: &[Package]) -> Result<Vec<PathBuf>, Str
         }
     }
     let kept = Path::new(KEPT).join(&package.id.0);
-    if kept.is_dir() {
-        return licence_files(&kept);
+    let texts = if kept.is_dir() { licence_files(&kept)? } else { Vec::new() };
+    if !texts.is_empty() {
+        return Ok(texts);
     }
     Err(format!(
         "{} brings no text of its licence, {}, and no crate of its project does: put the one of its repository below \
@@ -173,6 +174,9 @@ mod tests {
         let unrelated = super::notice(&[foreign.clone(), user.clone()], &[]);
         user.needs.insert(foreign.id.clone());
         let needed = super::notice(&[foreign, user], &[]);
+        let mut tokeniser = package(&scratch, "tiktoken-rs", &[]);
+        tokeniser.repository = String::new();
+        let kept = super::notice(&[tokeniser], &[]).expect("its texts are kept here");
         fs::remove_dir_all(&scratch).expect("a temporary folder that is ours");
 
         for once in ["the text", "the C text", "SQLite: blessing", "bare 1.0.0: MIT"] {
@@ -183,6 +187,7 @@ mod tests {
         for refused in [alone, unrelated] {
             assert!(refused.is_err_and(|why| why.contains("bare 1.0.0")));
         }
+        assert!(kept.contains("Roger Zurawicki") && kept.contains("OpenAI, Shantanu Jain"), "{kept}");
         assert!(needed.is_ok_and(|notice| notice.contains("bare 1.0.0, user 1.0.0\n\nthe text\n")));
     }
 
